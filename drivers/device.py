@@ -1,0 +1,114 @@
+"""The Device interface: what the bench asks of any ISP, real or emulated."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from drivers.errors import DeviceError
+from drivers.frames import RawFrame, RgbFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+
+DEFAULT_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Who the device is.
+
+    Attributes:
+        model: product name; ``firmware``: its version; ``serial``: which unit.
+        boot_id: changes with every start of the device.
+        space: its parameters.
+        max_in_flight: frames that it takes before the first answer.
+    """
+
+    model: str
+    firmware: str
+    serial: str
+    boot_id: str
+    space: ParameterSpace = field(repr=False)
+    max_in_flight: int = 1
+
+    @property
+    def identity(self) -> str:
+        """What captures are kept under: the same model, firmware and parameter space give the same output."""
+        return f"{self.model}/{self.firmware}/{self.space.hash[:12]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """One RAW processed with one parameter set, with the proof of which parameters made it.
+
+    Attributes:
+        raw_hash: content hash of the RAW.
+        parameters: the set that was asked for.
+        parameters_in_force: the codes that the device says were latched for this frame, by name.
+        rgb: the output.
+        boot_id: the device's boot at the time.
+        frame: the device's frame counter.
+        device_s: seconds inside the device; ``total_s``: seconds from request to answer.
+    """
+
+    raw_hash: str
+    parameters: ParameterSet
+    parameters_in_force: dict[str, int]
+    rgb: RgbFrame
+    boot_id: str
+    frame: int
+    device_s: float
+    total_s: float
+
+    def __post_init__(self) -> None:
+        asked = dict(zip(self.parameters.space.names, self.parameters.codes, strict=True))
+        if self.parameters_in_force != asked:
+            wrong = sorted(n for n in asked if self.parameters_in_force.get(n) != asked[n])
+            raise DeviceError(
+                f"frame {self.frame}: the device had other parameters in force than asked for ({', '.join(wrong)})"
+            )
+
+
+class Device(ABC):
+    """An ISP that turns a RAW and a parameter set into a capture. A context manager; every call has a deadline.
+
+    ``url`` names the device in messages. Drivers implement :meth:`info`, :meth:`process` and :meth:`close`; a driver
+    whose device takes several frames at once overrides :meth:`process_many`.
+    """
+
+    url: str
+    deadline_s: float = DEFAULT_DEADLINE_S
+
+    @abstractmethod
+    def info(self) -> DeviceInfo:
+        """Who the device is.
+
+        Raises:
+            DeviceUnreachableError: no answer before the deadline.
+        """
+
+    @abstractmethod
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """Process one RAW with one parameter set.
+
+        Raises:
+            DeviceUnreachableError: no answer before the deadline.
+            DeviceError: the device refused, or its answer does not prove the parameters.
+        """
+
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
+        """Captures of many jobs, in the order of the jobs; jobs are drawn as the device takes them."""
+        for raw, parameters in jobs:
+            yield self.process(raw, parameters)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the device; closing twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

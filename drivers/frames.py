@@ -1,0 +1,192 @@
+"""Frames: the RAW that goes to a device and the RGB that comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from drivers.errors import FrameError
+
+CfaPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
+CFA_PATTERNS: tuple[str, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
+MAX_SIDE = 32768
+
+
+@dataclass(frozen=True, eq=False)
+class RawFrame:
+    """A Bayer mosaic with what a device and a predictor need to know of it.
+
+    Attributes:
+        mosaic: ``uint16 [H, W]``, both even, in digital numbers (DN); read-only.
+        cfa: colours of the top-left 2×2 block in reading order.
+        black_level: DN of black at the four positions of the 2×2 block, in reading order.
+        white_level: DN at which the sensor saturates.
+        iso: ISO speed, or None where the file does not say.
+        exposure_s: exposure time in seconds, or None.
+        as_shot_wb: the camera's white-balance gains (red, green, blue), green = 1, or None.
+        colour_matrix: 3×3 rows, camera RGB after white balance → linear sRGB, each row summing to 1, or None.
+        source: where the frame came from, for people; not part of the hash.
+    """
+
+    mosaic: np.ndarray
+    cfa: CfaPattern
+    black_level: tuple[float, float, float, float]
+    white_level: int
+    iso: float | None = None
+    exposure_s: float | None = None
+    as_shot_wb: tuple[float, float, float] | None = None
+    colour_matrix: tuple[tuple[float, float, float], ...] | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        m = self.mosaic
+        name = self.source or "RAW frame"
+        if not isinstance(m, np.ndarray) or m.dtype != np.uint16 or m.ndim != 2:
+            got = f"{m.dtype} {list(m.shape)}" if isinstance(m, np.ndarray) else type(m).__name__
+            raise FrameError(f"{name}: mosaic must be uint16 [H, W], not {got}")
+        height, width = m.shape
+        if height % 2 or width % 2 or not 2 <= height <= MAX_SIDE or not 2 <= width <= MAX_SIDE:
+            raise FrameError(f"{name}: size {width}×{height} must be even and within 2..{MAX_SIDE}")
+        if self.cfa not in CFA_PATTERNS:
+            raise FrameError(f"{name}: CFA pattern {self.cfa!r} is not one of {', '.join(CFA_PATTERNS)}")
+        if len(self.black_level) != 4:
+            raise FrameError(f"{name}: black_level needs 4 values, one a CFA position, not {len(self.black_level)}")
+        numbers = (*self.black_level, self.iso or 1.0, self.exposure_s or 1.0, *(self.as_shot_wb or ()))
+        if not np.all(np.isfinite(numbers)) or (self.as_shot_wb and min(self.as_shot_wb) <= 0):
+            raise FrameError(f"{name}: metadata holds a value that is not a finite, positive number")
+        if not 0 <= min(self.black_level) <= max(self.black_level) < self.white_level <= 65535:
+            raise FrameError(
+                f"{name}: black level {max(self.black_level):g} must be below white level {self.white_level} (≤ 65535)"
+            )
+        if self.colour_matrix is not None and np.shape(self.colour_matrix) != (3, 3):
+            raise FrameError(f"{name}: colour_matrix must be 3×3, not {np.shape(self.colour_matrix)}")
+        m.flags.writeable = False
+
+    @property
+    def height(self) -> int:
+        """Rows of the mosaic."""
+        return int(self.mosaic.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of the mosaic."""
+        return int(self.mosaic.shape[1])
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Everything but the pixels, as plain data (the wire's RAW header, the hash and files use it)."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "cfa": self.cfa,
+            "black_level": [float(b) for b in self.black_level],
+            "white_level": int(self.white_level),
+            "iso": None if self.iso is None else float(self.iso),
+            "exposure_s": None if self.exposure_s is None else float(self.exposure_s),
+            "as_shot_wb": None if self.as_shot_wb is None else [float(g) for g in self.as_shot_wb],
+            "colour_matrix": None
+            if self.colour_matrix is None
+            else [[float(v) for v in row] for row in self.colour_matrix],
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash, 64 hexadecimal digits: SHA-256 of the metadata's canonical JSON and the little-endian DN."""
+        digest = hashlib.sha256(json.dumps(self.metadata, sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.mosaic, dtype="<u2").data)
+        return digest.hexdigest()
+
+    @classmethod
+    def from_metadata(cls, mosaic: np.ndarray, metadata: dict[str, Any], source: str = "") -> RawFrame:
+        """The frame from its pixels and :attr:`metadata`.
+
+        Raises:
+            FrameError: a field is missing, odd, or does not agree with the pixels.
+        """
+        try:
+            wb, matrix = metadata.get("as_shot_wb"), metadata.get("colour_matrix")
+            frame = cls(
+                mosaic=mosaic,
+                cfa=metadata["cfa"],
+                black_level=tuple(float(b) for b in metadata["black_level"]),  # type: ignore[arg-type]
+                white_level=int(metadata["white_level"]),
+                iso=None if metadata.get("iso") is None else float(metadata["iso"]),
+                exposure_s=None if metadata.get("exposure_s") is None else float(metadata["exposure_s"]),
+                as_shot_wb=None if wb is None else tuple(float(g) for g in wb),  # type: ignore[arg-type]
+                colour_matrix=None if matrix is None else tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[misc]
+                source=source,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FrameError(f"{source or 'RAW frame'}: bad RAW metadata: {error!r}") from error
+        if (metadata.get("width", frame.width), metadata.get("height", frame.height)) != (frame.width, frame.height):
+            raise FrameError(
+                f"{source or 'RAW frame'}: metadata says {metadata['width']}×{metadata['height']}, "
+                f"the mosaic is {frame.width}×{frame.height}"
+            )
+        return frame
+
+    def planes(self) -> np.ndarray:
+        """The paper's RGB split (section 4.2): ``float32 [3, H/2, W/2]``, red, mean green, blue.
+
+        Black is 0 and white 1; noise below black stays negative. Any CFA order gives the same colours.
+        """
+        scaled = self.normalised()
+        quads = {(y, x): scaled[y::2, x::2] for y in (0, 1) for x in (0, 1)}
+        where = {c: [(i // 2, i % 2) for i in range(4) if self.cfa[i] == c] for c in "RGB"}
+        green = (quads[where["G"][0]] + quads[where["G"][1]]) / 2
+        return np.stack([quads[where["R"][0]], green, quads[where["B"][0]]]).astype(np.float32)
+
+    def normalised(self) -> np.ndarray:
+        """The mosaic with black at 0 and white at 1: ``float32 [H, W]``."""
+        black = np.array(self.black_level, dtype=np.float32).reshape(2, 2)
+        tiled = np.tile(black, (self.height // 2, self.width // 2))
+        return (self.mosaic.astype(np.float32) - tiled) / (np.float32(self.white_level) - tiled)
+
+
+@dataclass(frozen=True, eq=False)
+class RgbFrame:
+    """What a device gave back: its own bytes as they came, JPEG or PNG, sRGB.
+
+    Attributes:
+        encoded: the file's bytes.
+        media_type: ``image/jpeg`` or ``image/png``.
+    """
+
+    encoded: bytes
+    media_type: Literal["image/jpeg", "image/png"] = "image/jpeg"
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """``uint8 [H, W, 3]``, red first, sRGB.
+
+        Raises:
+            FrameError: the bytes are not an image.
+        """
+        import cv2
+
+        image = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR) if self.encoded else None
+        if image is None:
+            raise FrameError(f"the device's output ({len(self.encoded)} bytes) does not decode as {self.media_type}")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the bytes, 64 hexadecimal digits."""
+        return hashlib.sha256(self.encoded).hexdigest()
+
+    @classmethod
+    def from_pixels(cls, pixels: np.ndarray) -> RgbFrame:
+        """A lossless PNG frame from ``uint8 [H, W, 3]`` sRGB pixels, for devices that give pixels and no file."""
+        import cv2
+
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise FrameError(f"RGB pixels must be uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+        ok, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        if not ok:
+            raise FrameError("the RGB pixels could not be encoded as PNG")
+        return cls(data.tobytes(), "image/png")
