@@ -1,0 +1,96 @@
+"""A predictor on disk, and a loaded one that predicts for RAW frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.weights import WeightsError, load_weights, save_weights
+from predictor.metadata import metadata_vector
+from predictor.model import Predictor, PredictorConfig, gflop
+
+# Planes whose longer side exceeds this are averaged down by a whole factor, as the paper down-samples by 2.
+INPUT_SIDE = 512
+
+
+def input_planes(raw: RawFrame, longest: int = INPUT_SIDE) -> Tensor:
+    """What the network sees of a RAW: ``float32 [3, h, w]``, at least 32×32, longer side at most ``longest``."""
+    planes = torch.from_numpy(raw.planes())
+    factor = -(-max(planes.shape[1:]) // longest)
+    if factor > 1:
+        planes = F.avg_pool2d(planes, factor, ceil_mode=True)
+    short = [max(32 - side, 0) for side in planes.shape[1:]]
+    if any(short):
+        planes = F.pad(planes, (0, short[1], 0, short[0]), mode="replicate")
+    return planes
+
+
+@dataclass
+class LoadedPredictor:
+    """A trained predictor with the parameter space of its device."""
+
+    network: Predictor
+    space: ParameterSpace
+    longest: int
+    device_identity: str
+
+    @property
+    def metadata(self) -> bool:
+        """Whether ISO, exposure and as-shot white balance are inputs."""
+        return bool(self.network.config.metadata)
+
+    def _inputs(self, raw: RawFrame) -> tuple[Tensor, Tensor | None]:
+        metadata = torch.from_numpy(metadata_vector(raw))[None] if self.metadata else None
+        return input_planes(raw, self.longest)[None], metadata
+
+    @torch.no_grad()
+    def predict(self, raws: Sequence[RawFrame]) -> list[ParameterSet]:
+        """The parameters for each RAW (equation 5), quantised as the device would."""
+        return [self.space.from_unit(self.network(*self._inputs(raw))[0].numpy()) for raw in raws]
+
+    @torch.no_grad()
+    def attention(self, raw: RawFrame) -> np.ndarray:
+        """Attention maps c_i(R_j) of one RAW: ``float32 [N, h, w]``, each summing to 1."""
+        return self.network.maps(*self._inputs(raw))[1][0].numpy()
+
+    def gflop(self, height: int, width: int) -> float:
+        """Cost in GFLOP of one prediction for planes of that size (half of the mosaic's)."""
+        return gflop(self.network.config, height, width)
+
+
+def save_predictor(
+    folder: Path, network: Predictor, space: ParameterSpace, device_identity: str, longest: int = INPUT_SIDE
+) -> Path:
+    """Write the predictor into a run's folder."""
+    description = {
+        "config": network.config.to_dict(),
+        "space": space.to_dict(),
+        "device": device_identity,
+        "longest": longest,
+    }
+    return save_weights(folder, "predictor", network.state_dict(), description)
+
+
+def load_predictor(folder: Path) -> LoadedPredictor:
+    """The predictor of a run's folder.
+
+    Raises:
+        WeightsError: missing, damaged, or not a predictor.
+    """
+    tensors, description = load_weights(folder, "predictor")
+    try:
+        network = Predictor(PredictorConfig(**description["config"]))
+        network.load_state_dict(tensors)
+        space = ParameterSpace.from_dict(description["space"])
+        longest = int(description["longest"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{folder}: the predictor's weights do not fit their description") from error
+    return LoadedPredictor(network.eval(), space, longest, description["device"])

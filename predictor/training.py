@@ -1,0 +1,204 @@
+"""Trains the predictor through a frozen proxy with the loss of a task (equation 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from drivers.parameters import ParameterSpace
+from predictor.model import Predictor, PredictorConfig
+
+
+@dataclass
+class Example:
+    """B examples: what the predictor sees, what the proxy sees, and what the task's loss compares with.
+
+    Attributes:
+        planes: ``float32 [B, 3, H, W]``; ``metadata``: ``float32 [B, M]``.
+        raw: the proxy's own input, passed on untouched.
+        target: the task's own target, passed on untouched.
+    """
+
+    planes: Tensor
+    metadata: Tensor
+    raw: Any
+    target: Any
+
+
+class TrainingData(Protocol):
+    """Where examples come from."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> Example:
+        """A random batch for training."""
+
+    def held_out(self) -> Iterator[Example]:
+        """The validation split, always the same."""
+
+    def __len__(self) -> int: ...
+
+
+Render = Callable[[Any, Tensor], Tensor]
+Loss = Callable[[Tensor, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train a predictor.
+
+    Attributes:
+        name: ``paper`` or ``fast``.
+        optimiser: ``rmsprop`` (the paper's) or ``adamw``.
+        learning_rate: the first; ``last_learning_rate``: after ``drop_at`` of the steps (``paper``), or the end of a
+            cosine (``fast``).
+        steps: optimiser steps, or 0 to count ``epochs``; ``batch``: RAWs a step.
+        width: channels of the first encoder.
+        metadata: whether ISO, exposure and white balance are inputs.
+        seed: seed of weights and batches.
+    """
+
+    name: Literal["paper", "fast"] = "fast"
+    optimiser: Literal["rmsprop", "adamw"] = "adamw"
+    learning_rate: float = 1.5e-3
+    last_learning_rate: float = 1e-5
+    drop_at: float = 0.5
+    steps: int = 700
+    epochs: int = 0
+    batch: int = 32
+    width: int = 16
+    metadata: bool = True
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain data."""
+        return asdict(self)
+
+
+def paper_recipe(seed: int = 0) -> Recipe:
+    """Section 5.1: RMSprop, 1e-4 and 1e-6 after 200 of 400 epochs, image only, first encoder of 32 channels."""
+    return Recipe("paper", "rmsprop", 1e-4, 1e-6, 0.5, 0, 400, 8, 32, False, seed)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Where training stands: step of ``steps``, running loss, and the held-out loss where it was just measured."""
+
+    step: int
+    steps: int
+    loss: float
+    held_out: float | None = None
+
+
+class Quantiser:
+    """Rounds normalised parameters as the device will, letting gradients pass straight through.
+
+    Without it the proxy is asked about values between two choices, which no device has.
+    """
+
+    def __init__(self, space: ParameterSpace) -> None:
+        self._discrete = torch.tensor([p.discrete for p in space.parameters])
+        self._levels = torch.tensor([float(p.levels) for p in space.parameters])
+
+    def __call__(self, parameters: Tensor) -> Tensor:
+        """``[B, N]`` → ``[B, N]`` with the discrete parameters at their bin's centre."""
+        levels = self._levels.to(parameters.device)
+        index = torch.minimum((parameters * levels).floor(), levels - 1)
+        rounded = torch.where(self._discrete.to(parameters.device), (index + 0.5) / levels, parameters)
+        return parameters + (rounded - parameters).detach()
+
+
+def fit(
+    data: TrainingData,
+    space: ParameterSpace,
+    render: Render,
+    loss: Loss,
+    recipe: Recipe,
+    *,
+    metadata_length: int,
+    start: np.ndarray | None = None,
+    on_step: Callable[[TrainingStep], None] = lambda step: None,
+    evaluations: int = 10,
+) -> tuple[Predictor, float]:
+    """Train a predictor.
+
+    Args:
+        data: examples of the training split, and the held-out ones that choose the best weights.
+        space: the device's parameters.
+        render: the frozen proxy, ``(raw, parameters [B, N]) -> sRGB [B, 3, h, w]``.
+        loss: the task's loss, ``(sRGB, target) -> scalar``.
+        recipe: optimiser, steps, sizes, seed.
+        metadata_length: length of the metadata vectors of ``data``.
+        start: ``[N]`` in [0, 1], what the untrained network predicts (the default parameters, say).
+        on_step: called after every step.
+        evaluations: how often the held-out loss is measured.
+
+    Returns:
+        The network with the weights of the smallest held-out loss, in evaluation mode, and that loss.
+    """
+    fabric = Fabric(accelerator="auto", devices=1)
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    config = PredictorConfig(len(space), recipe.width, metadata_length if recipe.metadata else 0)
+    network = Predictor(config)
+    if start is not None:
+        unit = torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98)
+        network.start_at(torch.logit(unit))
+    steps = recipe.steps or recipe.epochs * max(len(data) // recipe.batch, 1)
+    quantise = Quantiser(space)
+    kind = torch.optim.RMSprop if recipe.optimiser == "rmsprop" else torch.optim.AdamW
+    optimiser: torch.optim.Optimizer = kind(network.parameters(), lr=recipe.learning_rate)
+    model, optimiser = fabric.setup(network, optimiser)
+    best, best_loss, smooth = None, float("inf"), None
+    every = max(steps // evaluations, 1)
+    for step in range(1, steps + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(recipe, step, steps)
+        example = data.draw(recipe.batch, generator)
+        metadata = example.metadata.to(fabric.device) if recipe.metadata else None
+        parameters = model(example.planes.to(fabric.device), metadata)
+        value = loss(render(example.raw.to(fabric.device), quantise(parameters)), example.target)
+        optimiser.zero_grad(set_to_none=True)
+        fabric.backward(value)
+        if recipe.name == "fast":
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        smooth = float(value.detach()) if smooth is None else 0.95 * smooth + 0.05 * float(value.detach())
+        held_out = None
+        if step % every == 0 or step == steps:
+            held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
+            if held_out < best_loss:
+                best, best_loss = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}, held_out
+        on_step(TrainingStep(step, steps, smooth, held_out))
+    if best is not None:
+        network.load_state_dict(best)
+    return network.cpu().eval(), best_loss
+
+
+def _rate(recipe: Recipe, step: int, steps: int) -> float:
+    if recipe.name == "paper":
+        return recipe.learning_rate if step <= recipe.drop_at * steps else recipe.last_learning_rate
+    warm = min(step / max(0.05 * steps, 1), 1)
+    cosine = 0.5 * (1 + np.cos(np.pi * step / steps))
+    return warm * (recipe.last_learning_rate + cosine * (recipe.learning_rate - recipe.last_learning_rate))
+
+
+@torch.no_grad()
+def evaluate(
+    network: Predictor, data: TrainingData, render: Render, loss: Loss, quantise: Quantiser, metadata: bool
+) -> float:
+    """Mean loss over the held-out examples; infinite where there are none to measure."""
+    network.eval()
+    losses, count = 0.0, 0
+    device = next(network.parameters()).device
+    for example in data.held_out():
+        parameters = network(example.planes.to(device), example.metadata.to(device) if metadata else None)
+        value = loss(render(example.raw.to(device), quantise(parameters)), example.target)
+        losses += float(value) * len(example.planes)
+        count += len(example.planes)
+    network.train()
+    return losses / count if count else float("inf")

@@ -1,0 +1,135 @@
+"""Training material of the proxy: crops of captures, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drivers.frames import RawFrame
+from proxy.model import THUMBNAIL, RawBatch
+
+_COLOUR = {"R": 0, "G": 1, "B": 2}
+
+
+@dataclass
+class CropSet:
+    """M crops of captures, all of one size.
+
+    Attributes:
+        raw: what the proxy sees.
+        parameters: ``float32 [M, N]`` in [0, 1].
+        output: ``uint8 [M, 3, h, w]``, the device's output.
+        raw_hashes: the RAW that each crop was cut from.
+    """
+
+    raw: RawBatch
+    parameters: Tensor
+    output: Tensor
+    raw_hashes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def select(self, index: Tensor) -> CropSet:
+        """The crops at those places."""
+        return CropSet(
+            self.raw[index], self.parameters[index], self.output[index], [self.raw_hashes[i] for i in index.tolist()]
+        )
+
+    def draw(self, batch: int, size: int, generator: torch.Generator) -> tuple[RawBatch, Tensor, Tensor]:
+        """A random batch of smaller crops, cut at even offsets so that the CFA keeps its phase.
+
+        Returns:
+            RAW crops, parameters ``[batch, N]`` and outputs ``float32 [batch, 3, size, size]`` in [0, 1].
+        """
+        index = torch.randint(len(self), (batch,), generator=generator)
+        height, width = self.output.shape[-2:]
+        size_y, size_x = min(size, height), min(size, width)
+        tops = 2 * torch.randint((height - size_y) // 2 + 1, (batch,), generator=generator)
+        lefts = 2 * torch.randint((width - size_x) // 2 + 1, (batch,), generator=generator)
+        places = list(zip(index.tolist(), tops.tolist(), lefts.tolist(), strict=True))
+        mosaic = torch.stack([self.raw.mosaic[i, :, t : t + size_y, s : s + size_x] for i, t, s in places])
+        output = torch.stack([self.output[i, :, t : t + size_y, s : s + size_x] for i, t, s in places])
+        raw = RawBatch(mosaic, self.raw.colours[index], self.raw.thumbnail[index], self.raw.matrix[index])
+        return raw, self.parameters[index], output.float() / 255
+
+
+def raw_batch(raw: RawFrame) -> RawBatch:
+    """One whole RAW as a batch of 1."""
+    planes = torch.from_numpy(raw.planes())[None]
+    matrix = np.eye(3) if raw.colour_matrix is None else np.asarray(raw.colour_matrix)
+    return RawBatch(
+        mosaic=torch.from_numpy(raw.normalised())[None, None],
+        colours=torch.tensor([[_COLOUR[c] for c in raw.cfa]]),
+        thumbnail=F.adaptive_avg_pool2d(planes, THUMBNAIL),
+        matrix=torch.from_numpy(matrix.astype(np.float32))[None],
+    )
+
+
+def concatenate(batches: list[RawBatch]) -> RawBatch:
+    """Several batches of one crop size as one."""
+    return RawBatch(
+        *(torch.cat([getattr(b, name) for b in batches]) for name in ("mosaic", "colours", "thumbnail", "matrix"))
+    )
+
+
+class CropBuilder:
+    """Collects crops of captures of any size into one :class:`CropSet`.
+
+    Args:
+        size: longest side of a crop; smaller frames are kept whole, larger ones are cut at random even offsets.
+        crops_per_capture: crops cut from a frame larger than ``size``.
+        seed: seed of the offsets.
+    """
+
+    def __init__(self, size: int = 128, crops_per_capture: int = 4, seed: int = 0) -> None:
+        self._size = size
+        self._crops = crops_per_capture
+        self._random = np.random.default_rng(seed)
+        self._raws: dict[str, RawBatch] = {}
+        self._parts: list[tuple[RawBatch, np.ndarray, Tensor, str]] = []
+
+    def add(self, raw: RawFrame, parameters: np.ndarray, output: np.ndarray) -> None:
+        """Add one capture: RAW, ``[N]`` in [0, 1], ``uint8 [H, W, 3]``."""
+        if raw.hash not in self._raws:
+            if len(self._raws) >= 512:
+                self._raws.clear()
+            self._raws[raw.hash] = raw_batch(raw)
+        whole = self._raws[raw.hash]
+        pixels = torch.from_numpy(np.ascontiguousarray(output)).permute(2, 0, 1)
+        height, width = min(self._size, raw.height), min(self._size, raw.width)
+        one = height == raw.height and width == raw.width
+        for _ in range(1 if one else self._crops):
+            top = 2 * int(self._random.integers((raw.height - height) // 2 + 1))
+            left = 2 * int(self._random.integers((raw.width - width) // 2 + 1))
+            crop = RawBatch(
+                whole.mosaic[:, :, top : top + height, left : left + width],
+                whole.colours,
+                whole.thumbnail,
+                whole.matrix,
+            )
+            self._parts.append((crop, parameters, pixels[:, top : top + height, left : left + width], raw.hash))
+
+    def build(self) -> CropSet:
+        """All crops; frames smaller than the others decide the common size.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        if not self._parts:
+            raise ValueError("no captures to build crops from")
+        height = min(p[2].shape[1] for p in self._parts)
+        width = min(p[2].shape[2] for p in self._parts)
+        raws = concatenate(
+            [RawBatch(r.mosaic[..., :height, :width], r.colours, r.thumbnail, r.matrix) for r, *_ in self._parts]
+        )
+        return CropSet(
+            raws,
+            torch.from_numpy(np.stack([p[1] for p in self._parts]).astype(np.float32)),
+            torch.stack([p[2][:, :height, :width] for p in self._parts]).contiguous(),
+            [p[3] for p in self._parts],
+        )

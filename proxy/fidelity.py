@@ -1,0 +1,113 @@
+"""How faithful a proxy is to its device: not one PSNR, but whether it moves as the device moves.
+
+Global PSNR hardly sees noise reduction or sharpening, so fidelity is reported a parameter at a time as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivers.parameters import ParameterSet, ParameterSpace
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One parameter moved on one RAW, everything else held: what the device and the proxy gave before and after.
+
+    All images are ``uint8 [H, W, 3]``.
+    """
+
+    parameter: str
+    device_before: np.ndarray
+    device_after: np.ndarray
+    proxy_before: np.ndarray
+    proxy_after: np.ndarray
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How the proxy follows the device when one parameter moves.
+
+    Attributes:
+        parameter: its name; ``block``: its block.
+        device_change: how far the device's output moved, as root mean square in 8-bit levels.
+        cosine: agreement of the direction of the two changes, 1 perfect, 0 unrelated.
+        gain: size of the proxy's change along the device's, 1 perfect, 0 the proxy does not react.
+        psnr: mean PSNR in dB of the proxy against the device over the probes' outputs.
+        ssim: the same in SSIM.
+    """
+
+    parameter: str
+    block: str
+    device_change: float
+    cosine: float
+    gain: float
+    psnr: float
+    ssim: float
+
+
+def probe_sets(
+    space: ParameterSpace, base: ParameterSet, low: float = 0.1, high: float = 0.9
+) -> list[tuple[str, ParameterSet, ParameterSet]]:
+    """For every parameter the set with it low and the set with it high, everything else as in ``base``."""
+    pairs = []
+    for i, p in enumerate(space.parameters):
+        before, after = list(base.codes), list(base.codes)
+        before[i], after[i] = p.from_unit(low), p.from_unit(high)
+        pairs.append((p.name, ParameterSet(space, tuple(before)), ParameterSet(space, tuple(after))))
+    return pairs
+
+
+def movements(space: ParameterSpace, probes: Sequence[Probe]) -> list[Movement]:
+    """One :class:`Movement` a parameter, in the order of the space."""
+    from skimage.metrics import structural_similarity
+
+    table = []
+    for p in space.parameters:
+        own = [probe for probe in probes if probe.parameter == p.name]
+        if not own:
+            continue
+        device = np.concatenate([_change(q.device_before, q.device_after) for q in own])
+        proxy = np.concatenate([_change(q.proxy_before, q.proxy_after) for q in own])
+        dot, energy = float(device @ proxy), float(device @ device)
+        norm = float(np.sqrt(energy * float(proxy @ proxy)))
+        pairs = [(q.device_before, q.proxy_before) for q in own] + [(q.device_after, q.proxy_after) for q in own]
+        table.append(
+            Movement(
+                p.name,
+                p.block,
+                float(np.sqrt(energy / len(device))),
+                dot / norm if norm else float("nan"),
+                dot / energy if energy else float("nan"),
+                float(
+                    np.mean([peak_signal_noise_ratio(a, b, data_range=255) if (a != b).any() else 99 for a, b in pairs])
+                ),
+                float(np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in pairs])),
+            )
+        )
+    return table
+
+
+def rank_correlation(device_quality: np.ndarray, proxy_quality: np.ndarray) -> float:
+    """Mean Spearman rank correlation of image quality over parameter sets.
+
+    Args:
+        device_quality: ``[RAWs, sets]``, the quality (PSNR to the reference) of the device's output.
+        proxy_quality: the same of the proxy's output.
+    """
+    from scipy.stats import spearmanr
+
+    rows = [spearmanr(a, b).statistic for a, b in zip(device_quality, proxy_quality, strict=True) if len(set(a)) > 1]
+    return float(np.nanmean(rows)) if rows else float("nan")
+
+
+def _psnr(output: np.ndarray, target: np.ndarray) -> float:
+    mse = float(np.mean(np.square(output.astype(np.float64) - target)))
+    return 10 * np.log10(255.0**2 / max(mse, 1e-3))
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return (after.astype(np.float64) - before.astype(np.float64)).ravel()

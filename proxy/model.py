@@ -1,0 +1,233 @@
+"""The proxy: a network that imitates an ISP, so that gradients reach its parameters (section 4.1, equation 3).
+
+The plain form (a UNet with the parameters tiled as planes, Tseng et al. 2019) learns colour and tone slowly, because a
+convolution has to rediscover a product of a pixel and a parameter. This form starts from what every ISP does and learns
+the rest:
+
+* **base**: gain and offset, two colour matrices and a tone curve for the whole image, all of them functions of the
+  parameters that a small network learns; it knows nothing of a particular device;
+* **global branch**: the base applied to a thumbnail of the RAW gives the histogram that histogram operations need, so
+  that the proxy can be trained on crops;
+* **residual**: a UNet at half resolution, conditioned on the parameters by FiLM, adds what depends on neighbours (noise
+  reduction, demosaic, sharpening, compression).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+THUMBNAIL = 16
+HISTOGRAM_BINS = 32
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """Sizes of the network.
+
+    Attributes:
+        parameters: N.
+        width: channels of the UNet's first level; each lower level has 1.5 times as many.
+        levels: levels of the UNet.
+        embedding: length of the parameters' embedding.
+    """
+
+    parameters: int
+    width: int = 32
+    levels: int = 3
+    embedding: int = 128
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sizes as plain data."""
+        return asdict(self)
+
+
+@dataclass
+class RawBatch:
+    """What the proxy sees of B RAW crops.
+
+    Attributes:
+        mosaic: ``float32 [B, 1, h, w]``, black 0 and white 1, h and w multiples of 2, cut at even offsets.
+        colours: ``int64 [B, 4]``, colour index (0 red, 1 green, 2 blue) at the four CFA positions in reading order.
+        thumbnail: ``float32 [B, 3, THUMBNAIL, THUMBNAIL]``, the whole RAW's planes, area-averaged.
+        matrix: ``float32 [B, 3, 3]``, the RAW's colour matrix (identity where it has none).
+    """
+
+    mosaic: Tensor
+    colours: Tensor
+    thumbnail: Tensor
+    matrix: Tensor
+
+    def __getitem__(self, index: Any) -> RawBatch:
+        return RawBatch(self.mosaic[index], self.colours[index], self.thumbnail[index], self.matrix[index])
+
+    def to(self, device: torch.device | str) -> RawBatch:
+        """The batch on another torch device."""
+        return RawBatch(*(t.to(device) for t in (self.mosaic, self.colours, self.thumbnail, self.matrix)))
+
+
+def demosaic_bilinear(mosaic: Tensor, colours: Tensor) -> Tensor:
+    """Bilinear demosaic of any CFA order by normalised convolution.
+
+    Args:
+        mosaic: ``[B, 1, h, w]``.
+        colours: ``int64 [B, 4]``, see :class:`RawBatch`.
+
+    Returns:
+        ``[B, 3, h, w]`` linear RGB.
+    """
+    _, _, height, width = mosaic.shape
+    one_hot = F.one_hot(colours.view(-1, 2, 2), 3).permute(0, 3, 1, 2).to(mosaic.dtype)
+    mask = one_hot.repeat(1, 1, height // 2, width // 2)
+    kernel = mosaic.new_tensor([[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]).expand(3, 1, 3, 3)
+    return F.conv2d(mosaic * mask, kernel, padding=1, groups=3) / F.conv2d(mask, kernel, padding=1, groups=3)
+
+
+def _soft_clip(x: Tensor, sharpness: float = 24.0) -> Tensor:
+    """Clip to [0, 1] with a rounded upper corner, so that a gradient still says which way saturation lies."""
+    return (1 - F.softplus(1 - x, beta=sharpness)).clamp_min(0)
+
+
+class _Base(nn.Module):
+    """Colour and tone of the whole image as functions of the parameters."""
+
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        # gains 3, offsets 3, linear matrix 3×6, gamma 3, contrast 3, equalisation 2, display matrix 3×3 and offset 3
+        self.sizes = [3, 3, 18, 3, 3, 2, 9, 3]
+        self.head = nn.Linear(embedding, sum(self.sizes))
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor, thumbnail: Tensor, matrix: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        coefficients = self.head(z).split(self.sizes, dim=1)
+        tone, linear = self._tone(x, matrix, coefficients)
+        small, _ = self._tone(thumbnail, matrix, coefficients)
+        equal, amount = self._equalise(tone, small, coefficients[5])
+        tone = tone + amount * (equal - tone)
+        display = coefficients[6].view(-1, 3, 3) + torch.eye(3, device=x.device)
+        y = torch.einsum("bij,bjhw->bihw", display, tone) + 0.1 * coefficients[7][:, :, None, None]
+        return y, linear
+
+    def _tone(self, x: Tensor, matrix: Tensor, coefficients: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        gain, offset, mix, gamma, contrast = coefficients[:5]
+        linear = _soft_clip((x + 0.1 * offset[:, :, None, None]) * torch.exp(gain)[:, :, None, None])
+        mix = mix.view(-1, 3, 6)
+        eye = torch.eye(3, device=x.device)
+        colour = mix[:, :, :3] + 0.5 * eye + (mix[:, :, 3:] + 0.5 * eye) @ matrix
+        linear = torch.einsum("bij,bjhw->bihw", colour, linear)
+        exponent = 0.45 * torch.exp(gamma)[:, :, None, None]
+        y = (_soft_clip(linear) + 1e-3) ** exponent
+        smooth = y * y * (3 - 2 * y)
+        return y + contrast[:, :, None, None] * (smooth - y), linear
+
+    @staticmethod
+    def _equalise(y: Tensor, thumbnail: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """Histogram-equalised ``y`` (the same shift for the three channels) and how much of it to take."""
+        weights = y.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        luma, small = (y * weights).sum(1, keepdim=True), (thumbnail * weights).sum(1).flatten(1)
+        edges = torch.linspace(0, 1, HISTOGRAM_BINS, device=y.device)
+        cumulative = torch.sigmoid((edges[None, :, None] - small[:, None, :]) * HISTOGRAM_BINS).mean(2)
+        position = luma.clamp(0, 1) * (HISTOGRAM_BINS - 1)
+        lower = position.detach().floor().clamp(max=HISTOGRAM_BINS - 2).long()
+        index = lower.flatten(1)
+        left = cumulative.gather(1, index).view_as(luma)
+        right = cumulative.gather(1, index + 1).view_as(luma)
+        level = left + (position - lower) * (right - left)
+        amount = coefficients[:, 0].view(-1, 1, 1, 1)
+        # Scaling luma keeps hue, adding keeps differences; the device's way is learned as a blend.
+        blend = torch.sigmoid(coefficients[:, 1]).view(-1, 1, 1, 1)
+        shifted = y + (level - luma)
+        scaled = y * (level + 0.02) / (luma.clamp_min(0) + 0.02)
+        return blend * shifted + (1 - blend) * scaled, amount
+
+
+class _Film(nn.Module):
+    """Two 3×3 convolutions whose features are scaled and shifted by the parameters' embedding."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * outputs)
+        nn.init.normal_(self.film.weight, std=0.02)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        scale, shift = self.film(z)[:, :, None, None].chunk(2, dim=1)
+        x = F.leaky_relu(self.first(x) * (1 + scale) + shift, 0.1)
+        return F.leaky_relu(self.second(x), 0.1)
+
+
+class Proxy(nn.Module):
+    """``f_PROXY(I, P; W)`` of equation 3."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        super().__init__()
+        self.config = config
+        statistics = 3 * 5
+        self.embed = nn.Sequential(
+            nn.Linear(config.parameters + statistics, config.embedding),
+            nn.SiLU(),
+            nn.Linear(config.embedding, config.embedding),
+            nn.SiLU(),
+            nn.Linear(config.embedding, config.embedding),
+        )
+        # A straight path beside the layers: many coefficients are nearly linear in one parameter.
+        self.straight = nn.Linear(config.parameters, config.embedding)
+        self.base = _Base(config.embedding)
+        widths = [int(config.width * 1.5**i) for i in range(config.levels)]
+        self.down = nn.ModuleList(
+            _Film(24 if i == 0 else widths[i - 1], w, config.embedding) for i, w in enumerate(widths)
+        )
+        self.up = nn.ModuleList(
+            _Film(widths[i] + widths[i - 1], widths[i - 1], config.embedding) for i in range(config.levels - 1, 0, -1)
+        )
+        self.last = nn.Conv2d(widths[0], 12, 3, padding=1)
+        for weight in self.last.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, raw: RawBatch, parameters: Tensor, residual: bool = True) -> Tensor:
+        """Imitate the device.
+
+        Args:
+            raw: B crops.
+            parameters: ``float32 [B, N]`` in [0, 1].
+            residual: False gives the base alone (used to fit it first).
+
+        Returns:
+            sRGB ``float32 [B, 3, h, w]``, nominally in [0, 1]; not clipped, so that gradients survive.
+        """
+        x = demosaic_bilinear(raw.mosaic, raw.colours)
+        z = self.embedding(raw, parameters)
+        y, linear = self.base(x, raw.thumbnail, raw.matrix, z)
+        if not residual:
+            return y
+        features = torch.cat([F.pixel_unshuffle(y, 2), F.pixel_unshuffle(linear.clamp(0, 1.2).add(1e-3).sqrt(), 2)], 1)
+        return y + F.pixel_shuffle(self._unet(features, z), 2)
+
+    def embedding(self, raw: RawBatch, parameters: Tensor) -> Tensor:
+        """Embedding of parameters and of the RAW's global statistics: ``[B, embedding]``."""
+        flat = raw.thumbnail.flatten(2).clamp_min(1e-4).log2()
+        statistics = torch.cat(
+            [flat.mean(2), flat.std(2), flat.amin(2), flat.amax(2), raw.thumbnail.flatten(2).mean(2)], 1
+        )
+        centred = 2 * parameters - 1
+        return self.embed(torch.cat([centred, 0.2 * statistics], 1)) + self.straight(centred)
+
+    def _unet(self, x: Tensor, z: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        multiple = 2 ** (self.config.levels - 1)
+        x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        skips: list[Tensor] = []
+        for i, block in enumerate(self.down):
+            x = block(F.avg_pool2d(x, 2) if i else x, z)
+            skips.append(x)
+        skips.pop()
+        for block in self.up:
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], 1), z)
+        return self.last(x)[:, :, :height, :width]

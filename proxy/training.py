@@ -1,0 +1,137 @@
+"""Fits the proxy to captures of a device (equation 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from proxy.crops import CropSet
+from proxy.model import Proxy, ProxyConfig
+
+
+@dataclass(frozen=True)
+class ProxyRecipe:
+    """How to fit a proxy.
+
+    Attributes:
+        base_steps: steps for the base alone, on many tiny crops.
+        steps: steps for the whole network.
+        batch: crops a step; ``crop``: their side in pixels.
+        learning_rate: peak of the one-cycle schedule.
+        width: channels of the first level.
+        seed: seed of weights, batches and crops.
+    """
+
+    base_steps: int = 1200
+    steps: int = 1500
+    batch: int = 32
+    crop: int = 64
+    learning_rate: float = 2e-3
+    width: int = 32
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ProxyStep:
+    """Where training stands: step of ``steps``, phase (``base`` or ``whole``), running loss."""
+
+    step: int
+    steps: int
+    phase: str
+    loss: float
+
+
+def log_mse(output: Tensor, target: Tensor) -> Tensor:
+    """Mean over the batch of the log mean squared error: the mean PSNR, up to a constant."""
+    mse = (output - target).square().mean((1, 2, 3))
+    return (mse + 1e-4).log().mean()
+
+
+def fit(
+    crops: CropSet,
+    recipe: ProxyRecipe,
+    *,
+    on_step: Callable[[ProxyStep], None] = lambda step: None,
+    evaluate: Callable[[Proxy], None] | None = None,
+    evaluate_every: int = 500,
+) -> Proxy:
+    """Fit a proxy to crops of captures.
+
+    Args:
+        crops: the training captures.
+        recipe: steps, sizes and seed.
+        on_step: called after every step (progress, loss curve).
+        evaluate: called with the network every ``evaluate_every`` steps of the second phase.
+
+    Returns:
+        The network in evaluation mode, its weights frozen.
+    """
+    fabric = Fabric(accelerator="auto", devices=1)
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    network = Proxy(ProxyConfig(parameters=crops.parameters.shape[1], width=recipe.width))
+    total = recipe.base_steps + recipe.steps
+    smooth = None
+    phases = (
+        ("base", recipe.base_steps, 256, 16, 2 * recipe.learning_rate),
+        ("whole", recipe.steps, recipe.batch, recipe.crop, recipe.learning_rate),
+    )
+    done = 0
+    for phase, steps, batch, size, rate in phases:
+        if not steps:
+            continue
+        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.15)
+        model, optimiser = fabric.setup(network, optimiser)
+        model.train()
+        for step in range(1, steps + 1):
+            raw, parameters, target = crops.draw(batch, size, generator)
+            raw, parameters, target = raw.to(fabric.device), parameters.to(fabric.device), target.to(fabric.device)
+            output = model(raw, parameters, residual=phase == "whole")
+            loss = log_mse(output, target)
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            done += 1
+            value = float(loss.detach())
+            smooth = value if smooth is None else 0.98 * smooth + 0.02 * value
+            on_step(ProxyStep(done, total, phase, smooth))
+            if evaluate and phase == "whole" and step % evaluate_every == 0:
+                network.eval()
+                evaluate(network)
+                network.train()
+    return freeze(network.cpu())
+
+
+def freeze(network: Proxy) -> Proxy:
+    """The network in evaluation mode with frozen weights (equation 4 trains through it, never it)."""
+    network.eval()
+    for weight in network.parameters():
+        weight.requires_grad_(False)
+    return network
+
+
+@torch.no_grad()
+def imitate(network: Proxy, crops: CropSet, batch: int = 64) -> Tensor:
+    """The proxy's outputs for all crops: ``float32 [M, 3, h, w]`` in [0, 1]."""
+    parts = [
+        network(crops.raw[slice(i, i + batch)], crops.parameters[i : i + batch]) for i in range(0, len(crops), batch)
+    ]
+    return torch.cat(parts).clamp(0, 1)
+
+
+def psnr(output: Tensor, target: Tensor) -> Tensor:
+    """PSNR in dB of each image: ``[M]`` from ``float [M, 3, h, w]`` in [0, 1], both rounded to 8 bits."""
+    difference = (output * 255).round() - (target * 255).round()
+    return 10 * torch.log10(255.0**2 / difference.square().mean((1, 2, 3)).clamp_min(1e-3))

@@ -1,0 +1,51 @@
+"""Human viewing: how near an output is to its reference (section 5.4: L2 loss, PSNR and SSIM)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivers.errors import FrameError
+
+# An exact match has no finite PSNR; this cap keeps means finite and is far above what an 8-bit JPEG reaches.
+MAX_PSNR_DB = 99.0
+
+
+def psnr(output: np.ndarray, reference: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of two ``uint8 [H, W, 3]`` images, at most ``MAX_PSNR_DB``.
+
+    Raises:
+        FrameError: the sizes differ.
+    """
+    _check(output, reference)
+    difference = output.astype(np.int16) - reference
+    mse = float(np.einsum("ijk,ijk->", difference, difference, dtype=np.int64, casting="unsafe")) / difference.size
+    return MAX_PSNR_DB if mse == 0 else min(10 * np.log10(255.0**2 / mse), MAX_PSNR_DB)
+
+
+def ssim(output: np.ndarray, reference: np.ndarray) -> float:
+    """Mean structural similarity of two ``uint8 [H, W, 3]`` images (Gaussian window, sigma 1.5), in [-1, 1].
+
+    Raises:
+        FrameError: the sizes differ.
+    """
+    from skimage.metrics import structural_similarity
+
+    _check(output, reference)
+    return float(
+        structural_similarity(
+            output, reference, channel_axis=2, data_range=255, gaussian_weights=True, use_sample_covariance=False
+        )
+    )
+
+
+def score(output: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Both metrics of the task: ``psnr`` in dB and ``ssim``."""
+    return {"psnr": psnr(output, reference), "ssim": ssim(output, reference)}
+
+
+def _check(output: np.ndarray, reference: np.ndarray) -> None:
+    if output.shape != reference.shape:
+        raise FrameError(
+            f"output is {output.shape[1]}×{output.shape[0]}, its reference {reference.shape[1]}×{reference.shape[0]}: "
+            "give a reference of the device's output size"
+        )

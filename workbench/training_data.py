@@ -1,0 +1,141 @@
+"""Training material of the predictor for the viewing task: RAWs of the data set with their references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drivers.frames import RawFrame
+from predictor.files import INPUT_SIDE, input_planes
+from predictor.metadata import metadata_vector
+from predictor.training import Example
+from proxy.crops import concatenate, raw_batch
+from proxy.model import RawBatch
+
+WHOLE_SIDE = 256
+"""Frames up to this side are kept whole for the proxy; of larger ones a few crops are kept."""
+
+
+class ViewingData:
+    """Examples of the viewing task: the target is the reference's crop, ``float32 [B, 3, h, w]`` in [0, 1].
+
+    Training examples are varied as a camera would vary them: mirrored, exposed a little more or less, under a slightly
+    different illuminant (the metadata follow, with the error that they had).
+
+    Args:
+        training: RAW and reference (``uint8 [H, W, 3]``) of the training split.
+        held_out: the same of the validation split.
+        crop: side of the crops that the loss is measured on, in pixels.
+        vary: whether to vary the training examples.
+        seed: seed of the fixed crops of large frames and of the held-out crops.
+    """
+
+    exposure_sigma = 0.3
+    balance_sigma = 0.12
+
+    def __init__(
+        self,
+        training: Sequence[tuple[RawFrame, np.ndarray]],
+        held_out: Sequence[tuple[RawFrame, np.ndarray]],
+        *,
+        crop: int = 64,
+        vary: bool = True,
+        seed: int = 0,
+        longest: int = INPUT_SIDE,
+    ) -> None:
+        random = np.random.default_rng(seed)
+        self._crop, self._vary = crop, vary
+        self._training = [_Item(raw, reference, longest, random) for raw, reference in training]
+        self._held_out = [_Item(raw, reference, longest, random) for raw, reference in held_out]
+        self._buckets: dict[tuple[int, ...], list[int]] = {}
+        for i, item in enumerate(self._training):
+            self._buckets.setdefault((*item.planes.shape[1:], *item.reference.shape[2:]), []).append(i)
+
+    def __len__(self) -> int:
+        return len(self._training)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Example:
+        """A random batch of RAWs of one size."""
+        first = int(torch.randint(len(self), (1,), generator=generator))
+        item = self._training[first]
+        bucket = self._buckets[(*item.planes.shape[1:], *item.reference.shape[2:])]
+        chosen = [self._training[bucket[i]] for i in torch.randint(len(bucket), (batch,), generator=generator).tolist()]
+        height, width = item.reference.shape[2:]
+        size_y, size_x = min(self._crop, height), min(self._crop, width)
+        crops = []
+        for one in chosen:
+            k = int(torch.randint(one.reference.shape[0], (1,), generator=generator))
+            top = 2 * int(torch.randint((height - size_y) // 2 + 1, (1,), generator=generator))
+            left = 2 * int(torch.randint((width - size_x) // 2 + 1, (1,), generator=generator))
+            crops.append(one.cut(k, top, left, size_y, size_x))
+        raw = concatenate([c[0] for c in crops])
+        planes = torch.stack([one.planes for one in chosen])
+        metadata = torch.stack([one.metadata for one in chosen])
+        target = torch.cat([c[1] for c in crops])
+        if self._vary:
+            planes, metadata, raw, target = self._varied(planes, metadata, raw, target, generator)
+        return Example(planes, metadata, raw, target)
+
+    def held_out(self) -> Iterator[Example]:
+        """Centre crops of the validation split, in batches of one size."""
+        for one in self._held_out:
+            height, width = one.reference.shape[2:]
+            size_y, size_x = min(2 * self._crop, height), min(2 * self._crop, width)
+            raw, target = one.cut(0, (height - size_y) // 4 * 2, (width - size_x) // 4 * 2, size_y, size_x)
+            yield Example(one.planes[None], one.metadata[None], raw, target)
+
+    def _varied(
+        self, planes: Tensor, metadata: Tensor, raw: RawBatch, target: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, RawBatch, Tensor]:
+        batch = len(planes)
+        normal = torch.randn(batch, 3, generator=generator)
+        exposure = self.exposure_sigma * normal[:, :1]
+        balance = torch.stack([normal[:, 1], torch.zeros(batch), normal[:, 2]], 1) * self.balance_sigma
+        factor = torch.exp2(exposure + balance)
+        metadata = metadata.clone()
+        metadata[:, 2] += exposure[:, 0] / 5 * metadata[:, 3]
+        metadata[:, 4] -= 2 * balance[:, 0] * metadata[:, 6]
+        metadata[:, 5] -= 2 * balance[:, 2] * metadata[:, 6]
+        spread = factor[:, :, None, None]
+        planes = (planes * spread).clamp(max=1)
+        at_positions = factor.gather(1, raw.colours).view(-1, 1, 2, 2)
+        tiled = at_positions.repeat(1, 1, raw.mosaic.shape[2] // 2, raw.mosaic.shape[3] // 2)
+        raw = RawBatch(
+            (raw.mosaic * tiled).clamp(max=1), raw.colours, (raw.thumbnail * spread).clamp(max=1), raw.matrix
+        )
+        if torch.rand(1, generator=generator) < 0.5:
+            planes, target = planes.flip(3), target.flip(3)
+            raw = RawBatch(raw.mosaic.flip(3), raw.colours[:, [1, 0, 3, 2]], raw.thumbnail.flip(3), raw.matrix)
+        if torch.rand(1, generator=generator) < 0.5:
+            planes, target = planes.flip(2), target.flip(2)
+            raw = RawBatch(raw.mosaic.flip(2), raw.colours[:, [2, 3, 0, 1]], raw.thumbnail.flip(2), raw.matrix)
+        return planes, metadata, raw, target
+
+
+class _Item:
+    """One RAW: the predictor's input, and what the proxy and the loss need, whole or as a few crops."""
+
+    def __init__(self, raw: RawFrame, reference: np.ndarray, longest: int, random: np.random.Generator) -> None:
+        self.planes = input_planes(raw, longest)
+        self.metadata = torch.from_numpy(metadata_vector(raw))
+        whole = raw_batch(raw)
+        pixels = torch.from_numpy(np.ascontiguousarray(reference)).permute(2, 0, 1)
+        height, width = min(WHOLE_SIDE, raw.height), min(WHOLE_SIDE, raw.width)
+        count = 1 if (height, width) == (raw.height, raw.width) else 4
+        mosaics, references = [], []
+        for _ in range(count):
+            top = 2 * int(random.integers((raw.height - height) // 2 + 1))
+            left = 2 * int(random.integers((raw.width - width) // 2 + 1))
+            mosaics.append(whole.mosaic[0, :, top : top + height, left : left + width].clone())
+            references.append(pixels[:, top : top + height, left : left + width].clone())
+        self.mosaic, self.reference = torch.stack(mosaics), torch.stack(references)
+        self.colours, self.matrix = whole.colours, whole.matrix
+        self.thumbnail = whole.thumbnail
+
+    def cut(self, k: int, top: int, left: int, height: int, width: int) -> tuple[RawBatch, Tensor]:
+        window = (slice(k, k + 1), slice(None), slice(top, top + height), slice(left, left + width))
+        raw = RawBatch(self.mosaic[window], self.colours, self.thumbnail, self.matrix)
+        return raw, self.reference[window].float() / 255
