@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from workbench.statistics import MIN_CLUSTERS, mean_interval, ratio_interval
+
+
+def test_mean_interval_agrees_with_the_normal_one_for_many_independent_values() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 2000)
+    interval = mean_interval(values, range(2000))
+    error = values.std() / np.sqrt(2000)
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    assert interval.verdict == "better"
+
+
+def test_values_of_one_scene_count_as_one() -> None:
+    rng = np.random.default_rng(1)
+    scene = rng.normal(0, 1, 20)
+    clustered = mean_interval(np.repeat(scene, 50), np.repeat(np.arange(20), 50))
+    naive = mean_interval(np.repeat(scene, 50), range(1000))
+    assert clustered.high - clustered.low > 5 * (naive.high - naive.low)
+    assert (clustered.clusters, clustered.samples) == (20, 1000)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    hits = 0
+    for trial in range(300):
+        values = rng.normal(0, 1, 30)[:, None] + rng.normal(0, 0.5, (30, 4))
+        interval = mean_interval(values.ravel(), np.repeat(np.arange(30), 4), resamples=1000, seed=trial)
+        hits += interval.low <= 0 <= interval.high
+    assert 0.88 <= hits / 300 <= 0.98
+
+
+@pytest.mark.parametrize("clusters", [1, 2, MIN_CLUSTERS - 1])
+def test_too_few_scenes_show_nothing(clusters: int) -> None:
+    labels = [i % clusters for i in range(60)]
+    interval = mean_interval(np.full(60, 5.0), labels)
+    assert (interval.estimate, interval.low, interval.high, interval.verdict) == (5.0, None, None, "not shown")
+    ratio = ratio_interval(np.full(60, 1.0), np.full(60, 2.0), labels)
+    assert (ratio.estimate, ratio.low, ratio.verdict) == (0.5, None, "not shown")
+
+
+def test_verdicts() -> None:
+    scenes = range(10)
+    assert mean_interval(np.linspace(-2, -1, 10), scenes).verdict == "worse"
+    assert mean_interval(np.linspace(-1, 1, 10), scenes).verdict == "not shown"
+    assert mean_interval(np.zeros(10), scenes).verdict == "not shown"
+    assert mean_interval(np.zeros(10), scenes).to_dict()["verdict"] == "not shown"
+
+
+def test_gap_closed_of_proportional_gains_is_exact() -> None:
+    gap = np.linspace(1, 9, 24)
+    ratio = ratio_interval(0.4 * gap, gap, [i // 2 for i in range(24)])
+    assert (ratio.estimate, ratio.low, ratio.high) == (pytest.approx(0.4), pytest.approx(0.4), pytest.approx(0.4))
+
+
+def test_no_gap_to_close() -> None:
+    scenes = range(12)
+    assert ratio_interval(np.ones(12), np.zeros(12), scenes).estimate is None
+    sometimes = np.array([12.0] + [-1.0] * 11)
+    interval = ratio_interval(np.ones(12), sometimes, scenes)
+    assert interval.estimate == pytest.approx(12.0)
+    assert interval.low is None
+    assert interval.verdict == "not shown"
+
+
+def test_the_seed_decides() -> None:
+    values, scenes = np.random.default_rng(3).normal(size=40), range(40)
+    assert mean_interval(values, scenes, seed=5) == mean_interval(values, scenes, seed=5)
+    assert mean_interval(values, scenes, seed=5) != mean_interval(values, scenes, seed=6)
+
+
+@pytest.mark.parametrize(("values", "scenes"), [([], []), ([1.0], ["a", "b"]), ([np.nan], ["a"])])
+def test_bad_input(values: list[float], scenes: list[str]) -> None:
+    with pytest.raises(ValueError, match="values"):
+        mean_interval(values, scenes)

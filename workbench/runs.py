@@ -1,0 +1,243 @@
+"""Run folders: one training, tuning or validation, with everything needed to repeat it.
+
+``lab/runs/NAME/run.json`` holds::
+
+    {"format": 1, "kind": "tune", "name": "tune-20250101-120000",
+     "command": "workbench tune --device …",          # the command line
+     "config": {…},                                   # every setting that shaped the result
+     "seed": 0,
+     "dataset_digest": "…" | null,                    # of the data set when the run started
+     "device": {"identity", "model", "firmware", "serial", "boot_id", "space", "space_hash"} | null,
+     "workbench_version": "0.1.0",
+     "started": "2025-01-01T12:00:00.000000+00:00",   # UTC
+     "finished": "…" | null,                          # null: stopped before its end
+     "results": {…} | null}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from drivers.device import DeviceInfo
+from workbench.errors import RunError
+
+FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def plain(value: Any) -> Any:
+    """The value as plain JSON data: NumPy scalars and arrays as Python's, paths as text, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a crash leaves the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write :func:`plain` data as JSON with :func:`write_text`."""
+    write_text(path, json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def describe_device(info: DeviceInfo) -> dict[str, str]:
+    """What ``run.json`` keeps of a device."""
+    return {
+        "identity": info.identity,
+        "model": info.model,
+        "firmware": info.firmware,
+        "serial": info.serial,
+        "boot_id": info.boot_id,
+        "space": info.space.name,
+        "space_hash": info.space.hash,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _version() -> str:
+    try:
+        return version("isp-workbench")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+class RunFolder:
+    """One run's folder. ``path`` is the folder, ``record`` the content of its ``run.json``."""
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self.record = record
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def kind(self) -> str:
+        """``collect``, ``fit-proxy``, ``train``, ``tune``, ``validate``, …"""
+        return str(self.record.get("kind", ""))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.record.get("finished"))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings of the run; empty where none were recorded."""
+        return self.record.get("config") or {}
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The results of the run; empty where it has none."""
+        return self.record.get("results") or {}
+
+    def update(self, *, device: DeviceInfo | None = None, **fields: Any) -> None:
+        """Change fields of ``run.json`` (``config``, ``seed``, ``dataset_digest``, …) and write it at once."""
+        if device is not None:
+            fields["device"] = describe_device(device)
+        self.record = plain({**self.record, **fields})
+        write_json(self.path / "run.json", self.record)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Record the results and that the run came to its end."""
+        self.update(results=results, finished=_now())
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            RunError: there is no readable ``run.json`` there.
+        """
+        path = Path(path)
+        file = path / "run.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(f"{path}: no run there (no run.json); `--lab` or the run's name may be wrong") from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file}: cannot be read as a run: {error}") from error
+        if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+            raise RunError(f"{file}: is not the record of a run")
+        if record.get("format") != FORMAT:
+            raise RunError(f"{file}: format {record.get('format')!r}; this workbench reads format {FORMAT}")
+        return cls(path, record)
+
+
+def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
+    """Start a run: make its folder and write its first ``run.json``.
+
+    Args:
+        lab: the lab folder.
+        kind: what kind of run.
+        name: the folder's name; by default the kind and the time. A run of that name and kind that never finished is
+            taken up again (its folder and files stay).
+
+    Raises:
+        RunError: the name is no folder name, or a finished run or one of another kind has it.
+    """
+    runs = Path(lab) / "runs"
+    if name is not None and not _NAME.fullmatch(name):
+        raise RunError(f"run name {name!r}: use letters, digits, '-', '_' and '.', at most 100")
+    runs.mkdir(parents=True, exist_ok=True)
+    stem = name or f"{kind}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    for attempt in range(1, 1000):
+        path = runs / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            path.mkdir()
+            break
+        except FileExistsError:
+            if name is None:
+                continue
+            if (path / "run.json").exists():
+                old = RunFolder.open(path)
+                if old.finished or old.kind != kind:
+                    state = "finished" if old.finished else "unfinished"
+                    raise RunError(f"run {name!r} is already there ({state} {old.kind}); choose another name") from None
+            break
+    else:
+        raise RunError(f"{runs}: no free name for a run {stem!r}; choose one")
+    run = RunFolder(path, {})
+    run.update(
+        format=FORMAT,
+        kind=kind,
+        name=path.name,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        config={},
+        seed=None,
+        dataset_digest=None,
+        device=None,
+        workbench_version=_version(),
+        started=_now(),
+        finished=None,
+        results=None,
+    )
+    return run
+
+
+def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
+    """The finished runs of a lab, newest first; folders without a readable ``run.json`` are left out."""
+    found = []
+    for file in (Path(lab) / "runs").glob("*/run.json"):
+        try:
+            run = RunFolder.open(file.parent)
+        except RunError:
+            continue
+        if run.finished and kind in (None, run.kind):
+            found.append(run)
+    return sorted(found, key=lambda r: (str(r.record["finished"]), r.name), reverse=True)
+
+
+def find_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
+    """A finished run: the newest of its kind, or the one of that name (or path).
+
+    Raises:
+        RunError: there is none, it is of another kind, or it never finished.
+    """
+    if name is None:
+        runs = list_runs(lab, kind)
+        if not runs:
+            raise RunError(f"{lab}: no finished {kind} run there; run `workbench {kind}` first")
+        return runs[0]
+    path = Path(lab) / "runs" / name
+    if not path.is_dir() and Path(name).is_dir():
+        path = Path(name)
+    run = RunFolder.open(path)
+    if run.kind != kind:
+        raise RunError(f"{path}: is a {run.kind} run, not a {kind} run")
+    if not run.finished:
+        raise RunError(f"{path}: the {kind} run never finished; run `workbench {kind}` again")
+    return run
