@@ -1,0 +1,102 @@
+"""The emulated ISP as a whole: from a RAW and a parameter set to JPEG bytes (paper equation 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivers.errors import ParameterError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from sim import profiles
+from sim.isp.black_level import subtract_black
+from sim.isp.colour import matrix_codes, transform_colour
+from sim.isp.compression import compress
+from sim.isp.defect_correction import correct_defects
+from sim.isp.demosaic import demosaic, suppress_false_colour
+from sim.isp.formats import align, compand, from_ycc, to_ycc
+from sim.isp.noise_reduction import reduce_noise
+from sim.isp.sharpening import sharpen
+from sim.isp.tone import adjust_local_contrast, adjust_saturation, apply_curve, equalise, tone_curve
+from sim.isp.white_balance import apply_gains
+from sim.isp.yuv_noise_reduction import reduce_chroma_noise, reduce_luma_noise
+
+# Bump when the same RAW and codes give another output: captures of different versions are kept apart.
+VERSION = "1.0.0"
+
+# What the blocks get where a profile leaves a parameter out.
+_NEUTRAL: dict[str, Any] = {
+    "black_offset_red": 0,
+    "black_offset_blue": 0,
+    "green_balance": 1.0,
+    "raw_nr_edge": 0.0,
+    "false_colour_suppression": 0,
+    "hue": 0.0,
+    "luma_nr_edge": 0.0,
+    "sharpen_overshoot": None,
+    "shadow_lift": 0.0,
+    "highlight_rolloff": 0.0,
+    "local_contrast": 0.0,
+    "local_contrast_tiles": "4x4",
+}
+
+
+class Pipeline:
+    """The blocks of one profile. Deterministic: the same RAW and codes give the same bytes.
+
+    Attributes:
+        space: the profile's parameters.
+
+    Raises:
+        ParameterError: no such profile.
+    """
+
+    def __init__(self, profile_name: str) -> None:
+        self.space: ParameterSpace = profiles.space(profile_name)
+        # Frames are small and many; the bench runs several processes instead.
+        cv2.setNumThreads(1)
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> bytes:
+        """JPEG bytes, of the same size as the mosaic.
+
+        Raises:
+            ParameterError: the parameter set belongs to another space.
+        """
+        rgb = self.develop(raw, parameters)
+        return compress(rgb, int(parameters["jpeg_quality"]), bool(parameters["chroma_subsampling"]))
+
+    def develop(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
+        """Stages (2) to (7), without the JPEG: ``uint8 [3, H, W]``, sRGB."""
+        p = self._settings(parameters)
+        luma, blue_difference, red_difference = to_ycc(compand(self.linear(raw, parameters)))
+        luma = reduce_luma_noise(luma, p["luma_nr_strength"], p["luma_nr_radius"], p["luma_nr_edge"])
+        blue_difference = reduce_chroma_noise(blue_difference, p["chroma_nr_strength"])
+        red_difference = reduce_chroma_noise(red_difference, p["chroma_nr_strength"])
+        luma = sharpen(luma, p["sharpen_amount"], p["sharpen_radius"], p["sharpen_threshold"], p["sharpen_overshoot"])
+        curve = tone_curve(p["gamma"], p["contrast"], p["shadow_lift"], p["highlight_rolloff"])
+        curve = equalise(curve, luma, p["equalisation"])
+        rgb = apply_curve(from_ycc(luma, blue_difference, red_difference), curve)
+        rgb = adjust_local_contrast(rgb, p["local_contrast"], int(p["local_contrast_tiles"].split("x")[0]))
+        return adjust_saturation(rgb, p["saturation"])
+
+    def linear(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
+        """Stages (2) to (5): ``int16 [3, H, W]``, linear sRGB of 14 bit (0..16383)."""
+        p = self._settings(parameters)
+        bus = align(raw)
+        mosaic = correct_defects(bus.mosaic, p["defect_threshold"])
+        mosaic = reduce_noise(mosaic, bus.black, p["raw_nr_strength"], p["raw_nr_edge"])
+        mosaic = subtract_black(
+            mosaic, bus.cfa, bus.black, bus.white, p["black_offset"], p["black_offset_red"], p["black_offset_blue"]
+        )
+        mosaic = apply_gains(mosaic, bus.cfa, p["digital_gain"], p["red_gain"], p["blue_gain"], p["green_balance"])
+        rgb = suppress_false_colour(demosaic(mosaic, bus.cfa, p["demosaic"]), p["false_colour_suppression"])
+        return transform_colour(rgb, matrix_codes(raw.colour_matrix, p["ccm_strength"], p["hue"]))
+
+    def _settings(self, parameters: ParameterSet) -> dict[str, Any]:
+        if parameters.space is not self.space and parameters.space.hash != self.space.hash:
+            raise ParameterError(
+                f"parameter set of {parameters.space.name} given to {self.space.name}: make it with this device's space"
+            )
+        return {**_NEUTRAL, **parameters.values}
