@@ -6,4 +6,25 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add every command to the app."""
+    """Add every command to the app, in the order in which they are used."""
+    from workbench.commands import dataset, device, sim
+    from workbench.commands.collect import collect
+    from workbench.commands.demo import demo
+    from workbench.commands.fit_proxy import fit_proxy
+    from workbench.commands.predict import predict
+    from workbench.commands.report import report
+    from workbench.commands.train import train
+    from workbench.commands.tune import tune
+    from workbench.commands.validate import validate
+
+    app.command()(demo)
+    app.add_typer(sim.app, name="sim")
+    app.add_typer(device.app, name="device")
+    app.command()(collect)
+    app.add_typer(dataset.app, name="dataset")
+    app.command("fit-proxy")(fit_proxy)
+    app.command()(train)
+    app.command()(tune)
+    app.command()(validate)
+    app.command()(predict)
+    app.command()(report)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from drivers.errors import FrameError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # An exact match has no finite PSNR; this cap keeps means finite and is far above what an 8-bit JPEG reaches.
 MAX_PSNR_DB = 99.0
+
+
+def loss(output: Tensor, reference: Tensor) -> Tensor:
+    """L2 loss (section 5.1) of ``float32 [B, 3, h, w]`` images in [0, 1], averaged over the batch."""
+    return (output - reference).square().mean()
 
 
 def psnr(output: np.ndarray, reference: np.ndarray) -> float:

@@ -1,0 +1,97 @@
+"""``workbench fit-proxy``: fit the differentiable proxy to the captures of the data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def fit_proxy(
+    lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
+    device: Annotated[
+        str | None, typer.Option(help="Device URL; measures on the device how the proxy follows it (about 300 captures).")
+    ] = None,
+    identity: Annotated[str | None, typer.Option(help="Device identity, where the data set holds several.")] = None,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of the whole network.")] = 1500,
+    base_steps: Annotated[int, typer.Option(min=0, help="Steps of its colour and tone base alone.")] = 1200,
+    width: Annotated[int, typer.Option(min=4, max=256, help="Channels of the network's first level.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Fit the proxy network to the captures (equation 3), with a fidelity report."""
+    from drivers.registry import open_device
+    from proxy.training import ProxyRecipe, ProxyStep
+    from workbench import proxy_fitting
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+
+    recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
+    with stoppable("nothing was written; run the same command again"):
+        bench_device = open_device(device) if device else None
+        try:
+            with Progress("fit-proxy", base_steps + steps, unit="step") as progress:
+
+                def show(step: ProxyStep) -> None:
+                    progress.update(step.step, note=f"{step.phase}, about {-4.343 * step.loss:.1f} dB")
+
+                run = proxy_fitting.fit_proxy(
+                    lab, recipe, device=bench_device, identity=identity, name=name, on_step=show
+                )
+        finally:
+            if bench_device:
+                bench_device.close()
+    if as_json:
+        typer.echo(json.dumps({"run": run.name, **run.results}))
+        return
+    print_results(run.name, run.results)
+
+
+def print_results(name: str, results: dict[str, Any]) -> None:
+    """The fidelity report as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"proxy {name}: {results['captures']} training captures")
+    table = Table("held out", "captures", "PSNR mean", "median", "5th percentile")
+    for label, title in (
+        ("new_sets_known_raws", "new parameter sets, known RAWs"),
+        ("new_sets_new_raws", "new parameter sets, new RAWs"),
+    ):
+        if row := results.get(label):
+            table.add_row(
+                title,
+                str(row["captures"]),
+                f"{row['psnr']:.2f} dB",
+                f"{row['psnr_median']:.2f} dB",
+                f"{row['psnr_p5']:.2f} dB",
+            )
+    console.print(table)
+    fidelity = results.get("fidelity")
+    if not fidelity:
+        return
+    table = Table("block", "parameter", "device moves (RMS levels)", "direction", "size", "PSNR", "SSIM")
+    for m in fidelity["parameters"]:
+        table.add_row(
+            m["block"],
+            m["parameter"],
+            f"{m['device_change']:.2f}",
+            _number(m["cosine"]),
+            _number(m["gain"]),
+            f"{m['psnr']:.1f} dB",
+            f"{m['ssim']:.3f}",
+        )
+    console.print(table)
+    if fidelity.get("rank_correlation") is not None:
+        console.print(
+            f"rank correlation of image quality over {fidelity['rank_sets']} held-out parameter sets, "
+            f"{fidelity['rank_raws']} RAWs: {fidelity['rank_correlation']:.3f}"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,76 @@
+"""``workbench train``: train the attention-aware predictor through the frozen proxy."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class RecipeName(StrEnum):
+    """The recipes that can be chosen."""
+
+    fast = "fast"
+    paper = "paper"
+
+
+def train(
+    lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
+    proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
+    recipe: Annotated[RecipeName, typer.Option(help="fast: minutes on a CPU; paper: section 5.1.")] = RecipeName.fast,
+    metadata: Annotated[
+        bool | None,
+        typer.Option("--metadata/--no-metadata", help="ISO, exposure and white balance as inputs (fast: on)."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps instead of the recipe's.")] = None,
+    start: Annotated[Path | None, typer.Option(help="TOML of the parameters to start from.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Train the predictor through the frozen proxy with the task's loss (equation 4)."""
+    from dataclasses import replace
+
+    from predictor.metadata import LENGTH
+    from predictor.model import PredictorConfig, gflop
+    from predictor.training import Recipe, TrainingStep, paper_recipe
+    from proxy.files import load_proxy
+    from workbench import predictor_training
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+    from workbench.runs import find_run
+
+    chosen = paper_recipe(seed) if recipe is RecipeName.paper else Recipe(seed=seed)
+    if metadata is not None:
+        chosen = replace(chosen, metadata=metadata)
+    if steps is not None:
+        chosen = replace(chosen, steps=steps, epochs=0)
+    space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
+    config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
+    cost = gflop(config, 1536, 2048)
+    if not as_json:
+        typer.echo(
+            f"predictor: {len(space)} parameters, first encoder {chosen.width} channels, "
+            f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a 2048×1536 input"
+        )
+    with stoppable("nothing was written; run the same command again"), Progress("train", 0, unit="step") as progress:
+
+        def show(step: TrainingStep) -> None:
+            progress.total = step.steps
+            progress.update(step.step, note=f"loss {step.loss:.5f}")
+
+        run = predictor_training.train(
+            lab,
+            chosen,
+            proxy_run=proxy,
+            start=space.load_toml(start) if start else None,
+            name=name,
+            on_step=show,
+        )
+    if as_json:
+        typer.echo(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
+    else:
+        typer.echo(f"predictor {run.name}: held-out loss {run.results['held_out_loss']:.5f} (through the proxy)")

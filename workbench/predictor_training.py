@@ -1,0 +1,106 @@
+"""Trains a predictor through a frozen proxy on the RAWs of a data set; the work behind ``workbench train``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet
+from predictor.files import save_predictor
+from predictor.metadata import LENGTH
+from predictor.training import Recipe, TrainingStep, fit
+from proxy.files import load_proxy
+from workbench.dataset import Dataset, RawRecord
+from workbench.errors import RunError
+from workbench.runs import RunFolder, find_run, new_run
+from workbench.tasks import viewing
+from workbench.training_data import ViewingData
+
+
+def with_references(records: list[RawRecord]) -> list[tuple[RawFrame, Any]]:
+    """RAW frames and references of the records that have one."""
+    return [(r.load(), r.reference()) for r in records if r.has_reference]
+
+
+def train(
+    lab: Path,
+    recipe: Recipe,
+    *,
+    proxy_run: str | None = None,
+    start: ParameterSet | None = None,
+    name: str | None = None,
+    on_step: Callable[[TrainingStep], None] = lambda step: None,
+) -> RunFolder:
+    """Train a predictor for the viewing task and write a finished ``train`` run.
+
+    Args:
+        lab: the lab folder.
+        recipe: optimiser, steps, sizes, seed, metadata.
+        proxy_run: name of the ``fit-proxy`` run; by default the newest.
+        start: what the untrained network predicts; by default the device's default parameters.
+        name: the run's name.
+        on_step: progress.
+
+    Raises:
+        RunError: no proxy, or no training RAW with a reference.
+    """
+    source = find_run(lab, "fit-proxy", proxy_run)
+    proxy = load_proxy(source.path)
+    with Dataset.open(lab, create=False) as dataset:
+        training, held_out = dataset.raws("train"), dataset.raws("validation")
+        examples, checks = with_references(training), with_references(held_out)
+        if not examples:
+            raise RunError(
+                "no training RAW has a reference image; the viewing task needs one beside each RAW "
+                "(NAME.reference.png, or the column `reference` of scenes.csv)"
+            )
+        run = new_run(lab, "train", name)
+        run.update(
+            config={
+                "recipe": recipe.to_dict(),
+                "proxy": source.name,
+                "task": "viewing",
+                "scenes": sorted({r.scene for r in training}),
+                "held_out_scenes": sorted({r.scene for r in held_out}),
+                "raws": len(examples),
+                "identity": proxy.device_identity,
+                "metadata": recipe.metadata,
+            },
+            seed=recipe.seed,
+            dataset_digest=dataset.digest(),
+        )
+    curve: list[list[float | None]] = []
+
+    def record(step: TrainingStep) -> None:
+        if step.step % 10 == 0 or step.held_out is not None:
+            curve.append([step.step, step.loss, step.held_out])
+        on_step(step)
+
+    def render(raw: Any, parameters: Tensor) -> Tensor:
+        return proxy.network(raw, parameters)
+
+    network, held_out_loss = fit(
+        ViewingData(examples, checks, vary=recipe.name == "fast", seed=recipe.seed),
+        proxy.space,
+        render,
+        viewing.loss,
+        recipe,
+        metadata_length=LENGTH,
+        start=(start or proxy.space.defaults).unit,
+        on_step=record,
+    )
+    save_predictor(run.path, network, proxy.space, proxy.device_identity)
+    run.finish(
+        {
+            "curve": curve,
+            "held_out_loss": held_out_loss,
+            "parameters": sum(w.numel() for w in network.parameters()),
+            "torch": torch.__version__,
+        }
+    )
+    return run

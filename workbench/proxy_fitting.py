@@ -1,0 +1,182 @@
+"""Fits a proxy to the captures of a data set and measures its fidelity; the work behind ``workbench fit-proxy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.device import Device
+from drivers.parameters import ParameterSet, ParameterSpace
+from proxy.crops import CropBuilder, CropSet
+from proxy.fidelity import Probe, movements, probe_sets, rank_correlation
+from proxy.files import LoadedProxy, load_proxy, save_proxy
+from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
+from workbench.bench import Bench
+from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.errors import RunError
+from workbench.runs import RunFolder, new_run
+from workbench.tasks import viewing
+
+HELD_OUT_SETS = 0.06
+PROBE_RAWS = 4
+RANK_RAWS, RANK_SETS = 6, 24
+
+
+def device_of(dataset: Dataset, identity: str | None) -> str:
+    """The device whose captures to use: the one named, or the only one.
+
+    Raises:
+        RunError: the data set has no captures, several devices, or not the one named.
+    """
+    known = [str(d["identity"]) for d in dataset.devices()]
+    if identity is None and len(known) == 1:
+        return known[0]
+    if identity in known:
+        return str(identity)
+    if not known:
+        raise RunError("the data set holds no captures; run `workbench collect` first")
+    asked = "several devices" if identity is None else f"no captures of {identity}"
+    raise RunError(f"the data set holds {asked}; give --identity, one of: {', '.join(known)}")
+
+
+def load_crops(dataset: Dataset, captures: list[CaptureRecord], space: ParameterSpace, size: int = 128) -> CropSet:
+    """Crops of captures, decoded once and kept in memory."""
+    builder = CropBuilder(size=size)
+    raws: dict[str, RawRecord] = {r.hash: r for r in dataset.raws()}
+    for raw_hash in dict.fromkeys(c.raw_hash for c in captures):
+        raw = raws[raw_hash].load()
+        for capture in captures:
+            if capture.raw_hash == raw_hash:
+                builder.add(raw, space.from_codes(capture.codes).unit, capture.rgb().pixels)
+    return builder.build()
+
+
+def hold_out(captures: list[CaptureRecord]) -> tuple[list[CaptureRecord], list[CaptureRecord]]:
+    """Captures to train on, and those whose parameter set is held out, chosen by the set's hash (stable)."""
+    bound = int(HELD_OUT_SETS * 0x10000)
+    held = [c for c in captures if int(c.parameters_hash[:4], 16) < bound]
+    return [c for c in captures if int(c.parameters_hash[:4], 16) >= bound], held
+
+
+def fit_proxy(
+    lab: Path,
+    recipe: ProxyRecipe,
+    *,
+    device: Device | None = None,
+    identity: str | None = None,
+    name: str | None = None,
+    on_step: Callable[[ProxyStep], None] = lambda step: None,
+) -> RunFolder:
+    """Fit a proxy and write a finished ``fit-proxy`` run.
+
+    Args:
+        lab: the lab folder.
+        recipe: steps, sizes, seed.
+        device: where given, it is asked for the probes of the fidelity report (about 300 captures).
+        identity: the device's identity, where the data set holds several.
+        name: the run's name.
+        on_step: progress.
+
+    Raises:
+        RunError: no captures to fit to.
+        DatasetError: no data set, or a damaged one.
+    """
+    with Dataset.open(lab, create=False) as dataset:
+        if device is not None and identity is None:
+            identity = device.info().identity
+        identity = device_of(dataset, identity)
+        space = dataset.space(identity)
+        captures = dataset.captures(device_identity=identity, split="train")
+        train, held_sets = hold_out(captures)
+        held_raws = dataset.captures(device_identity=identity, split="validation")[:400]
+        if len(train) < 2:
+            raise RunError(f"{len(train)} training captures of {identity}: too few; run `workbench collect` first")
+        run = new_run(lab, "fit-proxy", name)
+        run.update(
+            config={"recipe": recipe.to_dict(), "identity": identity, "captures": len(train)},
+            seed=recipe.seed,
+            dataset_digest=dataset.digest(),
+            device=device.info() if device else None,
+        )
+        curve: list[list[float]] = []
+
+        def record(step: ProxyStep) -> None:
+            if step.step % 20 == 0 or step.step == step.steps:
+                curve.append([step.step, step.loss])
+            on_step(step)
+
+        network = fit(load_crops(dataset, train, space), recipe, on_step=record)
+        save_proxy(run.path, network, space, identity)
+        results: dict[str, Any] = {"curve": curve, "captures": len(train)}
+        for label, held in (("new_sets_known_raws", held_sets), ("new_sets_new_raws", held_raws)):
+            if held:
+                crops = load_crops(dataset, held, space)
+                values = psnr(imitate(network, crops), crops.output.float() / 255).numpy()
+                results[label] = {
+                    "captures": len(values),
+                    "psnr": float(values.mean()),
+                    "psnr_median": float(np.median(values)),
+                    "psnr_p5": float(np.percentile(values, 5)),
+                }
+        if device is not None:
+            results["fidelity"] = fidelity(load_proxy(run.path), dataset, Bench(dataset, device, purpose="fidelity"))
+        run.finish(results)
+        return run
+
+
+def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, Any]:
+    """Does the proxy move as the device moves, and does it rank parameter sets as the device does?
+
+    One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
+    parameter sets, and image quality is ranked over held-out parameter sets.
+    """
+    raws = [r for r in dataset.raws("validation") if r.has_reference] or dataset.raws("train")
+    random = np.random.default_rng(20)
+    chosen = [raws[i] for i in random.permutation(len(raws))[:PROBE_RAWS]]
+    frames = {r.hash: r.load() for r in chosen}
+    space = proxy.space
+    plan: list[tuple[str, RawRecord, ParameterSet, ParameterSet]] = []
+    for raw in chosen:
+        base = space.from_unit(0.25 + 0.5 * random.random(len(space)))
+        plan += [(name, raw, before, after) for name, before, after in probe_sets(space, base)]
+    jobs = [(raw, p) for _, raw, before, after in plan for p in (before, after)]
+    outputs = [c.rgb().pixels for c in bench.capture_many(jobs)]
+    probes = [
+        Probe(
+            name,
+            outputs[2 * i],
+            outputs[2 * i + 1],
+            proxy.render(frames[raw.hash], before),
+            proxy.render(frames[raw.hash], after),
+        )
+        for i, (name, raw, before, after) in enumerate(plan)
+    ]
+    table = movements(space, probes)
+    blocks = {
+        block: {
+            key: float(np.nanmean([getattr(m, key) for m in table if m.block == block]))
+            for key in ("device_change", "cosine", "gain", "psnr", "ssim")
+        }
+        for block in space.blocks
+    }
+    result: dict[str, Any] = {"parameters": [asdict(m) for m in table], "blocks": blocks}
+    ranked = [r for r in raws if r.has_reference][:RANK_RAWS]
+    if ranked:
+        sets = [space.from_unit(u) for u in 0.15 + 0.7 * random.random((RANK_SETS, len(space)))]
+        jobs = [(raw, p) for raw in ranked for p in sets]
+        shots = [c.rgb().pixels for c in bench.capture_many(jobs)]
+        real, imitated = np.zeros((len(ranked), len(sets))), np.zeros((len(ranked), len(sets)))
+        for i, raw in enumerate(ranked):
+            frame, reference = raw.load(), raw.reference()
+            assert reference is not None
+            for j, p in enumerate(sets):
+                real[i, j] = viewing.psnr(shots[i * len(sets) + j], reference)
+                imitated[i, j] = viewing.psnr(proxy.render(frame, p), reference)
+        result["rank_correlation"] = rank_correlation(real, imitated)
+        result["rank_raws"], result["rank_sets"] = len(ranked), len(sets)
+    result["captures"] = bench.asked + bench.reused
+    return result
