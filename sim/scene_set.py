@@ -1,0 +1,209 @@
+"""A folder of simulated RAWs with their references: what the bench has instead of a camera and a lab."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivers.frames import CfaPattern
+from drivers.raw_files import save_npz
+from sim.camera import Camera
+from sim.lab_scenes import lab_scene
+from sim.photographs import Photograph, SceneError, crop, folder_photographs, read_photograph, sample_photographs
+from sim.sensor import DEFAULT_SENSOR_SEED, Sensor
+
+MANIFEST = "scene_set.json"
+# Raise it when the same arguments would give other pixels.
+_VERSION = 1
+_LAB_SEEDS_PER_SET = 100_000
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    name: str
+    split: str
+    raws: int
+    pictures: Callable[[], list[np.ndarray]]
+
+
+def make_scene_set(
+    folder: Path,
+    *,
+    photographs: Path | None = None,
+    lab_scenes: int = 60,
+    raws_per_scene: int = 4,
+    raws_per_photograph: int = 12,
+    size: tuple[int, int] = (128, 128),
+    cfa: CfaPattern = "RGGB",
+    seed: int = 0,
+    sensor_seed: int = DEFAULT_SENSOR_SEED,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write simulated RAWs ``NAME.npz`` with ``NAME.reference.png`` and, last of all, ``scenes.csv``.
+
+    Every RAW is a crop of its scene under its own light, metered and balanced by one camera. All RAWs of a scene are in
+    one split; photographs are dealt so that every split holds some, lab scenes are left to the hash of their name (an
+    empty split). The same arguments give the same bytes. Every file appears whole or not at all; after a stop the same
+    call goes on, and when the set is complete it does nothing.
+
+    Args:
+        folder: where to write; made if missing.
+        photographs: a folder of photographs (see :mod:`sim.photographs`), or None for the packages' samples.
+        lab_scenes: number of lab scenes, 0..100000.
+        raws_per_scene: RAWs of each lab scene, at least 1.
+        raws_per_photograph: RAWs of each photograph; 0 leaves photographs out.
+        size: height and width of the RAWs, even, 16..8192.
+        cfa: CFA order of the sensor.
+        seed: another seed gives other lab scenes, crops, lights and errors.
+        sensor_seed: another seed is another camera.
+        progress: called with (RAWs done, RAWs in all).
+
+    Returns:
+        The RAW files, sorted by name.
+
+    Raises:
+        SceneError: an argument is out of range, a photograph cannot be used, or the folder holds something else.
+    """
+    folder = Path(folder)
+    _check(lab_scenes, raws_per_scene, raws_per_photograph, size)
+    scenes: list[Photograph] = []
+    if raws_per_photograph:
+        scenes = sample_photographs() if photographs is None else folder_photographs(photographs)
+    arguments: dict[str, Any] = {
+        "version": _VERSION,
+        "photographs": {s.scene: [s.split, _digest(s.paths)] for s in scenes},
+        "lab_scenes": lab_scenes,
+        "raws_per_scene": raws_per_scene,
+        "raws_per_photograph": raws_per_photograph,
+        "size": list(size),
+        "cfa": cfa,
+        "seed": seed,
+        "sensor_seed": sensor_seed,
+    }
+    plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
+    plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
+    _claim(folder, arguments)
+    camera = Camera(Sensor(sensor_seed, cfa))
+    rows: list[tuple[str, str, str, str]] = []
+    total = sum(scene.raws for scene in plan)
+    for scene in plan:
+        pictures: list[np.ndarray] | None = None
+        for number in range(scene.raws):
+            name = f"{scene.name}_{number:03d}"
+            raw_path, reference_path = folder / f"{name}.npz", folder / f"{name}.reference.png"
+            if not (raw_path.exists() and reference_path.exists()):
+                if pictures is None:
+                    pictures = scene.pictures()
+                rng = np.random.default_rng([0x5CE4E, seed, _number(scene.name), number])
+                picture = crop(pictures[number % len(pictures)], size, rng)
+                shot = camera.shoot(picture, rng, name=f"{name}.npz")
+                _write_png(reference_path, picture)
+                # The RAW comes second: where it is, its reference is.
+                save_npz(raw_path, shot.raw)
+            rows.append((raw_path.name, scene.name, scene.split, reference_path.name))
+            if progress:
+                progress(len(rows), total)
+    rows.sort()
+    _write_csv(folder / "scenes.csv", rows)
+    return [folder / row[0] for row in rows]
+
+
+def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size: tuple[int, int]) -> None:
+    if not 0 <= lab_scenes <= _LAB_SEEDS_PER_SET:
+        raise SceneError(f"lab_scenes must be within 0..{_LAB_SEEDS_PER_SET}, not {lab_scenes}")
+    if raws_per_scene < 1 or raws_per_photograph < 0:
+        raise SceneError(
+            f"raws_per_scene must be at least 1 and raws_per_photograph at least 0, "
+            f"not {raws_per_scene} and {raws_per_photograph}"
+        )
+    if not lab_scenes and not raws_per_photograph:
+        raise SceneError("a scene set needs lab scenes or photographs: raise lab_scenes or raws_per_photograph")
+    if any(side % 2 or not 16 <= side <= 8192 for side in size):
+        raise SceneError(f"size {size[1]}×{size[0]} must be even and within 16..8192")
+
+
+def _lab_plan(seed: int, count: int, raws: int, size: tuple[int, int]) -> Iterator[_Scene]:
+    side = max(320, 2 * max(size))
+    for i in range(count):
+        number = seed * _LAB_SEEDS_PER_SET + i
+
+        def pictures(number: int = number) -> list[np.ndarray]:
+            return [lab_scene(number, side)]
+
+        yield _Scene(f"lab_{number:06d}", "", raws, pictures)
+
+
+def _reader(paths: tuple[Path, ...]) -> Callable[[], list[np.ndarray]]:
+    return lambda: [read_photograph(p) for p in paths]
+
+
+def _digest(paths: tuple[Path, ...]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in paths)).hexdigest()[:16]
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def _claim(folder: Path, arguments: dict[str, Any]) -> None:
+    """Make the folder this set's own, or find that it already is; clear away what a stopped run left half-written."""
+    manifest = folder / MANIFEST
+    folder.mkdir(parents=True, exist_ok=True)
+    if manifest.exists():
+        try:
+            known = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise SceneError(f"{manifest}: is damaged; delete {folder} and make the scenes again")
+        if known != arguments:
+            changed = [k for k in arguments if known.get(k) != arguments[k]]
+            what = ", ".join(
+                k if k == "photographs" else f"{k} {known.get(k)}, asked for {arguments[k]}" for k in changed
+            )
+            raise SceneError(f"{folder}: holds scenes made differently ({what}); choose another folder or delete it")
+    else:
+        if any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise SceneError(f"{folder}: is not empty and holds no scene set; choose another folder")
+        _write_bytes(manifest, (json.dumps(arguments, indent=1) + "\n").encode())
+    for left in folder.glob("*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    ok, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not ok:
+        raise SceneError(f"{path}: the reference could not be encoded as PNG")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data.tobytes())
+    partial.replace(path)
+
+
+def _write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    lines = [("file", "scene", "split", "reference"), *rows]
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
