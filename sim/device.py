@@ -48,6 +48,7 @@ class SimDevice(Device):
         if self._closed:
             raise DeviceError(f"{self.url}: the device is closed; open it again")
         start = time.perf_counter()
+        self._pipeline.check(parameters)
         self._registers.update(zip(parameters.space.names, parameters.codes, strict=True))
         latched = self._pipeline.space.from_codes(self._registers)
         encoded = self._pipeline.process(raw, latched)

@@ -32,7 +32,8 @@ def subtract_black(
     """
     height, width = mosaic.shape
     whole = np.floor(black)
-    scale = np.rint(LINEAR_WHITE / (white - np.asarray(black)) * (1 << _SHIFT))
+    # At least 2 DN between black and white: with less the product would not fit 32 bits.
+    scale = np.rint(LINEAR_WHITE / np.maximum(white - np.asarray(black), 2) * (1 << _SHIFT))
     by_colour = np.array([{"R": offset_red, "B": offset_blue}.get(c, 0) + offset for c in cfa])
     correction = np.rint((np.asarray(black) - whole) * scale) + by_colour * (1 << _SHIFT) - (1 << (_SHIFT - 1))
 

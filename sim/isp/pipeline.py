@@ -94,9 +94,17 @@ class Pipeline:
         rgb = suppress_false_colour(demosaic(mosaic, bus.cfa, p["demosaic"]), p["false_colour_suppression"])
         return transform_colour(rgb, matrix_codes(raw.colour_matrix, p["ccm_strength"], p["hue"]))
 
-    def _settings(self, parameters: ParameterSet) -> dict[str, Any]:
+    def check(self, parameters: ParameterSet) -> None:
+        """Nothing, if the parameter set is of this pipeline's space.
+
+        Raises:
+            ParameterError: it belongs to another space.
+        """
         if parameters.space is not self.space and parameters.space.hash != self.space.hash:
             raise ParameterError(
                 f"parameter set of {parameters.space.name} given to {self.space.name}: make it with this device's space"
             )
+
+    def _settings(self, parameters: ParameterSet) -> dict[str, Any]:
+        self.check(parameters)
         return {**_NEUTRAL, **parameters.values}

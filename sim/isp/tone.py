@@ -30,9 +30,9 @@ def tone_curve(gamma: float, contrast: float, shadow_lift: float = 0.0, highligh
     if shadow_lift:
         y += shadow_lift * y * (1 - y) ** 3
     if highlight_rolloff:
-        knee = 1 - 0.3 * highlight_rolloff
-        t = np.maximum(y - knee, 0) / (1 - knee)
-        y -= (1 - knee) * 0.5 * highlight_rolloff * t * t
+        shoulder = 0.3 * highlight_rolloff
+        t = np.maximum(y - (1 - shoulder), 0) / shoulder
+        y -= shoulder * 0.5 * highlight_rolloff * t * t
     return np.clip(y, 0, 1)
 
 
