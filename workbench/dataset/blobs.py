@@ -1,0 +1,142 @@
+"""Content-addressed files: ``blobs/ab/<sha256>.<suffix>``, each whole or not there at all.
+
+A file is written under ``blobs/tmp``, flushed to the disk, and then renamed to its place; the folder is flushed after
+that. So a name below ``blobs/ab`` always stands for a whole file, and what a crash leaves lies in ``blobs/tmp``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import DatasetError
+
+# Most of the time goes into waiting for the disk, which takes several flushes at once.
+FLUSH_THREADS = 4
+STALE_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class BlobKey:
+    """Which blob: SHA-256 of the bytes (64 hexadecimal digits), file suffix without dot, size in bytes."""
+
+    hash: str
+    suffix: str
+    size: int
+
+    @classmethod
+    def of(cls, data: bytes, suffix: str) -> BlobKey:
+        """The key of these bytes."""
+        return cls(hashlib.sha256(data).hexdigest(), suffix, len(data))
+
+
+class BlobStore:
+    """The files of a data set below ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._pool: ThreadPoolExecutor | None = None
+
+    def path(self, digest: str, suffix: str) -> Path:
+        """Where a blob lies."""
+        return self.root / digest[:2] / f"{digest}.{suffix}"
+
+    def write(self, blobs: Iterable[tuple[BlobKey, bytes]]) -> None:
+        """Put blobs in their place, durably; those already there are not written again.
+
+        Raises:
+            OSError: the disk is full, read-only or failing; none of the new names is half written.
+        """
+        wanted = {key.hash: (key, data) for key, data in blobs}
+        if not wanted:
+            return
+        temporary = self.root / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        folders = {self.path(key.hash, key.suffix).parent for key, _ in wanted.values()}
+        if new := [folder for folder in folders if not folder.is_dir()]:
+            for folder in new:
+                folder.mkdir(exist_ok=True)
+            _flush_folder(self.root)
+        self._each(self._write_one, list(wanted.values()))
+        self._each(_flush_folder, sorted(folders))
+
+    def read(self, digest: str, suffix: str) -> bytes:
+        """The bytes of a blob, checked against its name.
+
+        Raises:
+            DatasetError: the file is missing, unreadable or damaged.
+        """
+        path = self.path(digest, suffix)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path}: the file is missing; restore it from a backup of the lab folder") from error
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise DatasetError(f"{path}: the file is damaged; restore it from a backup of the lab folder")
+        return data
+
+    def temporary_files(self) -> list[Path]:
+        """What interrupted writers left; harmless."""
+        folder = self.root / "tmp"
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+    def remove_stale(self) -> None:
+        """Remove temporary files so old that no writer can still be at them."""
+        for path in self.temporary_files():
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - STALE_S:
+                    path.unlink()
+
+    def close(self) -> None:
+        """End the flush threads; the store can still be used."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _each(self, work: Callable[[Any], None], items: list[Any]) -> None:
+        if len(items) == 1:
+            work(items[0])
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="blobs")
+        for future in [self._pool.submit(work, item) for item in items]:
+            future.result()
+
+    def _write_one(self, blob: tuple[BlobKey, bytes]) -> None:
+        key, data = blob
+        path = self.path(key.hash, key.suffix)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == key.size:
+                return
+        partial = self.root / "tmp" / f"{uuid.uuid4().hex}.{key.suffix}"
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+
+def _flush_folder(folder: Path) -> None:
+    # A rename is durable only once its folder is flushed; Windows has no such call and needs none.
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

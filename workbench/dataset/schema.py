@@ -1,0 +1,110 @@
+"""The tables of the data set. A change here needs a migration in ``migrations/versions`` and a new SCHEMA_VERSION."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA_VERSION = "0001"
+
+
+class Base(DeclarativeBase):
+    """Base of the mapped classes."""
+
+
+class Blob(Base):
+    """A file below ``blobs/``, named by the SHA-256 of its bytes; a row is only there once the file is."""
+
+    __tablename__ = "blobs"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    suffix: Mapped[str]
+    size: Mapped[int]
+
+
+class Scene(Base):
+    """A scene and its split. One row a scene: no scene can be in two splits."""
+
+    __tablename__ = "scenes"
+    __table_args__ = (CheckConstraint("split IN ('train', 'validation', 'test')", name="split_known"),)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    split: Mapped[str]
+
+
+class Raw(Base):
+    """A RAW frame: its content hash, what people call it, and its pixels as ``.npz``; sizes in pixels."""
+
+    __tablename__ = "raws"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    scene: Mapped[str] = mapped_column(ForeignKey("scenes.name"))
+    width: Mapped[int]
+    height: Mapped[int]
+    iso: Mapped[float | None]
+    exposure_s: Mapped[float | None]
+    as_shot_wb: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    blob: Mapped[str] = mapped_column(ForeignKey("blobs.hash"))
+    created: Mapped[str]
+
+
+class Reference(Base):
+    """The image that a RAW should become (sRGB PNG)."""
+
+    __tablename__ = "reference_images"
+    raw: Mapped[str] = mapped_column(ForeignKey("raws.hash"), primary_key=True)
+    blob: Mapped[str] = mapped_column(ForeignKey("blobs.hash"))
+
+
+class SourceFile(Base):
+    """A file that was read before, so that the same file need not be decoded again to know its content hash."""
+
+    __tablename__ = "source_files"
+    path: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    modified_ns: Mapped[int]
+    raw: Mapped[str] = mapped_column(ForeignKey("raws.hash"))
+
+
+class DeviceRow(Base):
+    """A device: model, firmware and parameter space, as its identity says."""
+
+    __tablename__ = "devices"
+    identity: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    firmware: Mapped[str]
+    space: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[str]
+
+
+class ParameterSetRow(Base):
+    """A parameter set: its canonical hash and the codes by name."""
+
+    __tablename__ = "parameter_sets"
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    codes: Mapped[dict[str, int]] = mapped_column(JSON)
+
+
+class CaptureRow(Base):
+    """A capture. Immutable: triggers refuse to change or delete one."""
+
+    __tablename__ = "captures"
+    __table_args__ = (
+        UniqueConstraint("raw", "device", "parameters", "repeat", name="capture_key"),
+        Index("captures_by_device", "device", "purpose"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    raw: Mapped[str] = mapped_column(ForeignKey("raws.hash"))
+    device: Mapped[str] = mapped_column(ForeignKey("devices.identity"))
+    parameters: Mapped[str] = mapped_column(ForeignKey("parameter_sets.hash"))
+    repeat: Mapped[int]
+    output: Mapped[str] = mapped_column(ForeignKey("blobs.hash"))
+    read_back: Mapped[dict[str, int]] = mapped_column(JSON)
+    serial: Mapped[str]
+    boot_id: Mapped[str]
+    frame: Mapped[int]
+    device_s: Mapped[float]
+    total_s: Mapped[float]
+    purpose: Mapped[str]
+    created: Mapped[str]
+    workbench: Mapped[str]

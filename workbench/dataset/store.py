@@ -1,0 +1,511 @@
+"""The data set: RAWs, references and captures of a lab folder. Files first, then the rows that name them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from sqlalchemy import Connection, Row, func, select, tuple_
+from sqlalchemy.dialects.sqlite import insert
+
+from drivers.device import Capture, DeviceInfo
+from drivers.errors import FrameError
+from drivers.frames import RawFrame, RgbFrame
+from drivers.parameters import ParameterSpace
+from drivers.raw_files import load_raw, save_npz
+from workbench.dataset.blobs import BlobKey, BlobStore
+from workbench.dataset.database import BUSY_S, Database, explained
+from workbench.dataset.schema import Blob, CaptureRow, DeviceRow, ParameterSetRow, Raw, Reference, Scene, SourceFile
+from workbench.errors import DatasetError
+
+Split = Literal["train", "validation", "test"]
+SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}
+MEDIA_TYPES: dict[str, Literal["image/jpeg", "image/png"]] = {"jpg": "image/jpeg", "png": "image/png"}
+# Keys in one query: SQLite allows 32,766 values, and long lists are slow to compile.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """A RAW of the data set.
+
+    Attributes:
+        hash: the frame's content hash; ``name``: its file name; ``scene`` and ``split``: which scene it shows.
+        width, height: pixels of the mosaic.
+        iso, exposure_s, as_shot_wb: as in :class:`~drivers.frames.RawFrame`.
+        has_reference: whether :meth:`reference` gives an image.
+    """
+
+    hash: str
+    name: str
+    scene: str
+    split: Split
+    width: int
+    height: int
+    iso: float | None
+    exposure_s: float | None
+    as_shot_wb: tuple[float, float, float] | None
+    has_reference: bool
+    _blob: str = field(repr=False)
+    _reference: str | None = field(repr=False)
+    _blobs: BlobStore = field(repr=False, compare=False)
+
+    def load(self) -> RawFrame:
+        """The frame, read from its file each time.
+
+        Raises:
+            DatasetError: the file is missing or damaged.
+        """
+        path = self._blobs.path(self._blob, "npz")
+        try:
+            frame = load_raw(path)
+        except FrameError as error:
+            raise DatasetError(f"RAW {self.name} of the data set: {error}") from error
+        if frame.hash != self.hash:
+            raise DatasetError(f"{path}: not RAW {self.name} any more: its content has hash {frame.hash[:12]}")
+        object.__setattr__(frame, "source", self.name)
+        return frame
+
+    def reference(self) -> np.ndarray | None:
+        """The image that the RAW should become, ``uint8 [H, W, 3]`` sRGB, or None.
+
+        Raises:
+            DatasetError: the file is missing or damaged.
+        """
+        if self._reference is None:
+            return None
+        return RgbFrame(self._blobs.read(self._reference, "png"), "image/png").pixels
+
+
+@dataclass(frozen=True)
+class CaptureRecord:
+    """A capture of the data set.
+
+    Attributes:
+        id: number in the data set, growing in the order of arrival.
+        raw_hash, parameters_hash, device_identity, repeat: the key; unique together.
+        codes: the parameter codes by name.
+        boot_id, frame: the device's boot and frame counter at the time.
+        purpose: what asked for it first.
+        output_hash: SHA-256 of the output's bytes; ``media_type``: their kind.
+        device_s, total_s: seconds inside the device, and from request to answer.
+        created: UTC, ISO 8601.
+    """
+
+    id: int
+    raw_hash: str
+    parameters_hash: str
+    codes: dict[str, int]
+    device_identity: str
+    boot_id: str
+    frame: int
+    repeat: int
+    purpose: str
+    output_hash: str
+    media_type: Literal["image/jpeg", "image/png"]
+    device_s: float
+    total_s: float
+    created: str
+    _blobs: BlobStore = field(repr=False, compare=False)
+
+    def rgb(self) -> RgbFrame:
+        """The device's output, its very bytes.
+
+        Raises:
+            DatasetError: the file is missing or damaged.
+        """
+        return RgbFrame(self._blobs.read(self.output_hash, SUFFIXES[self.media_type]), self.media_type)
+
+
+class Dataset:
+    """The data set of a lab folder. A context manager.
+
+    Every method raises :class:`~workbench.errors.DatasetError` when the disk is full, the folder read-only, the
+    database locked for longer than ``busy_s``, or a file damaged. What a method has returned is on the disk.
+    """
+
+    def __init__(self, lab: Path, *, busy_s: float = BUSY_S) -> None:
+        self.lab = Path(lab)
+        self.database = Database(self.lab / "dataset.sqlite", busy_s)
+        self.blobs = BlobStore(self.lab / "blobs")
+
+    @classmethod
+    def open(cls, lab: Path, *, create: bool = False, busy_s: float = BUSY_S) -> Dataset:
+        """The data set in a lab folder; with ``create`` an empty one is made where there is none.
+
+        Raises:
+            DatasetError: there is none, it has another schema version, or it cannot be read.
+        """
+        dataset = cls(lab, busy_s=busy_s)
+        try:
+            dataset.database.open(create=create)
+        except BaseException:
+            dataset.close()
+            raise
+        if create and not dataset.database.read_only:
+            dataset.blobs.remove_stale()
+        return dataset
+
+    def close(self) -> None:
+        """Let go of the files; closing twice is allowed."""
+        self.database.engine.dispose()
+        self.blobs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # RAWs
+
+    def add_raw(
+        self, raw: RawFrame, *, scene: str, split: Split, name: str, reference: np.ndarray | None = None
+    ) -> RawRecord:
+        """Keep a RAW; one that is there already is not written again, and a reference may be added to it later.
+
+        Args:
+            raw: the frame.
+            scene: the scene that it shows.
+            split: the split of that scene.
+            name: what people call the RAW; the first name stays.
+            reference: ``uint8 [H, W, 3]`` sRGB, or None.
+
+        Raises:
+            DatasetError: the RAW is there as another scene, the scene is in another split, or the reference differs.
+        """
+        known = self._raw(raw.hash)
+        if known is not None and (known.scene, known.split) != (scene, split):
+            raise DatasetError(
+                f"RAW {name}: is in the data set as scene {known.scene} ({known.split}), now it is said to be scene "
+                f"{scene} ({split}); give the scene that it had, or use another --lab"
+            )
+        if known is not None and not self._new_reference(known, reference):
+            return known
+        with explained(self.blobs.root):
+            blob = self._write_raw(raw) if known is None else None
+            picture = None
+            if reference is not None:
+                png = RgbFrame.from_pixels(reference).encoded
+                picture = BlobKey.of(png, "png")
+                self.blobs.write([(picture, png)])
+        with self.database.writing() as connection:
+            other = connection.scalar(select(Scene.split).where(Scene.name == scene))
+            if other not in (None, split):
+                raise DatasetError(
+                    f"RAW {name}: its scene {scene} is in the {other} split of the data set, now it is said to be in "
+                    f"{split}; keep the split, or use another --lab"
+                )
+            _add(connection, Scene, [{"name": scene, "split": split}])
+            _add(connection, Blob, [vars(key) for key in (blob, picture) if key is not None])
+            if blob is not None:
+                row = {
+                    "hash": raw.hash,
+                    "name": name,
+                    "scene": scene,
+                    "width": raw.width,
+                    "height": raw.height,
+                    "iso": raw.metadata["iso"],
+                    "exposure_s": raw.metadata["exposure_s"],
+                    "as_shot_wb": raw.metadata["as_shot_wb"],
+                    "blob": blob.hash,
+                    "created": _now(),
+                }
+                _add(connection, Raw, [row])
+            if picture is not None:
+                _add(connection, Reference, [{"raw": raw.hash, "blob": picture.hash}])
+        added = self._raw(raw.hash)
+        assert added is not None
+        return added
+
+    def raws(self, split: Split | None = None) -> list[RawRecord]:
+        """The RAWs, of one split or all, ordered by name, then hash."""
+        query = _raw_query().order_by(Raw.name, Raw.hash)
+        if split is not None:
+            query = query.where(Scene.split == split)
+        with self.database.reading() as connection:
+            return [self._raw_record(row) for row in connection.execute(query)]
+
+    def raw_of_file(self, path: Path) -> RawRecord | None:
+        """The RAW that a file held when it was read last, if the file has not changed since (size, time)."""
+        path = path.absolute()
+        size, modified_ns = _stat(path)
+        query = select(SourceFile.raw).where(
+            SourceFile.path == str(path), SourceFile.size == size, SourceFile.modified_ns == modified_ns
+        )
+        with self.database.reading() as connection:
+            digest = connection.scalar(query)
+        return None if digest is None else self._raw(digest)
+
+    def remember_file(self, path: Path, record: RawRecord) -> None:
+        """Note that this file holds this RAW, for :meth:`raw_of_file`."""
+        path = path.absolute()
+        size, modified_ns = _stat(path)
+        row = {"path": str(path), "size": size, "modified_ns": modified_ns, "raw": record.hash}
+        with self.database.writing() as connection:
+            connection.execute(insert(SourceFile).values(row).on_conflict_do_update(index_elements=["path"], set_=row))
+
+    # Captures
+
+    def add_captures(
+        self, device: DeviceInfo, captures: Sequence[Capture], *, purpose: str, repeat: int = 0
+    ) -> list[CaptureRecord]:
+        """Keep captures, in one durable transaction, and give their records in the same order.
+
+        A capture whose key (RAW, parameters, device, repeat) is there already is not kept again: the first stays.
+
+        Raises:
+            DatasetError: a RAW is not in the data set, or nothing could be written.
+        """
+        if not captures:
+            return []
+        keys = [(c.raw_hash, c.parameters.hash) for c in captures]
+        found = self.find(device.identity, keys, repeat=repeat)
+        new: dict[tuple[str, str], Capture] = {}
+        for key, capture in zip(keys, captures, strict=True):
+            if key not in found:
+                new.setdefault(key, capture)
+        if new:
+            self._insert(device, new, purpose, repeat)
+            found |= self.find(device.identity, new, repeat=repeat)
+        return [found[key] for key in keys]
+
+    def find(
+        self, device_identity: str, keys: Iterable[tuple[str, str]], *, repeat: int = 0
+    ) -> dict[tuple[str, str], CaptureRecord]:
+        """The captures of a device that are there, by (RAW hash, parameters hash)."""
+        unique = list(dict.fromkeys(keys))
+        found = {}
+        with self.database.reading() as connection:
+            for start in range(0, len(unique), CHUNK):
+                query = self._capture_query().where(
+                    CaptureRow.device == device_identity,
+                    CaptureRow.repeat == repeat,
+                    tuple_(CaptureRow.raw, CaptureRow.parameters).in_(unique[start : start + CHUNK]),
+                )
+                for row in connection.execute(query):
+                    record = self._capture_record(row)
+                    found[record.raw_hash, record.parameters_hash] = record
+        return found
+
+    def captures(
+        self, *, device_identity: str | None = None, purpose: str | None = None, split: Split | None = None
+    ) -> list[CaptureRecord]:
+        """The captures in the order of arrival; each condition that is given must hold."""
+        query = self._capture_query().order_by(CaptureRow.id)
+        if device_identity is not None:
+            query = query.where(CaptureRow.device == device_identity)
+        if purpose is not None:
+            query = query.where(CaptureRow.purpose == purpose)
+        if split is not None:
+            query = query.join(Raw, Raw.hash == CaptureRow.raw).join(Scene).where(Scene.split == split)
+        with self.database.reading() as connection:
+            return [self._capture_record(row) for row in connection.execute(query)]
+
+    def space(self, device_identity: str) -> ParameterSpace:
+        """The parameter space of a device that captures were made with.
+
+        Raises:
+            DatasetError: no such device in the data set.
+        """
+        with self.database.reading() as connection:
+            space = connection.scalar(select(DeviceRow.space).where(DeviceRow.identity == device_identity))
+        if space is None:
+            known = ", ".join(d["identity"] for d in self.devices()) or "none"
+            raise DatasetError(f"{self.lab}: no captures of device {device_identity}; it has those of: {known}")
+        return ParameterSpace.from_dict(space)
+
+    def devices(self) -> list[dict[str, Any]]:
+        """The devices: ``identity``, ``model``, ``firmware``, ``space`` (its name), ``captures`` (how many)."""
+        query = (
+            select(
+                DeviceRow.identity,
+                DeviceRow.model,
+                DeviceRow.firmware,
+                DeviceRow.space["name"].as_string().label("space"),
+                func.count(CaptureRow.id).label("captures"),
+            )
+            .outerjoin(CaptureRow, CaptureRow.device == DeviceRow.identity)
+            .group_by(DeviceRow.identity)
+            .order_by(DeviceRow.identity)
+        )
+        with self.database.reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def digest(self) -> str:
+        """SHA-256 over the sorted captures (RAW, parameters, device, repeat, output): same captures, same digest."""
+        columns = (CaptureRow.raw, CaptureRow.parameters, CaptureRow.device, CaptureRow.repeat, CaptureRow.output)
+        digest = hashlib.sha256()
+        with self.database.reading() as connection:
+            for row in connection.execute(select(*columns).order_by(*columns)):
+                digest.update(json.dumps(list(row)).encode() + b"\n")
+        return digest.hexdigest()
+
+    # Inside
+
+    def _insert(self, device: DeviceInfo, captures: dict[tuple[str, str], Capture], purpose: str, repeat: int) -> None:
+        blobs: dict[str, tuple[BlobKey, bytes]] = {}
+        for c in captures.values():
+            data = c.rgb.encoded
+            blobs[c.rgb.hash] = BlobKey(c.rgb.hash, SUFFIXES[c.rgb.media_type], len(data)), data
+        with explained(self.blobs.root):
+            if not self.database.read_only:
+                self.blobs.write(blobs.values())
+        created, made_by = _now(), _workbench_version()
+        rows = [
+            {
+                "raw": raw_hash,
+                "device": device.identity,
+                "parameters": parameters_hash,
+                "repeat": repeat,
+                "output": c.rgb.hash,
+                "read_back": c.parameters_in_force,
+                "serial": device.serial,
+                "boot_id": c.boot_id,
+                "frame": c.frame,
+                "device_s": c.device_s,
+                "total_s": c.total_s,
+                "purpose": purpose,
+                "created": created,
+                "workbench": made_by,
+            }
+            for (raw_hash, parameters_hash), c in captures.items()
+        ]
+        codes = [
+            {"hash": h, "codes": dict(zip(c.parameters.space.names, c.parameters.codes, strict=True))}
+            for (_, h), c in captures.items()
+        ]
+        with self.database.writing() as connection:
+            raws = {row["raw"] for row in rows}
+            known = connection.scalar(select(func.count()).select_from(Raw).where(Raw.hash.in_(raws)))
+            if known != len(raws):
+                raise DatasetError(f"{self.lab}: a capture names a RAW that is not in the data set; add the RAW first")
+            own = {
+                "identity": device.identity,
+                "model": device.model,
+                "firmware": device.firmware,
+                "space": device.space.to_dict(),
+                "created": created,
+            }
+            _add(connection, DeviceRow, [own])
+            _add(connection, Blob, [vars(key) for key, _ in blobs.values()])
+            _add(connection, ParameterSetRow, codes)
+            _add(connection, CaptureRow, rows)
+
+    def _write_raw(self, raw: RawFrame) -> BlobKey:
+        if self.database.read_only:
+            return BlobKey("", "npz", 0)  # the transaction that follows refuses
+        temporary = self.blobs.root / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        path = temporary / f"{uuid.uuid4().hex}.npz"
+        try:
+            save_npz(path, raw)
+            data = path.read_bytes()
+        finally:
+            path.unlink(missing_ok=True)
+        key = BlobKey.of(data, "npz")
+        self.blobs.write([(key, data)])
+        return key
+
+    def _new_reference(self, known: RawRecord, reference: np.ndarray | None) -> bool:
+        if reference is None:
+            return False
+        kept = known.reference()
+        if kept is None:
+            return True
+        if not np.array_equal(kept, reference):
+            raise DatasetError(
+                f"RAW {known.name}: another reference image is kept for it; give the one it had, or use another --lab"
+            )
+        return False
+
+    def _raw(self, digest: str) -> RawRecord | None:
+        with self.database.reading() as connection:
+            row = connection.execute(_raw_query().where(Raw.hash == digest)).one_or_none()
+            return None if row is None else self._raw_record(row)
+
+    def _raw_record(self, row: Row[Any]) -> RawRecord:
+        wb = row.as_shot_wb
+        return RawRecord(
+            hash=row.hash,
+            name=row.name,
+            scene=row.scene,
+            split=row.split,
+            width=row.width,
+            height=row.height,
+            iso=row.iso,
+            exposure_s=row.exposure_s,
+            as_shot_wb=None if wb is None else (wb[0], wb[1], wb[2]),
+            has_reference=row.reference is not None,
+            _blob=row.blob,
+            _reference=row.reference,
+            _blobs=self.blobs,
+        )
+
+    def _capture_query(self) -> Any:
+        columns = (c for c in CaptureRow.__table__.columns if c.name not in ("read_back", "serial", "workbench"))
+        return (
+            select(*columns, ParameterSetRow.codes, Blob.suffix)
+            .join(ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters)
+            .join(Blob, Blob.hash == CaptureRow.output)
+        )
+
+    def _capture_record(self, row: Row[Any]) -> CaptureRecord:
+        return CaptureRecord(
+            id=row.id,
+            raw_hash=row.raw,
+            parameters_hash=row.parameters,
+            codes=row.codes,
+            device_identity=row.device,
+            boot_id=row.boot_id,
+            frame=row.frame,
+            repeat=row.repeat,
+            purpose=row.purpose,
+            output_hash=row.output,
+            media_type=MEDIA_TYPES[row.suffix],
+            device_s=row.device_s,
+            total_s=row.total_s,
+            created=row.created,
+            _blobs=self.blobs,
+        )
+
+
+def _raw_query() -> Any:
+    return (
+        select(Raw, Scene.split, Reference.blob.label("reference"))
+        .join(Scene, Scene.name == Raw.scene)
+        .outerjoin(Reference, Reference.raw == Raw.hash)
+    )
+
+
+def _add(connection: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _workbench_version() -> str:
+    try:
+        return version("isp-workbench")
+    except PackageNotFoundError:
+        return "unknown"
