@@ -16,9 +16,12 @@ from drivers.errors import FrameError
 from drivers.frames import RawFrame
 
 CAMERA_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .sr2 .srf .srw"
-    .split()
-)  # fmt: skip
+    f".{kind}"
+    for kind in (
+        *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "k25", "kdc", "mef", "mos", "mrw", "nef"),
+        *("nrw", "orf", "pef", "raf", "rw2", "sr2", "srf", "srw"),
+    )
+)
 HEADERLESS_SUFFIXES = frozenset({".raw", ".bin"})
 NPZ_SUFFIX = ".npz"
 RAW_SUFFIXES = CAMERA_SUFFIXES | HEADERLESS_SUFFIXES | {NPZ_SUFFIX}
@@ -77,10 +80,10 @@ def save_npz(path: Path, raw: RawFrame) -> None:
             np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        Path(partial).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(partial)
+            Path(partial).unlink()
         raise
 
 

@@ -1,0 +1,284 @@
+"""Headerless Bayer dumps: pixels only, described by a sidecar TOML that is checked against the pixels, never guessed.
+
+The sidecar of ``frame.raw`` is ``frame.raw.toml`` or ``frame.toml``::
+
+    width = 1920
+    height = 1080
+    container = "u16"        # "u8" or "u16": how a pixel is stored
+    endianness = "little"    # "little" or "big"; u16 only
+    bits = 12                # significant bits, right-aligned
+    cfa = "RGGB"
+    black_level = 64         # one value, or four in reading order of the 2×2 block
+    white_level = 4095
+    # optional: offset (bytes before the pixels), iso, exposure_s, as_shot_wb = [red, green, blue]
+
+Refused for certain: a size that does not agree with the file, values above the bit depth, levels out of range. Refused
+where the pixels clearly contradict the sidecar (correlations between neighbours, so noise and flat frames pass): byte
+order, row length, and which diagonal of the 2×2 block holds the greens. Red and blue in each other's place cannot be
+told from the pixels.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from drivers.errors import FrameError
+from drivers.frames import MAX_SIDE, CfaPattern, RawFrame
+
+Level = Annotated[float, Field(ge=0, le=65535)]
+
+_SAMPLE_ROWS = 512
+_CLEAR = 0.9  # correlation between neighbours above which a frame shows a picture rather than noise
+
+
+class Sidecar(BaseModel):
+    """What a sidecar says; see the module's text for the keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    width: int = Field(ge=2, le=MAX_SIDE, strict=True)
+    height: int = Field(ge=2, le=MAX_SIDE, strict=True)
+    container: Literal["u8", "u16"]
+    bits: int = Field(ge=1, le=16, strict=True)
+    endianness: Literal["little", "big"] | None = None
+    cfa: CfaPattern
+    black_level: Level | tuple[Level, Level, Level, Level]
+    white_level: int = Field(ge=1, le=65535, strict=True)
+    offset: int = Field(default=0, ge=0, strict=True)
+    iso: float | None = Field(default=None, gt=0)
+    exposure_s: float | None = Field(default=None, gt=0)
+    as_shot_wb: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Sidecar:
+        if self.container == "u16" and self.endianness is None:
+            raise ValueError('container "u16" needs endianness = "little" or "big"')
+        if self.container == "u8" and self.bits > 8:
+            raise ValueError(f'bits = {self.bits} does not fit container "u8"')
+        if self.white_level >= 1 << self.bits:
+            raise ValueError(f"white_level = {self.white_level} does not fit bits = {self.bits} (≤ {self.largest})")
+        if max(self.black_levels) >= self.white_level:
+            raise ValueError(f"black_level = {max(self.black_levels):g} is not below white_level = {self.white_level}")
+        return self
+
+    @property
+    def largest(self) -> int:
+        """Largest DN that the bit depth allows."""
+        return (1 << self.bits) - 1
+
+    @property
+    def black_levels(self) -> tuple[float, float, float, float]:
+        """Black level at the four positions of the 2×2 block."""
+        b = self.black_level
+        return b if isinstance(b, tuple) else (b, b, b, b)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """How a pixel is stored."""
+        return np.dtype("u1") if self.container == "u8" else np.dtype(">u2" if self.endianness == "big" else "<u2")
+
+
+def load_headerless(path: Path) -> RawFrame:
+    """The RAW frame of a headerless dump.
+
+    Raises:
+        FrameError: no sidecar, a bad sidecar, or one that does not agree with the pixels.
+    """
+    path = Path(path)
+    sidecar_path = _sidecar_path(path)
+    sidecar = _read_sidecar(sidecar_path)
+    size = path.stat().st_size
+    wanted = sidecar.offset + sidecar.width * sidecar.height * sidecar.dtype.itemsize
+    if size != wanted:
+        raise FrameError(
+            f"{path}: {size} bytes, but {sidecar_path.name} says {sidecar.width}×{sidecar.height} {sidecar.container}"
+            f"{f' after {sidecar.offset} bytes' if sidecar.offset else ''} = {wanted} bytes; "
+            "correct width, height, container or offset"
+        )
+    stored = np.fromfile(path, sidecar.dtype, offset=sidecar.offset).reshape(sidecar.height, sidecar.width)
+    mosaic = stored.astype(np.uint16)
+    _check_pixels(mosaic, sidecar, path, sidecar_path.name)
+    return RawFrame(
+        mosaic=mosaic,
+        cfa=sidecar.cfa,
+        black_level=sidecar.black_levels,
+        white_level=sidecar.white_level,
+        iso=sidecar.iso,
+        exposure_s=sidecar.exposure_s,
+        as_shot_wb=sidecar.as_shot_wb,
+        source=str(path),
+    )
+
+
+def _sidecar_path(path: Path) -> Path:
+    candidates = [path.with_name(path.name + ".toml"), path.with_suffix(".toml")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FrameError(
+        f"{path}: a headerless dump needs a sidecar {candidates[0].name} with width, height, container, endianness, "
+        "bits, cfa, black_level and white_level; write one"
+    )
+
+
+def _read_sidecar(path: Path) -> Sidecar:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise FrameError(f"{path}: cannot read the sidecar: {error.strerror or error}") from error
+    for key in document:
+        if key not in Sidecar.model_fields:
+            close = difflib.get_close_matches(key, Sidecar.model_fields, n=1)
+            known = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(Sidecar.model_fields)}"
+            raise FrameError(f"{path}: unknown key {key!r} in the sidecar; {known}")
+    try:
+        return Sidecar.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else ""
+        what = "missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        value = f" = {document[where]!r}" if where in document else ""
+        raise FrameError(f"{path}: {where}{value}{': ' if where else ''}{what}") from error
+
+
+def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+    largest = int(mosaic.max())
+    if largest > sidecar.largest:
+        shift = 16 - sidecar.bits
+        if sidecar.container == "u16" and int(mosaic.byteswap().max()) <= sidecar.largest:
+            other = "little" if sidecar.endianness == "big" else "big"
+            hint = f'endianness = "{other}" would fit'
+        elif not np.any(mosaic & ((1 << shift) - 1)):
+            hint = f"the pixels look left-aligned: say bits = 16 and multiply both levels by {1 << shift}"
+        else:
+            hint = f"correct bits (at least {largest.bit_length()}) or endianness"
+        raise FrameError(
+            f"{path}: holds the value {largest}, above {sidecar.largest} that bits = {sidecar.bits} in {name} allows; "
+            f"{hint}"
+        )
+    below = np.mean(mosaic < min(sidecar.black_levels))
+    if below > 0.9:
+        raise FrameError(
+            f"{path}: {100 * below:.0f} % of the pixels lie below black_level = {min(sidecar.black_levels):g} "
+            f"of {name} (their mean is {mosaic.mean():.0f}); correct black_level or endianness"
+        )
+    sample = _middle(mosaic)
+    _check_container(sample, sidecar, path, name)
+    _check_row_length(sample, sidecar, path, name)
+    _check_green_diagonal(sample, sidecar, path, name)
+
+
+def _check_container(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+    """Byte order, and 8 bits taken for 16 or 16 for 8."""
+    across = _across(sample)
+    if sidecar.container == "u16":
+        if _clearly_closer(_across(sample.byteswap()), across):
+            other = "little" if sidecar.endianness == "big" else "big"
+            raise FrameError(
+                f'{path}: neighbours do not match as endianness = "{sidecar.endianness}" of {name} reads them; '
+                f'"{other}" fits'
+            )
+        low, high = sample & 255, sample >> 8
+        if _across(low) > _CLEAR and _correlation(low, high) > _CLEAR:  # low bytes of 16-bit pixels are no picture
+            raise FrameError(
+                f'{path}: both bytes of a pixel show the picture; container = "u8" fits, not "u16" of {name}'
+            )
+        return
+    halves = [sample[:, 0::2], sample[:, 1::2]]
+    for low, high in (halves, halves[::-1]):
+        pixels = (high.astype(np.uint16) << 8) | low
+        if low.std() > 50 and _across(low) < 0.5 and _across(pixels) > _CLEAR:
+            raise FrameError(f'{path}: every other byte is no picture; container = "u16" fits, not "u8" of {name}')
+
+
+def _check_row_length(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+    """Rows cut at the wrong length do not match their neighbours, and some other length does."""
+    if sample.shape[0] < 4 or not _across(sample) > _CLEAR:
+        return
+    row = _row_length(sample)
+    if row is not None and row != sample.shape[1]:
+        raise FrameError(
+            f"{path}: rows do not match their neighbours as width = {sidecar.width} of {name} cuts them; "
+            f"they look {row} pixels long: correct width and height"
+        )
+
+
+def _check_green_diagonal(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+    """The two greens see the same light, so they match each other better than red matches blue."""
+    quads = [sample[y::2, x::2].astype(np.float64) - sidecar.black_levels[2 * y + x] for y in (0, 1) for x in (0, 1)]
+    pairs = {"GRBG or GBRG": (quads[0], quads[3]), "RGGB or BGGR": (quads[1], quads[2])}
+    declared = "GRBG or GBRG" if sidecar.cfa in ("GRBG", "GBRG") else "RGGB or BGGR"
+    other = next(k for k in pairs if k != declared)
+    difference = {k: np.abs(a - b).sum() / max(np.abs(a).sum() + np.abs(b).sum(), 1.0) for k, (a, b) in pairs.items()}
+    closer = _clearly_closer(_correlation(*pairs[other]), _correlation(*pairs[declared]), times=2)
+    if closer and difference[declared] > 1.5 * difference[other]:
+        raise FrameError(
+            f"{path}: the two green positions of cfa = {sidecar.cfa!r} in {name} differ more "
+            f"({200 * difference[declared]:.0f} %) than the other two do ({200 * difference[other]:.0f} %); "
+            f"the pixels look like {other}"
+        )
+
+
+def _middle(mosaic: np.ndarray) -> np.ndarray:
+    start = max(0, (mosaic.shape[0] - _SAMPLE_ROWS) // 4 * 2)
+    return np.ascontiguousarray(mosaic[start : start + _SAMPLE_ROWS])
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation; 0 where one of the two is flat."""
+    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    x -= x.mean()
+    y -= y.mean()
+    scale = float(np.sqrt(np.dot(x, x) * np.dot(y, y)))
+    return float(np.dot(x, y)) / scale if scale > 0 else 0.0
+
+
+def _clearly_closer(one: float, other: float, times: float = 4) -> bool:
+    """Whether ``one`` shows a picture and ``other`` misses a perfect match by ``times`` as much."""
+    return one > _CLEAR and 1 - other > times * max(1 - one, 1e-3)
+
+
+def _across(a: np.ndarray) -> float:
+    return _correlation(a[:, 2:], a[:, :-2])
+
+
+def _row_length(sample: np.ndarray) -> int | None:
+    """Length of a row as the pixels show it, or None where they show none more clearly than the declared one.
+
+    The flattened mosaic, two pixels summed so that every term holds a green and one other, matches itself best at a
+    lag of one row. A lag is believed only where it misses a perfect match by half of what the declared row misses.
+    """
+    width = sample.shape[1]
+    pairs = sample.astype(np.float64).reshape(-1, 2).sum(axis=1)
+    pairs -= pairs.mean()
+    count = len(pairs)
+    match = np.fft.irfft(np.abs(np.fft.rfft(pairs, 2 * count)) ** 2)[: count // 2]
+    match = match / np.arange(count, count - len(match), -1)
+    if not match[0] > 0:
+        return None
+    match = match / match[0]
+    start = int(np.argmax(match < 0.5))  # past the peak at no lag
+    if not start or not start < width // 2 < len(match):
+        return None
+    lag = start + int(np.argmax(match[start:]))
+    declared = match[width // 2]
+    if lag % (width // 2) == 0 and not _rows_go_on(sample, 2 * lag // width):
+        return width  # a pattern that repeats every few rows, not longer rows
+    return 2 * lag if match[lag] > 0.8 and 1 - declared > 2 * (1 - match[lag]) else None
+
+
+def _rows_go_on(sample: np.ndarray, times: int) -> bool:
+    """Whether each row but every ``times``-th goes on in the next: its last pixels match the next one's first."""
+    if times < 2:
+        return False
+    ends = [r for r in range(sample.shape[0] - 1) if r % times != times - 1]
+    last, first = sample[ends][:, -2:], sample[[r + 1 for r in ends]][:, :2]
+    return _correlation(last, first) > _CLEAR
