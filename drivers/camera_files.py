@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ XYZ_FROM_SRGB = np.array(
 _COLOURS = "RGBG"  # LibRaw's colour indices
 
 
-def load_camera_file(file: Path | IO[bytes], source: str = "") -> RawFrame:
+def load_camera_file(file: Path | BinaryIO, source: str = "") -> RawFrame:
     """The RAW frame of a camera file.
 
     The mosaic is LibRaw's visible area, cut to an even size; levels and pattern are those of its top-left corner.

@@ -195,7 +195,7 @@ def _check_container(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str
     halves = [sample[:, 0::2], sample[:, 1::2]]
     for low, high in (halves, halves[::-1]):
         pixels = (high.astype(np.uint16) << 8) | low
-        if low.std() > 50 and _across(low) < 0.5 and _across(pixels) > _CLEAR:
+        if low.std() > 50 and _across(low) < 0.8 and _clearly_closer(_across(pixels), _across(low), times=10):
             raise FrameError(f'{path}: every other byte is no picture; container = "u16" fits, not "u8" of {name}')
 
 
@@ -253,32 +253,43 @@ def _across(a: np.ndarray) -> float:
 def _row_length(sample: np.ndarray) -> int | None:
     """Length of a row as the pixels show it, or None where they show none more clearly than the declared one.
 
-    The flattened mosaic, two pixels summed so that every term holds a green and one other, matches itself best at a
-    lag of one row. A lag is believed only where it misses a perfect match by half of what the declared row misses.
+    Two pixels summed hold a green and one other, so the sums of one row match those of the next; flattened, they match
+    themselves best at a lag of one row. A lag is believed only where it misses a perfect match by half of what the
+    declared row misses.
     """
     width = sample.shape[1]
-    pairs = sample.astype(np.float64).reshape(-1, 2).sum(axis=1)
-    pairs -= pairs.mean()
-    count = len(pairs)
-    match = np.fft.irfft(np.abs(np.fft.rfft(pairs, 2 * count)) ** 2)[: count // 2]
+    sums = sample.astype(np.float64).reshape(-1, 2).sum(axis=1)
+    rows = sums.reshape(sample.shape[0], width // 2)
+    middle = width // 4 * 2
+    if (
+        _correlation(rows[:, : middle // 2], rows[:, middle // 2 : middle])
+        > _CLEAR
+        > 0.5
+        > _correlation(sample[:, middle - 2 : middle], sample[:, middle : middle + 2])
+    ):
+        return middle  # two rows side by side
+    sums -= sums.mean()
+    count = len(sums)
+    match = np.fft.irfft(np.abs(np.fft.rfft(sums, 2 * count)) ** 2)[: count // 2]
     match = match / np.arange(count, count - len(match), -1)
-    if not match[0] > 0:
+    if not match[0] > 0 or not width // 2 < len(match):
         return None
     match = match / match[0]
     start = int(np.argmax(match < 0.5))  # past the peak at no lag
-    if not start or not start < width // 2 < len(match):
+    if not start:
         return None
     lag = start + int(np.argmax(match[start:]))
-    declared = match[width // 2]
+    if not match[lag] > 0.8 or not 1 - match[width // 2] > 2 * (1 - match[lag]):
+        return None
     if lag % (width // 2) == 0 and not _rows_go_on(sample, 2 * lag // width):
-        return width  # a pattern that repeats every few rows, not longer rows
-    return 2 * lag if match[lag] > 0.8 and 1 - declared > 2 * (1 - match[lag]) else None
+        return None  # a pattern that repeats every few rows, not longer rows
+    half = lag // 2 - 1 + int(np.argmax(match[lag // 2 - 1 : lag // 2 + 2]))
+    two_rows = half > start and abs(2 * half - lag) <= 1 and match[half] > 0.8 * match[lag] and 2 * half != width
+    return 2 * half if two_rows else 2 * lag
 
 
 def _rows_go_on(sample: np.ndarray, times: int) -> bool:
-    """Whether each row but every ``times``-th goes on in the next: its last pixels match the next one's first."""
-    if times < 2:
-        return False
-    ends = [r for r in range(sample.shape[0] - 1) if r % times != times - 1]
-    last, first = sample[ends][:, -2:], sample[[r + 1 for r in ends]][:, :2]
-    return _correlation(last, first) > _CLEAR
+    """Whether every row but each ``times``-th goes on in the next: its last pixels match the next one's first."""
+    last, first = sample[:-1, -2:], sample[1:, :2]
+    row = np.arange(len(last)) % max(times, 1)
+    return times > 1 and any(_correlation(last[row != p], first[row != p]) > 0.8 for p in range(times))
