@@ -1,0 +1,161 @@
+"""``workbench predict``: the parameters that a predictor chooses for one RAW file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drivers.frames import RawFrame
+    from drivers.parameters import ParameterSet
+
+
+def predict(
+    file: Annotated[Path, typer.Argument(help="RAW file (DNG, NEF, CR2, ARW, .npz, headerless with sidecar, …).")],
+    predictor: Annotated[str | None, typer.Option(help="Name of the train run; the newest where left out.")] = None,
+    lab: Annotated[Path, typer.Option(help="Lab folder with the runs.")] = Path("lab"),
+    toml: Annotated[Path | None, typer.Option(help="Write the parameters as TOML to this file.")] = None,
+    attention: Annotated[Path | None, typer.Option(help="Draw the attention maps as a PNG into this folder.")] = None,
+    show: Annotated[
+        list[str] | None, typer.Option("--show", help="Parameter whose attention to draw, may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the parameters as JSON.")] = False,
+) -> None:
+    """Predict the parameters of one RAW, in native units."""
+    from drivers.raw_files import load_raw
+    from predictor.files import input_planes, load_predictor
+    from workbench.errors import RunError
+    from workbench.runs import find_run, write_text
+
+    raw = load_raw(file)
+    run = find_run(lab, "train", predictor)
+    loaded = load_predictor(run.path)
+    space = loaded.space
+    if unknown := [n for n in show or () if n not in space.names]:
+        raise RunError(f"unknown parameter {unknown[0]!r} for {space.name}; it has {', '.join(space.names)}")
+    parameters = loaded.predict([raw])[0]
+    height, width = input_planes(raw, loaded.longest).shape[1:]
+    cost = loaded.gflop(height, width)
+    text = space.to_toml(parameters, f"Predicted for {file.name} by {run.name}")
+    if toml:
+        toml.parent.mkdir(parents=True, exist_ok=True)
+        write_text(toml, text)
+    picture = None
+    if attention:
+        attention.mkdir(parents=True, exist_ok=True)
+        picture = attention / f"{file.stem}.attention.png"
+        maps = loaded.attention(raw)
+        chosen = list(show) if show else most_concentrated(maps, space.names)
+        draw_attention(raw, maps, space.names, chosen, picture, f"{file.name}, {run.name}")
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "file": str(file),
+                    "run": run.name,
+                    "space": space.name,
+                    "parameters": parameters.values,
+                    "codes": dict(zip(space.names, parameters.codes, strict=True)),
+                    "parameters_hash": parameters.hash,
+                    "metadata": loaded.metadata,
+                    "input": [int(width), int(height)],
+                    "gflop": cost,
+                    "attention": str(picture) if picture else None,
+                }
+            )
+        )
+        return
+    _print_table(parameters, f"{file.name}: predicted by {run.name}")
+    known = "image, ISO, exposure and as-shot white balance" if loaded.metadata else "image only"
+    typer.echo(f"from {known}; {cost:.3g} GFLOP for {width}×{height} planes of the {raw.width}×{raw.height} RAW")
+    if toml:
+        typer.echo(f"TOML: {toml}")
+    else:
+        typer.echo("\n" + text, nl=False)
+    if picture:
+        typer.echo(f"attention maps: {picture}")
+
+
+def _print_table(parameters: ParameterSet, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in ("block", "parameter", "value", "unit", "default", "range"):
+        table.add_column(column, justify="right" if column in ("value", "default") else "left")
+    space = parameters.space
+    for block, names in space.blocks.items():
+        for i, name in enumerate(names):
+            p = space[name]
+            value, default = parameters[name], p.from_code(p.to_code(p.default))
+            table.add_row("" if i else block, name, _native(value), p.unit, _native(default), p.describe_range())
+    Console().print(table)
+
+
+def _native(value: float | int | str | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def most_concentrated(maps: np.ndarray, names: list[str], count: int = 5) -> list[str]:
+    """The parameters whose maps are the least even (lowest entropy), in the order of the space.
+
+    Args:
+        maps: ``float [N, h, w]``, each summing to 1.
+        names: of the N parameters.
+        count: how many.
+    """
+    import numpy as np
+
+    entropy = -(maps * np.log(np.maximum(maps, 1e-12))).sum(axis=(1, 2))
+    return [names[i] for i in sorted(np.argsort(entropy, kind="stable")[:count])]
+
+
+def draw_attention(
+    raw: RawFrame, maps: np.ndarray, names: list[str], chosen: list[str], path: Path, title: str
+) -> None:
+    """The RAW and, over it, the attention maps of the chosen parameters (figure 6), as one PNG.
+
+    Args:
+        raw: the RAW; shown with a plain grey-world balance and gamma.
+        maps: ``float [N, h, w]``, each summing to 1.
+        names: of the N parameters; ``chosen``: those to draw.
+        path: of the PNG; ``title``: above the picture.
+    """
+    import cv2
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    planes = raw.planes()
+    step = max(1, max(planes.shape[1:]) // 640)
+    image = np.clip(planes[:, ::step, ::step].transpose(1, 2, 0), 0, None)
+    image *= image.mean() / np.maximum(image.mean(axis=(0, 1)), 1e-6)
+    image = np.clip(image / max(float(np.percentile(image, 99)), 1e-6), 0, 1) ** (1 / 2.2)
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    height, width = image.shape[:2]
+    columns = min(len(chosen) + 1, 3)
+    rows = -(-(len(chosen) + 1) // columns)
+    figure = Figure(figsize=(4.2 * columns, (4.2 * height / width + 0.5) * rows + 0.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axis in axes:
+        axis.axis("off")
+    axes[0].imshow(image)
+    axes[0].set_title("RAW, grey-world")
+    for axis, name in zip(axes[1:], chosen, strict=False):
+        weights = maps[names.index(name)]
+        # 1 is an even map: what stands out is where the network looked more than elsewhere.
+        relative = cv2.resize(weights * weights.size, (width, height), interpolation=cv2.INTER_LINEAR)
+        axis.imshow(grey)
+        shown = axis.imshow(relative, cmap="inferno", alpha=0.6, vmin=0, vmax=max(2.0, float(relative.max())))
+        axis.set_title(name.replace("_", " "))
+        figure.colorbar(shown, ax=axis, shrink=0.8, label="times an even map")
+    figure.suptitle(title)
+    canvas.print_png(str(path))

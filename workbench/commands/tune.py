@@ -1,0 +1,82 @@
+"""``workbench tune``: search the best fixed parameters, or the industry's table over ISO, on the device."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class MethodName(StrEnum):
+    """The searches that can be chosen."""
+
+    tpe = "tpe"
+    cmaes = "cmaes"
+    random = "random"
+
+
+class MetricName(StrEnum):
+    """What is searched for."""
+
+    psnr = "psnr"
+    ssim = "ssim"
+
+
+def tune(
+    device: Annotated[str, typer.Option(help="Device URL.")],
+    lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
+    method: Annotated[MethodName, typer.Option(help="How to search.")] = MethodName.cmaes,
+    captures: Annotated[int, typer.Option(min=2, help="Budget; at least what collection used, to be fair.")] = 4000,
+    raws_per_trial: Annotated[int, typer.Option(min=1, help="Training RAWs that each trial is judged on.")] = 16,
+    industry: Annotated[
+        bool, typer.Option("--industry", help="As-shot white balance sets the gains; tune a table over ISO.")
+    ] = False,
+    expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set to try first.")] = None,
+    metric: Annotated[MetricName, typer.Option(help="What to search for.")] = MetricName.psnr,
+    seed: Annotated[int, typer.Option(help="Seed of the RAWs chosen and of the search.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Tune on the device, on the training RAWs only. The same command goes on after a stop."""
+    from drivers.registry import open_device
+    from workbench.dataset import Dataset
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+    from workbench.tuning.fixed import TuneSettings, tune_run
+
+    settings = TuneSettings(method.value, captures, raws_per_trial, seed, metric.value)
+    with (
+        stoppable("every capture is kept; run the same command again to go on"),
+        Dataset.open(lab) as dataset,
+        open_device(device) as opened,
+    ):
+        start = opened.info().space.load_toml(expert) if expert else None
+        with Progress("tune", captures, unit="capture") as progress:
+
+            def show(done: int, total: int, best: float) -> None:
+                progress.update(min(done, total), note=f"best {best:.2f}{' dB' if metric is MetricName.psnr else ''}")
+
+            run = tune_run(lab, dataset, opened, settings, industry=industry, expert=start, name=name, progress=show)
+    if as_json:
+        typer.echo(json.dumps({"run": run.name, **run.results}))
+        return
+    _print(run.name, run.results, industry, run.path / run.results["file"], metric)
+
+
+def _print(name: str, results: dict[str, Any], industry: bool, file: Path, metric: MetricName) -> None:
+    unit = " dB" if metric is MetricName.psnr else ""
+    what = "industry's table" if industry else "best fixed parameters"
+    typer.echo(
+        f"{what} ({name}): {results['score']:.2f}{unit} on {results['ranked_on']} training RAWs, "
+        f"default {results['default_on_trial_raws']:.2f}{unit} on the trials' RAWs; {results['captures']} captures"
+    )
+    if industry:
+        knots = ", ".join(f"{k:g}" for k in results["knots_iso"])
+        typer.echo(
+            f"one set for all ISO {results['single_set_score']:.2f}{unit}, table at ISO {knots} "
+            f"{results['table_score']:.2f}{unit}: kept the {results['kept']}"
+        )
+    typer.echo(str(file))

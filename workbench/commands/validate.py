@@ -1,0 +1,132 @@
+"""``workbench validate``: the device has the last word on whether prediction beats a fixed setting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def validate(
+    device: Annotated[str, typer.Option(help="Device URL.")],
+    lab: Annotated[Path, typer.Option(help="Lab folder with the data set and the runs.")] = Path("lab"),
+    predictor: Annotated[
+        list[str] | None,
+        typer.Option(help="A train run, may be repeated; by default the newest with and without metadata."),
+    ] = None,
+    fixed: Annotated[str | None, typer.Option(help="Tune run of the best fixed set; by default the newest.")] = None,
+    industry: Annotated[
+        str | None, typer.Option(help="Tune run of the industry's table; by default the newest.")
+    ] = None,
+    proxy: Annotated[str | None, typer.Option(help="fit-proxy run; by default the predictor's own.")] = None,
+    expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set.")] = None,
+    oracle_captures: Annotated[
+        int, typer.Option(min=0, help="Captures of the per-image oracle for each RAW; 0 leaves it out.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the oracle and of the bootstrap.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
+) -> None:
+    """Push every method's parameters for each test RAW, capture, score, and compare."""
+    from drivers.registry import open_device
+    from workbench.dataset import Dataset
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+    from workbench.validation import ValidationSettings, validate_run
+
+    settings = ValidationSettings(
+        tuple(predictor or ()), fixed, industry, proxy, expert, oracle_captures=oracle_captures, seed=seed
+    )
+    with (
+        stoppable("every capture is kept; run the same command again to go on"),
+        Dataset.open(lab) as dataset,
+        open_device(device) as opened,
+        Progress("validate", 0, unit="capture") as progress,
+    ):
+
+        def show(phase: str, done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done, note=phase)
+
+        run, results = validate_run(lab, dataset, opened, settings, name=name, progress=show)
+    if as_json:
+        typer.echo(json.dumps({"run": run.name, **results}))
+        return
+    print_results(results)
+    typer.echo(str(run.path / "results.json"))
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """The table and the headline figures, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(
+        title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, "
+        "outputs of the device"
+    )
+    table.add_column("method")
+    for title in ("PSNR (dB)", "SSIM", "over best fixed (dB)", "", "captures"):
+        table.add_column(title, justify="right" if title else "left")
+    for m in results["methods"]:
+        captures = (
+            "" if m["captures"] is None else f"{m['captures']}{'*' if m['fewer_captures_than_collection'] else ''}"
+        )
+        gain = m["psnr_gain_over_fixed"]
+        table.add_row(
+            m["label"],
+            f"{m['psnr']:.2f}",
+            f"{m['ssim']:.3f}",
+            interval_text(gain) if gain else "",
+            gain["verdict"] if gain else "",
+            captures,
+        )
+    console.print(table)
+    for line in headline_lines(results):
+        console.print(line, highlight=False)
+
+
+def interval_text(interval: dict[str, Any], scale: float = 1.0, form: str = "+.2f", unit: str = "") -> str:
+    """An interval for people: ``+1.50 [+1.00, +2.00]``."""
+    if interval["estimate"] is None:
+        return "not defined"
+    text = f"{interval['estimate'] * scale:{form}}{unit}"
+    if interval["low"] is None:
+        return f"{text} [no interval]"
+    return f"{text} [{interval['low'] * scale:{form}}, {interval['high'] * scale:{form}}]"
+
+
+def headline_lines(results: dict[str, Any]) -> list[str]:
+    """The headline figures, one line each."""
+    lines = []
+    head, oracle, proxy = results["headline"], results["oracle"], results["proxy"]
+    if head:
+        lines.append(f"{head['predictor'].partition(':')[2]}, 95 % intervals by scene in brackets:")
+        for key, label in (
+            ("gain_over_fixed", "over the best fixed set"),
+            ("gain_over_industry", "over industry"),
+            ("gain_over_expert", "over the expert"),
+        ):
+            if gain := head[key]:
+                lines.append(f"  {label}: {interval_text(gain)} dB: {gain['verdict']}")
+        if gap := head["gap_closed"]:
+            lines.append(f"  gap to the per-image oracle closed: {interval_text(gap, 100, '.0f')} %")
+        if head["worse_than_fixed_share"] is not None:
+            lines.append(
+                f"  {head['worse_than_fixed_share']:.0%} of RAWs worse than with the best fixed set; "
+                f"5th percentile {head['fifth_percentile_gain']:+.2f} dB"
+            )
+    if oracle:
+        lines.append(
+            f"oracle: {oracle['captures_per_raw']} captures a RAW, the last quarter of them gained "
+            f"{oracle['last_quarter_gain']:.2f} dB"
+        )
+    if proxy:
+        lines.append(
+            f"proxy {proxy['run']}: {proxy['psnr_to_device']:.2f} dB to the device's output at the predicted "
+            f"parameters; promised {proxy['promised']:.2f} dB, the device gave {proxy['given']:.2f} dB"
+        )
+    return lines + [f"* {note}" if "not the same budget" in note else f"note: {note}" for note in results["notes"]]

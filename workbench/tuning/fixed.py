@@ -1,0 +1,325 @@
+"""The best fixed parameters of a device, and what industry does today, both tuned on the device on training RAWs.
+
+A search judges every set on the same K training RAWs, spread over ISO and scenes. Such a subset can be over-fitted, so
+the best sets are judged again on a larger one (up to 64 RAWs) within the same budget, and that score decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.device import Device
+from drivers.parameters import ParameterSet
+from workbench.bench import Bench
+from workbench.dataset import Dataset, RawRecord
+from workbench.errors import RunError
+from workbench.runs import RunFolder, list_runs, new_run, plain, write_text
+from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot, with_as_shot
+from workbench.tuning.material import Scorer, referenced_raws, stratified
+from workbench.tuning.proposals import METHODS
+from workbench.tuning.search import Job, Progress, SearchResult, captured, open_study, search
+
+FINALISTS = 5
+RANK_RAWS = 64
+_RANK_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What shapes a tuning.
+
+    Attributes:
+        method: ``tpe``, ``cmaes`` or ``random``.
+        captures: budget.
+        raws_per_trial: K.
+        seed: of the RAWs chosen and of the search.
+        metric: ``psnr`` or ``ssim``.
+        task: for the study's name.
+    """
+
+    method: str = "tpe"
+    captures: int = 4000
+    raws_per_trial: int = 16
+    seed: int = 0
+    metric: str = "psnr"
+    task: str = "viewing"
+
+
+class Tuner:
+    """One tuning: the RAWs, the studies and the captures that it used."""
+
+    def __init__(
+        self,
+        lab: Path,
+        dataset: Dataset,
+        device: Device,
+        settings: TuneSettings,
+        *,
+        expert: ParameterSet | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if settings.method not in METHODS:
+            raise RunError(f"method {settings.method!r} is not one of {', '.join(METHODS)}")
+        if settings.raws_per_trial < 1 or settings.captures < 2 * settings.raws_per_trial:
+            raise RunError(
+                f"{settings.captures} captures are too few for trials of {settings.raws_per_trial} RAWs; "
+                f"give at least {2 * max(settings.raws_per_trial, 1)}"
+            )
+        self.lab, self.dataset, self.device, self.settings = lab, dataset, device, settings
+        self.info = device.info()
+        self.progress = progress
+        self.scorer = Scorer(settings.metric)
+        self.train = referenced_raws(dataset, "train")
+        self.raws = stratified(self.train, settings.raws_per_trial, settings.seed)
+        defaults = self.info.space.defaults
+        self.starts = [defaults, *([expert] if expert is not None and expert.hash != defaults.hash else [])]
+        self.expert = expert
+        self.studies: list[str] = []
+        self.keys: set[tuple[str, str]] = set()
+        self.asked = 0
+        self.history: list[tuple[int, float]] = []
+
+    @property
+    def captures(self) -> int:
+        """Distinct captures looked at so far."""
+        return len(self.keys)
+
+    def study_name(self, what: str, raws: Sequence[RawRecord]) -> str:
+        """Name of a study: what is tuned, method, task, device, seed, and a digest of its RAWs."""
+        digest = hashlib.sha256("".join(r.hash for r in raws).encode()).hexdigest()[:8]
+        s = self.settings
+        return f"{what} {s.method} {s.task} {s.metric} {self.info.identity} seed {s.seed} on {len(raws)} RAWs {digest}"
+
+    def rank_raws(self, raws: Sequence[RawRecord], pool: Sequence[RawRecord], budget: int) -> list[RawRecord]:
+        """``raws`` and more of the pool, as many as a fifth of the budget allows for the finalists."""
+        more = min(RANK_RAWS - len(raws), int(_RANK_SHARE * budget) // FINALISTS)
+        if more <= 0:
+            return list(raws)
+        return (
+            [*raws, *stratified(pool, more, self.settings.seed + 1, taken=raws)] if len(pool) > len(raws) else [*raws]
+        )
+
+    def _count(self, jobs: Sequence[Job]) -> None:
+        self.keys.update((raw.hash, p.hash) for raw, p in jobs)
+
+    def search(
+        self,
+        what: str,
+        raws: Sequence[RawRecord],
+        starts: Sequence[ParameterSet],
+        free: Sequence[str],
+        budget: int,
+        *,
+        as_shot: bool,
+        sigma: float = 0.2,
+        method: str | None = None,
+        offset: int = 0,
+    ) -> SearchResult:
+        """One study over the given RAWs; ``as_shot`` lets the RAW's white balance set the gains."""
+        name = self.study_name(what, raws)
+        study = open_study(
+            self.lab / "studies.sqlite",
+            name,
+            {"task": self.settings.task, "metric": self.settings.metric, "device": self.info.identity},
+        )
+        self.studies.append(name)
+        bench = Bench(self.dataset, self.device, purpose=f"tune:{name}")
+
+        def jobs_for(p: ParameterSet) -> list[Job]:
+            return [(raw, with_as_shot(p, raw) if as_shot else p) for raw in raws]
+
+        def progress(done: int, _: int, best: float) -> None:
+            if self.progress:
+                self.progress(offset + done, self.settings.captures, best)
+
+        try:
+            result = search(
+                bench,
+                self.scorer,
+                study=study,
+                method=method or self.settings.method,
+                seed=self.settings.seed,
+                starts=starts,
+                free=free,
+                jobs_for=jobs_for,
+                budget=budget,
+                sigma=sigma,
+                progress=progress,
+            )
+        finally:
+            self.asked += bench.asked
+        for _, p in result.trials:
+            self._count(jobs_for(p))
+        return result
+
+    def rank(self, what: str, candidates: Sequence[Sequence[Job]]) -> list[float]:
+        """Mean score of each candidate, given as its jobs."""
+        bench = Bench(self.dataset, self.device, purpose=f"tune:{what}")
+        jobs = [job for candidate in candidates for job in candidate]
+        self._count(jobs)
+        try:
+            scores = iter([self.scorer(raw, capture) for raw, capture in captured(bench, jobs)])
+        finally:
+            self.asked += bench.asked
+        return [float(np.mean([next(scores) for _ in candidate])) for candidate in candidates]
+
+    def summary(self) -> dict[str, Any]:
+        """What a run records of how the tuning was done."""
+        return {
+            "captures": self.captures,
+            "captures_asked_now": self.asked,
+            "studies": list(dict.fromkeys(self.studies)),
+            "raws": [r.name for r in self.raws],
+            "history": [list(h) for h in self.history],
+        }
+
+
+def tune_fixed(tuner: Tuner) -> tuple[ParameterSet, dict[str, Any]]:
+    """The best fixed set of a device and the run's results (see :mod:`workbench.validation` for their shape)."""
+    begin = time.monotonic()
+    s, space = tuner.settings, tuner.info.space
+    ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
+    budget = s.captures - FINALISTS * (len(ranked) - len(tuner.raws))
+    found = tuner.search("fixed", tuner.raws, tuner.starts, space.names, budget, as_shot=False)
+    tuner.history = list(found.history)
+    finalists = [p for _, p in found.best(FINALISTS)]
+    scores = tuner.rank(tuner.studies[0], [[(raw, p) for raw in ranked] for p in finalists])
+    order = np.argsort(-np.array(scores), kind="stable")
+    best = finalists[int(order[0])]
+    value_of = {p.hash: v for v, p in found.trials}
+    results = {
+        "score": scores[int(order[0])],
+        "score_on_trial_raws": value_of[best.hash],
+        "default_on_trial_raws": value_of[tuner.starts[0].hash],
+        "expert_on_trial_raws": value_of.get(tuner.expert.hash) if tuner.expert else None,
+        "trials": len(found.trials),
+        "ranked_on": len(ranked),
+        "finalists": [
+            {"score": scores[int(i)], "score_on_trial_raws": value_of[finalists[int(i)].hash]} for i in order
+        ],
+        "parameters": best.values,
+        "parameters_hash": best.hash,
+        "file": "best.toml",
+        "training_scenes": sorted({r.scene for r in ranked}),
+        "seconds": time.monotonic() - begin,
+        **tuner.summary(),
+    }
+    return best, results
+
+
+def tune_industry(tuner: Tuner) -> tuple[IndustryTable, dict[str, Any]]:
+    """The industry's table: as-shot white balance sets the gains, a table over ISO the rest.
+
+    Half of the budget searches one set for all ISO (with the as-shot gains), the other half refines it around each knot
+    on the training RAWs nearest to that knot (CMA-ES, small steps). At the end the refined table has to beat the single
+    set on a larger set of RAWs, or the single set is kept at all knots.
+    """
+    begin = time.monotonic()
+    s, space = tuner.settings, tuner.info.space
+    free = [p.name for p in space.parameters if p.role is None]
+    knots = knots_of(tuner.train)
+    ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
+    budget = s.captures - 2 * len(ranked)
+    if budget < 4 * len(tuner.raws):
+        raise RunError(
+            f"{s.captures} captures are too few for the industry's table; give at least "
+            f"{4 * len(tuner.raws) + 2 * len(ranked)}"
+        )
+    first = tuner.search("industry", tuner.raws, tuner.starts, free, budget // 2, as_shot=True)
+    tuner.history = list(first.history)
+    single = first.best()[0][1]
+    starts = [p for _, p in first.best(3)]
+    refined: list[ParameterSet] = []
+    for i, iso in enumerate(knots):
+        pool = [r for r in tuner.train if nearest_knot(knots, r.iso) == i] or tuner.train
+        raws = stratified(pool, s.raws_per_trial, s.seed + 2 + i)
+        spent = tuner.captures
+        share = max((budget - spent) // (len(knots) - i), len(raws))
+        found = tuner.search(
+            f"industry ISO {iso:g}",
+            raws,
+            starts,
+            free,
+            share,
+            as_shot=True,
+            sigma=0.08,
+            method="random" if s.method == "random" else "cmaes",
+            offset=spent,
+        )
+        refined.append(found.best()[0][1])
+    tables = [IndustryTable(space, knots, (single,) * len(knots)), IndustryTable(space, knots, tuple(refined))]
+    scores = tuner.rank(tuner.studies[0], [[(raw, t.parameters_for(raw)) for raw in ranked] for t in tables])
+    which = int(np.argmax(scores))
+    results = {
+        "score": scores[which],
+        "single_set_score": scores[0],
+        "table_score": scores[1],
+        "kept": ("single set", "table")[which],
+        "knots_iso": list(knots),
+        "default_on_trial_raws": next(v for v, p in first.trials if p.hash == tuner.starts[0].hash),
+        "trials": len(first.trials),
+        "ranked_on": len(ranked),
+        "file": "table.json",
+        "training_scenes": sorted({r.scene for r in tuner.train}),
+        "seconds": time.monotonic() - begin,
+        **tuner.summary(),
+    }
+    return tables[which], results
+
+
+def tune_run(
+    lab: Path,
+    dataset: Dataset,
+    device: Device,
+    settings: TuneSettings,
+    *,
+    industry: bool = False,
+    expert: ParameterSet | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Tune and keep the result as a ``tune`` run; a finished run of the very same settings is given back as it is.
+
+    Raises:
+        RunError: no training RAW with a reference, or settings that cannot be used.
+        DeviceError: the device failed; run again to go on.
+    """
+    tuner = Tuner(lab, dataset, device, settings, expert=expert, progress=progress)
+    scenes = {
+        r.scene for r in (tuner.train if industry else tuner.rank_raws(tuner.raws, tuner.train, settings.captures))
+    }
+    config = plain(
+        {
+            **asdict(settings),
+            "industry": industry,
+            "device": device.url,
+            "identity": tuner.info.identity,
+            "expert": expert.hash if expert else None,
+            "scenes": scenes,
+            "raws": [r.hash for r in tuner.raws],
+        }
+    )
+    for old in list_runs(lab, "tune"):
+        same = old.config == config and name in (None, old.name)
+        if same and (old.path / str(old.results.get("file"))).is_file():
+            return old
+    if industry:
+        table, results = tune_industry(tuner)
+    else:
+        best, results = tune_fixed(tuner)
+    run = new_run(lab, "tune", name)
+    run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
+    if industry:
+        table.save(run.path / "table.json")
+    else:
+        title = f"Best fixed parameters of {tuner.info.identity}, {results['score']:.2f} on training RAWs ({run.name})"
+        write_text(run.path / "best.toml", tuner.info.space.to_toml(best, title))
+    run.finish(results)
+    return run

@@ -1,0 +1,160 @@
+"""One search on the device: propose, capture, score, record in the study, until the budget of captures is spent."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+
+from drivers.parameters import ParameterSet
+from workbench.bench import Bench
+from workbench.dataset import CaptureRecord, RawRecord
+from workbench.errors import RunError
+from workbench.tuning.material import Scorer
+from workbench.tuning.proposals import finished_trial, new_proposer
+
+Job = tuple[RawRecord, ParameterSet]
+Progress = Callable[[int, int, float], None]
+_IDLE_BATCHES = 50
+
+
+@dataclass
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        trials: value and set of every distinct set tried, in order.
+        captures: distinct captures that it looked at, whether the device made them now or the data set had them.
+        history: captures spent and best value so far, after each trial.
+    """
+
+    trials: list[tuple[float, ParameterSet]] = field(default_factory=list)
+    captures: int = 0
+    history: list[tuple[int, float]] = field(default_factory=list)
+
+    def best(self, count: int = 1) -> list[tuple[float, ParameterSet]]:
+        """The best trials, best first."""
+        return sorted(self.trials, key=lambda t: -t[0])[:count]
+
+
+def mean_scores(
+    bench: Bench, scorer: Scorer, sets: Sequence[ParameterSet], jobs_for: Callable[[ParameterSet], list[Job]]
+) -> Iterator[float]:
+    """Mean score of each set over its jobs, given as soon as its captures are there.
+
+    All sets are one stream of captures, so that the device is kept busy.
+    """
+    groups = [jobs_for(s) for s in sets]
+    left, scores = [len(group) for group in groups][::-1], []
+    for raw, capture in captured(bench, [job for group in groups for job in group]):
+        scores.append(scorer(raw, capture))
+        if len(scores) == left[-1]:
+            yield sum(scores) / left.pop()
+            scores = []
+
+
+def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, CaptureRecord]]:
+    """Each job's RAW with its capture, in order; taken to the end, so that the device is free for the next stream."""
+    for (raw, _), capture in zip(jobs, bench.capture_many(jobs), strict=True):
+        yield raw, capture
+
+
+def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.Study:
+    """The Optuna study of that name, made if need be; ``optuna-dashboard`` opens the file.
+
+    Raises:
+        RunError: the file is no study storage of this Optuna version.
+    """
+    storage.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rdb = optuna.storages.RDBStorage(
+                f"sqlite:///{storage.as_posix()}", engine_kwargs={"connect_args": {"timeout": 30}}
+            )
+            study = optuna.create_study(storage=rdb, study_name=name, direction="maximize", load_if_exists=True)
+    except (RuntimeError, optuna.exceptions.StorageInternalError) as error:
+        raise RunError(f"{storage}: cannot be used as Optuna's study file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # SQLAlchemy's errors (locked, read-only, not a database) come through as they are
+        if not type(error).__module__.startswith("sqlalchemy"):
+            raise
+        raise RunError(f"{storage}: cannot be opened: {str(error).splitlines()[0]}") from error
+    for key, value in attributes.items():
+        if study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
+    return study
+
+
+def search(
+    bench: Bench,
+    scorer: Scorer,
+    *,
+    study: optuna.Study,
+    method: str,
+    seed: int,
+    starts: Sequence[ParameterSet],
+    free: Sequence[str],
+    jobs_for: Callable[[ParameterSet], list[Job]],
+    budget: int,
+    sigma: float = 0.2,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for the set with the highest mean score until ``budget`` captures are spent.
+
+    The captures of one set are counted once, however often it comes up, and count also where the data set had them
+    already: the budget is what the search knew of the device. Trials that the study holds are not evaluated again.
+
+    Args:
+        bench: makes the captures (its purpose should name the study).
+        scorer: the metric.
+        study: where finished trials are recorded, in native values.
+        method: see :func:`workbench.tuning.proposals.new_proposer`; as are ``seed``, ``free`` and ``sigma``.
+        starts: sets to try first.
+        jobs_for: the captures that a set is judged on.
+        budget: captures; the last trial may go a little over it. Only a space that runs out of sets ends under it.
+        progress: called with captures spent, budget and best value.
+
+    Raises:
+        RunError: there is nothing to search, or the method is unknown.
+        DeviceError: the device failed; run again to go on.
+    """
+    known = {
+        t.user_attrs["parameters_hash"]: t.values[0]
+        for t in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        if t.values and "parameters_hash" in t.user_attrs
+    }
+    cost = max(len(jobs_for(starts[0])), 1)
+    proposer = new_proposer(method, starts[0], free, seed, sigma=sigma, trials=max(budget // cost, 1))
+    result = SearchResult()
+    seen: dict[str, float] = {}
+    batch, idle, last = list(starts), 0, False
+    while True:
+        new = list({p.hash: p for p in batch if p.hash not in seen}.values())
+        stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for)
+        for p in new:
+            if p.hash in known:
+                value = known[p.hash]
+            else:
+                value = next(stream)
+                attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
+                study.add_trial(finished_trial(p, free, value, attributes))
+            seen[p.hash] = value
+            result.trials.append((value, p))
+            result.captures += cost
+            result.history.append((result.captures, max(value, result.history[-1][1] if result.history else value)))
+            if progress:
+                progress(result.captures, budget, result.history[-1][1])
+        next(stream, None)  # to its end
+        idle = 0 if new else idle + 1
+        if last or result.captures >= budget or idle > _IDLE_BATCHES:
+            return result
+        proposer.tell(batch, [seen[p.hash] for p in batch])
+        batch = proposer.ask()
+        room = -(-(budget - result.captures) // cost)
+        unseen = [p for p in batch if p.hash not in seen]
+        if len(unseen) > room:
+            batch, last = unseen[:room], True
