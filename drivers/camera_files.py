@@ -99,7 +99,7 @@ def _as_shot(multipliers: Any) -> tuple[float, float, float] | None:
     red, green, blue = (float(m) for m in multipliers[:3])
     if not all(math.isfinite(m) and m > 0 for m in (red, green, blue)) or red == green == blue:
         return None
-    return red / green, 1.0, blue / green
+    return round(red / green, 6), 1.0, round(blue / green, 6)
 
 
 def _matrix(raw: Any) -> tuple[tuple[float, float, float], ...] | None:
