@@ -1,0 +1,555 @@
+from __future__ import annotations
+
+import itertools
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zmq
+
+from drivers import wire
+from drivers.device import Capture
+from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet
+from drivers.registry import open_device as open_url
+from drivers.zmq_device import MAX_REBOOTS, ZmqDevice, open_device
+from sim.firmware import Firmware
+from sim.isp.pipeline import Pipeline
+
+Parts = list[wire.Buffer]
+PIPELINE = Pipeline("sim20")
+SPACE = PIPELINE.space
+
+
+def make_raw(seed: int, side: int = 32) -> RawFrame:
+    rng = np.random.default_rng(seed)
+    return RawFrame(
+        rng.integers(64, 1023, (side, side), np.uint16), "RGGB", (64.0,) * 4, 1023, iso=100.0, exposure_s=0.01
+    )
+
+
+RAWS = [make_raw(n) for n in range(4)]
+
+
+def make_jobs(count: int) -> list[tuple[RawFrame, ParameterSet]]:
+    rng = np.random.default_rng(7)
+    return [(RAWS[n % len(RAWS)], SPACE.from_unit(rng.random(len(SPACE)))) for n in range(count)]
+
+
+def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Capture]) -> None:
+    assert [(c.raw_hash, c.parameters.hash) for c in captures] == [(r.hash, p.hash) for r, p in jobs]
+    for (raw, parameters), capture in zip(jobs, captures, strict=True):
+        assert capture.rgb.encoded == PIPELINE.process(raw, parameters)
+        assert capture.parameters_in_force == dict(zip(SPACE.names, parameters.codes, strict=True))
+
+
+class Peer:
+    """A device made of a firmware and a rule that may tamper with its answers, on a ROUTER socket of its own."""
+
+    def __init__(self, rule: Callable[[wire.Message], list[Parts]]) -> None:
+        self.rule = rule
+        self.seen: list[wire.Message] = []
+        self._stop = threading.Event()
+        self._port: queue.Queue[int] = queue.Queue()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.url = f"zmq://127.0.0.1:{self._port.get(timeout=10)}"
+
+    def _run(self) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+            router.setsockopt(zmq.LINGER, 0)
+            self._port.put(router.bind_to_random_port("tcp://127.0.0.1"))
+            while not self._stop.is_set():
+                if router.poll(20):
+                    peer, *parts = router.recv_multipart()
+                    message = wire.decode(parts)
+                    self.seen.append(message)
+                    for answer in self.rule(message):
+                        router.send_multipart([peer, *answer])
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def processed(self) -> list[int]:
+        return [m.id for m in self.seen if isinstance(m, wire.Process)]
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Callable[[wire.Message], list[Parts]]], Peer]]:
+    peers: list[Peer] = []
+
+    def start(rule: Callable[[wire.Message], list[Parts]]) -> Peer:
+        peers.append(Peer(rule))
+        return peers[-1]
+
+    yield start
+    for p in peers:
+        p.close()
+
+
+def honest(firmware: Firmware | None = None) -> Callable[[wire.Message], list[Parts]]:
+    device = firmware or Firmware(PIPELINE)
+    return lambda message: [wire.encode(device.handle(message))]
+
+
+def tampered(change: Callable[[wire.Frame], list[Parts]], times: float = 1) -> Callable[[wire.Message], list[Parts]]:
+    """Honest, except for the first frames, which go through ``change``."""
+    device = Firmware(PIPELINE)
+    count = itertools.count()
+
+    def rule(message: wire.Message) -> list[Parts]:
+        answer = device.handle(message)
+        if isinstance(answer, wire.Frame) and next(count) < times:
+            return change(answer)
+        return [wire.encode(answer)]
+
+    return rule
+
+
+class Server:
+    """The emulated device as a process of its own."""
+
+    def __init__(self, port: int = 0) -> None:
+        code = f"from sim.zmq_server import serve; serve('sim20', '127.0.0.1:{port}')"
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        self.url = self.line.split()[3]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(port: int = 0) -> Server:
+        servers.append(Server(port))
+        return servers[-1]
+
+    yield start
+    for s in servers:
+        s.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+# ---- the way it should go ------------------------------------------------------------------------------------------
+
+
+def test_a_device_says_who_it_is(peer) -> None:
+    firmware = Firmware(PIPELINE, model="m", version="2", serial="s7", boot_id="b")
+    with open_url(peer(honest(firmware)).url, 10) as device:
+        info = device.info()
+    assert (info.model, info.firmware, info.serial, info.boot_id) == ("m", "2", "s7", "b")
+    assert info.space.hash == SPACE.hash
+    assert info.max_in_flight == 8
+
+
+def test_many_frames_come_in_order_and_several_are_in_flight(peer) -> None:
+    jobs = make_jobs(20)
+    held: list[Parts] = []
+    device = Firmware(PIPELINE, max_in_flight=4)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        answer = wire.encode(device.handle(message))
+        if not isinstance(message, wire.Process):
+            return [answer]
+        held.append(answer)
+        if len(held) < 4:  # a client with fewer than four in flight would wait for ever
+            return []
+        out = held[::-1]
+        held.clear()
+        return out
+
+    with open_device(peer(rule).url, 20) as d:
+        captures = list(d.process_many(iter(jobs)))
+        assert d.counts == {}
+    assert_right(jobs, captures)
+    assert sorted(c.frame for c in captures) == list(range(1, 21))
+
+
+def test_jobs_are_drawn_as_the_device_takes_them(peer) -> None:
+    drawn = itertools.count()
+    with open_device(peer(honest()).url, 20) as device:
+        captures = device.process_many((next(drawn), job)[1] for job in itertools.cycle(make_jobs(4)))
+        next(captures)
+        assert next(drawn) <= device.info().max_in_flight
+        captures.close()  # type: ignore[attr-defined]
+
+
+def test_one_frame(peer) -> None:
+    (job,) = make_jobs(1)
+    with open_device(peer(honest()).url, 10) as device:
+        capture = device.process(*job)
+    assert_right([job], [capture])
+    assert 0 < capture.device_s <= capture.total_s
+
+
+def test_no_jobs_no_captures(peer) -> None:
+    with open_device(peer(honest()).url, 10) as device:
+        assert list(device.process_many([])) == []
+
+
+def test_a_closed_generator_leaves_the_device_usable(peer) -> None:
+    jobs = make_jobs(12)
+    with open_device(peer(honest()).url, 10) as device:
+        captures = device.process_many(jobs)
+        first = next(captures)
+        captures.close()  # type: ignore[attr-defined]
+        again = list(device.process_many(jobs[:3]))
+        assert device.counts["stale"] == 7
+    assert_right(jobs[:1], [first])
+    assert_right(jobs[:3], again)
+
+
+def test_registers_are_written_to_the_shadow_bank_and_read_back(peer) -> None:
+    name = SPACE.names[0]
+    default = SPACE.defaults.codes[0]
+    other = SPACE[name].low_code if default != SPACE[name].low_code else SPACE[name].high_code
+    with open_device(peer(honest()).url, 10) as device:
+        assert device.write_registers({name: other}) == {name: other}
+        assert device.read_registers("shadow")[name] == other
+        assert device.read_registers()[name] == default
+        with pytest.raises(ParameterError, match="unknown parameter"):
+            device.write_registers({"nonsense": 1})
+        with pytest.raises(ParameterError, match=name):
+            device.write_registers({name: SPACE[name].high_code + 1})
+
+
+# ---- the ways it goes wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "zmq:",
+        "zmq://",
+        "zmq://host",
+        "zmq://:5",
+        "zmq://h:0",
+        "zmq://h:99999",
+        "zmq://h:1/x",
+        "zmq://[::1",
+        "tcp://h:1",
+    ],
+)
+def test_malformed_urls_are_refused(url: str) -> None:
+    with pytest.raises(DeviceError, match=r"zmq://HOST:PORT"):
+        open_device(url, 1)
+
+
+def test_nobody_there() -> None:
+    port = free_port()
+    with pytest.raises(DeviceUnreachableError) as refused:
+        open_device(f"zmq://127.0.0.1:{port}", 0.3)
+    text = str(refused.value)
+    assert f"zmq://127.0.0.1:{port}: no answer in 0.3 s" in text
+    assert f"workbench sim serve --zmq 127.0.0.1:{port}" in text
+
+
+def test_something_else_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(DeviceUnreachableError):
+        open_device(f"zmq://127.0.0.1:{listener.getsockname()[1]}", 0.3)
+
+
+def test_something_else_there_that_speaks_zeromq(peer) -> None:
+    with pytest.raises(ProtocolError, match="does not speak the protocol"):
+        open_device(peer(lambda m: [[b"what?"]]).url, 0.3)
+
+
+def test_another_protocol_version(peer) -> None:
+    with pytest.raises(DeviceError, match="version"):
+        open_device(peer(lambda m: [wire.encode(wire.Error(m.id, "version", "this side speaks 9"))]).url, 1)
+
+
+def other_parameters(frame: wire.Frame) -> wire.Frame:
+    return replace(frame, parameters_hash="00" * 32)
+
+
+def other_raw(frame: wire.Frame) -> wire.Frame:
+    return replace(frame, raw_hash="00" * 32)
+
+
+def other_codes(frame: wire.Frame) -> wire.Frame:
+    (address, code), *rest = frame.registers
+    return replace(frame, registers=((address, code + 1), *rest))
+
+
+def other_pixels(frame: wire.Frame) -> wire.Frame:
+    return replace(frame, payload=bytes(frame.payload)[:-1] + b"\x00")
+
+
+def fewer_pixels(frame: wire.Frame) -> wire.Frame:
+    return replace(frame, payload=bytes(frame.payload)[:-9])
+
+
+def cut_on_the_way(frame: wire.Frame) -> Parts:
+    header, payload = wire.encode(frame)
+    return [header, bytes(payload)[:-9]]
+
+
+def as_parts(change: Callable[[wire.Frame], wire.Frame | Parts]) -> Callable[[wire.Frame], list[Parts]]:
+    def changed(frame: wire.Frame) -> list[Parts]:
+        result = change(frame)
+        return [wire.encode(result) if isinstance(result, wire.Frame) else result]
+
+    return changed
+
+
+LIES = [other_parameters, other_raw, other_codes, other_pixels, fewer_pixels, cut_on_the_way]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_an_answer_without_proof_is_asked_again(peer, lie) -> None:
+    jobs = make_jobs(3)
+    with open_device(peer(tampered(as_parts(lie))).url, 10) as device:
+        captures = list(device.process_many(jobs))
+        assert device.counts == {"refused": 1, "resent": 1}
+    assert_right(jobs, captures)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_answers_that_never_prove_themselves_end_the_job(peer, lie) -> None:
+    with open_device(peer(tampered(as_parts(lie), times=99)).url, 10) as device:
+        with pytest.raises(DeviceError, match="refused 3 times"):
+            device.process(*make_jobs(1)[0])
+        assert device.counts["refused"] == 3
+
+
+def test_late_and_doubled_answers_are_discarded(peer) -> None:
+    jobs = make_jobs(6)
+    before: list[Parts] = []
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        answer = device.handle(message)
+        if not isinstance(answer, wire.Frame):
+            return [wire.encode(answer)]
+        parts = wire.encode(answer)
+        out = [*before, wire.encode(replace(answer, id=answer.id ^ 1 << 50)), parts, parts]
+        before[:] = [parts]
+        return out
+
+    with open_device(peer(rule).url, 10) as d:
+        captures = list(d.process_many(jobs))
+        assert d.counts["stale"] >= 6
+        assert d.counts["refused"] == 0
+    assert_right(jobs, captures)
+
+
+def test_the_previous_frame_under_this_ones_id_is_refused(peer) -> None:
+    jobs = make_jobs(4)
+    before: list[wire.Frame] = []
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        answer = device.handle(message)
+        if not isinstance(answer, wire.Frame):
+            return [wire.encode(answer)]
+        before.append(answer)
+        return [wire.encode(replace(before[-2], id=answer.id) if len(before) == 2 else answer)]
+
+    with open_device(peer(rule).url, 10) as d:
+        captures = list(d.process_many(jobs))
+        assert d.counts["refused"] == 1
+    assert_right(jobs, captures)
+
+
+def test_a_lost_request_is_sent_again(peer) -> None:
+    jobs = make_jobs(10)
+    lost = itertools.count()
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process) and next(lost) == 4:
+            return []
+        return [wire.encode(device.handle(message))]
+
+    with open_device(peer(rule).url, 3) as d:
+        captures = list(d.process_many(jobs))
+        assert d.counts["resent"] >= 1
+    assert_right(jobs, captures)
+
+
+def test_a_hung_device_is_given_up_after_what_arrived_was_yielded(peer) -> None:
+    jobs = make_jobs(6)
+    answered = itertools.count()
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process) and next(answered) >= 3:
+            return []
+        return [wire.encode(device.handle(message))]
+
+    got: list[Capture] = []
+    with open_device(peer(rule).url, 0.6) as d:
+        with pytest.raises(DeviceUnreachableError, match=r"no answer in 0\.6 s"):
+            got.extend(d.process_many(jobs))
+        assert d.counts["resent"] < 20
+    assert_right(jobs[:3], got)
+
+
+def test_a_slow_consumer_is_not_the_devices_fault(peer) -> None:
+    jobs = make_jobs(10)
+    with open_device(peer(honest()).url, 0.4) as device:
+        captures = device.process_many(jobs)
+        got = [next(captures)]
+        time.sleep(0.5)  # longer than the deadline, by design
+        got += captures
+    assert_right(jobs, got)
+
+
+def test_a_reboot_that_keeps_the_connection(peer) -> None:
+    jobs = make_jobs(20)
+    devices = [Firmware(PIPELINE, boot_id="first"), Firmware(PIPELINE, boot_id="second")]
+
+    def rule(message: wire.Message) -> list[Parts]:
+        return [wire.encode(devices[devices[0].frame >= 5].handle(message))]
+
+    with open_device(peer(rule).url, 10) as d:
+        captures = list(d.process_many(jobs))
+        assert d.counts["reboots"] == 1
+        assert d.info().boot_id == "second"
+    assert_right(jobs, captures)
+    assert [c.boot_id for c in captures] == ["first"] * 5 + ["second"] * 15
+
+
+def test_a_device_that_reboots_for_ever_is_given_up(peer) -> None:
+    boots = itertools.count()
+
+    def rule(message: wire.Message) -> list[Parts]:
+        return [wire.encode(Firmware(PIPELINE, boot_id=f"boot{next(boots)}").handle(message))]
+
+    again = f"rebooted {MAX_REBOOTS + 1} times"
+    with open_device(peer(rule).url, 30) as d, pytest.raises(DeviceError, match=again):
+        list(d.process_many(make_jobs(3)))
+
+
+def test_another_device_in_its_place_is_an_error(peer) -> None:
+    devices = [Firmware(PIPELINE, serial="one"), Firmware(PIPELINE, serial="two")]
+
+    def rule(message: wire.Message) -> list[Parts]:
+        return [wire.encode(devices[devices[0].frame >= 2].handle(message))]
+
+    with open_device(peer(rule).url, 10) as d:
+        got: list[Capture] = []
+        with pytest.raises(DeviceError, match="serial two, was"):
+            got.extend(d.process_many(make_jobs(12)))
+    assert len(got) == 2
+
+
+def test_a_busy_device_is_asked_again(peer) -> None:
+    jobs = make_jobs(9)
+    busy = itertools.cycle([False, True, True])
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process) and next(busy):
+            return [wire.encode(wire.Error(message.id, "busy", "later"))]
+        return [wire.encode(device.handle(message))]
+
+    with open_device(peer(rule).url, 10) as d:
+        captures = list(d.process_many(jobs))
+        assert d.counts["busy"] > 0
+    assert_right(jobs, captures)
+
+
+def test_a_refused_job_ends_the_campaign_after_those_before_it(peer) -> None:
+    jobs = make_jobs(8)
+    count = itertools.count()
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process) and next(count) == 3:
+            return [wire.encode(wire.Error(message.id, "failed", "no power for the ISP"))]
+        return [wire.encode(device.handle(message))]
+
+    got: list[Capture] = []
+    with open_device(peer(rule).url, 10) as d:
+        with pytest.raises(DeviceError, match=r"failed\): no power"):
+            got.extend(d.process_many(jobs))
+        assert_right(jobs[:2], list(d.process_many(jobs[:2])))
+    assert_right(jobs[:3], got)
+
+
+def test_what_the_device_cannot_take_is_not_sent(peer) -> None:
+    p = peer(honest(Firmware(PIPELINE, max_payload=2 * 32 * 32)))
+    other = Pipeline("sim32").space.defaults
+    with open_device(p.url, 10) as device:
+        with pytest.raises(DeviceError, match="the device takes 2048"):
+            device.process(make_raw(1, 64), SPACE.defaults)
+        with pytest.raises(ParameterError, match="sim32"):
+            device.process(RAWS[0], other)
+    assert p.processed() == []
+
+
+def test_a_closed_device_says_so(peer) -> None:
+    device = open_device(peer(honest()).url, 10)
+    device.close()
+    device.close()
+    with pytest.raises(DeviceError, match="is closed"):
+        device.process(*make_jobs(1)[0])
+
+
+# ---- with a real server process ------------------------------------------------------------------------------------
+
+
+def test_a_killed_and_restarted_server_costs_no_frame(server) -> None:
+    jobs = make_jobs(60)
+    first = server()
+    got: list[Capture] = []
+    with open_device(first.url, 30) as device:
+        assert isinstance(device, ZmqDevice)
+        for capture in device.process_many(jobs):
+            got.append(capture)
+            if len(got) in (10, 35):
+                first.kill()
+                first = server(first.port)
+        assert device.counts["reboots"] == 2
+    assert_right(jobs, got)
+    assert len({c.boot_id for c in got}) == 3
+
+
+def test_a_server_gone_for_good_is_reported_after_what_arrived(server) -> None:
+    jobs = make_jobs(60)
+    emulated = server()
+    got: list[Capture] = []
+    with open_device(emulated.url, 1.0) as device:
+        captures = device.process_many(jobs)
+        got.extend(itertools.islice(captures, 10))
+        emulated.kill()
+        with pytest.raises(DeviceUnreachableError, match=r"no answer in 1\.0 s"):
+            got.extend(captures)
+    assert_right(jobs[: len(got)], got)
+    assert 10 <= len(got) < 60
+
+
+def test_a_device_that_comes_back_between_campaigns_is_found(server) -> None:
+    jobs = make_jobs(2)
+    emulated = server()
+    with open_device(emulated.url, 20) as device:
+        captures = list(device.process_many(jobs))
+        emulated.kill()
+        server(emulated.port)
+        captures += device.process_many(jobs)
+        assert set(device.read_registers()) == set(SPACE.names)
+    assert_right(jobs * 2, captures)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from drivers.errors import DeviceError, DeviceUnreachableError
+from sim.firmware import Firmware
+from sim.isp.pipeline import Pipeline
+from sim.zmq_server import serve_firmware
+from workbench.commands import device, sim_serve
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    stop = threading.Event()
+    urls: queue.Queue[str] = queue.Queue()
+    firmware = Firmware(Pipeline("sim20"), model="model-x", version="3.1", boot_id="b9")
+    thread = threading.Thread(
+        target=serve_firmware, args=(firmware, "127.0.0.1:0", urls.put), kwargs={"stop": stop}, daemon=True
+    )
+    thread.start()
+    yield urls.get(timeout=10)
+    stop.set()
+    thread.join(10)
+
+
+def test_info_as_json(url: str) -> None:
+    result = RUN.invoke(device.app, ["info", url, "--json"], catch_exceptions=False)
+    told = json.loads(result.stdout)
+    assert (told["model"], told["firmware"], told["boot_id"]) == ("model-x", "3.1", "b9")
+    assert [p["name"] for p in told["space"]["parameters"]] == Pipeline("sim20").space.names
+    assert told["identity"].startswith("model-x/3.1/")
+
+
+def test_info_for_people(url: str) -> None:
+    result = RUN.invoke(device.app, ["info", url], catch_exceptions=False, env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for word in ("model-x", "b9", *Pipeline("sim20").space.names):
+        assert word in result.stdout
+
+
+def test_get_reads_the_registers(url: str) -> None:
+    result = RUN.invoke(device.app, ["get", url, "--json"], catch_exceptions=False)
+    told = json.loads(result.stdout)
+    space = Pipeline("sim20").space
+    assert told["codes"] == dict(zip(space.names, space.defaults.codes, strict=True))
+    assert told["values"] == space.defaults.values
+    table = RUN.invoke(device.app, ["get", url, "--bank", "shadow"], catch_exceptions=False, env={"COLUMNS": "200"})
+    assert "shadow registers" in table.stdout
+
+
+def test_a_device_without_registers_says_so() -> None:
+    with pytest.raises(DeviceError, match="no registers to read back"):
+        RUN.invoke(device.app, ["get", "sim:sim20"], catch_exceptions=False)
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(DeviceUnreachableError):
+        RUN.invoke(device.app, ["info", "zmq://127.0.0.1:9", "--deadline", "0.2"], catch_exceptions=False)
+
+
+def test_serve_refuses_the_open_network() -> None:
+    app = typer.Typer()
+    app.command()(sim_serve.serve)
+    with pytest.raises(DeviceError, match="--bind-any"):
+        RUN.invoke(app, ["--zmq", "0.0.0.0:0"], catch_exceptions=False)
