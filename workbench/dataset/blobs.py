@@ -11,8 +11,8 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ class BlobStore:
             raise DatasetError(f"{path}: the file is damaged; restore it from a backup of the lab folder")
         return data
 
+    def files(self) -> Iterator[Path]:
+        """All blobs that lie in their place, whether the data set knows them or not."""
+        return self.root.glob("[0-9a-f][0-9a-f]/*")
+
     def temporary_files(self) -> list[Path]:
         """What interrupted writers left; harmless."""
         folder = self.root / "tmp"
@@ -109,8 +113,15 @@ class BlobStore:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="blobs")
-        for future in [self._pool.submit(work, item) for item in items]:
-            future.result()
+        futures = [self._pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            # After an error or Ctrl-C nothing goes on behind the caller's back.
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
     def _write_one(self, blob: tuple[BlobKey, bytes]) -> None:
         key, data = blob

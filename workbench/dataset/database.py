@@ -74,7 +74,7 @@ class Database:
         if create and not self.path.is_file():
             self.engine.dispose()
             self.engine = self._engine("rwc")
-        version = self._version()
+        version = self.version()
         if version is None and create:
             self.upgrade()
             version = SCHEMA_VERSION
@@ -92,7 +92,12 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def _version(self) -> str | None:
+    def version(self) -> str | None:
+        """The schema's version; None for an empty file.
+
+        Raises:
+            DatasetError: locked, damaged, unreadable, or no data set.
+        """
         try:
             return self._read_version()
         except DatasetError:
@@ -137,6 +142,31 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
         return engine
+
+
+def upgrade(lab: Path, busy_s: float = BUSY_S) -> tuple[str, str]:
+    """Bring the data set of a lab folder to this workbench's schema; gives the version before and after.
+
+    A copy of the database as it was is kept as ``dataset-VERSION.sqlite``.
+
+    Raises:
+        DatasetError: there is none, a newer workbench made it, or it cannot be written.
+    """
+    database = Database(lab / "dataset.sqlite", busy_s)
+    try:
+        if not database.path.is_file():
+            raise DatasetError(f"{lab}: no data set here; name another --lab")
+        before = database.version()
+        if before is None or before >= SCHEMA_VERSION:
+            check_version(database.path, before)
+            return SCHEMA_VERSION, SCHEMA_VERSION
+        copy = database.path.with_name(f"dataset-{before}.sqlite")
+        with database.reading() as connection, contextlib.closing(sqlite3.connect(copy)) as target:
+            connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
+        database.upgrade()
+        return before, SCHEMA_VERSION
+    finally:
+        database.engine.dispose()
 
 
 class NotADatasetError(DatasetError):

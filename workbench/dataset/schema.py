@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, Float, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA_VERSION = "0001"
@@ -12,6 +12,8 @@ SCHEMA_VERSION = "0001"
 
 class Base(DeclarativeBase):
     """Base of the mapped classes."""
+
+    type_annotation_map: ClassVar = {float: Float()}
 
 
 class Blob(Base):
@@ -57,13 +59,13 @@ class Reference(Base):
 
 
 class SourceFile(Base):
-    """A file that was read before, so that the same file need not be decoded again to know its content hash."""
+    """A file that a RAW or its reference was read from, so that the same file need not be decoded again."""
 
     __tablename__ = "source_files"
     path: Mapped[str] = mapped_column(primary_key=True)
+    raw: Mapped[str] = mapped_column(ForeignKey("raws.hash"), primary_key=True)
     size: Mapped[int]
     modified_ns: Mapped[int]
-    raw: Mapped[str] = mapped_column(ForeignKey("raws.hash"))
 
 
 class DeviceRow(Base):

@@ -75,15 +75,22 @@ class RawRecord:
         object.__setattr__(frame, "source", self.name)
         return frame
 
+    def encoded(self) -> bytes:
+        """The frame as the bytes of an ``.npz`` file (see :func:`~drivers.raw_files.save_npz`)."""
+        return self._blobs.read(self._blob, "npz")
+
+    def encoded_reference(self) -> bytes | None:
+        """The reference as the bytes of a PNG file, or None."""
+        return None if self._reference is None else self._blobs.read(self._reference, "png")
+
     def reference(self) -> np.ndarray | None:
         """The image that the RAW should become, ``uint8 [H, W, 3]`` sRGB, or None.
 
         Raises:
             DatasetError: the file is missing or damaged.
         """
-        if self._reference is None:
-            return None
-        return RgbFrame(self._blobs.read(self._reference, "png"), "image/png").pixels
+        encoded = self.encoded_reference()
+        return None if encoded is None else RgbFrame(encoded, "image/png").pixels
 
 
 @dataclass(frozen=True)
@@ -235,24 +242,28 @@ class Dataset:
         with self.database.reading() as connection:
             return [self._raw_record(row) for row in connection.execute(query)]
 
-    def raw_of_file(self, path: Path) -> RawRecord | None:
-        """The RAW that a file held when it was read last, if the file has not changed since (size, time)."""
-        path = path.absolute()
+    def raws_of_file(self, path: Path) -> list[RawRecord]:
+        """The RAWs that were read from a file (or had it as reference), if it has not changed since (size, time)."""
         size, modified_ns = _stat(path)
-        query = select(SourceFile.raw).where(
-            SourceFile.path == str(path), SourceFile.size == size, SourceFile.modified_ns == modified_ns
+        query = (
+            _raw_query()
+            .join(SourceFile, SourceFile.raw == Raw.hash)
+            .where(SourceFile.path == str(path.absolute()))
+            .where(SourceFile.size == size, SourceFile.modified_ns == modified_ns)
         )
         with self.database.reading() as connection:
-            digest = connection.scalar(query)
-        return None if digest is None else self._raw(digest)
+            return [self._raw_record(row) for row in connection.execute(query)]
 
-    def remember_file(self, path: Path, record: RawRecord) -> None:
-        """Note that this file holds this RAW, for :meth:`raw_of_file`."""
-        path = path.absolute()
-        size, modified_ns = _stat(path)
-        row = {"path": str(path), "size": size, "modified_ns": modified_ns, "raw": record.hash}
+    def remember_files(self, record: RawRecord, *paths: Path) -> None:
+        """Note that a RAW and its reference were read from these files, for :meth:`raws_of_file`."""
+        rows = []
+        for path in paths:
+            size, modified_ns = _stat(path)
+            rows.append({"path": str(path.absolute()), "raw": record.hash, "size": size, "modified_ns": modified_ns})
         with self.database.writing() as connection:
-            connection.execute(insert(SourceFile).values(row).on_conflict_do_update(index_elements=["path"], set_=row))
+            for row in rows:
+                statement = insert(SourceFile).values(row)
+                connection.execute(statement.on_conflict_do_update(index_elements=["path", "raw"], set_=row))
 
     # Captures
 

@@ -43,9 +43,9 @@ def upgrade() -> None:
     op.create_table(
         "source_files",
         sa.Column("path", sa.String(), primary_key=True),
+        sa.Column("raw", sa.String(), sa.ForeignKey("raws.hash"), primary_key=True),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("modified_ns", sa.Integer(), nullable=False),
-        sa.Column("raw", sa.String(), sa.ForeignKey("raws.hash"), nullable=False),
     )
     op.create_table(
         "devices",

@@ -1,0 +1,181 @@
+"""A campaign: a planned list of captures that can stop anywhere and go on.
+
+The plan is a function of the parameter space, the RAWs, the design, the count and the seed alone. What is done is
+read from the data set, so nothing about a campaign has to be remembered elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from drivers.errors import DeviceError, FrameError, WorkbenchError
+from drivers.frames import RgbFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.raw_files import load_raw
+from workbench.bench import Bench
+from workbench.dataset import Dataset, RawRecord
+from workbench.errors import RawFolderError
+from workbench.raw_folder import RawEntry
+
+Design = Literal["sobol", "lhs", "around"]
+Job = tuple[RawRecord, ParameterSet]
+PURPOSE = "collect"
+
+
+class CampaignError(WorkbenchError):
+    """A campaign that cannot be planned."""
+
+
+def import_raws(
+    dataset: Dataset, entries: Sequence[RawEntry], progress: Callable[[int], None] = lambda done: None
+) -> list[RawRecord]:
+    """Bring the RAWs of a folder into the data set, in their order; a file that was read before is not decoded again.
+
+    Raises:
+        RawFolderError: a RAW or a reference cannot be read.
+        DatasetError: a scene is in another split there, or nothing could be written.
+    """
+    records = []
+    for done, entry in enumerate(entries, 1):
+        records.append(_known(dataset, entry) or _add(dataset, entry))
+        progress(done)
+    return records
+
+
+def plan(
+    space: ParameterSpace,
+    raws: Sequence[RawRecord],
+    *,
+    design: Design,
+    captures: int,
+    seed: int,
+    around: Sequence[ParameterSet] = (),
+    spread: float = 0.1,
+) -> list[Job]:
+    """The captures of a campaign: each pairs one RAW with its own parameter set, every RAW equally often.
+
+    With the designs ``sobol`` and ``around`` a longer campaign begins with the shorter one, so it extends it.
+
+    Args:
+        space: the device's parameters.
+        raws: the RAWs; their order does not matter.
+        design: ``sobol`` (scrambled), ``lhs`` (Latin hypercube), or ``around`` (uniform within ``spread`` of points).
+        captures: how many.
+        seed: of the design and of the order of the RAWs.
+        around: the points of ``around``; the defaults where empty.
+        spread: half the width of the box around a point, in normalised units, within (0, 1].
+
+    Raises:
+        CampaignError: no RAWs, or the space has too few different parameter sets.
+    """
+    if not raws:
+        raise CampaignError("no RAWs to collect with: the training and validation splits are empty")
+    if not 0 < spread <= 1:
+        raise CampaignError(f"spread {spread:g} is outside (0, 1]")
+    ordered = sorted({raw.hash: raw for raw in raws}.values(), key=lambda raw: raw.hash)
+    centres = [c.unit for c in around] or [space.defaults.unit]
+    jobs: list[Job] = []
+    seen: set[tuple[str, str]] = set()
+    turns = _turns(ordered, seed)
+    raw = next(turns)
+    # Points that quantise to a pair that was there are passed over, so a few more are drawn than are needed.
+    # (Not so for lhs: part of a Latin hypercube is none.)
+    drawn = captures if design == "lhs" else captures + captures // 4 + 64
+    for unit in _points(design, drawn, len(space), seed, centres, spread):
+        if len(jobs) == captures:
+            break
+        parameters = space.from_unit(unit)
+        key = raw.hash, parameters.hash
+        if key in seen:
+            continue
+        seen.add(key)
+        jobs.append((raw, parameters))
+        raw = next(turns)
+    if len(jobs) < captures:
+        raise CampaignError(
+            f"{space.name} with {len(ordered)} RAWs gives only {len(jobs)} different captures in this design, "
+            f"not {captures}; ask for fewer or widen --spread"
+        )
+    return jobs
+
+
+def remaining(dataset: Dataset, identity: str, jobs: Sequence[Job]) -> list[Job]:
+    """The captures of a plan that the data set does not have yet."""
+    found = dataset.find(identity, [(raw.hash, parameters.hash) for raw, parameters in jobs])
+    return [job for job in jobs if (job[0].hash, job[1].hash) not in found]
+
+
+def run(bench: Bench, jobs: Sequence[Job], progress: Callable[[int], None] = lambda done: None) -> int:
+    """Make captures; gives how many. ``progress`` is told after each one how many are kept.
+
+    Raises:
+        DeviceError: the device failed; the message says how many captures of this run are kept.
+        DatasetError: the captures could not be stored.
+    """
+    done = 0
+    try:
+        for done, _ in enumerate(bench.capture_many(jobs), 1):
+            progress(done)
+    except DeviceError as error:
+        raise type(error)(
+            f"{error}; {done} of the {len(jobs)} captures to make are kept, the same command goes on"
+        ) from error
+    return done
+
+
+def _points(
+    design: Design, count: int, dimensions: int, seed: int, centres: list[np.ndarray], spread: float
+) -> np.ndarray:
+    """``float64 [≥ count, N]`` in [0, 1]."""
+    if design == "around":
+        random = np.random.default_rng([seed, 1])
+        middle = np.array([centres[i % len(centres)] for i in range(count)])
+        low, high = np.maximum(middle - spread, 0), np.minimum(middle + spread, 1)
+        return low + random.random((count, dimensions)) * (high - low)
+    from scipy.stats import qmc
+
+    if design == "lhs":
+        return qmc.LatinHypercube(dimensions, seed=seed).random(count)
+    # Whole powers of two keep the sequence balanced; the first points do not depend on how many follow.
+    return qmc.Sobol(dimensions, scramble=True, seed=seed).random_base2((count - 1).bit_length())
+
+
+def _turns(raws: list[RawRecord], seed: int) -> Iterator[RawRecord]:
+    """The RAWs for ever, in another random order each round."""
+    random = np.random.default_rng([seed, 0])
+    while True:
+        for i in random.permutation(len(raws)):
+            yield raws[i]
+
+
+def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
+    for record in dataset.raws_of_file(entry.path):
+        if (record.scene, record.split) != (entry.scene, entry.split):
+            continue
+        if entry.reference is None or (record.has_reference and record in dataset.raws_of_file(entry.reference)):
+            return record
+    return None
+
+
+def _add(dataset: Dataset, entry: RawEntry) -> RawRecord:
+    try:
+        raw = load_raw(entry.path)
+    except FrameError as error:
+        raise RawFolderError(str(error)) from error
+    reference = None if entry.reference is None else _read_reference(entry.reference)
+    record = dataset.add_raw(raw, scene=entry.scene, split=entry.split, name=entry.path.name, reference=reference)
+    dataset.remember_files(record, *(path for path in (entry.path, entry.reference) if path is not None))
+    return record
+
+
+def _read_reference(path: Path) -> np.ndarray:
+    try:
+        return RgbFrame(path.read_bytes(), "image/png").pixels
+    except OSError as error:
+        raise RawFolderError(f"{path}: the reference cannot be read: {error.strerror or error}") from error
+    except FrameError as error:
+        raise RawFolderError(f"{path}: the reference is not a readable image") from error
