@@ -19,7 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from drivers import wire
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
-from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
+from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet
 
@@ -49,17 +49,20 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> ZmqDevice:
     return ZmqDevice(url, deadline_s)
 
 
+_NOT_SENT = wire.Process(0, "", (), b"", b"")
+
+
 @dataclass(eq=False)
 class _Job:
     """One frame asked for, until it has been yielded."""
 
     raw: RawFrame
     parameters: ParameterSet
-    request: wire.Process
+    request: wire.Process = _NOT_SENT
     sent: float = 0.0
     refusals: int = 0
     capture: Capture | None = None
-    error: DeviceError | None = None
+    error: WorkbenchError | None = None
 
 
 class ZmqDevice(Device):
@@ -120,6 +123,7 @@ class ZmqDevice(Device):
         Raises:
             DeviceUnreachableError: no frame arrived for ``deadline_s`` seconds while one was due.
             DeviceError: the device refused a job, or its answers did not prove the parameters three times.
+            ParameterError: a set is not of the device's space.
         """
         source = iter(jobs)
         window: deque[_Job] = deque()
@@ -195,14 +199,14 @@ class ZmqDevice(Device):
         )
 
     def _start(self, raw: RawFrame, parameters: ParameterSet) -> _Job:
-        if parameters.space.hash != self._info.space.hash:
-            raise ParameterError(
-                f"{self.url}: the parameter set is of {parameters.space.name}, the device has {self._info.space.name}"
-            )
+        """Send a job. One that the device cannot take becomes an error in its turn, after the jobs before it."""
+        space = self._info.space
+        if parameters.space.hash != space.hash:
+            text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
+            return _Job(raw, parameters, error=ParameterError(text))
         if raw.mosaic.nbytes > self._max_payload:
-            raise DeviceError(
-                f"{self.url}: {raw.source or 'RAW'} has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload}"
-            )
+            text = f"{raw.source or 'RAW'} has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload}"
+            return _Job(raw, parameters, error=DeviceError(f"{self.url}: {text}"))
         registers = zip(self._addresses, parameters.codes, strict=True)
         job = _Job(raw, parameters, wire.process_request(self._new_id(), raw, registers))
         self._outstanding[job.request.id] = job

@@ -502,6 +502,14 @@ def test_what_the_device_cannot_take_is_not_sent(peer) -> None:
     assert p.processed() == []
 
 
+def test_a_job_that_cannot_be_sent_ends_the_campaign_after_those_before_it(peer) -> None:
+    jobs = make_jobs(4)
+    got: list[Capture] = []
+    with open_device(peer(honest()).url, 10) as device, pytest.raises(ParameterError, match="sim32"):
+        got.extend(device.process_many([*jobs[:3], (RAWS[0], Pipeline("sim32").space.defaults), jobs[3]]))
+    assert_right(jobs[:3], got)
+
+
 def test_a_closed_device_says_so(peer) -> None:
     device = open_device(peer(honest()).url, 10)
     device.close()
