@@ -164,6 +164,8 @@ class _Stream:
         # Emptied first: a batch that could not be stored is not tried again on the way out.
         captures = list(batch)
         batch.clear()
+        if not captures:
+            return
         for capture in captures:
             if (capture.raw_hash, capture.parameters.hash) not in self.waiting:
                 raise DeviceError(f"{self.bench.device.url}: frame {capture.frame} answers a request that nobody made")

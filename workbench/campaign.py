@@ -17,13 +17,16 @@ from drivers.frames import RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw_files import load_raw
 from workbench.bench import Bench
-from workbench.dataset import Dataset, RawRecord
+from workbench.dataset import Dataset, NewRaw, RawRecord
 from workbench.errors import RawFolderError
 from workbench.raw_folder import RawEntry
 
 Design = Literal["sobol", "lhs", "around"]
 Job = tuple[RawRecord, ParameterSet]
 PURPOSE = "collect"
+# RAWs are kept in batches: one transaction costs the disk as much for sixty as for one.
+IMPORT_FILES = 64
+IMPORT_BYTES = 256 * 2**20
 
 
 class CampaignError(WorkbenchError):
@@ -39,11 +42,24 @@ def import_raws(
         RawFolderError: a RAW or a reference cannot be read.
         DatasetError: a scene is in another split there, or nothing could be written.
     """
-    records = []
-    for done, entry in enumerate(entries, 1):
-        records.append(_known(dataset, entry) or _add(dataset, entry))
-        progress(done)
-    return records
+    records: list[RawRecord | None] = []
+    waiting: list[tuple[int, NewRaw]] = []
+
+    def flush() -> None:
+        added = dataset.add_raws([new for _, new in waiting])
+        for (place, _), record in zip(waiting, added, strict=True):
+            records[place] = record
+        waiting.clear()
+
+    for place, entry in enumerate(entries):
+        records.append(_known(dataset, entry))
+        if records[place] is None:
+            waiting.append((place, _read(entry)))
+            if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
+                flush()
+        progress(place + 1)
+    flush()
+    return [record for record in records if record is not None]
 
 
 def plan(
@@ -161,15 +177,14 @@ def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
     return None
 
 
-def _add(dataset: Dataset, entry: RawEntry) -> RawRecord:
+def _read(entry: RawEntry) -> NewRaw:
     try:
         raw = load_raw(entry.path)
     except FrameError as error:
         raise RawFolderError(str(error)) from error
     reference = None if entry.reference is None else _read_reference(entry.reference)
-    record = dataset.add_raw(raw, scene=entry.scene, split=entry.split, name=entry.path.name, reference=reference)
-    dataset.remember_files(record, *(path for path in (entry.path, entry.reference) if path is not None))
-    return record
+    files = tuple(path for path in (entry.path, entry.reference) if path is not None)
+    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, files)
 
 
 def _read_reference(path: Path) -> np.ndarray:

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from workbench.errors import DatasetError
 
 # Most of the time goes into waiting for the disk, which takes several flushes at once.
 FLUSH_THREADS = 4
 STALE_S = 24 * 3600.0
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class BlobStore:
             for folder in new:
                 folder.mkdir(exist_ok=True)
             _flush_folder(self.root)
-        self._each(self._write_one, list(wanted.values()))
-        self._each(_flush_folder, sorted(folders))
+        self.each(self._write_one, list(wanted.values()))
+        self.each(_flush_folder, sorted(folders))
 
     def read(self, digest: str, suffix: str) -> bytes:
         """The bytes of a blob, checked against its name.
@@ -107,16 +110,15 @@ class BlobStore:
             self._pool.shutdown()
             self._pool = None
 
-    def _each(self, work: Callable[[Any], None], items: list[Any]) -> None:
+    def each(self, work: Callable[[T], R], items: list[T]) -> list[R]:
+        """Do the same with every item, several at once; the results are in the order of the items."""
         if len(items) == 1:
-            work(items[0])
-            return
+            return [work(items[0])]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="blobs")
         futures = [self._pool.submit(work, item) for item in items]
         try:
-            for future in futures:
-                future.result()
+            return [future.result() for future in futures]
         finally:
             # After an error or Ctrl-C nothing goes on behind the caller's back.
             for future in futures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,12 +53,20 @@ class Database:
         Raises:
             DatasetError: locked, full, read-only or damaged.
         """
-        if self.read_only:
-            raise DatasetError(f"{self.path.parent}: the folder is read-only; make it writable or use another --lab")
+        self.check_writable()
         with explained(self.path, self.busy_s), self.engine.connect() as connection:
             connection = connection.execution_options(write=True)
             with connection.begin():
                 yield connection
+
+    def check_writable(self) -> None:
+        """Refuse to write where only reading works.
+
+        Raises:
+            DatasetError: the folder is read-only.
+        """
+        if self.read_only:
+            raise DatasetError(f"{self.path.parent}: the folder is read-only; make it writable or use another --lab")
 
     def open(self, *, create: bool) -> None:
         """Connect and check the schema's version.
@@ -98,17 +107,13 @@ class Database:
         Raises:
             DatasetError: locked, damaged, unreadable, or no data set.
         """
-        try:
-            return self._read_version()
-        except DatasetError:
+        log = self.path.with_name(self.path.name + "-wal")
+        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)) and not _has_content(log):
             # In a folder that cannot be written SQLite cannot make its shared-memory file, so it cannot read either,
-            # unless told that nothing will change; that is only true when no log waits beside the file.
-            log = self.path.with_name(self.path.name + "-wal")
-            if not self.path.is_file() or (log.exists() and log.stat().st_size):
-                raise
+            # unless told that nothing will change; that is true where no log waits beside the file.
             self.engine.dispose()
             self.engine, self.read_only = self._engine("ro&immutable=1"), True
-            return self._read_version()
+        return self._read_version()
 
     def _read_version(self) -> str | None:
         with self.reading() as connection:
@@ -116,7 +121,7 @@ class Database:
             if "alembic_version" in tables:
                 return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
             if tables:
-                raise NotADatasetError(f"{self.path}: not a data set of the workbench; name another --lab")
+                raise DatasetError(f"{self.path}: not a data set of the workbench; name another --lab")
             return None
 
     def _engine(self, mode: str) -> Engine:
@@ -169,8 +174,8 @@ def upgrade(lab: Path, busy_s: float = BUSY_S) -> tuple[str, str]:
         database.engine.dispose()
 
 
-class NotADatasetError(DatasetError):
-    """A SQLite file that something else made."""
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def check_version(path: Path, version: str | None) -> None:

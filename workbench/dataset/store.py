@@ -133,6 +133,26 @@ class CaptureRecord:
         return RgbFrame(self._blobs.read(self.output_hash, SUFFIXES[self.media_type]), self.media_type)
 
 
+@dataclass(frozen=True, eq=False)
+class NewRaw:
+    """A RAW to be kept.
+
+    Attributes:
+        raw: the frame.
+        scene: the scene that it shows; ``split``: the split of that scene.
+        name: what people call the RAW.
+        reference: the image that it should become, ``uint8 [H, W, 3]`` sRGB, or None.
+        files: the files that it and its reference were read from, for :meth:`Dataset.raws_of_file`.
+    """
+
+    raw: RawFrame
+    scene: str
+    split: Split
+    name: str
+    reference: np.ndarray | None = None
+    files: tuple[Path, ...] = ()
+
+
 class Dataset:
     """The data set of a lab folder. A context manager.
 
@@ -178,61 +198,38 @@ class Dataset:
     def add_raw(
         self, raw: RawFrame, *, scene: str, split: Split, name: str, reference: np.ndarray | None = None
     ) -> RawRecord:
-        """Keep a RAW; one that is there already is not written again, and a reference may be added to it later.
-
-        Args:
-            raw: the frame.
-            scene: the scene that it shows.
-            split: the split of that scene.
-            name: what people call the RAW; the first name stays.
-            reference: ``uint8 [H, W, 3]`` sRGB, or None.
+        """Keep one RAW; see :meth:`add_raws`.
 
         Raises:
             DatasetError: the RAW is there as another scene, the scene is in another split, or the reference differs.
         """
-        known = self._raw(raw.hash)
-        if known is not None and (known.scene, known.split) != (scene, split):
-            raise DatasetError(
-                f"RAW {name}: is in the data set as scene {known.scene} ({known.split}), now it is said to be scene "
-                f"{scene} ({split}); give the scene that it had, or use another --lab"
-            )
-        if known is not None and not self._new_reference(known, reference):
-            return known
-        with explained(self.blobs.root):
-            blob = self._write_raw(raw) if known is None else None
-            picture = None
-            if reference is not None:
-                png = RgbFrame.from_pixels(reference).encoded
-                picture = BlobKey.of(png, "png")
-                self.blobs.write([(picture, png)])
-        with self.database.writing() as connection:
-            other = connection.scalar(select(Scene.split).where(Scene.name == scene))
-            if other not in (None, split):
-                raise DatasetError(
-                    f"RAW {name}: its scene {scene} is in the {other} split of the data set, now it is said to be in "
-                    f"{split}; keep the split, or use another --lab"
-                )
-            _add(connection, Scene, [{"name": scene, "split": split}])
-            _add(connection, Blob, [vars(key) for key in (blob, picture) if key is not None])
-            if blob is not None:
-                row = {
-                    "hash": raw.hash,
-                    "name": name,
-                    "scene": scene,
-                    "width": raw.width,
-                    "height": raw.height,
-                    "iso": raw.metadata["iso"],
-                    "exposure_s": raw.metadata["exposure_s"],
-                    "as_shot_wb": raw.metadata["as_shot_wb"],
-                    "blob": blob.hash,
-                    "created": _now(),
-                }
-                _add(connection, Raw, [row])
-            if picture is not None:
-                _add(connection, Reference, [{"raw": raw.hash, "blob": picture.hash}])
-        added = self._raw(raw.hash)
-        assert added is not None
-        return added
+        return self.add_raws([NewRaw(raw, scene, split, name, reference)])[0]
+
+    def add_raws(self, new: Sequence[NewRaw]) -> list[RawRecord]:
+        """Keep RAWs, in one durable transaction, and give their records in the same order.
+
+        One that is there already is not written again; its first name stays, and a reference may be added to it later.
+
+        Raises:
+            DatasetError: a RAW is there as another scene, its scene is in another split, or its reference differs.
+        """
+        known = self._raws_by_hash({item.raw.hash for item in new})
+        missing: dict[str, NewRaw] = {}
+        illustrate: dict[str, np.ndarray] = {}
+        for item in new:
+            digest = item.raw.hash
+            if digest in known:
+                _check_same_scene(item, known[digest].scene, known[digest].split)
+            else:
+                first = missing.setdefault(digest, item)
+                _check_same_scene(item, first.scene, first.split)
+            if self._new_reference(item, known.get(digest), illustrate.get(digest)):
+                assert item.reference is not None
+                illustrate[digest] = item.reference
+        if missing or illustrate or any(item.files for item in new):
+            self._insert_raws(list(missing.values()), illustrate, new)
+            known = self._raws_by_hash({item.raw.hash for item in new})
+        return [known[item.raw.hash] for item in new]
 
     def raws(self, split: Split | None = None) -> list[RawRecord]:
         """The RAWs, of one split or all, ordered by name, then hash."""
@@ -253,17 +250,6 @@ class Dataset:
         )
         with self.database.reading() as connection:
             return [self._raw_record(row) for row in connection.execute(query)]
-
-    def remember_files(self, record: RawRecord, *paths: Path) -> None:
-        """Note that a RAW and its reference were read from these files, for :meth:`raws_of_file`."""
-        rows = []
-        for path in paths:
-            size, modified_ns = _stat(path)
-            rows.append({"path": str(path.absolute()), "raw": record.hash, "size": size, "modified_ns": modified_ns})
-        with self.database.writing() as connection:
-            for row in rows:
-                statement = insert(SourceFile).values(row)
-                connection.execute(statement.on_conflict_do_update(index_elements=["path", "raw"], set_=row))
 
     # Captures
 
@@ -364,13 +350,13 @@ class Dataset:
     # Inside
 
     def _insert(self, device: DeviceInfo, captures: dict[tuple[str, str], Capture], purpose: str, repeat: int) -> None:
+        self.database.check_writable()
         blobs: dict[str, tuple[BlobKey, bytes]] = {}
         for c in captures.values():
             data = c.rgb.encoded
             blobs[c.rgb.hash] = BlobKey(c.rgb.hash, SUFFIXES[c.rgb.media_type], len(data)), data
         with explained(self.blobs.root):
-            if not self.database.read_only:
-                self.blobs.write(blobs.values())
+            self.blobs.write(blobs.values())
         created, made_by = _now(), _workbench_version()
         rows = [
             {
@@ -412,37 +398,79 @@ class Dataset:
             _add(connection, ParameterSetRow, codes)
             _add(connection, CaptureRow, rows)
 
-    def _write_raw(self, raw: RawFrame) -> BlobKey:
-        if self.database.read_only:
-            return BlobKey("", "npz", 0)  # the transaction that follows refuses
-        temporary = self.blobs.root / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
-        path = temporary / f"{uuid.uuid4().hex}.npz"
+    def _insert_raws(self, new: list[NewRaw], pictures: dict[str, np.ndarray], items: Sequence[NewRaw]) -> None:
+        keys: dict[str, BlobKey] = {}
+        rows: list[dict[str, Any]] = []
+        references: list[dict[str, Any]] = []
+        self.database.check_writable()
+        with explained(self.blobs.root):
+            files = []
+            for item, data in zip(new, self.blobs.each(self._encode, [item.raw for item in new]), strict=True):
+                key = BlobKey.of(data, "npz")
+                files.append((key, data))
+                metadata = item.raw.metadata
+                rows.append(
+                    {
+                        "hash": item.raw.hash,
+                        "name": item.name,
+                        "scene": item.scene,
+                        **{name: metadata[name] for name in ("width", "height", "iso", "exposure_s", "as_shot_wb")},
+                        "blob": key.hash,
+                        "created": _now(),
+                    }
+                )
+            for digest, picture in pictures.items():
+                data = RgbFrame.from_pixels(picture).encoded
+                key = BlobKey.of(data, "png")
+                files.append((key, data))
+                references.append({"raw": digest, "blob": key.hash})
+            self.blobs.write(files)
+            keys = {key.hash: key for key, _ in files}
+        with self.database.writing() as connection:
+            for item in new:
+                other = connection.scalar(select(Scene.split).where(Scene.name == item.scene))
+                if other is None:
+                    _add(connection, Scene, [{"name": item.scene, "split": item.split}])
+                elif other != item.split:
+                    raise DatasetError(
+                        f"RAW {item.name}: its scene {item.scene} is in the {other} split of the data set, now it is "
+                        f"said to be in {item.split}; keep the split, or use another --lab"
+                    )
+            _add(connection, Blob, [vars(key) for key in keys.values()])
+            _add(connection, Raw, rows)
+            _add(connection, Reference, references)
+            for item in items:
+                for path in item.files:
+                    size, modified_ns = _stat(path)
+                    row = {"path": str(path.absolute()), "raw": item.raw.hash, "size": size, "modified_ns": modified_ns}
+                    statement = insert(SourceFile).values(row)
+                    connection.execute(statement.on_conflict_do_update(index_elements=["path", "raw"], set_=row))
+
+    def _encode(self, raw: RawFrame) -> bytes:
+        folder = self.blobs.root / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{uuid.uuid4().hex}.npz"
         try:
             save_npz(path, raw)
-            data = path.read_bytes()
+            return path.read_bytes()
         finally:
             path.unlink(missing_ok=True)
-        key = BlobKey.of(data, "npz")
-        self.blobs.write([(key, data)])
-        return key
 
-    def _new_reference(self, known: RawRecord, reference: np.ndarray | None) -> bool:
-        if reference is None:
+    def _new_reference(self, item: NewRaw, known: RawRecord | None, kept: np.ndarray | None) -> bool:
+        if item.reference is None:
             return False
-        kept = known.reference()
-        if kept is None:
-            return True
-        if not np.array_equal(kept, reference):
+        if kept is None and known is not None:
+            kept = known.reference()
+        if kept is not None and not np.array_equal(kept, item.reference):
             raise DatasetError(
-                f"RAW {known.name}: another reference image is kept for it; give the one it had, or use another --lab"
+                f"RAW {item.name}: another reference image is kept for it; give the one it had, or use another --lab"
             )
-        return False
+        return kept is None
 
-    def _raw(self, digest: str) -> RawRecord | None:
+    def _raws_by_hash(self, digests: set[str]) -> dict[str, RawRecord]:
         with self.database.reading() as connection:
-            row = connection.execute(_raw_query().where(Raw.hash == digest)).one_or_none()
-            return None if row is None else self._raw_record(row)
+            rows = connection.execute(_raw_query().where(Raw.hash.in_(digests)))
+            return {row.hash: self._raw_record(row) for row in rows}
 
     def _raw_record(self, row: Row[Any]) -> RawRecord:
         wb = row.as_shot_wb
@@ -487,6 +515,14 @@ class Dataset:
             total_s=row.total_s,
             created=row.created,
             _blobs=self.blobs,
+        )
+
+
+def _check_same_scene(item: NewRaw, scene: str, split: str) -> None:
+    if (item.scene, item.split) != (scene, split):
+        raise DatasetError(
+            f"RAW {item.name}: is in the data set as scene {scene} ({split}), now it is said to be scene "
+            f"{item.scene} ({item.split}); give the scene that it had, or use another --lab"
         )
 
 

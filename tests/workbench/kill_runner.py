@@ -1,0 +1,28 @@
+"""Collects as ``workbench collect`` does, and says on stdout which captures are committed; the kill test kills it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fake_isp import FakeIsp
+
+from workbench import campaign
+from workbench.bench import Bench
+from workbench.dataset import Dataset
+from workbench.raw_folder import read_raw_folder
+
+
+def main(lab: Path, folder: Path, captures: int) -> None:
+    device = FakeIsp()
+    with Dataset.open(lab, create=True) as dataset:
+        records = [r for r in campaign.import_raws(dataset, read_raw_folder(folder)) if r.split != "test"]
+        print("ready", flush=True)
+        jobs = campaign.plan(device.info().space, records, design="around", captures=captures, seed=0, spread=0.5)
+        bench = Bench(dataset, device, purpose=campaign.PURPOSE)
+        for record in bench.capture_many(campaign.remaining(dataset, bench.info.identity, jobs)):
+            print(record.raw_hash, record.parameters_hash, record.output_hash, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

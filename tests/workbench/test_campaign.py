@@ -1,0 +1,170 @@
+"""Campaigns: what is planned, that it can be extended, and that RAWs are read once."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fake_isp import SPACE, FakeIsp, make_raw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.errors import DeviceUnreachableError
+from drivers.parameters import ParameterSpace
+from drivers.raw_files import save_npz
+from workbench import campaign
+from workbench.bench import Bench
+from workbench.campaign import CampaignError, import_raws, plan
+from workbench.dataset import Dataset, RawRecord
+from workbench.dataset.blobs import BlobStore
+from workbench.errors import RawFolderError
+from workbench.raw_folder import read_raw_folder
+
+
+def raw_record(i: int) -> RawRecord:
+    return RawRecord(
+        hash=f"{i * 7919 % 1009:064x}",
+        name=f"{i}",
+        scene=f"{i}",
+        split="train",
+        width=16,
+        height=16,
+        iso=None,
+        exposure_s=None,
+        as_shot_wb=None,
+        has_reference=False,
+        _blob="",
+        _reference=None,
+        _blobs=BlobStore(Path("unused")),
+    )
+
+
+def pairs(jobs: list[campaign.Job]) -> list[tuple[str, str]]:
+    return [(raw.hash, parameters.hash) for raw, parameters in jobs]
+
+
+@given(
+    design=st.sampled_from(["sobol", "around"]),
+    raws=st.integers(1, 9),
+    short=st.integers(1, 60),
+    more=st.integers(0, 60),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=25, deadline=None)
+def test_longer_plan_begins_with_the_shorter(design, raws: int, short: int, more: int, seed: int) -> None:  # type: ignore[no-untyped-def]
+    records = [raw_record(i) for i in range(raws)]
+    first = pairs(plan(SPACE, records, design=design, captures=short, seed=seed))
+    longer = pairs(plan(SPACE, records[::-1], design=design, captures=short + more, seed=seed))
+    assert longer[:short] == first
+    assert len(set(longer)) == short + more
+
+
+@pytest.mark.parametrize("design", ["sobol", "lhs", "around"])
+def test_plan_is_even_and_seeded(design) -> None:  # type: ignore[no-untyped-def]
+    records = [raw_record(i) for i in range(8)]
+    jobs = plan(SPACE, records, design=design, captures=200, seed=1, spread=0.5)
+    assert set(Counter(raw.hash for raw, _ in jobs).values()) == {25}
+    assert len({parameters.hash for _, parameters in jobs}) == 200
+    assert pairs(jobs) == pairs(plan(SPACE, records, design=design, captures=200, seed=1, spread=0.5))
+    assert pairs(jobs) != pairs(plan(SPACE, records, design=design, captures=200, seed=2, spread=0.5))
+
+
+@pytest.mark.parametrize("design", ["sobol", "lhs"])
+def test_designs_fill_the_space(design) -> None:  # type: ignore[no-untyped-def]
+    units = np.array([p.unit for _, p in plan(SPACE, [raw_record(0)], design=design, captures=256, seed=0)])
+    # Exactly 32 before the values are quantised to the register's steps.
+    assert np.abs(np.histogram(units[:, 0], 8, (0, 1))[0] - 32).max() <= 1
+    assert Counter(units[:, 3].tolist()) == {0.25: 128, 0.75: 128}
+
+
+def test_around_stays_near_its_points() -> None:
+    points = [SPACE.parse({"gain": 0.5, "level": 10, "mode": "a", "sharp": True}), SPACE.defaults]
+    jobs = plan(SPACE, [raw_record(0)], design="around", captures=100, seed=0, around=points, spread=0.05)
+    used = set()
+    for _, parameters in jobs:
+        distances = [np.abs(parameters.unit - p.unit)[:2].max() for p in points]
+        nearest = int(np.argmin(distances))
+        used.add(nearest)
+        assert distances[nearest] <= 0.05 + 0.01
+        assert parameters["mode"] == points[nearest]["mode"]
+    assert used == {0, 1}
+
+
+def test_plans_that_cannot_be() -> None:
+    with pytest.raises(CampaignError, match="no RAWs"):
+        plan(SPACE, [], design="sobol", captures=1, seed=0)
+    with pytest.raises(CampaignError, match="spread 0 is outside"):
+        plan(SPACE, [raw_record(0)], design="around", captures=1, seed=0, spread=0)
+    switch = ParameterSpace(name="switch", parameters=SPACE.parameters[3:])
+    with pytest.raises(CampaignError, match="gives only 6 different captures"):
+        plan(switch, [raw_record(i) for i in range(3)], design="sobol", captures=7, seed=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "raws"
+    folder.mkdir()
+    lines = ["file,scene,split,reference"]
+    for i in range(6):
+        save_npz(folder / f"{i}.npz", make_raw(i))
+        lines.append(f"{i}.npz,s{i // 2},{('train', 'validation', 'test')[i // 2]},s{i // 2}.png")
+        cv2.imwrite(str(folder / f"s{i // 2}.png"), np.full((16, 16, 3), i // 2 * 50, np.uint8))
+    (folder / "scenes.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_raws_are_imported_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        records = import_raws(dataset, read_raw_folder(folder))
+        assert [(r.name, r.scene, r.split, r.has_reference) for r in records[1:4]] == [
+            ("1.npz", "s0", "train", True),
+            ("2.npz", "s1", "validation", True),
+            ("3.npz", "s1", "validation", True),
+        ]
+        assert dataset.raws() == records
+        decoded = []
+        load_raw = campaign.load_raw
+        monkeypatch.setattr(campaign, "load_raw", lambda path: decoded.append(path.name) or load_raw(path))
+        assert import_raws(dataset, read_raw_folder(folder)) == records
+        assert decoded == []
+        save_npz(folder / "4.npz", make_raw(44))
+        assert import_raws(dataset, read_raw_folder(folder))[4].hash == make_raw(44).hash
+        assert decoded == ["4.npz"]
+        moved = folder.rename(tmp_path / "moved")
+        assert import_raws(dataset, read_raw_folder(moved))[0] == records[0]
+        assert len(dataset.raws()) == 7
+
+
+@pytest.mark.parametrize("name", ["3.npz", "s1.png"])
+def test_unreadable_file_is_named(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).write_bytes(b"nothing that can be read")
+    with (
+        Dataset.open(tmp_path / "lab", create=True) as dataset,
+        pytest.raises(RawFolderError, match=name.replace(".", r"\.")),
+    ):
+        import_raws(dataset, read_raw_folder(folder))
+
+
+def test_campaign_goes_on_after_the_device_went_away(folder: Path, tmp_path: Path) -> None:
+    def go(lab: str, device: FakeIsp) -> str:
+        with Dataset.open(tmp_path / lab, create=True) as dataset:
+            records = [r for r in import_raws(dataset, read_raw_folder(folder)) if r.split != "test"]
+            jobs = plan(SPACE, records, design="sobol", captures=150, seed=3)
+            bench = Bench(dataset, device, purpose="collect")
+            campaign.run(bench, campaign.remaining(dataset, bench.info.identity, jobs))
+            assert campaign.remaining(dataset, bench.info.identity, jobs) == []
+            return dataset.digest()
+
+    with pytest.raises(DeviceUnreachableError, match="gone; 70 of the 150 captures to make are kept, the same command"):
+        go("broken", FakeIsp(answers=70))
+    rest = FakeIsp()
+    assert go("broken", rest) == go("whole", FakeIsp())
+    assert len(rest.asked) == 80
+    idle = FakeIsp()
+    go("broken", idle)
+    assert idle.asked == []
+    shutil.rmtree(tmp_path / "broken")
