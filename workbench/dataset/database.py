@@ -108,7 +108,8 @@ class Database:
             DatasetError: locked, damaged, unreadable, or no data set.
         """
         log = self.path.with_name(self.path.name + "-wal")
-        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)) and not _has_content(log):
+        refused = not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK))
+        if refused and self.path.is_file() and not _has_content(log):
             # In a folder that cannot be written SQLite cannot make its shared-memory file, so it cannot read either,
             # unless told that nothing will change; that is true where no log waits beside the file.
             self.engine.dispose()
