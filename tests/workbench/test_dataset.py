@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_isp import SPACE, FakeIsp, make_raw, make_set
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.dataset import Dataset
@@ -409,6 +409,7 @@ def test_export_of_a_damaged_data_set_leaves_nothing(lab: Path, tmp_path: Path) 
 
 
 @given(st.lists(st.binary(max_size=200), max_size=12))
+@settings(max_examples=30, deadline=None)
 def test_blobs_come_back(tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]) -> None:
     root = tmp_path_factory.mktemp("blobs")
     store = BlobStore(root)
