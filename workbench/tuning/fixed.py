@@ -118,11 +118,13 @@ class Tuner:
         budget: int,
         *,
         as_shot: bool,
-        sigma: float = 0.2,
-        method: str | None = None,
+        refine: bool = False,
         offset: int = 0,
     ) -> SearchResult:
-        """One study over the given RAWs; ``as_shot`` lets the RAW's white balance set the gains."""
+        """One study over the given RAWs; ``as_shot`` lets the RAW's white balance set the gains.
+
+        ``refine`` searches near the starts, with CMA-ES (but at random where that is the method).
+        """
         name = self.study_name(what, raws)
         study = open_study(
             self.lab / "studies.sqlite",
@@ -144,13 +146,15 @@ class Tuner:
                 bench,
                 self.scorer,
                 study=study,
-                method=method or self.settings.method,
+                method=self.settings.method if not refine or self.settings.method == "random" else "cmaes",
                 seed=self.settings.seed,
                 starts=starts,
                 free=free,
                 jobs_for=jobs_for,
                 budget=budget,
-                sigma=sigma,
+                sigma=0.05 if refine else 0.1,
+                # Without an expert's set the search begins far from anything good.
+                explore=not refine and self.expert is None,
                 progress=progress,
             )
         finally:
@@ -181,6 +185,14 @@ class Tuner:
         }
 
 
+def _finalists(found: SearchResult) -> list[ParameterSet]:
+    """The best sets, the centre of the search among them: noise flatters it less than the best trial."""
+    sets = [p for _, p in found.best(FINALISTS)]
+    if found.centre is not None and found.centre.hash not in {p.hash for p in sets}:
+        sets = [*sets[: FINALISTS - 1], found.centre]
+    return sets
+
+
 def tune_fixed(tuner: Tuner) -> tuple[ParameterSet, dict[str, Any]]:
     """The best fixed set of a device and the run's results (see :mod:`workbench.validation` for their shape)."""
     begin = time.monotonic()
@@ -189,20 +201,20 @@ def tune_fixed(tuner: Tuner) -> tuple[ParameterSet, dict[str, Any]]:
     budget = s.captures - FINALISTS * (len(ranked) - len(tuner.raws))
     found = tuner.search("fixed", tuner.raws, tuner.starts, space.names, budget, as_shot=False)
     tuner.history = list(found.history)
-    finalists = [p for _, p in found.best(FINALISTS)]
+    finalists = _finalists(found)
     scores = tuner.rank(tuner.studies[0], [[(raw, p) for raw in ranked] for p in finalists])
     order = np.argsort(-np.array(scores), kind="stable")
     best = finalists[int(order[0])]
     value_of = {p.hash: v for v, p in found.trials}
     results = {
         "score": scores[int(order[0])],
-        "score_on_trial_raws": value_of[best.hash],
+        "score_on_trial_raws": value_of.get(best.hash),
         "default_on_trial_raws": value_of[tuner.starts[0].hash],
         "expert_on_trial_raws": value_of.get(tuner.expert.hash) if tuner.expert else None,
         "trials": len(found.trials),
         "ranked_on": len(ranked),
         "finalists": [
-            {"score": scores[int(i)], "score_on_trial_raws": value_of[finalists[int(i)].hash]} for i in order
+            {"score": scores[int(i)], "score_on_trial_raws": value_of.get(finalists[int(i)].hash)} for i in order
         ],
         "parameters": best.values,
         "parameters_hash": best.hash,
@@ -235,7 +247,7 @@ def tune_industry(tuner: Tuner) -> tuple[IndustryTable, dict[str, Any]]:
     first = tuner.search("industry", tuner.raws, tuner.starts, free, budget // 2, as_shot=True)
     tuner.history = list(first.history)
     single = first.best()[0][1]
-    starts = [p for _, p in first.best(3)]
+    starts = [single, *([first.centre] if first.centre is not None else [])]
     refined: list[ParameterSet] = []
     for i, iso in enumerate(knots):
         pool = [r for r in tuner.train if nearest_knot(knots, r.iso) == i] or tuner.train
@@ -249,12 +261,12 @@ def tune_industry(tuner: Tuner) -> tuple[IndustryTable, dict[str, Any]]:
             free,
             share,
             as_shot=True,
-            sigma=0.08,
-            method="random" if s.method == "random" else "cmaes",
+            refine=True,
             offset=spent,
         )
         refined.append(found.best()[0][1])
     tables = [IndustryTable(space, knots, (single,) * len(knots)), IndustryTable(space, knots, tuple(refined))]
+    ranked = _fill(tuner, tables, ranked)
     scores = tuner.rank(tuner.studies[0], [[(raw, t.parameters_for(raw)) for raw in ranked] for t in tables])
     which = int(np.argmax(scores))
     results = {
@@ -272,6 +284,20 @@ def tune_industry(tuner: Tuner) -> tuple[IndustryTable, dict[str, Any]]:
         **tuner.summary(),
     }
     return tables[which], results
+
+
+def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRecord]) -> list[RawRecord]:
+    """The RAWs to rank the tables on: ``ranked`` and as many more as what is left of the budget allows."""
+    chosen, have = list(ranked), {r.hash for r in ranked}
+    keys = set(tuner.keys)
+    for raw in [*ranked, *stratified(tuner.train, len(tuner.train), tuner.settings.seed)]:
+        if raw.hash not in have and len(keys) >= tuner.settings.captures:
+            break
+        if raw.hash not in have:
+            have.add(raw.hash)
+            chosen.append(raw)
+        keys |= {(raw.hash, t.parameters_for(raw).hash) for t in tables}
+    return chosen
 
 
 def tune_run(

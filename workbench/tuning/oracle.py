@@ -19,7 +19,7 @@ from workbench.tuning.material import Scorer
 from workbench.tuning.proposals import CmaEsProposer
 from workbench.tuning.search import captured
 
-SIGMA = 0.12
+SIGMA = 0.04
 
 
 @dataclass
@@ -101,20 +101,24 @@ def search_oracle(
         budget: captures a RAW, the starts included; all starts are tried even where they are more.
         seed: of all searches.
         sigma: CMA-ES's first step in normalised units.
-        progress: called with captures done, captures in all, and the mean best score.
+        progress: called with captures done, captures in all, and the mean best score of the last round.
 
     Returns:
         One result a RAW, in order.
     """
     searches = [_Search(raw, sets, budget, seed, sigma) for raw, sets in starts]
     total = sum(max(budget, len(s.batch)) for s in searches)
+    done, best = 0, float("nan")
     while active := [s for s in searches if not s.done]:
         batches = [(s, s.new()) for s in active]
-        jobs = [(s.raw, p) for s, new in batches for p in new]
-        values = iter([scorer(raw, capture) for raw, capture in captured(bench, jobs)])
+        values = []
+        for raw, capture in captured(bench, [(s.raw, p) for s, new in batches for p in new]):
+            values.append(scorer(raw, capture))
+            done += 1
+            if progress:
+                progress(done, total, best)
+        scores = iter(values)
         for s, new in batches:
-            s.tell(new, [next(values) for _ in new])
-        if progress:
-            best = [s.result.value for s in searches]
-            progress(sum(len(s.seen) for s in searches), total, float(np.mean(best)))
+            s.tell(new, [next(scores) for _ in new])
+        best = float(np.mean([s.result.value for s in searches]))
     return [s.result for s in searches]

@@ -19,6 +19,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from drivers.parameters import Native, Parameter, ParameterSet, ParameterSpace
 from workbench.errors import RunError
 
+# Share of the probability that the start's choice has at first; the others share the rest.
+_LIKELY = 0.6
 METHODS = ("tpe", "cmaes", "random")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -51,6 +53,10 @@ class Proposer(Protocol):
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
         """The values of the batch asked last."""
 
+    @property
+    def centre(self) -> ParameterSet | None:
+        """Where the search has its centre now; None where it has none."""
+
 
 class RandomProposer:
     """Uniform in the normalised space."""
@@ -67,6 +73,11 @@ class RandomProposer:
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
         """Nothing to learn."""
+
+    @property
+    def centre(self) -> None:
+        """A random search has none."""
+        return None
 
 
 class TpeProposer:
@@ -98,60 +109,117 @@ class TpeProposer:
             else:
                 self._study.add_trial(finished_trial(parameters, self._free, value))
 
+    @property
+    def centre(self) -> None:
+        """TPE has none."""
+        return None
+
 
 class CmaEsProposer:
-    """CMA-ES in the normalised space; choices and integers are bins of the unit interval, so all N are searched.
+    """CMA-ES for mixed spaces (CatCMA with margin, by the cmaes library, with its own handling of bounds).
 
-    When it has converged it starts again around the best set, with twice the population.
+    Continuous parameters are searched in the normalised space, integers as the levels of theirs, choices and bools as
+    categories: plain CMA-ES with choices as bins of the unit interval stays on the choices that it starts from once its
+    steps are small. When it has converged it starts again around the best set, with twice the population.
+
+    With ``explore``, that many random sets come first: a search that starts from a poor set finds a better one to start
+    from.
     """
 
-    def __init__(self, start: ParameterSet, free: Sequence[str], seed: int, sigma: float) -> None:
+    def __init__(self, start: ParameterSet, free: Sequence[str], seed: int, sigma: float, explore: int = 0) -> None:
+        self._explore, self._random = explore, RandomProposer(start, free, seed)
         self._space, self._seed, self._sigma, self._restarts = start.space, seed, sigma, 0
-        self._where = [start.space.names.index(n) for n in free]
         self._best, self._best_value = start, -np.inf
-        self._asked: list[np.ndarray] = []
-        self._cma: cmaes.CMA | None = None
+        where = [(i, p) for i, p in enumerate(start.space.parameters) if p.name in set(free)]
+        self._continuous = [i for i, p in where if p.kind == "continuous"]
+        self._integers = [i for i, p in where if p.kind == "integer"]
+        self._categories = [i for i, p in where if p.kind in ("choice", "bool")]
+        self._asked: list[Any] = []
+        self._cma: cmaes.CatCMAwM | None = None
 
-    def _new(self) -> cmaes.CMA:
-        n = len(self._where)
-        population = (4 + int(3 * np.log(n))) << min(self._restarts, 4)
-        # The CMA-ES matrices need two dimensions; a lone parameter gets a dummy beside it.
-        mean = np.append(self._best.unit[self._where], [0.5] * (n == 1))
-        return cmaes.CMA(
-            mean=np.clip(mean, 0.02, 0.98),
+    def _new(self) -> cmaes.CatCMAwM:
+        parameters = self._space.parameters
+        numbers = self._continuous + self._integers
+        sizes = [parameters[i].levels for i in self._categories]
+        likely = np.zeros((len(sizes), max(sizes, default=0)))
+        for row, i, size in zip(likely, self._categories, sizes, strict=True):
+            row[:size] = (1 - _LIKELY) / (size - 1)
+            row[self._best.codes[i]] = _LIKELY
+        return cmaes.CatCMAwM(
+            x_space=[[0.0, 1.0]] * len(self._continuous) or None,
+            z_space=[_levels(parameters[i]) for i in self._integers] or None,
+            c_space=sizes or None,
+            mean=np.clip(self._best.unit[numbers], 0.02, 0.98) if numbers else None,
             sigma=self._sigma,
-            bounds=np.tile([0.0, 1.0], (len(mean), 1)),
+            cov=np.eye(len(numbers)) if numbers else None,
+            cat_param=likely if sizes else None,
             seed=self._seed + self._restarts,
-            population_size=max(population, 5),
+            population_size=max(4 + int(3 * np.log(len(numbers) + len(sizes))), 6) << min(self._restarts, 4),
         )
+
+    def _set(self, x: np.ndarray | None, z: np.ndarray | None, c: np.ndarray | None) -> ParameterSet:
+        unit = self._best.unit.copy()
+        if x is not None:
+            unit[self._continuous] = x
+        if z is not None:
+            unit[self._integers] = z
+        codes = list(self._space.from_unit(unit).codes)
+        if c is not None:
+            for i, row in zip(self._categories, c, strict=True):
+                codes[i] = int(np.argmax(row))
+        return ParameterSet(self._space, tuple(codes))
 
     def ask(self) -> list[ParameterSet]:
         """One population."""
+        if self._explore:
+            batch = [s for _ in range(self._explore) for s in self._random.ask()]
+            self._explore = 0
+            return batch
         if self._cma is None:
             self._cma = self._new()
         self._asked = [self._cma.ask() for _ in range(self._cma.population_size)]
-        batch = []
-        for x in self._asked:
-            unit = self._best.unit.copy()
-            unit[self._where] = x[: len(self._where)]
-            batch.append(self._space.from_unit(unit))
-        return batch
+        return [
+            self._set(
+                s.x if self._continuous else None, s.z if self._integers else None, s.c if self._categories else None
+            )
+            for s in self._asked
+        ]
+
+    @property
+    def centre(self) -> ParameterSet | None:
+        """The mean of the last population's numbers, with the choices of the best set."""
+        if not self._asked or not self._continuous:
+            return None
+        return self._set(np.mean([s.x for s in self._asked], axis=0), None, None)
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
-        """Learn from a population, or from starts told before the first one (the best becomes the mean)."""
+        """Learn from a population, or from starts told before the first one (the search begins at the best)."""
         for parameters, value in zip(batch, values, strict=True):
             if value > self._best_value:
                 self._best, self._best_value = parameters, value
-        if self._cma is None or not self._asked:
+        if self._cma is None:
             return
-        self._cma.tell([(x, -v) for x, v in zip(self._asked, values, strict=True)])
-        self._asked = []
-        if self._cma.should_stop() or np.ptp(values) == 0:
+        self._cma.tell([(s, -v) for s, v in zip(self._asked, values, strict=True)])
+        # Without numbers there is no step size to converge.
+        if np.ptp(values) == 0 or (self._continuous + self._integers and self._cma.should_stop()):
             self._cma, self._restarts = None, self._restarts + 1
 
 
+def _levels(parameter: Parameter) -> list[float]:
+    """Up to 256 levels of an integer parameter, normalised."""
+    codes = np.linspace(parameter.low_code, parameter.high_code, min(parameter.levels, 256)).round().astype(int)
+    return [parameter.to_unit(int(code)) for code in np.unique(codes)]
+
+
 def new_proposer(
-    method: str, start: ParameterSet, free: Sequence[str], seed: int, *, sigma: float = 0.2, trials: int = 200
+    method: str,
+    start: ParameterSet,
+    free: Sequence[str],
+    seed: int,
+    *,
+    sigma: float = 0.1,
+    trials: int = 200,
+    explore: bool = False,
 ) -> Proposer:
     """The proposer of a method.
 
@@ -162,6 +230,7 @@ def new_proposer(
         seed: of everything random.
         sigma: CMA-ES's first step, in normalised units.
         trials: how many trials the search will have (TPE draws a tenth of them, 10 to 40, at random).
+        explore: CMA-ES too begins with random sets, a tenth of the trials, at most 40.
 
     Raises:
         RunError: unknown method, or nothing to search.
@@ -169,7 +238,7 @@ def new_proposer(
     if not free:
         raise RunError(f"{start.space.name}: no parameter is left to search")
     if method == "cmaes":
-        return CmaEsProposer(start, free, seed, sigma)
+        return CmaEsProposer(start, free, seed, sigma, min(trials // 10, 40) if explore else 0)
     if method == "tpe":
         return TpeProposer(start, free, seed, min(max(trials // 10, 10), 40))
     if method == "random":

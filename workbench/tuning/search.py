@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 
 from drivers.parameters import ParameterSet
+from workbench import interrupt
 from workbench.bench import Bench
 from workbench.dataset import CaptureRecord, RawRecord
 from workbench.errors import RunError
@@ -30,11 +31,13 @@ class SearchResult:
         trials: value and set of every distinct set tried, in order.
         captures: distinct captures that it looked at, whether the device made them now or the data set had them.
         history: captures spent and best value so far, after each trial.
+        centre: where the search had its centre at the end, not tried itself; None where it has none.
     """
 
     trials: list[tuple[float, ParameterSet]] = field(default_factory=list)
     captures: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
+    centre: ParameterSet | None = None
 
     def best(self, count: int = 1) -> list[tuple[float, ParameterSet]]:
         """The best trials, best first."""
@@ -58,9 +61,13 @@ def mean_scores(
 
 
 def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, CaptureRecord]]:
-    """Each job's RAW with its capture, in order; taken to the end, so that the device is free for the next stream."""
+    """Each job's RAW with its capture, in order; taken to the end, so that the device is free for the next stream.
+
+    Each is a safe point for Ctrl-C.
+    """
     for (raw, _), capture in zip(jobs, bench.capture_many(jobs), strict=True):
         yield raw, capture
+        interrupt.check()
 
 
 def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.Study:
@@ -100,7 +107,8 @@ def search(
     free: Sequence[str],
     jobs_for: Callable[[ParameterSet], list[Job]],
     budget: int,
-    sigma: float = 0.2,
+    sigma: float = 0.1,
+    explore: bool = False,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Search for the set with the highest mean score until ``budget`` captures are spent.
@@ -112,7 +120,7 @@ def search(
         bench: makes the captures (its purpose should name the study).
         scorer: the metric.
         study: where finished trials are recorded, in native values.
-        method: see :func:`workbench.tuning.proposals.new_proposer`; as are ``seed``, ``free`` and ``sigma``.
+        method: see :func:`workbench.tuning.proposals.new_proposer`; as are ``seed``, ``free``, ``sigma``, ``explore``.
         starts: sets to try first.
         jobs_for: the captures that a set is judged on.
         budget: captures; the last trial may go a little over it. Only a space that runs out of sets ends under it.
@@ -128,7 +136,7 @@ def search(
         if t.values and "parameters_hash" in t.user_attrs
     }
     cost = max(len(jobs_for(starts[0])), 1)
-    proposer = new_proposer(method, starts[0], free, seed, sigma=sigma, trials=max(budget // cost, 1))
+    proposer = new_proposer(method, starts[0], free, seed, sigma=sigma, trials=max(budget // cost, 1), explore=explore)
     result = SearchResult()
     seen: dict[str, float] = {}
     batch, idle, last = list(starts), 0, False
@@ -151,6 +159,7 @@ def search(
         next(stream, None)  # to its end
         idle = 0 if new else idle + 1
         if last or result.captures >= budget or idle > _IDLE_BATCHES:
+            result.centre = proposer.centre
             return result
         proposer.tell(batch, [seen[p.hash] for p in batch])
         batch = proposer.ask()

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from small_isp import SPACE, SmallIsp, make_lab, render
+
+from drivers.errors import DeviceUnreachableError
+from drivers.parameters import ParameterSet
+from workbench.bench import Bench
+from workbench.dataset import Dataset
+from workbench.errors import RunError
+from workbench.runs import RunFolder, list_runs
+from workbench.tuning.fixed import TuneSettings, tune_run
+from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot, with_as_shot
+from workbench.tuning.material import Scorer, referenced_raws, stratified
+from workbench.tuning.oracle import search_oracle
+from workbench.tuning.proposals import METHODS, new_proposer
+
+
+@dataclass(frozen=True)
+class Facts:
+    iso: float | None = None
+    as_shot_wb: tuple[float, float, float] | None = None
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    make_lab(tmp_path / "lab")
+    return tmp_path / "lab"
+
+
+def tune(lab: Path, device: SmallIsp, settings: TuneSettings, **more) -> RunFolder:
+    with Dataset.open(lab) as dataset:
+        return tune_run(lab, dataset, device, settings, **more)
+
+
+def keys(lab: Path) -> set[tuple[str, str]]:
+    with Dataset.open(lab) as dataset:
+        return {(c.raw_hash, c.parameters_hash) for c in dataset.captures()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tuning_finds_better_parameters_on_training_raws_only(lab: Path, method: str) -> None:
+    device = SmallIsp()
+    settings = TuneSettings(method, captures=320, raws_per_trial=4)
+    run = tune(lab, device, settings)
+    results = run.results
+    assert results["score"] > results["default_on_trial_raws"] + 2
+    assert 320 <= results["captures"] < 320 + 2 * 4
+    assert results["captures"] == device.asked == results["captures_asked_now"]
+    best = SPACE.load_toml(run.path / "best.toml")
+    assert best.hash == results["parameters_hash"]
+    if method != "random":
+        assert (best["curve"], best["invert"]) == ("b", False)
+    with Dataset.open(lab) as dataset:
+        assert {c.purpose for c in dataset.captures()} == {f"tune:{results['studies'][0]}"}
+        training = {r.hash: r.scene for r in dataset.raws("train")}
+        assert {c.raw_hash for c in dataset.captures()} <= set(training)
+        assert set(run.config["scenes"]) <= set(training.values())
+
+
+def test_trials_are_in_an_ordinary_study_with_native_values(lab: Path) -> None:
+    run = tune(lab, SmallIsp(), TuneSettings("cmaes", captures=100, raws_per_trial=4))
+    study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
+    assert len(study.trials) == run.results["trials"]
+    assert all(t.state is optuna.trial.TrialState.COMPLETE for t in study.trials)
+    assert study.trials[0].params == SPACE.defaults.values
+    assert study.best_trial.params["curve"] in ("a", "b", "c")
+    assert study.best_value == pytest.approx(max(h[1] for h in run.results["history"]))
+
+
+def test_the_expert_is_tried_second(lab: Path) -> None:
+    expert = SPACE.parse({"exposure": 1.5, "curve": "b", "invert": False}, partial=True)
+    run = tune(lab, SmallIsp(), TuneSettings("tpe", captures=100, raws_per_trial=4), expert=expert)
+    study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
+    assert study.trials[1].params == expert.values
+    assert run.results["expert_on_trial_raws"] == pytest.approx(study.trials[1].value)
+
+
+@pytest.mark.parametrize(("method", "industry"), [("tpe", False), ("cmaes", True)])
+def test_a_tuning_that_lost_its_device_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, method: str, industry: bool
+) -> None:
+    settings = TuneSettings(method, captures=150, raws_per_trial=3)
+    for name in ("calm", "stormy"):
+        make_lab(tmp_path / name)
+    calm = tune(tmp_path / "calm", SmallIsp(), settings, industry=industry)
+    asked = 0
+    for gone_after in (0, 3, 60):
+        device = SmallIsp(gone_after=gone_after)
+        with pytest.raises(DeviceUnreachableError):
+            tune(tmp_path / "stormy", device, settings, industry=industry)
+        asked += device.asked
+    device = SmallIsp()
+    stormy = tune(tmp_path / "stormy", device, settings, industry=industry)
+    assert asked + device.asked == len(keys(tmp_path / "stormy"))
+    assert keys(tmp_path / "stormy") == keys(tmp_path / "calm")
+    changing = {"seconds", "captures_asked_now"}
+    assert {k: v for k, v in stormy.results.items() if k not in changing} == {
+        k: v for k, v in calm.results.items() if k not in changing
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_tuning_killed_at_any_capture_goes_on(tmp_path: Path) -> None:
+    make_lab(tmp_path / "lab")
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from small_isp import SmallIsp; from workbench.dataset import Dataset\n"
+        "from workbench.tuning.fixed import TuneSettings, tune_run\n"
+        "lab = Path(sys.argv[2])\n"
+        "with Dataset.open(lab) as d:\n"
+        "    tune_run(lab, d, SmallIsp(killed_after=int(sys.argv[3])), TuneSettings('cmaes', 120, 4))\n"
+    )
+    here = str(Path(__file__).parent)
+    for killed_after in (70, 7):
+        done = subprocess.run(
+            [sys.executable, "-c", script, here, str(tmp_path / "lab"), str(killed_after)],
+            timeout=120,
+            capture_output=True,
+        )
+        assert done.returncode == -9, done.stderr.decode()
+    run = tune(tmp_path / "lab", SmallIsp(), TuneSettings("cmaes", 120, 4))
+    make_lab(tmp_path / "calm")
+    calm = tune(tmp_path / "calm", SmallIsp(), TuneSettings("cmaes", 120, 4))
+    assert run.results["parameters_hash"] == calm.results["parameters_hash"]
+    assert keys(tmp_path / "lab") == keys(tmp_path / "calm")
+
+
+def test_a_finished_tuning_is_not_done_again(lab: Path) -> None:
+    settings = TuneSettings("cmaes", captures=100, raws_per_trial=4)
+    first = tune(lab, SmallIsp(), settings)
+    again = tune(lab, SmallIsp(gone_after=0), settings)
+    assert again.path == first.path
+    assert len(list_runs(lab, "tune")) == 1
+
+
+def test_a_larger_budget_goes_on_from_the_smaller_one(lab: Path) -> None:
+    tune(lab, SmallIsp(), TuneSettings("cmaes", captures=100, raws_per_trial=4))
+    before, device = keys(lab), SmallIsp()
+    run = tune(lab, device, TuneSettings("cmaes", captures=200, raws_per_trial=4))
+    assert device.asked == len(keys(lab) - before) < run.results["captures"]
+
+
+def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
+    with Dataset.open(lab) as dataset:
+        raws = referenced_raws(dataset, "train")[:2]
+        from workbench.tuning.search import open_study, search
+
+        for method in METHODS:
+            result = search(
+                Bench(dataset, SmallIsp(), purpose="t"),
+                Scorer(),
+                study=open_study(lab / "studies.sqlite", method, {}),
+                method=method,
+                seed=0,
+                starts=[SPACE.defaults],
+                free=["invert"],
+                jobs_for=lambda p: [(raw, p) for raw in raws],
+                budget=1000,
+            )
+            assert len(result.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (TuneSettings("anneal"), "anneal"),
+        (TuneSettings(captures=10), "10 captures are too few"),
+        (TuneSettings(metric="vmaf", captures=100), "vmaf"),
+    ],
+)
+def test_settings_that_cannot_be_used(lab: Path, settings: TuneSettings, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        tune(lab, SmallIsp(gone_after=0), settings)
+
+
+def test_no_reference_is_one_clear_line(tmp_path: Path) -> None:
+    with Dataset.open(tmp_path, create=True) as dataset, pytest.raises(RunError, match="0 train RAWs"):
+        referenced_raws(dataset, "train")
+
+
+def test_a_study_file_of_another_kind_is_refused(lab: Path) -> None:
+    (lab / "studies.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(RunError, match=r"studies\.sqlite") as caught:
+        tune(lab, SmallIsp(), TuneSettings(captures=100, raws_per_trial=4))
+    assert "\n" not in str(caught.value)
+
+
+def test_stratified_spreads_over_iso_and_scenes(tmp_path: Path) -> None:
+    make_lab(tmp_path, train=40, test=0)
+    with Dataset.open(tmp_path) as dataset:
+        raws = dataset.raws("train")
+    chosen = stratified(raws, 10, seed=1)
+    assert len({r.hash for r in chosen}) == 10
+    assert chosen == stratified(raws, 10, seed=1) != stratified(raws, 10, seed=2)
+    share = Counter(r.iso for r in raws)
+    for iso, count in Counter(r.iso for r in chosen).items():
+        assert abs(count - share[iso] / 4) <= 1.5
+    more = stratified(raws, 20, seed=3, taken=chosen)
+    assert not {r.hash for r in more} & {r.hash for r in chosen}
+    assert stratified(raws, 100, seed=0) == raws
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_proposals_stay_in_the_space_and_leave_the_rest(method: str) -> None:
+    free = ["exposure", "blur", "curve", "invert"]
+    start = SPACE.parse({"red": 2.0, "blue": 3.0}, partial=True)
+    proposer = new_proposer(method, start, free, 0)
+    proposer.tell([start], [0.0])
+    for step in range(12):
+        batch = proposer.ask()
+        assert all((p["red"], p["blue"]) == (2.0, 3.0) for p in batch)
+        proposer.tell(batch, [float(i + step) for i, _ in enumerate(batch)])
+
+
+# ---- the industry's table
+
+
+def test_as_shot_gains_are_clipped_into_the_range() -> None:
+    p = with_as_shot(SPACE.defaults, Facts(as_shot_wb=(4.0, 2.0, 20.0)))
+    assert (p["red"], p["blue"]) == (2.0, 4.0)
+    assert with_as_shot(SPACE.defaults, Facts()) == SPACE.defaults
+
+
+def test_table_interpolates_numbers_and_picks_discrete_ones(tmp_path: Path) -> None:
+    low = SPACE.parse({"exposure": 1.0, "blur": 0, "curve": "a"}, partial=True)
+    high = SPACE.parse({"exposure": 3.0, "blur": 3, "curve": "c"}, partial=True)
+    IndustryTable(SPACE, (100.0, 400.0), (low, high)).save(tmp_path / "table.json")
+    table = IndustryTable.load(tmp_path / "table.json")
+    for iso, exposure, blur, curve in [
+        (50, 1.0, 0, "a"),
+        (100, 1.0, 0, "a"),
+        (150, 1.0 + 2 * np.log2(1.5) / 2, 0, "a"),
+        (200, 2.0, 0, "a"),
+        (210, 1.0 + 2 * np.log2(2.1) / 2, 3, "c"),
+        (400, 3.0, 3, "c"),
+        (9999, 3.0, 3, "c"),
+    ]:
+        p = table.parameters_for(Facts(iso=float(iso)))
+        assert p["exposure"] == pytest.approx(exposure, abs=1 / 256)
+        assert (p["blur"], p["curve"]) == (blur, curve)
+    wb = table.parameters_for(Facts(iso=100.0, as_shot_wb=(2.0, 1.0, 1.5)))
+    assert (wb["red"], wb["blue"], wb["exposure"]) == (2.0, 1.5, 1.0)
+
+
+def test_knots() -> None:
+    raws = [Facts(iso=i) for i in (100, 100, 200, 800, 800, 3200, 6400)]
+    assert knots_of(raws) == (100.0, 800.0, 3200.0)
+    assert knots_of([Facts(iso=400.0)] * 5) == (400.0,)
+    assert knots_of([Facts()]) == (100.0,)
+    assert [nearest_knot((100, 800, 6400), iso) for iso in (None, 50, 300, 2300, 1e6)] == [1, 0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "space": {}, "knots": []}'])
+def test_a_broken_table_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(RunError, match=r"table\.json"):
+        IndustryTable.load(tmp_path / "table.json")
+
+
+def test_industry_beats_the_fixed_set_where_the_light_changes(lab: Path) -> None:
+    settings = TuneSettings("cmaes", captures=400, raws_per_trial=4)
+    fixed, industry = (tune(lab, SmallIsp(), settings, industry=i) for i in (False, True))
+    assert industry.results["score"] > fixed.results["score"] + 1
+    assert industry.results["captures"] >= 400 - 12
+    assert industry.results["captures"] < 400 + 4 * 4
+    table = IndustryTable.load(industry.path / "table.json")
+    assert table.parameters_for(Facts(as_shot_wb=(2.0, 1.0, 1.5)))["red"] == 2.0
+
+
+# ---- the oracle
+
+
+def oracle(lab: Path, device: SmallIsp, budget: int = 60, seed: int = 0) -> list[tuple[float, ParameterSet]]:
+    with Dataset.open(lab) as dataset:
+        raws = referenced_raws(dataset, "test")
+        starts = [(r, [SPACE.defaults, with_as_shot(SPACE.defaults, r)]) for r in raws]
+        found = search_oracle(Bench(dataset, device, purpose="oracle"), Scorer(), starts, budget=budget, seed=seed)
+        for result in found:
+            assert result.captures == budget == len(result.curve)
+            assert result.curve == sorted(result.curve)
+            assert result.curve[-1] == result.value
+            assert result.last_quarter_gain >= 0
+        return [(r.value, r.parameters) for r in found]
+
+
+def test_oracle_comes_near_the_known_best_of_each_raw(lab: Path) -> None:
+    found = oracle(lab, SmallIsp(), budget=200)
+    assert np.mean([value for value, _ in found]) > 25
+    assert len({p.hash for _, p in found}) == len(found)
+
+
+def test_oracle_is_deterministic_and_goes_on_without_asking_twice(lab: Path, tmp_path: Path) -> None:
+    make_lab(tmp_path / "calm")
+    calm = oracle(tmp_path / "calm", SmallIsp())
+    first = SmallIsp(gone_after=171)
+    with pytest.raises(DeviceUnreachableError):
+        oracle(lab, first)
+    second = SmallIsp()
+    assert oracle(lab, second) == calm
+    assert first.asked + second.asked == 8 * 60
+    assert oracle(lab, SmallIsp(gone_after=0)) == calm
+
+
+def test_oracle_tries_every_start_even_beyond_its_budget(lab: Path) -> None:
+    with Dataset.open(lab) as dataset:
+        raw = referenced_raws(dataset, "test")[0]
+        starts = [SPACE.defaults.replace(exposure=e) for e in (1.0, 1.5, 2.0, 3.0)]
+        device = SmallIsp()
+        found = search_oracle(Bench(dataset, device, purpose="o"), Scorer(), [(raw, starts)], budget=2)[0]
+    frame = raw.load()
+    from workbench.tasks.viewing import psnr
+
+    assert device.asked == 4
+    assert found.value == pytest.approx(max(psnr(render(frame, s), raw.reference()) for s in starts))
