@@ -92,7 +92,7 @@ def make_lab(lab: Path, train: int = 12, test: int = 8) -> dict[str, ParameterSe
     best = {}
     with Dataset.open(lab, create=True) as dataset:
         for i in range(train + test):
-            mosaic = rng.integers(0, 600, (16, 16), dtype=np.uint16)
+            mosaic = rng.integers(0, 600, (32, 32), dtype=np.uint16)
             iso = float(rng.choice([100, 800, 6400]))
             red, blue = (round(float(g) * 256) / 256 for g in rng.uniform(1, 2.5, 2))
             raw = RawFrame(mosaic, "RGGB", (0, 0, 0, 0), 1023, iso=iso, exposure_s=0.01, as_shot_wb=(red, 1.0, blue))

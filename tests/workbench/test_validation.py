@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_isp import SPACE, SmallIsp, best_for, make_lab, render
+from typer.testing import CliRunner
+
+from drivers.errors import DeviceUnreachableError, FrameError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.raw_files import save_npz
+from predictor.files import save_predictor
+from predictor.metadata import LENGTH
+from predictor.model import Predictor, PredictorConfig
+from workbench import validation
+from workbench.bench import Bench
+from workbench.commands.predict import most_concentrated, predict
+from workbench.commands.validate import headline_lines, print_results
+from workbench.dataset import Dataset
+from workbench.errors import RunError
+from workbench.runs import RunFolder, find_run, new_run
+from workbench.tuning.fixed import TuneSettings, tune_run
+from workbench.validation import ValidationSettings, mean_of, validate, validate_run
+
+
+@dataclass
+class KnowingPredictor:
+    """Reads the best parameters off the metadata; without metadata it always says the same."""
+
+    metadata: bool = True
+    space: ParameterSpace = SPACE
+
+    def predict(self, raws: list[RawFrame]) -> list[ParameterSet]:
+        if not self.metadata:
+            return [best_for(800, 1.5, 1.5)] * len(raws)
+        return [best_for(r.iso, r.as_shot_wb[0], r.as_shot_wb[2]).replace(exposure=1.375) for r in raws]
+
+
+class HonestProxy:
+    space = SPACE
+
+    def render(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
+        return render(raw, parameters)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lab with collection, a fixed set and a table."""
+    lab = tmp_path_factory.mktemp("validation") / "lab"
+    make_lab(lab)
+    with Dataset.open(lab) as dataset:
+        bench = Bench(dataset, SmallIsp(), purpose="collect:test")
+        raws = dataset.raws("train")
+        list(bench.capture_many((r, SPACE.defaults.replace(blur=b)) for r in raws for b in range(3)))
+        for industry in (False, True):
+            tune_run(lab, dataset, SmallIsp(), TuneSettings("cmaes", captures=150, raws_per_trial=3), industry=industry)
+    return lab
+
+
+def train_run(lab: Path, name: str, scenes: list[str] | None = None, proxy: str | None = None) -> RunFolder:
+    run = new_run(lab, "train", name)
+    run.update(config={"scenes": scenes or [], "proxy": proxy})
+    run.finish({})
+    return run
+
+
+@pytest.fixture
+def knowing(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tuned lab with two predictors and a proxy that are fakes."""
+    for name in ("with", "without"):
+        if not (tuned / "runs" / name).exists():
+            train_run(tuned, name, proxy="proxy")
+    if not (tuned / "runs" / "proxy").exists():
+        new_run(tuned, "fit-proxy", "proxy").finish({})
+    monkeypatch.setattr(validation, "load_predictor", lambda path: KnowingPredictor(path.name == "with"))
+    monkeypatch.setattr(validation, "load_proxy", lambda path: HonestProxy())
+    return tuned
+
+
+def run_validation(lab: Path, device: SmallIsp | None = None, **settings) -> dict:
+    with Dataset.open(lab) as dataset:
+        return validate(lab, dataset, device or SmallIsp(), ValidationSettings(**{"oracle_captures": 25, **settings}))
+
+
+def test_a_good_predictor_is_shown_to_be_better(knowing: Path, tmp_path: Path, capsys) -> None:
+    expert = tmp_path / "expert.toml"
+    expert.write_text('[tone]\ncurve = "b"\n')
+    results = run_validation(knowing, expert=expert)
+    rows = {m["key"]: m for m in results["methods"]}
+    assert list(rows) == [
+        "default",
+        "expert",
+        "fixed",
+        "industry",
+        "mean:with",
+        "predicted:with",
+        "mean:without",
+        "predicted:without",
+        "oracle",
+    ]
+    head = results["headline"]
+    assert head["predictor"] == "predicted:with"
+    assert head["gain_over_fixed"]["verdict"] == "better"
+    assert head["gain_over_fixed"]["estimate"] == pytest.approx(rows["predicted:with"]["psnr"] - rows["fixed"]["psnr"])
+    assert head["worse_than_fixed_share"] == 0
+    gap = (rows["predicted:with"]["psnr"] - rows["fixed"]["psnr"]) / (rows["oracle"]["psnr"] - rows["fixed"]["psnr"])
+    assert head["gap_closed"]["estimate"] == pytest.approx(gap)
+    assert rows["fixed"]["captures"] >= 150 > results["collection_captures"] == 36
+    assert rows["predicted:with"]["captures"] == 36
+    assert results["proxy"]["psnr_to_device"] == 99
+    assert results["proxy"]["promised"] == results["proxy"]["given"]
+    assert results["notes"] == []
+    json.dumps(results, allow_nan=False)
+    print_results(results)
+    shown = capsys.readouterr().out
+    assert "per-image" in shown
+    assert "gap to the per-image oracle closed" in shown
+
+
+def test_every_figure_is_of_the_device_on_test_raws(knowing: Path) -> None:
+    results = run_validation(knowing)
+    with Dataset.open(knowing) as dataset:
+        raws = {r.hash: r for r in dataset.raws("test")}
+        outputs = {(c.raw_hash, c.parameters_hash): c for c in dataset.captures()}
+        assert len(results["per_raw"]) == len(raws) == results["raws"] == 8
+        for row in results["per_raw"]:
+            raw = raws[row["hash"]]
+            best = max(m["psnr"] for m in row["methods"].values())
+            assert row["methods"]["oracle"]["psnr"] == best
+            for method in row["methods"].values():
+                p = SPACE.from_codes(method["codes"])
+                capture = outputs[raw.hash, p.hash]
+                assert capture.output_hash == method["output_hash"]
+                assert np.array_equal(capture.rgb().pixels, render(raw.load(), p))
+    for row in results["methods"]:
+        assert row["psnr"] == pytest.approx(np.mean([r["methods"][row["key"]]["psnr"] for r in results["per_raw"]]))
+
+
+def test_validation_goes_on_and_then_asks_nothing(knowing: Path) -> None:
+    settings = {"seed": 3}
+    device = SmallIsp(gone_after=37)
+    with pytest.raises(DeviceUnreachableError):
+        run_validation(knowing, device, **settings)
+    first = run_validation(knowing, **settings)
+    assert run_validation(knowing, SmallIsp(gone_after=0), **settings) == first
+
+
+def test_the_run_keeps_everything(knowing: Path) -> None:
+    with Dataset.open(knowing) as dataset:
+        run, results = validate_run(
+            knowing, dataset, SmallIsp(), ValidationSettings(oracle_captures=0, predictors=("without",)), name="final"
+        )
+    again = find_run(knowing, "validate")
+    assert again.path == run.path
+    assert json.loads((again.path / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(results))
+    assert again.results["headline"]["predictor"] == "predicted:without"
+    assert again.results["oracle"] is None
+    assert "per_raw" not in again.results
+    assert again.record["dataset_digest"]
+    assert again.config["fixed"].startswith("tune-")
+
+
+def test_without_any_run_the_default_still_has_a_figure(tmp_path: Path) -> None:
+    make_lab(tmp_path, train=1, test=2)
+    results = run_validation(tmp_path, oracle_captures=5)
+    assert [m["key"] for m in results["methods"]] == ["default", "oracle"]
+    assert results["headline"] is None
+    assert len(results["notes"]) == 3
+    assert len(headline_lines(results)) == 4
+
+
+def test_a_predictor_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
+    if not (knowing / "runs" / "leaky").exists():
+        train_run(knowing, "leaky", scenes=["scene1", "scene15"])
+    with pytest.raises(RunError, match="leaky: was made with the test scene 'scene15'"):
+        run_validation(knowing, predictors=("leaky",))
+    (knowing / "runs" / "leaky" / "run.json").unlink()
+
+
+def test_a_predictor_of_another_space_is_refused(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"})
+    monkeypatch.setattr(validation, "load_predictor", lambda path: KnowingPredictor(space=other))
+    with pytest.raises(RunError, match="is not that of the device small/1"):
+        run_validation(knowing, predictors=("with",))
+
+
+def test_runs_of_the_wrong_sort_are_refused(knowing: Path) -> None:
+    table = next(r for r in (knowing / "runs").glob("tune-*") if (r / "table.json").exists())
+    with pytest.raises(RunError, match="is a table over ISO"):
+        run_validation(knowing, fixed=table.name)
+    with pytest.raises(RunError, match="is a train run, not a tune run"):
+        run_validation(knowing, industry="with")
+
+
+def test_a_tuning_with_a_smaller_budget_is_marked(knowing: Path) -> None:
+    with Dataset.open(knowing) as dataset:
+        list(
+            Bench(dataset, SmallIsp(), purpose="collect:more").capture_many(
+                (r, SPACE.defaults.replace(exposure=1 + b / 64)) for r in dataset.raws("train") for b in range(1, 13)
+            )
+        )
+    results = run_validation(knowing, oracle_captures=0)
+    assert next(m for m in results["methods"] if m["key"] == "fixed")["fewer_captures_than_collection"]
+    assert any("not the same budget" in note for note in results["notes"])
+
+
+def test_a_reference_of_another_size_is_one_clear_line(tmp_path: Path) -> None:
+    raw = RawFrame(np.zeros((16, 16), np.uint16), "RGGB", (0, 0, 0, 0), 1023)
+    with Dataset.open(tmp_path, create=True) as dataset:
+        dataset.add_raw(raw, scene="s", split="test", name="s.npz", reference=np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(FrameError, match="output is 8×8, its reference 16×16"):
+        run_validation(tmp_path)
+
+
+def test_mean_of_predictions() -> None:
+    sets = [
+        SPACE.parse({"red": r, "blue": 1.0, "exposure": 1.0, "blur": b, "curve": c, "invert": i})
+        for r, b, c, i in [(1.0, 0, "a", True), (2.0, 3, "c", False), (3.0, 3, "c", False)]
+    ]
+    mean = mean_of(sets)
+    assert (mean["red"], mean["blur"], mean["curve"], mean["invert"]) == (2.0, 2, "c", False)
+
+
+# ---- workbench predict
+
+
+@pytest.fixture
+def real_predictor(tmp_path: Path) -> Path:
+    run = new_run(tmp_path / "lab", "train", "real")
+    save_predictor(run.path, Predictor(PredictorConfig(len(SPACE), 4, LENGTH)), SPACE, "small/1/x")
+    run.finish({})
+    mosaic = np.random.default_rng(0).integers(0, 1023, (96, 128), dtype=np.uint16)
+    raw = RawFrame(mosaic, "GBRG", (0, 0, 0, 0), 1023, iso=400, exposure_s=0.01, as_shot_wb=(2.0, 1.0, 1.5))
+    save_npz(tmp_path / "photo.npz", raw)
+    return tmp_path
+
+
+def run_predict(*arguments: str):
+    import typer
+
+    app = typer.Typer()
+    app.command()(predict)
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+
+
+def test_predict_prints_native_values_and_toml(real_predictor: Path) -> None:
+    file, lab = str(real_predictor / "photo.npz"), str(real_predictor / "lab")
+    done = run_predict(file, "--lab", lab, "--toml", str(real_predictor / "out" / "p.toml"))
+    assert done.exit_code == 0, done.output
+    assert "white_balance" in done.output
+    assert "GFLOP for 64×48 planes of the 128×96 RAW" in done.output
+    data = json.loads(run_predict(file, "--lab", lab, "--json").output)
+    written = SPACE.load_toml(real_predictor / "out" / "p.toml")
+    assert written.values == data["parameters"]
+    assert written.hash == data["parameters_hash"]
+    assert data["metadata"] is True
+    assert data["gflop"] > 0
+
+
+def test_predict_draws_attention(real_predictor: Path) -> None:
+    import cv2
+
+    done = run_predict(
+        str(real_predictor / "photo.npz"),
+        "--lab",
+        str(real_predictor / "lab"),
+        "--attention",
+        str(real_predictor / "maps"),
+        "--show",
+        "exposure",
+        "--show",
+        "blur",
+    )
+    assert done.exit_code == 0, done.output
+    image = cv2.imread(str(real_predictor / "maps" / "photo.attention.png"))
+    assert image is not None
+    assert image.std() > 10
+
+
+def test_predict_names_an_unknown_parameter(real_predictor: Path) -> None:
+    done = run_predict(
+        str(real_predictor / "photo.npz"), "--lab", str(real_predictor / "lab"), "--attention", "x", "--show", "gamma"
+    )
+    assert isinstance(done.exception, RunError)
+    assert "gamma" in str(done.exception)
+
+
+def test_the_most_concentrated_maps_are_chosen() -> None:
+    maps = np.full((4, 3, 3), 1 / 9)
+    maps[2] = 0
+    maps[2, 1, 1] = 1
+    maps[1] = np.array([[0.5, 0.5, 0]] + [[0, 0, 0]] * 2)
+    assert most_concentrated(maps, ["a", "b", "c", "d"], 2) == ["b", "c"]
