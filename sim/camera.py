@@ -4,14 +4,16 @@ What the metadata of a RAW give away. The exposure scale (how far the RAW is fro
 shows) and the true white balance are never written. Written are:
 
 * ``iso`` and ``exposure_s``: exact, as in a real file. They tell the exposure only together with the scene's
-  illuminance, which spreads over several stops within every family of lights; so they tell how noisy the RAW is and
-  whether the light was dim, not how bright the reference is. At the end of the program line (longest time, highest ISO)
-  they tell that the RAW may be under-exposed.
+  illuminance, which spreads over several stops within every family of lights; so they tell how noisy the RAW is and how
+  dim the light was, not how bright the reference is. They give away two habits: in dim light the program holds the ISO
+  speed down at the cost of a darker RAW, and at its end (longest time, highest ISO) the RAW is darker still. Dark
+  pictures are also a little likelier at dusk, bright ones in daylight.
 * ``as_shot_wb``: the camera's estimate. It errs along the colour temperatures and a little in tint, at times grossly,
   and leaves a part of a tungsten cast, as cameras do; the reference is neutral.
 
 The exposure itself can be told from the pixels in part: the meter brings a scene only part of the way to mid-grey, so a
-darker RAW is, in the mean, a darker scene.
+darker RAW is, in the mean, a darker scene. What nobody can tell is the meter's error: it hides the needed gain by about
+meter_error_ev / (1 − metering) stops.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Camera:
             metered mean becomes target · (mean/target)^(1 − metering), so photographs meant to be dark stay darker.
         meter_error_ev: standard deviation of the meter's error, stops.
         longest_s: longest exposure time; beyond it the ISO speed rises.
+        dim_light_ev: stops by which the program exposes less for every stop of ISO beyond 400, to hold the noise down.
         awb_error: standard deviation of the white balance's log gains along the colour temperatures and across them.
         awb_outliers: share of RAWs whose white balance errs three times as much.
         tungsten_left: lowest and highest part of a tungsten cast that the camera leaves in.
@@ -65,9 +68,10 @@ class Camera:
 
     sensor: Sensor
     target: float = 0.065
-    metering: float = 0.6
-    meter_error_ev: float = 0.2
+    metering: float = 0.5
+    meter_error_ev: float = 0.12
     longest_s: float = 1 / 30
+    dim_light_ev: float = 0.2
     awb_error: tuple[float, float] = (0.08, 0.03)
     awb_outliers: float = 0.08
     tungsten_left: tuple[float, float] = (0.20, 0.30)
@@ -94,7 +98,8 @@ class Camera:
     def program(self, scale: float, lux: float) -> tuple[float, float, float]:
         """Exposure time and ISO speed for an exposure scale, and the scale that they really give.
 
-        The time rises to ``longest_s`` at ISO 100, then the ISO speed in third stops to 12800, then the RAW stays dark.
+        The time rises to ``longest_s`` at ISO 100, then the ISO speed in third stops to 12800, ever more reluctantly
+        beyond 400, then the RAW stays dark.
 
         Args:
             scale: the scale asked for.
@@ -104,6 +109,7 @@ class Camera:
             seconds, ISO speed, scale (at most the one asked for).
         """
         exposure = scale / (_SCALE_PER_LUX_SECOND_ISO * lux)
+        exposure *= 2.0 ** (-self.dim_light_ev * max(np.log2(exposure / self.longest_s / 400), 0))
         thirds = int(np.ceil(3 * np.log2(max(exposure / self.longest_s / BASE_ISO, 1)) - 1e-9))
         iso = min(BASE_ISO * 2 ** (thirds / 3), MAX_ISO)
         seconds = min(exposure / iso, self.longest_s)
@@ -131,13 +137,13 @@ class Camera:
         Args:
             photograph: ``uint8 [H, W, 3]``, sRGB, both sides even; the clean rendition, and so the reference.
             rng: draws the light, the errors and the noise; the same state gives the same RAW.
-            light: the light on the scene, or None for a random one.
+            light: the light on the scene, or None for a random one that suits the picture's brightness.
             name: becomes the frame's ``source``.
 
         Raises:
             FrameError: the photograph is of another type or shape, or has an odd side.
         """
-        light = light or draw_illuminant(rng)
+        light = light or draw_illuminant(rng, float(linearise(photograph).mean()))
         asked = self.meter(photograph) * 2.0 ** rng.normal(0, self.meter_error_ev)
         seconds, iso, scale = self.program(asked, light.lux)
         as_shot = self.auto_white_balance(light, rng)

@@ -22,6 +22,7 @@ class IlluminantFamily:
         locus: the curve on which the family lies before ``duv`` moves it.
         spikes: how far the spectrum is from a smooth one, 0 (smooth) to 1 (spiky); the camera's colour matrix is less
             right the higher it is.
+        leaning: stops by which the share grows for every stop that the picture is brighter than usual.
     """
 
     share: float
@@ -30,11 +31,12 @@ class IlluminantFamily:
     lux: tuple[float, float]
     locus: Literal["planckian", "daylight"]
     spikes: float
+    leaning: float = 0.0
 
 
 FAMILIES: dict[Family, IlluminantFamily] = {
-    "daylight": IlluminantFamily(0.32, (4500, 7500), (0.001, 0.002), (2000, 50000), "daylight", 0.0),
-    "dusk": IlluminantFamily(0.10, (3000, 7500), (0.002, 0.003), (4, 20), "planckian", 0.2),
+    "daylight": IlluminantFamily(0.32, (4500, 7500), (0.001, 0.002), (2000, 50000), "daylight", 0.0, 0.3),
+    "dusk": IlluminantFamily(0.10, (3000, 7500), (0.002, 0.003), (4, 20), "planckian", 0.2, -0.7),
     "tungsten": IlluminantFamily(0.20, (2500, 3400), (0.000, 0.0015), (20, 500), "planckian", 0.0),
     "led": IlluminantFamily(0.22, (2700, 5500), (0.000, 0.004), (20, 800), "planckian", 0.5),
     "fluorescent": IlluminantFamily(0.16, (2900, 5000), (0.007, 0.004), (50, 800), "planckian", 1.0),
@@ -112,10 +114,16 @@ def illuminant(family: Family, cct: float, duv: float = 0.0, lux: float = 500.0)
     return Illuminant(family, cct, duv, chromaticity(cct, duv, kind.locus), lux, kind.spikes)
 
 
-def draw_illuminant(rng: np.random.Generator) -> Illuminant:
-    """A light of a random family, temperature, tint and brightness."""
+def draw_illuminant(rng: np.random.Generator, mean: float = 0.2) -> Illuminant:
+    """A light of a random family, temperature, tint and brightness.
+
+    Args:
+        rng: draws the light.
+        mean: mean linear sRGB value of the picture, 0..1: dusk is likelier for dark pictures, daylight for bright ones.
+    """
     names = list(FAMILIES)
-    shares = np.array([FAMILIES[n].share for n in names])
+    stops = float(np.clip(np.log2(max(mean, 1e-3) / 0.2), -3, 2))
+    shares = np.array([FAMILIES[n].share * 2 ** (FAMILIES[n].leaning * stops) for n in names])
     family = names[int(rng.choice(len(names), p=shares / shares.sum()))]
     kind = FAMILIES[family]
     cct = 1e6 / rng.uniform(1e6 / kind.cct[1], 1e6 / kind.cct[0])

@@ -46,9 +46,12 @@ def _colour(rng: np.random.Generator, count: int, saturation: float = 0.45) -> n
     hue = (
         np.array([h[0] for h in _HUES])[pick] + rng.normal(0, 1, count) * np.array([h[1] for h in _HUES])[pick]
     ) % 360
-    strength = np.clip(rng.beta(1.3, 2.2, count) * 2 * saturation, 0, 0.85)
+    strength = np.clip(rng.beta(1.3, 2.4, count) * 2 * saturation, 0, 0.8)
     strength[rng.random(count) < 0.2] *= 0.15
-    value = np.clip(rng.beta(1.6, 1.8, count), 0.05, 0.97)
+    # Pigments are bright or strong, seldom both; greens and violets never.
+    strength[(hue > 70) & (hue < 190)] *= 0.65
+    strength[(hue > 240) & (hue < 330)] *= 0.65
+    value = np.clip(rng.beta(1.6, 1.8, count), 0.05, 0.97) * (1 - 0.35 * strength)
     hsv = np.stack([hue, strength, value], axis=1).astype(np.float32)[None]
     return np.maximum(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], 0) ** np.float32(GAMMA)
 
@@ -97,11 +100,11 @@ def _outline(rng: np.random.Generator, x: float, y: float, radius: float) -> np.
 
 
 def _leaves(rng: np.random.Generator, side: int, largest: float = 0.35, count: int = 500) -> np.ndarray:
-    """Dead leaves: occluding shapes whose sizes follow a power law (area density ∝ r⁻³), shaded and textured."""
+    """Dead leaves: occluding shapes whose sizes follow a power law (density ∝ r⁻²), shaded and textured."""
     fine = 2 * side
     low, high = 0.012 * fine, largest * fine
     u = rng.random(count)
-    radius = 1 / np.sqrt(u / low**2 + (1 - u) / high**2)
+    radius = 1 / (u / low + (1 - u) / high)
     # Large ones lie mostly at the back, or they would hide all the rest.
     radius = radius[np.argsort(-radius * np.exp(rng.normal(0, 0.5, count)))]
     centre = rng.uniform(-0.05, 1.05, (count, 2)) * fine

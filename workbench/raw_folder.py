@@ -84,7 +84,7 @@ def _from_csv(table: Path) -> list[RawEntry]:
         scene = row["scene"] or path.stem
         if row["split"] and row["split"] not in SPLITS:
             raise RawFolderError(f"{where}: split {row['split']!r} is not one of {', '.join(SPLITS)} (or empty)")
-        split: Split = row["split"] or split_of(scene)  # type: ignore[assignment]
+        split: Split = row["split"] or split_of(scene)
         first, first_line = splits.setdefault(scene, (split, line))
         if first != split:
             raise RawFolderError(
