@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,12 @@ def _scene_names(relative: Sequence[Path]) -> list[str]:
 
     short = [clean(p.with_suffix("").as_posix()) for p in relative]
     full = [clean(p.as_posix()) for p in relative]
-    names = [s if short.count(s) == 1 else f for s, f in zip(short, full, strict=True)]
+    # Names that differ in case alone are alike on Windows.
+    once = Counter(s.lower() for s in short)
+    names = [s if once[s.lower()] == 1 else f for s, f in zip(short, full, strict=True)]
+    once = Counter(n.lower() for n in names)
     tags = [hashlib.sha256(p.as_posix().encode()).hexdigest()[:8] for p in relative]
-    return [n if names.count(n) == 1 else f"{n}_{tag}" for n, tag in zip(names, tags, strict=True)]
+    return [n if once[n.lower()] == 1 else f"{n}_{tag}" for n, tag in zip(names, tags, strict=True)]
 
 
 def read_photograph(path: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ MANIFEST = "scene_set.json"
 # Raise it when the same arguments would give other pixels.
 _VERSION = 1
 _LAB_SEEDS_PER_SET = 100_000
+# Standard deviation of the lens and its anti-alias filter, pixels: about 64 % contrast at half the Nyquist frequency.
+# A photograph scaled down is sharper at its pixels than any Bayer sensor's lens draws; no demosaicking could return it.
+SOFTNESS = 0.6
 
 Progress = Callable[[int, int], None]
 
@@ -65,8 +68,8 @@ def make_scene_set(
         raws_per_photograph: RAWs of each photograph; 0 leaves photographs out.
         size: height and width of the RAWs, even, 16..8192.
         cfa: CFA order of the sensor.
-        seed: another seed gives other lab scenes, crops, lights and errors.
-        sensor_seed: another seed is another camera.
+        seed: from 0; another seed gives other lab scenes, crops, lights and errors.
+        sensor_seed: from 0; another seed is another camera.
         progress: called with (RAWs done, RAWs in all).
 
     Returns:
@@ -76,10 +79,11 @@ def make_scene_set(
         SceneError: an argument is out of range, a photograph cannot be used, or the folder holds something else.
     """
     folder = Path(folder)
-    _check(lab_scenes, raws_per_scene, raws_per_photograph, size)
+    _check(lab_scenes, raws_per_scene, raws_per_photograph, size, min(seed, sensor_seed))
     scenes: list[Photograph] = []
     if raws_per_photograph:
         scenes = sample_photographs() if photographs is None else folder_photographs(photographs)
+    camera = Camera(Sensor(sensor_seed, cfa))
     arguments: dict[str, Any] = {
         "version": _VERSION,
         "photographs": {s.scene: [s.split, _digest(s.paths)] for s in scenes},
@@ -87,14 +91,17 @@ def make_scene_set(
         "raws_per_scene": raws_per_scene,
         "raws_per_photograph": raws_per_photograph,
         "size": list(size),
-        "cfa": cfa,
+        "softness": SOFTNESS,
         "seed": seed,
-        "sensor_seed": sensor_seed,
+        "camera": json.loads(json.dumps(asdict(camera))),
     }
     plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
     plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
+    if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
+        raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
     _claim(folder, arguments)
-    camera = Camera(Sensor(sensor_seed, cfa))
+    table = folder / "scenes.csv"
+    complete = table.exists()
     rows: list[tuple[str, str, str, str]] = []
     total = sum(scene.raws for scene in plan)
     for scene in plan:
@@ -106,20 +113,22 @@ def make_scene_set(
                 if pictures is None:
                     pictures = scene.pictures()
                 rng = np.random.default_rng([0x5CE4E, seed, _number(scene.name), number])
-                picture = crop(pictures[number % len(pictures)], size, rng)
+                picture = _through_lens(crop(pictures[number % len(pictures)], size, rng))
                 shot = camera.shoot(picture, rng, name=f"{name}.npz")
                 _write_png(reference_path, picture)
                 # The RAW comes second: where it is, its reference is.
                 save_npz(raw_path, shot.raw)
+                complete = False
             rows.append((raw_path.name, scene.name, scene.split, reference_path.name))
             if progress:
                 progress(len(rows), total)
     rows.sort()
-    _write_csv(folder / "scenes.csv", rows)
+    if not complete:
+        _write_csv(table, rows)
     return [folder / row[0] for row in rows]
 
 
-def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size: tuple[int, int]) -> None:
+def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size: tuple[int, int], seed: int) -> None:
     if not 0 <= lab_scenes <= _LAB_SEEDS_PER_SET:
         raise SceneError(f"lab_scenes must be within 0..{_LAB_SEEDS_PER_SET}, not {lab_scenes}")
     if raws_per_scene < 1 or raws_per_photograph < 0:
@@ -129,8 +138,15 @@ def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size:
         )
     if not lab_scenes and not raws_per_photograph:
         raise SceneError("a scene set needs lab scenes or photographs: raise lab_scenes or raws_per_photograph")
+    if seed < 0:
+        raise SceneError(f"seeds start at 0, not {seed}")
     if any(side % 2 or not 16 <= side <= 8192 for side in size):
         raise SceneError(f"size {size[1]}×{size[0]} must be even and within 16..8192")
+
+
+def _through_lens(picture: np.ndarray) -> np.ndarray:
+    """The picture as the lens draws it, ``uint8 [H, W, 3]``: scene of the RAW and reference alike."""
+    return cv2.GaussianBlur(picture, (5, 5), SOFTNESS, borderType=cv2.BORDER_REFLECT_101)
 
 
 def _lab_plan(seed: int, count: int, raws: int, size: tuple[int, int]) -> Iterator[_Scene]:

@@ -1,0 +1,79 @@
+"""``workbench sim scenes``: a folder of simulated RAWs with their references."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Cfa(StrEnum):
+    """CFA orders."""
+
+    RGGB = "RGGB"
+    BGGR = "BGGR"
+    GRBG = "GRBG"
+    GBRG = "GBRG"
+
+
+def scenes(
+    folder: Annotated[Path, typer.Argument(help="Where to write the RAWs, references and scenes.csv.")],
+    photographs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photographs (JPEG, PNG); left out: the samples in the installed packages."),
+    ] = None,
+    raws_per_photograph: Annotated[int, typer.Option(min=0, help="RAWs of each photograph; 0: no photographs.")] = 12,
+    lab_scenes: Annotated[int, typer.Option(min=0, help="Number of procedural lab scenes.")] = 60,
+    raws_per_scene: Annotated[int, typer.Option(min=1, help="RAWs of each lab scene.")] = 4,
+    size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the RAWs, even.")] = "128x128",
+    cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
+    seed: Annotated[int, typer.Option(min=0, help="Other lab scenes, crops, lights and errors.")] = 0,
+    sensor_seed: Annotated[int | None, typer.Option(min=0, help="Another camera.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Simulate RAWs of photographs and lab scenes, as one camera would take them under many lights.
+
+    The same command again goes on where it stopped; when complete it does nothing.
+    """
+    from sim.scene_set import make_scene_set
+    from sim.sensor import DEFAULT_SENSOR_SEED
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+    from workbench.raw_folder import SPLITS, read_raw_folder
+
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", size.strip().lower())
+    if match is None:
+        raise typer.BadParameter(f"{size!r} is not WIDTHxHEIGHT, such as 128x128", param_hint="--size")
+    width, height = int(match[1]), int(match[2])
+    with stoppable("every file written is whole; the same command goes on"):
+        with Progress("scenes", 0, unit="RAW") as progress:
+
+            def update(done: int, total: int) -> None:
+                progress.total = total
+                progress.update(done)
+
+            make_scene_set(
+                folder,
+                photographs=photographs,
+                lab_scenes=lab_scenes,
+                raws_per_scene=raws_per_scene,
+                raws_per_photograph=raws_per_photograph,
+                size=(height, width),
+                cfa=cfa.value,
+                seed=seed,
+                sensor_seed=DEFAULT_SENSOR_SEED if sensor_seed is None else sensor_seed,
+                progress=update,
+            )
+        entries = read_raw_folder(folder)
+    counts = {split: [e for e in entries if e.split == split] for split in SPLITS}
+    scene_counts = {split: len({e.scene for e in found}) for split, found in counts.items()}
+    if as_json:
+        splits = {split: {"raws": len(found), "scenes": scene_counts[split]} for split, found in counts.items()}
+        typer.echo(json.dumps({"folder": str(folder), "raws": len(entries), "splits": splits}))
+        return
+    told = ", ".join(f"{split} {len(found)} RAWs of {scene_counts[split]} scenes" for split, found in counts.items())
+    typer.echo(f"{folder}: {len(entries)} RAWs ({told})")
