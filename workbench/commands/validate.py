@@ -69,8 +69,8 @@ def print_results(results: dict[str, Any]) -> None:
         "outputs of the device"
     )
     table.add_column("method")
-    for title in ("PSNR (dB)", "SSIM", "over best fixed (dB)", "", "captures"):
-        table.add_column(title, justify="right" if title else "left")
+    for title in ("PSNR (dB)", "SSIM", "over best fixed (dB)", "captures"):
+        table.add_column(title, justify="right", no_wrap=True)
     for m in results["methods"]:
         captures = (
             "" if m["captures"] is None else f"{m['captures']}{'*' if m['fewer_captures_than_collection'] else ''}"
@@ -81,7 +81,6 @@ def print_results(results: dict[str, Any]) -> None:
             f"{m['psnr']:.2f}",
             f"{m['ssim']:.3f}",
             interval_text(gain) if gain else "",
-            gain["verdict"] if gain else "",
             captures,
         )
     console.print(table)

@@ -21,6 +21,9 @@ from workbench.errors import RunError
 
 # Share of the probability that the start's choice has at first; the others share the rest.
 _LIKELY = 0.6
+# First step of a wide search, in normalised units, and the generations without a better set that end a search.
+_WIDE = 0.2
+_PATIENCE = 12
 METHODS = ("tpe", "cmaes", "random")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -120,13 +123,15 @@ class CmaEsProposer:
 
     Continuous parameters are searched in the normalised space, integers as the levels of theirs, choices and bools as
     categories: plain CMA-ES with choices as bins of the unit interval stays on the choices that it starts from once its
-    steps are small. When it has converged it starts again around the best set, with twice the population.
+    steps are small. When it has converged or found nothing better for some generations, it starts again around the best
+    set with wide steps, all choices alike and twice the population.
 
-    With ``explore``, that many random sets come first: a search that starts from a poor set finds a better one to start
-    from.
+    With ``explore``, that many random sets come first and the first steps are wide as well: for a search that starts
+    from a poor set.
     """
 
     def __init__(self, start: ParameterSet, free: Sequence[str], seed: int, sigma: float, explore: int = 0) -> None:
+        self._wide = explore > 0
         self._explore, self._random = explore, RandomProposer(start, free, seed)
         self._space, self._seed, self._sigma, self._restarts = start.space, seed, sigma, 0
         self._best, self._best_value = start, -np.inf
@@ -136,6 +141,8 @@ class CmaEsProposer:
         self._categories = [i for i, p in where if p.kind in ("choice", "bool")]
         self._asked: list[Any] = []
         self._cma: cmaes.CatCMAwM | None = None
+        self._seen: set[str] = set()
+        self._stagnant = 0
 
     def _new(self) -> cmaes.CatCMAwM:
         parameters = self._space.parameters
@@ -143,14 +150,15 @@ class CmaEsProposer:
         sizes = [parameters[i].levels for i in self._categories]
         likely = np.zeros((len(sizes), max(sizes, default=0)))
         for row, i, size in zip(likely, self._categories, sizes, strict=True):
-            row[:size] = (1 - _LIKELY) / (size - 1)
-            row[self._best.codes[i]] = _LIKELY
+            likely_now = 1 / size if self._wide else _LIKELY
+            row[:size] = (1 - likely_now) / (size - 1)
+            row[self._best.codes[i]] = likely_now
         return cmaes.CatCMAwM(
             x_space=[[0.0, 1.0]] * len(self._continuous) or None,
             z_space=[_levels(parameters[i]) for i in self._integers] or None,
             c_space=sizes or None,
             mean=np.clip(self._best.unit[numbers], 0.02, 0.98) if numbers else None,
-            sigma=self._sigma,
+            sigma=max(self._sigma, _WIDE) if self._wide else self._sigma,
             cov=np.eye(len(numbers)) if numbers else None,
             cat_param=likely if sizes else None,
             seed=self._seed + self._restarts,
@@ -194,15 +202,17 @@ class CmaEsProposer:
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
         """Learn from a population, or from starts told before the first one (the search begins at the best)."""
+        before, new = self._best_value, {p.hash for p in batch} - self._seen
+        self._seen |= new
         for parameters, value in zip(batch, values, strict=True):
             if value > self._best_value:
                 self._best, self._best_value = parameters, value
         if self._cma is None:
             return
+        self._stagnant = 0 if self._best_value > before else self._stagnant + 1
         self._cma.tell([(s, -v) for s, v in zip(self._asked, values, strict=True)])
-        # Without numbers there is no step size to converge.
-        if np.ptp(values) == 0 or (self._continuous + self._integers and self._cma.should_stop()):
-            self._cma, self._restarts = None, self._restarts + 1
+        if 2 * len(new) < len(batch) or self._stagnant >= _PATIENCE:
+            self._cma, self._wide, self._restarts, self._stagnant = None, True, self._restarts + 1, 0
 
 
 def _levels(parameter: Parameter) -> list[float]:
