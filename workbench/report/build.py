@@ -1,0 +1,549 @@
+"""Builds the report: reads a lab, draws, and writes one HTML file (and its table as CSV beside it)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from drivers.errors import FrameError, WorkbenchError
+from drivers.frames import RgbFrame
+from drivers.parameters import Parameter
+from drivers.weights import WeightsError
+from predictor.files import load_predictor
+from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.errors import DatasetError, RunError
+from workbench.interrupt import check
+from workbench.report import figures, images
+from workbench.report.material import (
+    DatasetSummary,
+    Material,
+    Source,
+    open_dataset,
+    read_material,
+    source_of,
+    summarise,
+)
+from workbench.runs import RunFolder, list_runs, write_text
+
+FOLDER = Path(__file__).parent
+DEVICE, PROXY = "device", "proxy"
+ATTENTION_MAPS = 4
+# With these every verdict of an interval can be read aloud.
+VERDICTS = {
+    "better": "shown to be better",
+    "worse": "shown to be worse",
+    "not shown": "no difference shown",
+}
+NR_WORDS, SHARPENING_WORDS = ("noise", "denoise", "nr"), ("sharp", "usm", "edge")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the page: ``svg``, its title, what to read in it, its kind of output and its source."""
+
+    title: str
+    svg: Markup
+    text: str
+    kind: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A cell of the side-by-side crops: a picture (data URI) or the reason for none."""
+
+    label: str
+    note: str
+    uri: str | None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class CropRow:
+    """The crops of one RAW; ``why`` says why it was chosen, ``facts`` its metadata."""
+
+    why: str
+    name: str
+    facts: str
+    cells: list[Crop]
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """The attention maps of one RAW."""
+
+    why: str
+    name: str
+    cells: list[Crop]
+
+
+@dataclass
+class Page:
+    """All that the template shows."""
+
+    found: Material
+    source: Source
+    made: str
+    headline: list[dict[str, str]] = field(default_factory=list)
+    summary: DatasetSummary | None = None
+    drawings: dict[str, Drawing] = field(default_factory=dict)
+    crops: list[CropRow] = field(default_factory=list)
+    attention: list[AttentionRow] = field(default_factory=list)
+    attention_source: Source | None = None
+    proxy_source: Source | None = None
+    sources: list[Source] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def write_report(lab: Path, *, validation: str | None = None, out: Path | None = None) -> Path:
+    """Write the report of a lab.
+
+    Args:
+        lab: the lab folder.
+        validation: name of the ``validate`` run; by default the newest.
+        out: the HTML file, by default ``report.html`` in the lab; the table of methods goes beside it as CSV.
+
+    Returns:
+        The HTML file's path.
+
+    Raises:
+        RunError: there is no validation, or the report cannot be written.
+    """
+    out = Path(lab) / "report.html" if out is None else Path(out)
+    found = read_material(lab, validation)
+    page = make_page(found)
+    table = out.with_suffix(".csv")
+    if table == out:
+        raise RunError(f"{out}: is the name of the table; give the report a name that ends in .html")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, render(page))
+        write_text(table, methods_csv(found))
+    except OSError as error:
+        raise RunError(
+            f"{out}: the report cannot be written ({error.strerror or error}); choose another --out"
+        ) from error
+    return out
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "interval": interval_text}
+    template = environment.from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+    return template.render(
+        page=page, found=page.found, results=page.found.results, style=Markup(style), verdicts=VERDICTS
+    )
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number for people, ``–`` where there is none."""
+    return "–" if value is None or not np.isfinite(value) else format(value, form).replace("-", "−")
+
+
+def interval_text(interval: dict[str, Any] | None, form: str = ".2f", scale: float = 1.0) -> str:
+    """The ends of an interval: ``1.00 … 2.00``, or that there is none."""
+    if interval is None:
+        return ""
+    if interval["low"] is None or interval["high"] is None:
+        return "too few scenes"
+    return f"{number(interval['low'] * scale, form)} … {number(interval['high'] * scale, form)}"
+
+
+def methods_csv(found: Material) -> str:
+    """The table of methods as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        [
+            "key",
+            "label",
+            "run",
+            "psnr_db",
+            "psnr_low",
+            "psnr_high",
+            "ssim",
+            "gain_over_fixed_db",
+            "gain_low",
+            "gain_high",
+            "verdict",
+            "captures",
+            "metadata",
+        ]
+    )
+    for m in found.results["methods"]:
+        psnr, gain = m["psnr_interval"], m["psnr_gain_over_fixed"] or {}
+        row = [m["key"], m["label"], m["run"], m["psnr"], psnr["low"], psnr["high"], m["ssim"]]
+        row += [gain.get(key) for key in ("estimate", "low", "high", "verdict")]
+        writer.writerow([*row, m["captures"], m["metadata"]])
+    return buffer.getvalue()
+
+
+def make_page(found: Material) -> Page:
+    """Gather and draw everything; a section whose material is missing gets one line instead (``absent``)."""
+    page = Page(found, source_of(found.validation), datetime.now(UTC).strftime("%Y-%m-%d %H:%M"))
+    page.headline = headline(found)
+    with figures.styled():
+        _draw_results(page)
+        check()
+        _draw_proxy(page)
+        _draw_training(page)
+        _draw_parameters(page)
+    check()
+    dataset = open_dataset(found)
+    if dataset is None:
+        page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."
+    else:
+        with dataset:
+            page.summary = summarise(dataset)
+            _add_pictures(page, dataset)
+    runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
+    page.sources = [source_of(r) for r in runs + list_runs(found.lab, "collect")]
+    return page
+
+
+def headline(found: Material) -> list[dict[str, str]]:
+    """The headline figures: value, unit, label, interval and verdict; empty without a predictor."""
+    head = found.results["headline"]
+    if not head:
+        return []
+    tiles = []
+    for key, label in (
+        ("gain_over_fixed", "predicted over best fixed"),
+        ("gap_closed", "of the gap from best fixed to the per-image oracle closed"),
+        ("gain_over_industry", "predicted over industry (as-shot white balance, table over ISO)"),
+        ("gain_over_expert", "predicted over expert"),
+    ):
+        interval = head.get(key)
+        if not interval or interval["estimate"] is None:
+            continue
+        share = key == "gap_closed"
+        form, scale = ("+.0f", 100.0) if share else ("+.2f", 1.0)
+        sure = interval["low"] is not None
+        tiles.append(
+            {
+                "value": number(interval["estimate"] * scale, ".0f" if share else form),
+                "unit": "%" if share else "dB",
+                "label": label,
+                "interval": f"95 % interval {interval_text(interval, form, scale)}"
+                if sure
+                else f"no interval: only {interval['clusters']} scenes",
+                "verdict": "" if share else VERDICTS[interval["verdict"]],
+                "tone": "" if share else interval["verdict"].replace(" ", "-"),
+            }
+        )
+    return tiles
+
+
+def _draw(page: Page, name: str, figure: Figure, title: str, text: str, kind: str, run: RunFolder) -> None:
+    page.drawings[name] = Drawing(title, figures.to_svg(figure, title), text, kind, source_of(run))
+
+
+def _draw_results(page: Page) -> None:
+    found = page.found
+    results, run = found.results, found.validation
+    _draw(
+        page,
+        "methods",
+        figures.methods(results["methods"]),
+        "Mean PSNR of every method",
+        "Bars: 95 % intervals, bootstrapped by scene. They say how well each mean is known; whether two methods differ "
+        "is in the paired column of the table.",
+        DEVICE,
+        run,
+    )
+    gain = found.gains()
+    if gain is None:
+        page.absent["gains"] = "Gains need a predictor and a best fixed set."
+    else:
+        worse = int((gain < 0).sum())
+        best = found.values("oracle") - found.values("fixed") if "oracle" in found.labels else None
+        _draw(
+            page,
+            "gains",
+            figures.gains(gain, best),
+            "Gain over best fixed, RAW by RAW",
+            f"{worse} of {len(gain)} RAWs ({worse / len(gain):.0%}) got worse than with the best fixed set, "
+            f"the worst by {number(max(0.0, -float(gain.min())))} dB; "
+            f"half gained {number(float(np.median(gain)), '+.2f')} dB or more.",
+            DEVICE,
+            run,
+        )
+        _draw(
+            page,
+            "histogram",
+            figures.histogram(gain),
+            "How the gains are distributed",
+            f"5th percentile {number(float(np.percentile(gain, 5)), '+.2f')} dB, "
+            f"95th percentile {number(float(np.percentile(gain, 95)), '+.2f')} dB.",
+            DEVICE,
+            run,
+        )
+    oracle = results["oracle"]
+    if oracle and oracle.get("curve"):
+        means = {m["key"]: m["psnr"] for m in results["methods"] if m["key"] in ("fixed", "industry", found.predicted)}
+        _draw(
+            page,
+            "oracle",
+            figures.oracle(oracle["curve"], means),
+            "The per-image oracle's search",
+            f"{oracle['captures_per_raw']} captures for each RAW, knowing its reference; the last quarter of them "
+            f"gained {number(oracle['last_quarter_gain'])} dB, so the true optimum lies above.",
+            DEVICE,
+            run,
+        )
+    else:
+        page.absent["oracle"] = "No per-image oracle in this validation, so no gap closed can be given."
+    histories = {k: r.results["history"] for k, r in found.tunings.items() if r.results.get("history")}
+    if histories:
+        _draw(
+            page,
+            "searches",
+            figures.searches(histories),
+            "Tuning the fixed competitors",
+            "Best mean score so far on the training RAWs of the trials, on the device. Each search scores its own "
+            "RAWs: compare the methods in the table, not here.",
+            DEVICE,
+            next(iter(found.tunings.values())),
+        )
+    else:
+        page.absent["searches"] = "No history of a tuning run."
+
+
+def _draw_proxy(page: Page) -> None:
+    run = page.found.proxy
+    if run is None:
+        page.absent["proxy"] = "No fit-proxy run in this lab."
+        return
+    page.proxy_source = source_of(run)
+    curve = run.results.get("curve")
+    if curve:
+        text = f"Learned from {run.results.get('captures', '–')} captures. Lower is better."
+        _draw(page, "proxy_loss", figures.proxy_loss(curve), "Training of the proxy", text, PROXY, run)
+    if not run.results.get("fidelity"):
+        page.absent["fidelity"] = (
+            "No fidelity report: `workbench fit-proxy --device URL` makes one by moving one parameter at a time."
+        )
+
+
+def _draw_training(page: Page) -> None:
+    found = page.found
+    curves = {
+        _inputs(r): r.results["curve"] for r in found.predictors if r.results.get("curve") and r.results["curve"][0]
+    }
+    if not curves:
+        page.absent["training"] = "No training curve of a predictor."
+        return
+    _draw(
+        page,
+        "training",
+        figures.predictor_loss(curves),
+        "Training of the predictors",
+        "L2 loss through the frozen proxy, so a promise and not a result. Held out: the validation split.",
+        PROXY,
+        found.predictors[0],
+    )
+
+
+def _inputs(run: RunFolder) -> str:
+    metadata = run.config.get("metadata")
+    return run.name if metadata is None else "image + metadata" if metadata else "image only"
+
+
+def _draw_parameters(page: Page) -> None:
+    found, key = page.found, page.found.predicted
+    if key is None:
+        page.absent["parameters"] = page.absent["iso"] = "No predictor in this validation."
+        return
+    units = found.units(key)
+    fixed = found.units("fixed")[0] if "fixed" in found.labels else None
+    spreads = np.percentile(units, 95, axis=0) - np.percentile(units, 5, axis=0)
+    still = [n for n, s in zip(found.space.names, spreads, strict=True) if s < 0.02]
+    text = "0 and 1 are the ends of each parameter's range. "
+    text += f"Hardly moved over the test RAWs: {', '.join(still)}." if still else "Every parameter moved."
+    drawing = figures.spread(found.space, units, fixed)
+    _draw(page, "spread", drawing, "What was predicted over the test RAWs", text, DEVICE, found.validation)
+    iso = np.array([row["iso"] or np.nan for row in found.results["per_raw"]], dtype=float)
+    if np.isfinite(iso).sum() < 2 or len(set(iso[np.isfinite(iso)])) < 2:
+        page.absent["iso"] = "The test RAWs do not tell different ISO speeds."
+        return
+    for name, words in (("iso_noise", NR_WORDS), ("iso_sharpening", SHARPENING_WORDS)):
+        chosen = _most_moved(found, words, spreads)
+        if chosen is None:
+            page.absent[name] = (
+                f"The device has no parameter for {'noise reduction' if name == 'iso_noise' else 'sharpening'}."
+            )
+            continue
+        _draw(page, name, *_iso_figure(found, chosen, iso), DEVICE, found.validation)
+
+
+def _most_moved(found: Material, words: Sequence[str], spreads: np.ndarray) -> Parameter | None:
+    """The number among the parameters of blocks of those words that predictions spread most."""
+    own = [
+        (spread, p)
+        for spread, p in zip(spreads, found.space.parameters, strict=True)
+        if p.kind in ("continuous", "integer") and any(w in p.block.split("_") or p.block.startswith(w) for w in words)
+    ]
+    return max(own, key=lambda item: item[0])[1] if own else None
+
+
+def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple[Figure, str, str]:
+    def native(key: str) -> np.ndarray:
+        codes = [row["methods"][key]["codes"][parameter.name] for row in found.results["per_raw"]]
+        return np.array([float(parameter.from_code(c)) for c in codes])
+
+    key = str(found.predicted)
+    keys = [k for k in ("fixed", "industry", "oracle") if k in found.labels] + [key]
+    short = {"fixed": "best fixed", "industry": "industry", "oracle": "oracle", key: "predicted"}
+    values = native(key)
+    known = np.isfinite(iso)
+    moved = len(set(values[known])) > 1
+    name = parameter.name.replace("_", " ")
+    text = f"{parameter.description}. " if parameter.description else ""
+    if moved:
+        rank = float(spearmanr(iso[known], values[known])[0])
+        text += f"Of its kind the parameter that the predictions move most; rank correlation with ISO {number(rank, '+.2f')}."
+    else:
+        text += "The prediction does not move."
+    return figures.against_iso(parameter, iso, {k: (short[k], native(k)) for k in keys}), f"{name} against ISO", text
+
+
+# Pictures
+
+
+def chosen_raws(found: Material) -> list[tuple[str, int]]:
+    """Test RAWs to show, by fixed rule and not by taste: reasons, and places in ``per_raw``."""
+    gain = found.gains()
+    if gain is not None:
+        values, what = gain, "gain over best fixed"
+        marks = [("best", 1.0), ("upper quartile", 0.75), ("median", 0.5), ("lower quartile", 0.25), ("worst", 0.0)]
+    else:
+        key = found.predicted or next(iter(found.labels))
+        values, what = found.values(key), f"PSNR of {found.labels[key]}"
+        marks = [("best", 1.0), ("median", 0.5), ("worst", 0.0)]
+    order = np.argsort(values, kind="stable")
+    chosen: dict[int, str] = {}
+    for mark, place in marks:
+        index = int(order[round(place * (len(order) - 1))])
+        chosen.setdefault(
+            index, f"{mark} {what} ({number(float(values[index]), '+.2f' if gain is not None else '.2f')} dB)"
+        )
+    return [(why, index) for index, why in chosen.items()]
+
+
+def _shown_methods(found: Material) -> list[tuple[str, str]]:
+    """Keys and short labels of the methods whose crops are shown."""
+    shown = []
+    for key, label in found.labels.items():
+        kind = key.partition(":")[0]
+        if kind != "mean":
+            shown.append((key, "industry" if kind == "industry" else "oracle" if kind == "oracle" else label))
+    return shown
+
+
+def _add_pictures(page: Page, dataset: Dataset) -> None:
+    found = page.found
+    raws = {r.hash: r for r in dataset.raws("test")}
+    chosen = [(why, found.results["per_raw"][i]) for why, i in chosen_raws(found)]
+    for why, row in chosen:
+        raw = raws.get(row["hash"])
+        if raw is None:
+            page.found.missing.append(f"The RAW {row['name']} is not in the data set; its pictures are left out.")
+            continue
+        page.crops.append(_crop_row(found, dataset, raw, why, row))
+        check()
+    if not page.crops:
+        page.absent["crops"] = "None of the RAWs to show is in the data set."
+    _add_attention(page, [(why, raws[row["hash"]]) for why, row in chosen if row["hash"] in raws])
+
+
+def _crop_row(found: Material, dataset: Dataset, raw: RawRecord, why: str, row: dict[str, Any]) -> CropRow:
+    identity = found.results["device"]["identity"]
+    shown = _shown_methods(found)
+    hashes = {key: found.space.from_codes(row["methods"][key]["codes"]).hash for key, _ in shown}
+    captures = dataset.find(identity, [(raw.hash, h) for h in hashes.values()])
+    reference, reason = _loaded(raw.reference)
+    window = (
+        images.detailed_window(reference) if reference is not None else images.Window(0, 0, *([images.CROP_SIDE] * 2))
+    )
+    cells = [Crop("reference", "", images.picture(window.of(reference)) if reference is not None else None)]
+    if reference is None:
+        cells = [Crop("reference", reason or "the RAW has none", None)]
+    # The oracle knows the reference: "best" is about methods that do not.
+    best = max((row["methods"][k]["psnr"] for k, _ in shown if k != "oracle"), default=None)
+    for key, label in shown:
+        result = row["methods"][key]
+        capture = captures.get((raw.hash, hashes[key]))
+        if capture is None or capture.output_hash != result["output_hash"]:
+            uri, reason = None, "capture not in the data set"
+        else:
+            uri, reason = _loaded(partial(_capture_uri, capture, window))
+        note = reason or f"{result['psnr']:.2f} dB"
+        cells.append(Crop(label, note, uri, best=result["psnr"] == best and key != "oracle"))
+    facts = [f"scene {raw.scene}", f"{raw.width}×{raw.height}"]
+    facts += [f"ISO {raw.iso:g}"] if raw.iso else []
+    facts += [f"{raw.exposure_s * 1000:.3g} ms"] if raw.exposure_s else []
+    if reference is not None and reference.shape[:2] != (window.height, window.width):
+        facts.append(f"crop of {window.width}×{window.height} at ({window.left}, {window.top}), where most detail is")
+    return CropRow(why, raw.name, ", ".join(facts), cells)
+
+
+def _capture_uri(capture: CaptureRecord, window: images.Window) -> str:
+    """The device's own bytes where the whole frame is shown, else a crop of them."""
+    frame: RgbFrame = capture.rgb()
+    if frame.pixels.shape[0] <= window.height and frame.pixels.shape[1] <= window.width:
+        return images.data_uri(frame.encoded, frame.media_type)
+    return images.picture(window.of(frame.pixels), quality=95)
+
+
+def _loaded(load: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What ``load`` gives, or the reason why it cannot."""
+    try:
+        return load(), None
+    except (DatasetError, FrameError) as error:
+        return None, f"cannot be read: {error}"
+
+
+def _add_attention(page: Page, chosen: list[tuple[str, RawRecord]]) -> None:
+    found = page.found
+    run = next((r for r in found.predictors if f"predicted:{r.name}" == found.predicted), None)
+    if run is None or not chosen:
+        page.absent["attention"] = "No predictor to look into."
+        return
+    try:
+        predictor = load_predictor(run.path)
+        frames = [raw.load() for _, raw in chosen]
+        maps = [predictor.attention(frame) for frame in frames]
+    except (WeightsError, WorkbenchError) as error:
+        page.absent["attention"] = f"The attention maps cannot be drawn: {error}"
+        return
+    page.attention_source = source_of(run)
+    names = predictor.space.names
+    # The same parameters for every RAW, so that the columns can be compared.
+    shown = [names[i] for i in sorted(np.argsort(_evenness(maps), kind="stable")[:ATTENTION_MAPS])]
+    for (why, raw), frame, own in zip(chosen, frames, maps, strict=True):
+        preview = images.raw_preview(frame)
+        cells = [Crop("RAW, grey-world", "", images.picture(preview, quality=90))]
+        for name in shown:
+            overlay, most = images.attention_overlay(preview, own[names.index(name)])
+            cells.append(Crop(name.replace("_", " "), f"at most {most:.1f}× even", images.picture(overlay, quality=90)))
+        page.attention.append(AttentionRow(why, raw.name, cells))
+        check()
+
+
+def _evenness(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """How even each parameter's maps are, as entropy from 0 (one place) to 1 (even), mean over RAWs: ``[N]``."""
+    return np.mean([-(m * np.log(np.maximum(m, 1e-12))).sum(axis=(1, 2)) / np.log(m[0].size) for m in maps], axis=0)

@@ -1,0 +1,285 @@
+"""The figures of a report as inline SVG. Narrow on purpose: at a phone's width their text is still legible."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from drivers.parameters import Parameter, ParameterSpace
+
+WIDTH = 4.6
+INK, GRID = "#333a42", "#dfe3e8"
+COLOURS = {
+    "default": "#9aa3ad",
+    "expert": "#7a6a9e",
+    "fixed": "#4a4f57",
+    "industry": "#c46a00",
+    "mean": "#86b4dd",
+    "predicted": "#0b63b0",
+    "oracle": "#2a8a4a",
+}
+WORSE = "#b8322a"
+SERIES = ("#0b63b0", "#c46a00", "#2a8a4a", "#7a6a9e")
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.edgecolor": "#8a929b",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=SERIES),
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+_numbers = itertools.count(1)
+
+
+def colour_of(key: str) -> str:
+    """The colour that a method has in every figure."""
+    return COLOURS.get(key.partition(":")[0], SERIES[3])
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def to_svg(figure: Figure, label: str) -> Markup:
+    """A figure as an ``<svg>`` element to put into a page.
+
+    Args:
+        figure: the figure.
+        label: what it shows, for screen readers.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # Several figures share the page, and matplotlib numbers the elements of each from 1.
+    prefix = f"f{next(_numbers)}-"
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = re.sub(r'href="#', f'href="#{prefix}', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}", text)
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip())
+
+
+class styled:  # noqa: N801
+    """The house style for the figures made within the block."""
+
+    def __enter__(self) -> None:
+        self._context = mpl.rc_context(_STYLE)
+        self._context.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        self._context.__exit__(*exc)
+
+
+def methods(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Mean PSNR of every method with its 95 % interval; ``rows`` as METHOD in :mod:`workbench.validation`."""
+    figure, axes = _canvas(0.8 + 0.34 * len(rows))
+    for y, row in enumerate(rows):
+        colour, interval = colour_of(row["key"]), row["psnr_interval"]
+        if interval["low"] is not None:
+            axes.plot([interval["low"], interval["high"]], [y, y], color=colour, linewidth=2.2, alpha=0.55)
+        axes.plot(row["psnr"], y, "o", color=colour, markersize=6)
+        axes.annotate(f"{row['psnr']:.2f}", (row["psnr"], y), (0, 6), textcoords="offset points", ha="center", size=7.5)
+    axes.set_yticks(range(len(rows)), [_wrap(r["label"]) for r in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.7)
+    axes.margins(x=0.08)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("mean PSNR to the reference (dB)")
+    return figure
+
+
+def gains(gain: np.ndarray, oracle: np.ndarray | None) -> Figure:
+    """Gain over the best fixed set of each RAW, sorted.
+
+    Args:
+        gain: ``[R]`` in dB; ``oracle``: the same of the per-image oracle, in the same order, or None.
+    """
+    order = np.argsort(-gain, kind="stable")
+    figure, axes = _canvas(3.1)
+    x, y = np.arange(len(gain)), gain[order]
+    colours = np.where(y < 0, WORSE, COLOURS["predicted"])
+    axes.bar(x, y, width=0.9, color=list(colours), label="predicted")
+    if oracle is not None:
+        axes.plot(x, oracle[order], "_", color=COLOURS["oracle"], markersize=5, label="per-image oracle")
+        axes.legend(loc="upper right")
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_xlabel(f"{len(gain)} test RAWs, best gain first")
+    axes.set_ylabel("PSNR over best fixed (dB)")
+    axes.set_xticks([])
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
+def histogram(gain: np.ndarray) -> Figure:
+    """How the RAWs' gains over the best fixed set (``[R]``, dB) are distributed; losses in red."""
+    figure, axes = _canvas(3.1)
+    low, high = min(float(gain.min()), 0.0), max(float(gain.max()), 0.0)
+    count = int(np.clip(np.ceil(2 * len(gain) ** 0.5), 6, 30))
+    width = max(high - low, 0.5) / count
+    # 0 is an edge, so that no bar holds gains and losses.
+    edges = np.arange(np.floor(low / width), np.ceil(high / width) + 1) * width
+    for part, colour, label in (
+        (gain[gain < 0], WORSE, "worse than best fixed"),
+        (gain[gain >= 0], COLOURS["predicted"], "better or equal"),
+    ):
+        axes.hist(part, bins=list(edges), color=colour, label=f"{label}: {len(part)}", rwidth=0.92)
+    axes.axvline(float(np.median(gain)), color=INK, linestyle="--", linewidth=1, label="median")
+    axes.legend()
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("PSNR over best fixed (dB)")
+    axes.set_ylabel("test RAWs")
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
+def proxy_loss(curve: Sequence[Sequence[float]]) -> Figure:
+    """Training loss of the proxy over its steps: ``[[step, loss], …]``."""
+    figure, axes = _canvas(2.8)
+    points = np.array(curve, dtype=float)
+    axes.plot(points[:, 0], points[:, 1], color=SERIES[0], linewidth=1.4)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("mean log squared error, smoothed")
+    return figure
+
+
+def predictor_loss(curves: dict[str, Sequence[Sequence[float | None]]]) -> Figure:
+    """Training and held-out loss of predictors by label: ``[[step, loss, held_out | null], …]``."""
+    figure, axes = _canvas(2.8)
+    for colour, (label, curve) in zip(itertools.cycle(SERIES), curves.items(), strict=False):
+        points = np.array([[np.nan if v is None else v for v in row] for row in curve], dtype=float)
+        axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=0.8, alpha=0.45)
+        held = points[np.isfinite(points[:, 2])]
+        axes.plot(held[:, 0], held[:, 2], "o-", color=colour, markersize=3, linewidth=1.5, label=f"{label}, held out")
+    axes.set_yscale("log")
+    _plain_log(axes)
+    axes.set_xlabel("training step (faint: training batches)")
+    axes.set_ylabel("loss through the proxy")
+    axes.legend()
+    return figure
+
+
+def searches(histories: dict[str, Sequence[Sequence[float]]]) -> Figure:
+    """Best score so far of searches on the device, by the method's key: ``[[captures, score], …]``."""
+    figure, axes = _canvas(2.8)
+    for key, history in histories.items():
+        points = np.array(history, dtype=float)
+        label = {"fixed": "best fixed", "industry": "industry's table"}.get(key, key)
+        axes.step(points[:, 0], points[:, 1], where="post", color=colour_of(key), linewidth=1.5, label=label)
+    axes.set_xlabel("captures")
+    axes.set_ylabel("best score so far (trial RAWs)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def oracle(curve: Sequence[float], references: dict[str, float]) -> Figure:
+    """Mean best PSNR of the per-image oracle after each capture, with other methods' means by key as lines."""
+    figure, axes = _canvas(2.8)
+    axes.plot(np.arange(1, len(curve) + 1), curve, color=COLOURS["oracle"], linewidth=1.6, label="oracle")
+    for key, value in references.items():
+        label = key.partition(":")[0].replace("fixed", "best fixed")
+        axes.axhline(value, color=colour_of(key), linestyle="--", linewidth=1.1, label=label)
+    axes.set_xlabel("captures of each RAW")
+    axes.set_ylabel("mean best PSNR (dB)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def against_iso(parameter: Parameter, iso: np.ndarray, series: dict[str, tuple[str, np.ndarray]]) -> Figure:
+    """A parameter against ISO (figure 5b).
+
+    Args:
+        parameter: the parameter.
+        iso: ``[R]``, NaN where the RAW does not say.
+        series: for each method's key its label and native values ``[R]``.
+    """
+    figure, axes = _canvas(3.2)
+    known = np.isfinite(iso) & (iso > 0)
+    drawn = {"oracle": ("D", 10, 0.35), "industry": ("s", 13, 0.6), "fixed": ("_", 20, 0.9)}
+    for key, (label, values) in series.items():
+        if key == "fixed":
+            axes.axhline(values[0], color=colour_of(key), linestyle="--", linewidth=1.2, label=label)
+            continue
+        marker, size, alpha = drawn.get(key, ("o", 18, 0.75))
+        axes.scatter(
+            iso[known],
+            values[known],
+            s=size,
+            marker=marker,
+            alpha=alpha,
+            color=colour_of(key),
+            linewidths=0,
+            label=label,
+        )
+    axes.set_xscale("log", base=2)
+    _plain_log(axes, "x")
+    if parameter.scale == "log":
+        axes.set_yscale("log", base=2)
+        _plain_log(axes)
+    axes.set_xlabel("ISO")
+    axes.set_ylabel(parameter.name.replace("_", " ") + (f" ({parameter.unit})" if parameter.unit else ""))
+    axes.legend(loc="best", fontsize=7.5)
+    return figure
+
+
+def spread(space: ParameterSpace, units: np.ndarray, fixed: np.ndarray | None) -> Figure:
+    """How far predictions spread over the test RAWs in the normalised space, a row for each parameter.
+
+    Args:
+        space: of N parameters.
+        units: predictions ``[R, N]``.
+        fixed: the best fixed set ``[N]``, or None.
+    """
+    figure, axes = _canvas(0.9 + 0.215 * len(space))
+    rows = np.arange(len(space))
+    low, q1, median, q3, high = np.percentile(units, [0, 25, 50, 75, 100], axis=0)
+    axes.hlines(rows, low, high, color=COLOURS["mean"], linewidth=1.6, label="all")
+    axes.hlines(rows, q1, q3, color=COLOURS["predicted"], linewidth=5, label="middle half")
+    axes.plot(median, rows, "|", color="white", markersize=6, markeredgewidth=1.5)
+    if fixed is not None:
+        axes.plot(fixed, rows, "D", color=WORSE, markersize=3.5, label="best fixed", linestyle="none")
+    axes.set_yticks(rows, [n.replace("_", " ") for n in space.names], fontsize=7.5)
+    axes.set_ylim(len(space) - 0.4, -0.6)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("normalised value")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _wrap(label: str) -> str:
+    return label.replace(" (", "\n(", 1)
+
+
+def _plain_log(axes: Axes, which: str = "y") -> None:
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    if which == "y":
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())

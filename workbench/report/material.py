@@ -1,0 +1,185 @@
+"""What a report is made of: the validation and the runs behind it, as they lie in a lab folder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.errors import WorkbenchError
+from drivers.parameters import ParameterSpace
+from workbench.dataset import Dataset, RawRecord
+from workbench.errors import DatasetError, RunError
+from workbench.runs import RunFolder, find_run, list_runs
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a figure comes from, as a reader needs it to make it again.
+
+    Attributes:
+        run, kind: the run's name and kind; ``seed`` its seed.
+        digest: of the data set when the run started, 12 hexadecimal digits.
+        device, firmware: what the run was made on (a training run: the device whose captures it learned from).
+        command: the command line; ``version``: of the workbench; ``started``: UTC.
+    """
+
+    run: str
+    kind: str
+    seed: str
+    digest: str
+    device: str
+    firmware: str
+    command: str
+    version: str
+    started: str
+
+
+def source_of(run: RunFolder) -> Source:
+    """The source that a run's figures name; ``–`` where the run does not say."""
+    record, device = run.record, run.record.get("device") or {}
+    serial = f", unit {device['serial']}" if device.get("serial") else ""
+    model = f"{device['model']}{serial}" if device.get("model") else run.config.get("identity")
+    seed, started = record.get("seed"), str(record.get("started") or "–")
+    return Source(
+        run=run.name,
+        kind=run.kind,
+        seed="–" if seed is None else str(seed),
+        digest=str(record.get("dataset_digest") or "–")[:12],
+        device=str(model or "–"),
+        firmware=str(device.get("firmware") or "–"),
+        command=str(record.get("command") or "–"),
+        version=str(record.get("workbench_version") or "–"),
+        started=started.partition(".")[0].replace("T", " "),
+    )
+
+
+@dataclass
+class Material:
+    """A validation with everything around it that could be found.
+
+    Attributes:
+        lab: the lab folder.
+        validation: the ``validate`` run; ``results``: its ``results.json``; ``space``: of the device.
+        proxy: the ``fit-proxy`` run, or None.
+        predictors: the ``train`` runs that were validated, in the table's order.
+        tunings: ``tune`` runs by the key of their method (``fixed``, ``industry``).
+        missing: what should have been there and was not, one line each.
+    """
+
+    lab: Path
+    validation: RunFolder
+    results: dict[str, Any]
+    space: ParameterSpace
+    proxy: RunFolder | None = None
+    predictors: list[RunFolder] = field(default_factory=list)
+    tunings: dict[str, RunFolder] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def predicted(self) -> str | None:
+        """Key of the method that the headline is about."""
+        head = self.results["headline"]
+        return str(head["predictor"]) if head else None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the methods by key, in the table's order."""
+        return {m["key"]: m["label"] for m in self.results["methods"]}
+
+    def values(self, key: str, metric: str = "psnr") -> np.ndarray:
+        """A metric of a method on every test RAW, in the order of ``per_raw``: ``float64 [R]``."""
+        return np.array([row["methods"][key][metric] for row in self.results["per_raw"]], dtype=float)
+
+    def units(self, key: str) -> np.ndarray:
+        """Normalised parameters that a method chose for every test RAW: ``float64 [R, N]``."""
+        return np.array([self.space.from_codes(row["methods"][key]["codes"]).unit for row in self.results["per_raw"]])
+
+    def gains(self) -> np.ndarray | None:
+        """PSNR of the headline's prediction less that of the best fixed set: ``float64 [R]`` in dB, or None."""
+        if self.predicted is None or "fixed" not in self.labels:
+            return None
+        return self.values(self.predicted) - self.values("fixed")
+
+
+def read_material(lab: Path, validation: str | None = None) -> Material:
+    """Read a validation (by default the newest) and find the runs that it names.
+
+    Raises:
+        RunError: there is no finished ``validate`` run, or its results cannot be read.
+    """
+    run = find_run(lab, "validate", validation)
+    file = run.path / "results.json"
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        space = ParameterSpace.from_dict(results["space"])
+        found = Material(Path(lab), run, results, space)
+        _check(found)
+    except (OSError, ValueError, KeyError, TypeError, WorkbenchError) as error:
+        raise RunError(f"{file}: cannot be read as a validation ({error}); run `workbench validate` again") from error
+    for method in results["methods"]:
+        key, name = method["key"], method["run"]
+        if key.startswith("predicted:"):
+            if train := _run(found, "train", name):
+                found.predictors.append(train)
+        elif key in ("fixed", "industry") and name and (tune := _run(found, "tune", name)):
+            found.tunings[key] = tune
+    proxy = results["proxy"]
+    if proxy:
+        found.proxy = _run(found, "fit-proxy", proxy["run"])
+    else:
+        found.proxy = next(iter(list_runs(lab, "fit-proxy")), None)
+    return found
+
+
+def _check(found: Material) -> None:
+    """Touch what every report needs, so that a damaged file is one clear line."""
+    results = found.results
+    for key in ("device", "raws", "scenes", "headline", "oracle", "proxy", "notes", "collection_captures"):
+        results[key]
+    if not results["per_raw"] or not results["methods"]:
+        raise ValueError("it holds no methods or no RAWs")
+    for key in found.labels:
+        found.values(key)
+        found.units(key)
+
+
+def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:
+    try:
+        return find_run(found.lab, kind, name)
+    except RunError:
+        found.missing.append(f"The {kind} run {name} is not in this lab any more; what came from it is left out.")
+        return None
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What the data set holds: RAWs and scenes by split, captures by purpose and device, and the digest now."""
+
+    digest: str
+    splits: list[tuple[str, int, int]]
+    purposes: list[tuple[str, str, int]]
+
+
+def summarise(dataset: Dataset) -> DatasetSummary:
+    """Count a data set's RAWs and captures."""
+    raws: list[RawRecord] = dataset.raws()
+    splits = []
+    for split in ("train", "validation", "test"):
+        own = [r for r in raws if r.split == split]
+        splits.append((split, len(own), len({r.scene for r in own})))
+    counted = Counter((c.device_identity, c.purpose) for c in dataset.captures())
+    return DatasetSummary(dataset.digest(), splits, [(*key, n) for key, n in sorted(counted.items())])
+
+
+def open_dataset(found: Material) -> Dataset | None:
+    """The lab's data set, or None (noted as missing) where it cannot be opened."""
+    try:
+        return Dataset.open(found.lab)
+    except DatasetError as error:
+        found.missing.append(f"The data set cannot be opened, so its pictures are left out: {error}")
+        return None
