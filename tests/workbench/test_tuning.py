@@ -275,8 +275,8 @@ def test_industry_beats_the_fixed_set_where_the_light_changes(lab: Path) -> None
     settings = TuneSettings("cmaes", captures=400, raws_per_trial=4, seed=3)
     fixed, industry = (tune(lab, SmallIsp(), settings, industry=i) for i in (False, True))
     assert industry.results["score"] > fixed.results["score"] + 1
-    assert industry.results["captures"] >= 400 - 12
-    assert industry.results["captures"] < 400 + 4 * 4
+    assert industry.results["captures"] >= 400
+    assert industry.results["captures"] < 400 + 8 * 4
     table = IndustryTable.load(industry.path / "table.json")
     assert table.parameters_for(Facts(as_shot_wb=(2.0, 1.0, 1.5)))["red"] == 2.0
 

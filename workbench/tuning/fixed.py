@@ -249,24 +249,30 @@ def tune_industry(tuner: Tuner) -> tuple[IndustryTable, dict[str, Any]]:
     single = first.best()[0][1]
     starts = [single, *([first.centre] if first.centre is not None else [])]
     refined: list[ParameterSet] = []
-    for i, iso in enumerate(knots):
-        pool = [r for r in tuner.train if nearest_knot(knots, r.iso) == i] or tuner.train
-        raws = stratified(pool, s.raws_per_trial, s.seed + 2 + i)
-        spent = tuner.captures
-        share = max((budget - spent) // (len(knots) - i), len(raws))
-        found = tuner.search(
-            f"industry ISO {iso:g}",
-            raws,
-            starts,
-            free,
-            share,
-            as_shot=True,
-            refine=True,
-            offset=spent,
-        )
-        refined.append(found.best()[0][1])
-    tables = [IndustryTable(space, knots, (single,) * len(knots)), IndustryTable(space, knots, tuple(refined))]
-    ranked = _fill(tuner, tables, ranked)
+
+    def refine(knot: int, share: int) -> ParameterSet:
+        pool = [r for r in tuner.train if nearest_knot(knots, r.iso) == knot] or tuner.train
+        raws = stratified(pool, s.raws_per_trial, s.seed + 2 + knot)
+        what, spent = f"industry ISO {knots[knot]:g}", tuner.captures
+        found = tuner.search(what, raws, starts, free, max(share, len(raws)), as_shot=True, refine=True, offset=spent)
+        return found.best()[0][1]
+
+    share = 0
+    for knot in range(len(knots)):
+        share = (budget - tuner.captures) // (len(knots) - knot)
+        refined.append(refine(knot, share))
+    # Captures shared by several parts leave some of the budget: for more RAWs to rank on, then for the last knot.
+    for _ in range(3):
+        tables = [IndustryTable(space, knots, (single,) * len(knots)), IndustryTable(space, knots, tuple(refined))]
+        filled, left = _fill(tuner, tables, ranked)
+        if left <= 0:
+            break
+        share += left
+        refined[-1] = refine(len(knots) - 1, share)
+    else:
+        tables = [tables[0], IndustryTable(space, knots, tuple(refined))]
+        filled, _ = _fill(tuner, tables, ranked)
+    ranked = filled
     scores = tuner.rank(tuner.studies[0], [[(raw, t.parameters_for(raw)) for raw in ranked] for t in tables])
     which = int(np.argmax(scores))
     results = {
@@ -286,8 +292,11 @@ def tune_industry(tuner: Tuner) -> tuple[IndustryTable, dict[str, Any]]:
     return tables[which], results
 
 
-def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRecord]) -> list[RawRecord]:
-    """The RAWs to rank the tables on: ``ranked`` and as many more as what is left of the budget allows."""
+def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRecord]) -> tuple[list[RawRecord], int]:
+    """The RAWs to rank the tables on, and the captures left of the budget after that.
+
+    They are ``ranked`` and as many more as the budget allows.
+    """
     chosen, have = list(ranked), {r.hash for r in ranked}
     keys = set(tuner.keys)
     for raw in [*ranked, *stratified(tuner.train, len(tuner.train), tuner.settings.seed)]:
@@ -297,7 +306,7 @@ def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRec
             have.add(raw.hash)
             chosen.append(raw)
         keys |= {(raw.hash, t.parameters_for(raw).hash) for t in tables}
-    return chosen
+    return chosen, tuner.settings.captures - len(keys)
 
 
 def tune_run(
