@@ -40,6 +40,10 @@ from workbench.runs import RunFolder, list_runs, write_text
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
 ATTENTION_MAPS = 4
+CSV_COLUMNS = (
+    *("key", "label", "run", "psnr_db", "psnr_low", "psnr_high", "ssim"),
+    *("gain_over_fixed_db", "gain_low", "gain_high", "verdict", "captures", "metadata"),
+)
 # With these every verdict of an interval can be read aloud.
 VERDICTS = {
     "better": "shown to be better",
@@ -47,6 +51,7 @@ VERDICTS = {
     "not shown": "no difference shown",
 }
 NR_WORDS, SHARPENING_WORDS = ("noise", "denoise", "nr"), ("sharp", "usm", "edge")
+STRENGTH_WORDS = ("strength", "amount", "level", "gain")
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Page:
     crops: list[CropRow] = field(default_factory=list)
     attention: list[AttentionRow] = field(default_factory=list)
     attention_source: Source | None = None
+    attention_cells: str = ""
     proxy_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
@@ -167,23 +173,7 @@ def methods_csv(found: Material) -> str:
     """The table of methods as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        [
-            "key",
-            "label",
-            "run",
-            "psnr_db",
-            "psnr_low",
-            "psnr_high",
-            "ssim",
-            "gain_over_fixed_db",
-            "gain_low",
-            "gain_high",
-            "verdict",
-            "captures",
-            "metadata",
-        ]
-    )
+    writer.writerow(CSV_COLUMNS)
     for m in found.results["methods"]:
         psnr, gain = m["psnr_interval"], m["psnr_gain_over_fixed"] or {}
         row = [m["key"], m["label"], m["run"], m["psnr"], psnr["low"], psnr["high"], m["ssim"]]
@@ -276,9 +266,9 @@ def _draw_results(page: Page) -> None:
             "gains",
             figures.gains(gain, best),
             "Gain over best fixed, RAW by RAW",
-            f"{worse} of {len(gain)} RAWs ({worse / len(gain):.0%}) got worse than with the best fixed set, "
+            f"{worse} of {len(gain)} RAWs ({100 * worse / len(gain):.0f} %) got worse than with the best fixed set, "
             f"the worst by {number(max(0.0, -float(gain.min())))} dB; "
-            f"half gained {number(float(np.median(gain)), '+.2f')} dB or more.",
+            f"the median gain is {number(float(np.median(gain)), '+.2f')} dB.",
             DEVICE,
             run,
         )
@@ -301,7 +291,7 @@ def _draw_results(page: Page) -> None:
             figures.oracle(oracle["curve"], means),
             "The per-image oracle's search",
             f"{oracle['captures_per_raw']} captures for each RAW, knowing its reference; the last quarter of them "
-            f"gained {number(oracle['last_quarter_gain'])} dB, so the true optimum lies above.",
+            f"gained {number(oracle['last_quarter_gain'])} dB. The true optimum lies at or above this.",
             DEVICE,
             run,
         )
@@ -372,8 +362,11 @@ def _draw_parameters(page: Page) -> None:
     fixed = found.units("fixed")[0] if "fixed" in found.labels else None
     spreads = np.percentile(units, 95, axis=0) - np.percentile(units, 5, axis=0)
     still = [n for n, s in zip(found.space.names, spreads, strict=True) if s < 0.02]
-    text = "0 and 1 are the ends of each parameter's range. "
-    text += f"Hardly moved over the test RAWs: {', '.join(still)}." if still else "Every parameter moved."
+    text = "0 and 1 are the ends of each parameter's range; a choice sits in the middle of its bin. "
+    if len(still) == len(found.space):
+        text += "No parameter moved over more than 2 % of it."
+    else:
+        text += f"Hardly moved over the test RAWs: {', '.join(still)}." if still else "Every parameter moved."
     drawing = figures.spread(found.space, units, fixed)
     _draw(page, "spread", drawing, "What was predicted over the test RAWs", text, DEVICE, found.validation)
     iso = np.array([row["iso"] or np.nan for row in found.results["per_raw"]], dtype=float)
@@ -397,7 +390,9 @@ def _most_moved(found: Material, words: Sequence[str], spreads: np.ndarray) -> P
         for spread, p in zip(spreads, found.space.parameters, strict=True)
         if p.kind in ("continuous", "integer") and any(w in p.block.split("_") or p.block.startswith(w) for w in words)
     ]
-    return max(own, key=lambda item: item[0])[1] if own else None
+    # Thresholds and radii are of the block too, but figure 5b is about how strongly it acts.
+    strengths = [item for item in own if any(w in item[1].name.split("_") for w in STRENGTH_WORDS)]
+    return max(strengths or own, key=lambda item: item[0])[1] if own else None
 
 
 def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple[Figure, str, str]:
@@ -415,7 +410,8 @@ def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple
     text = f"{parameter.description}. " if parameter.description else ""
     if moved:
         rank = float(spearmanr(iso[known], values[known])[0])
-        text += f"Of its kind the parameter that the predictions move most; rank correlation with ISO {number(rank, '+.2f')}."
+        text += "Of its kind the parameter that the predictions move most; "
+        text += f"rank correlation with ISO {number(rank, '+.2f')}."
     else:
         text += "The prediction does not move."
     return figures.against_iso(parameter, iso, {k: (short[k], native(k)) for k in keys}), f"{name} against ISO", text
@@ -531,6 +527,7 @@ def _add_attention(page: Page, chosen: list[tuple[str, RawRecord]]) -> None:
         page.absent["attention"] = f"The attention maps cannot be drawn: {error}"
         return
     page.attention_source = source_of(run)
+    page.attention_cells = f"{maps[0].shape[2]}×{maps[0].shape[1]}"
     names = predictor.space.names
     # The same parameters for every RAW, so that the columns can be compared.
     shown = [names[i] for i in sorted(np.argsort(_evenness(maps), kind="stable")[:ATTENTION_MAPS])]

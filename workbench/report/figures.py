@@ -14,6 +14,7 @@ from cycler import cycler
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from drivers.parameters import Parameter, ParameterSpace
@@ -125,10 +126,23 @@ def gains(gain: np.ndarray, oracle: np.ndarray | None) -> Figure:
     figure, axes = _canvas(3.1)
     x, y = np.arange(len(gain)), gain[order]
     colours = np.where(y < 0, WORSE, COLOURS["predicted"])
-    axes.bar(x, y, width=0.9, color=list(colours), label="predicted")
+    axes.bar(x, y, width=0.9, color=list(colours))
+    shown: list[Any] = [
+        Patch(color=COLOURS["predicted"], label="predicted"),
+        Patch(color=WORSE, label="predicted, worse"),
+    ]
     if oracle is not None:
-        axes.plot(x, oracle[order], "_", color=COLOURS["oracle"], markersize=5, label="per-image oracle")
-        axes.legend(loc="upper right")
+        size = float(np.clip(200 / len(gain), 3, 9))
+        shown += axes.plot(
+            x,
+            oracle[order],
+            "_",
+            color=COLOURS["oracle"],
+            markersize=size,
+            markeredgewidth=1.6,
+            label="per-image oracle",
+        )
+    figure.legend(handles=shown, loc="outside upper center", ncols=3)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(f"{len(gain)} test RAWs, best gain first")
     axes.set_ylabel("PSNR over best fixed (dB)")
@@ -261,14 +275,14 @@ def spread(space: ParameterSpace, units: np.ndarray, fixed: np.ndarray | None) -
     low, q1, median, q3, high = np.percentile(units, [0, 25, 50, 75, 100], axis=0)
     axes.hlines(rows, low, high, color=COLOURS["mean"], linewidth=1.6, label="all")
     axes.hlines(rows, q1, q3, color=COLOURS["predicted"], linewidth=5, label="middle half")
-    axes.plot(median, rows, "|", color="white", markersize=6, markeredgewidth=1.5)
+    axes.plot(median, rows, "o", color="white", markeredgecolor=COLOURS["predicted"], markersize=4, label="median")
     if fixed is not None:
         axes.plot(fixed, rows, "D", color=WORSE, markersize=3.5, label="best fixed", linestyle="none")
     axes.set_yticks(rows, [n.replace("_", " ") for n in space.names], fontsize=7.5)
     axes.set_ylim(len(space) - 0.4, -0.6)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("normalised value")
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=4, columnspacing=1.2)
     return figure
 
 

@@ -98,7 +98,9 @@ def attention_overlay(preview: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
     height, width = preview.shape[:2]
     relative = weights.astype(np.float32) * weights.size
     most = float(relative.max())
-    smooth = cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR)
+    # A few cells smoothed over a picture would look like far more than the network knows.
+    how = cv2.INTER_LINEAR if min(weights.shape) >= 6 else cv2.INTER_NEAREST
+    smooth = cv2.resize(relative, (width, height), interpolation=how)
     # An even map is dark all over: below twice the even weight nothing is stretched to look like a finding.
     colour = colormaps["inferno"](np.clip(smooth / max(2.0, most), 0, 1))[..., :3]
     grey = preview.mean(axis=2, keepdims=True) / 255

@@ -54,7 +54,7 @@ def source_of(run: RunFolder) -> Source:
         firmware=str(device.get("firmware") or "–"),
         command=str(record.get("command") or "–"),
         version=str(record.get("workbench_version") or "–"),
-        started=started.partition(".")[0].replace("T", " "),
+        started=started[:16].replace("T", " "),
     )
 
 
