@@ -320,7 +320,7 @@ _KINDS: dict[str, tuple[float, Callable[[np.random.Generator, int], np.ndarray]]
 LAB_SCENE_KINDS = tuple(_KINDS)
 
 
-def lab_scene(seed: int, side: int = 320, kind: str | None = None) -> np.ndarray:
+def lab_scene(seed: int, side: int = 256, kind: str | None = None) -> np.ndarray:
     """The lab scene of a seed, rendered as a photograph.
 
     Args:

@@ -150,7 +150,7 @@ def _through_lens(picture: np.ndarray) -> np.ndarray:
 
 
 def _lab_plan(seed: int, count: int, raws: int, size: tuple[int, int]) -> Iterator[_Scene]:
-    side = max(320, 2 * max(size))
+    side = max(256, 2 * max(size))
     for i in range(count):
         number = seed * _LAB_SEEDS_PER_SET + i
 

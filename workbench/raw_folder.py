@@ -127,11 +127,15 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
 def _existing(folder: Path, name: str, where: str, column: str) -> Path:
     if not name:
         raise RawFolderError(f"{where}: the column {column!r} is empty")
-    if "\0" in name:
-        raise RawFolderError(f"{where}: {column} {name!r} is no file name")
+    shown = name if name.isprintable() else repr(name)
     path = folder / name
-    if not path.is_file():
-        raise RawFolderError(f"{where}: {column} {name} does not exist in {folder}")
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):
+        # A name that no file can have: too long, or with a zero byte.
+        there = False
+    if not there:
+        raise RawFolderError(f"{where}: {column} {shown} does not exist in {folder}")
     return path
 
 

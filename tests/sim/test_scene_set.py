@@ -1,0 +1,265 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from drivers.raw_files import load_raw
+from sim.photographs import (
+    SceneError,
+    crop,
+    deal_splits,
+    folder_photographs,
+    read_photograph,
+    sample_photographs,
+)
+from sim.scene_set import make_scene_set
+from workbench.commands.sim_scenes import scenes
+from workbench.raw_folder import read_raw_folder
+
+SMALL = {"lab_scenes": 3, "raws_per_scene": 2, "raws_per_photograph": 1, "size": (48, 64)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "trip").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "trip/a.png", "trip/c.JPEG", "A B.png"):
+        small = rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+        image = cv2.resize(small, (150, 100), interpolation=cv2.INTER_CUBIC)
+        (folder / name).write_bytes(cv2.imencode(Path(name).suffix, image)[1].tobytes())
+    (folder / "notes.txt").write_text("no photograph")
+    return folder
+
+
+def test_a_set_holds_raws_references_and_the_table(tmp_path):
+    seen = []
+    paths = make_scene_set(tmp_path / "raws", **SMALL, progress=lambda done, total: seen.append((done, total)))
+    entries = read_raw_folder(tmp_path / "raws")
+    assert [e.path for e in entries] == paths
+    assert len(entries) == 3 * 2 + len(sample_photographs())
+    assert seen == [(i + 1, len(entries)) for i in range(len(entries))]
+    assert {e.split for e in entries if not e.scene.startswith("lab_")} == {"train", "validation", "test"}
+    for entry in entries:
+        raw = load_raw(entry.path)
+        assert (raw.height, raw.width, raw.cfa) == (48, 64, "RGGB")
+        assert raw.iso is not None
+        assert raw.as_shot_wb is not None
+        reference = cv2.imread(str(entry.reference), cv2.IMREAD_COLOR)
+        assert reference.shape == (48, 64, 3)
+        # The reference shows the RAW's scene: their green planes go together.
+        green = raw.planes()[1].ravel()
+        wanted = cv2.resize(reference, (32, 24), interpolation=cv2.INTER_AREA)[..., 1].ravel()
+        assert np.corrcoef(np.sqrt(np.maximum(green, 0)), wanted)[0, 1] > 0.25
+    assert not list((tmp_path / "raws").glob("*.partial"))
+
+
+def test_raws_of_a_scene_are_under_different_lights_by_one_camera(tmp_path):
+    paths = make_scene_set(tmp_path / "raws", lab_scenes=1, raws_per_scene=6, raws_per_photograph=0, size=(32, 32))
+    raws = [load_raw(p) for p in paths]
+    assert len({r.as_shot_wb for r in raws}) == 6
+    assert len({r.colour_matrix for r in raws}) == 1
+    assert len({r.black_level for r in raws}) == 1
+
+
+def test_the_same_arguments_give_the_same_bytes_and_others_do_not(tmp_path):
+    for name, change in {"one": {}, "two": {}, "seed": {"seed": 1}, "camera": {"sensor_seed": 5}}.items():
+        make_scene_set(tmp_path / name, **{**SMALL, "raws_per_photograph": 0}, **change)
+    one, two, seed, camera = (contents(tmp_path / n) for n in ("one", "two", "seed", "camera"))
+    assert one == two
+    assert set(one) & set(seed) == {"scenes.csv", "scene_set.json"}
+    # Another camera takes the same scenes.
+    assert one["lab_000000_000.reference.png"] == camera["lab_000000_000.reference.png"]
+    assert one["lab_000000_000.npz"] != camera["lab_000000_000.npz"]
+
+
+def test_a_complete_set_is_left_alone(tmp_path):
+    folder = tmp_path / "raws"
+    make_scene_set(folder, **SMALL)
+    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
+    make_scene_set(folder, **SMALL)
+    assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before
+
+
+class _StopHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 9])
+def test_a_stopped_set_goes_on_to_the_very_same_set(tmp_path, stop_at):
+    def progress(done, _total):
+        if done == stop_at:
+            raise _StopHereError
+
+    make_scene_set(tmp_path / "whole", **SMALL)
+    folder = tmp_path / "stopped"
+    with pytest.raises(_StopHereError):
+        make_scene_set(folder, **SMALL, progress=progress)
+    assert not (folder / "scenes.csv").exists()
+    (folder / "lab_000000_000.npz.x1.partial").write_bytes(b"half")
+    make_scene_set(folder, **SMALL)
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_a_killed_process_leaves_only_whole_files(tmp_path):
+    make_scene_set(tmp_path / "whole", **SMALL)
+    folder = tmp_path / "killed"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom sim.scene_set import make_scene_set\n"
+        "def progress(done, total):\n    print(done, flush=True)\n"
+        f"make_scene_set(Path(sys.argv[1]), **{SMALL!r}, progress=progress)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "3":
+                process.kill()
+                break
+        process.wait(30)
+    for path in folder.glob("*.npz"):
+        load_raw(path)
+        assert path.with_name(path.stem + ".reference.png").exists()
+    make_scene_set(folder, **SMALL)
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_a_deleted_raw_is_made_again(tmp_path):
+    folder = tmp_path / "raws"
+    make_scene_set(folder, **SMALL)
+    before = contents(folder)
+    (folder / "lab_000001_001.npz").unlink()
+    make_scene_set(folder, **SMALL)
+    assert contents(folder) == before
+
+
+def test_another_set_or_other_files_are_not_overwritten(tmp_path):
+    folder = tmp_path / "raws"
+    make_scene_set(folder, **SMALL)
+    before = contents(folder)
+    with pytest.raises(SceneError, match="lab_scenes 3, asked for 4"):
+        make_scene_set(folder, **{**SMALL, "lab_scenes": 4})
+    with pytest.raises(SceneError, match="camera"):
+        make_scene_set(folder, **SMALL, sensor_seed=3)
+    assert contents(folder) == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("mine")
+    with pytest.raises(SceneError, match="not empty"):
+        make_scene_set(other, **SMALL)
+    assert contents(other) == {"mine.txt": b"mine"}
+    (folder / "scene_set.json").write_text("{")
+    with pytest.raises(SceneError, match="damaged"):
+        make_scene_set(folder, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": (47, 64)}, "64×47"),
+        ({"size": (8, 64)}, "64×8"),
+        ({"raws_per_scene": 0}, "raws_per_scene"),
+        ({"lab_scenes": -1}, "-1"),
+        ({"lab_scenes": 0, "raws_per_photograph": 0}, "needs lab scenes or photographs"),
+        ({"seed": -1}, "-1"),
+    ],
+)
+def test_arguments_out_of_range_are_named_before_anything_is_written(tmp_path, change, words):
+    with pytest.raises(SceneError, match=words):
+        make_scene_set(tmp_path / "raws", **{**SMALL, **change})
+    assert not (tmp_path / "raws").exists()
+
+
+def test_a_folder_of_photographs_becomes_scenes(tmp_path, photographs):
+    found = folder_photographs(photographs)
+    assert [p.scene for p in found] == ["A_B", "a", "b", "trip_a", "trip_c"]
+    assert {p.split for p in found} == {"train", "validation", "test"}
+    make_scene_set(tmp_path / "raws", photographs=photographs, **{**SMALL, "raws_per_photograph": 2, "lab_scenes": 1})
+    with (tmp_path / "raws" / "scenes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 * 2 + 2
+    assert {r["split"] for r in rows if r["scene"] == "b"} == {next(p.split for p in found if p.scene == "b")}
+
+
+def test_changed_photographs_are_noticed(tmp_path, photographs):
+    make_scene_set(tmp_path / "raws", photographs=photographs, **SMALL)
+    (photographs / "a.png").write_bytes((photographs / "A B.png").read_bytes())
+    with pytest.raises(SceneError, match="photographs"):
+        make_scene_set(tmp_path / "raws", photographs=photographs, **SMALL)
+
+
+def test_names_that_would_be_alike_stay_apart(tmp_path):
+    image = cv2.imencode(".png", np.zeros((80, 80, 3), np.uint8))[1].tobytes()
+    (tmp_path / "x").mkdir()
+    for name in ("x/1.png", "x_1.png", "x 1.jpg", "q.png", "q.jpg"):
+        (tmp_path / name).write_bytes(image)
+    names = [p.scene for p in folder_photographs(tmp_path)]
+    assert len({n.lower() for n in names}) == 5
+
+
+def test_dealt_splits_hold_all_splits_and_keep_their_shares():
+    few = deal_splits(["a", "b", "c"])
+    assert sorted(few.values()) == ["test", "train", "validation"]
+    many = list(deal_splits([f"p{i}" for i in range(100)]).values())
+    assert (many.count("train"), many.count("validation"), many.count("test")) == (70, 10, 20)
+
+
+def test_unusable_photographs_are_named(tmp_path):
+    with pytest.raises(SceneError, match="nowhere"):
+        folder_photographs(tmp_path / "nowhere")
+    with pytest.raises(SceneError, match="no photograph"):
+        folder_photographs(tmp_path)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 no image")
+    with pytest.raises(SceneError, match=r"broken\.jpg"):
+        read_photograph(broken)
+    broken.write_bytes(cv2.imencode(".png", np.zeros((20, 90, 3), np.uint8))[1].tobytes())
+    with pytest.raises(SceneError, match="90×20"):
+        read_photograph(broken)
+
+
+def test_the_samples_are_colour_photographs():
+    for photograph in sample_photographs():
+        for path in photograph.paths:
+            pixels = read_photograph(path)
+            assert np.abs(pixels[..., 0].astype(int) - pixels[..., 2]).mean() > 3
+
+
+def test_crops_cover_a_third_to_all_of_the_photograph():
+    yy, xx = np.mgrid[0:200, 0:300]
+    photograph = np.stack([xx * 255 / 299, yy * 255 / 199, 0 * xx], axis=2).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    crops = [crop(photograph, (64, 64), rng) for _ in range(200)]
+    heights = np.array([(int(c[-1, 0, 1]) - int(c[0, 0, 1])) / 255 for c in crops])
+    assert 0.3 < heights.min() < 0.5
+    assert heights.max() > 0.93
+    flipped = [c[0, 0, 0] > c[0, -1, 0] for c in crops]
+    assert 60 < sum(flipped) < 140
+    assert np.array_equal(crop(photograph, (64, 64), rng, whole=True), crop(photograph, (64, 64), rng, whole=True))
+
+
+def test_the_command_makes_a_set_and_says_what_it_holds(tmp_path):
+    app = typer.Typer()
+    app.command()(scenes)
+    folder = tmp_path / "raws"
+    arguments = [str(folder), "--lab-scenes=2", "--raws-per-scene=1", "--raws-per-photograph=1", "--size=64x32"]
+    result = CliRunner().invoke(app, [*arguments, "--cfa=GBRG", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["raws"] == 2 + len(sample_photographs()) == sum(s["raws"] for s in told["splits"].values())
+    raw = load_raw(read_raw_folder(folder)[0].path)
+    assert (raw.width, raw.height, raw.cfa) == (64, 32, "GBRG")
+    again = CliRunner().invoke(app, [*arguments, "--cfa=GBRG"])
+    assert f"{told['raws']} RAWs" in again.stdout
+    assert CliRunner().invoke(app, [*arguments, "--size=64"]).exit_code == 2
+    assert isinstance(CliRunner().invoke(app, [*arguments, "--seed=1"]).exception, SceneError)
