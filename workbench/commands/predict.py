@@ -87,13 +87,24 @@ def _print_table(parameters: ParameterSet, title: str) -> None:
 
     table = Table(title=title)
     for column in ("block", "parameter", "value", "unit", "default", "range"):
-        table.add_column(column, justify="right" if column in ("value", "default") else "left")
+        table.add_column(
+            column,
+            justify="right" if column in ("value", "default") else "left",
+            no_wrap=column in ("parameter", "value"),
+        )
     space = parameters.space
     for block, names in space.blocks.items():
         for i, name in enumerate(names):
             p = space[name]
             value, default = parameters[name], p.from_code(p.to_code(p.default))
-            table.add_row("" if i else block, name, _native(value), p.unit, _native(default), p.describe_range())
+            table.add_row(
+                "" if i else block,
+                name,
+                _native(value),
+                p.unit,
+                _native(default),
+                p.describe_range().removesuffix(f" {p.unit}"),
+            )
     Console().print(table)
 
 
