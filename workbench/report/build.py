@@ -32,7 +32,6 @@ from workbench.report.material import (
     Source,
     open_dataset,
     read_material,
-    source_of,
     summarise,
 )
 from workbench.runs import RunFolder, list_runs, write_text
@@ -184,7 +183,7 @@ def methods_csv(found: Material) -> str:
 
 def make_page(found: Material) -> Page:
     """Gather and draw everything; a section whose material is missing gets one line instead (``absent``)."""
-    page = Page(found, source_of(found.validation), datetime.now(UTC).strftime("%Y-%m-%d %H:%M"))
+    page = Page(found, found.source(found.validation), datetime.now(UTC).strftime("%Y-%m-%d %H:%M"))
     page.headline = headline(found)
     with figures.styled():
         _draw_results(page)
@@ -201,7 +200,7 @@ def make_page(found: Material) -> Page:
             page.summary = summarise(dataset)
             _add_pictures(page, dataset)
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
-    page.sources = [source_of(r) for r in runs + list_runs(found.lab, "collect")]
+    page.sources = [found.source(r) for r in runs + list_runs(found.lab, "collect")]
     return page
 
 
@@ -239,7 +238,7 @@ def headline(found: Material) -> list[dict[str, str]]:
 
 
 def _draw(page: Page, name: str, figure: Figure, title: str, text: str, kind: str, run: RunFolder) -> None:
-    page.drawings[name] = Drawing(title, figures.to_svg(figure, title), text, kind, source_of(run))
+    page.drawings[name] = Drawing(title, figures.to_svg(figure, name, title), text, kind, page.found.source(run))
 
 
 def _draw_results(page: Page) -> None:
@@ -318,7 +317,7 @@ def _draw_proxy(page: Page) -> None:
     if run is None:
         page.absent["proxy"] = "No fit-proxy run in this lab."
         return
-    page.proxy_source = source_of(run)
+    page.proxy_source = page.found.source(run)
     curve = run.results.get("curve")
     if curve:
         text = f"Learned from {run.results.get('captures', '–')} captures. Lower is better."
@@ -526,7 +525,7 @@ def _add_attention(page: Page, chosen: list[tuple[str, RawRecord]]) -> None:
     except (WeightsError, WorkbenchError) as error:
         page.absent["attention"] = f"The attention maps cannot be drawn: {error}"
         return
-    page.attention_source = source_of(run)
+    page.attention_source = found.source(run)
     page.attention_cells = f"{maps[0].shape[2]}×{maps[0].shape[1]}"
     names = predictor.space.names
     # The same parameters for every RAW, so that the columns can be compared.
@@ -543,4 +542,8 @@ def _add_attention(page: Page, chosen: list[tuple[str, RawRecord]]) -> None:
 
 def _evenness(maps: Sequence[np.ndarray]) -> np.ndarray:
     """How even each parameter's maps are, as entropy from 0 (one place) to 1 (even), mean over RAWs: ``[N]``."""
-    return np.mean([-(m * np.log(np.maximum(m, 1e-12))).sum(axis=(1, 2)) / np.log(m[0].size) for m in maps], axis=0)
+    entropies = []
+    for m in maps:
+        most = np.log(m[0].size) if m[0].size > 1 else 1.0
+        entropies.append(-(m * np.log(np.maximum(m, 1e-12))).sum(axis=(1, 2)) / most)
+    return np.mean(entropies, axis=0)

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from drivers.parameters import Parameter, ParameterSpace
 
@@ -34,6 +34,7 @@ WORSE = "#b8322a"
 SERIES = ("#0b63b0", "#c46a00", "#2a8a4a", "#7a6a9e")
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "report",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -53,7 +54,6 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-_numbers = itertools.count(1)
 
 
 def colour_of(key: str) -> str:
@@ -66,11 +66,12 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def to_svg(figure: Figure, label: str) -> Markup:
+def to_svg(figure: Figure, name: str, label: str) -> Markup:
     """A figure as an ``<svg>`` element to put into a page.
 
     Args:
         figure: the figure.
+        name: unique on the page; the ids of the figure's elements begin with it.
         label: what it shows, for screen readers.
     """
     buffer = io.StringIO()
@@ -79,7 +80,7 @@ def to_svg(figure: Figure, label: str) -> Markup:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     # Several figures share the page, and matplotlib numbers the elements of each from 1.
-    prefix = f"f{next(_numbers)}-"
+    prefix = f"{name}-"
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'href="#', f'href="#{prefix}', text)
     text = re.sub(r"url\(#", f"url(#{prefix}", text)
@@ -142,7 +143,7 @@ def gains(gain: np.ndarray, oracle: np.ndarray | None) -> Figure:
             markeredgewidth=1.6,
             label="per-image oracle",
         )
-    figure.legend(handles=shown, loc="outside upper center", ncols=3)
+    _legend(figure, handles=shown)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(f"{len(gain)} test RAWs, best gain first")
     axes.set_ylabel("PSNR over best fixed (dB)")
@@ -165,7 +166,7 @@ def histogram(gain: np.ndarray) -> Figure:
     ):
         axes.hist(part, bins=list(edges), color=colour, label=f"{label}: {len(part)}", rwidth=0.92)
     axes.axvline(float(np.median(gain)), color=INK, linestyle="--", linewidth=1, label="median")
-    axes.legend()
+    _legend(figure)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("PSNR over best fixed (dB)")
     axes.set_ylabel("test RAWs")
@@ -195,7 +196,7 @@ def predictor_loss(curves: dict[str, Sequence[Sequence[float | None]]]) -> Figur
     _plain_log(axes)
     axes.set_xlabel("training step (faint: training batches)")
     axes.set_ylabel("loss through the proxy")
-    axes.legend()
+    _legend(figure)
     return figure
 
 
@@ -208,7 +209,7 @@ def searches(histories: dict[str, Sequence[Sequence[float]]]) -> Figure:
         axes.step(points[:, 0], points[:, 1], where="post", color=colour_of(key), linewidth=1.5, label=label)
     axes.set_xlabel("captures")
     axes.set_ylabel("best score so far (trial RAWs)")
-    axes.legend(loc="lower right")
+    _legend(figure)
     return figure
 
 
@@ -221,7 +222,7 @@ def oracle(curve: Sequence[float], references: dict[str, float]) -> Figure:
         axes.axhline(value, color=colour_of(key), linestyle="--", linewidth=1.1, label=label)
     axes.set_xlabel("captures of each RAW")
     axes.set_ylabel("mean best PSNR (dB)")
-    axes.legend(loc="lower right")
+    _legend(figure)
     return figure
 
 
@@ -235,7 +236,7 @@ def against_iso(parameter: Parameter, iso: np.ndarray, series: dict[str, tuple[s
     """
     figure, axes = _canvas(3.2)
     known = np.isfinite(iso) & (iso > 0)
-    drawn = {"oracle": ("D", 10, 0.35), "industry": ("s", 13, 0.6), "fixed": ("_", 20, 0.9)}
+    drawn = {"oracle": ("D", 11, 0.55), "industry": ("s", 13, 0.6), "fixed": ("_", 20, 0.9)}
     for key, (label, values) in series.items():
         if key == "fixed":
             axes.axhline(values[0], color=colour_of(key), linestyle="--", linewidth=1.2, label=label)
@@ -252,13 +253,15 @@ def against_iso(parameter: Parameter, iso: np.ndarray, series: dict[str, tuple[s
             label=label,
         )
     axes.set_xscale("log", base=2)
-    _plain_log(axes, "x")
+    axes.xaxis.set_major_locator(FixedLocator(list(100 * 2.0 ** np.arange(-2, 13))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     if parameter.scale == "log":
         axes.set_yscale("log", base=2)
         _plain_log(axes)
     axes.set_xlabel("ISO")
     axes.set_ylabel(parameter.name.replace("_", " ") + (f" ({parameter.unit})" if parameter.unit else ""))
-    axes.legend(loc="best", fontsize=7.5)
+    _legend(figure)
     return figure
 
 
@@ -282,7 +285,7 @@ def spread(space: ParameterSpace, units: np.ndarray, fixed: np.ndarray | None) -
     axes.set_ylim(len(space) - 0.4, -0.6)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("normalised value")
-    figure.legend(loc="outside upper center", ncols=4, columnspacing=1.2)
+    _legend(figure)
     return figure
 
 
@@ -290,10 +293,12 @@ def _wrap(label: str) -> str:
     return label.replace(" (", "\n(", 1)
 
 
-def _plain_log(axes: Axes, which: str = "y") -> None:
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    if which == "y":
-        axis.set_major_locator(MaxNLocator(5))
-        axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(NullFormatter())
+def _legend(figure: Figure, **how: Any) -> None:
+    """Above the axes, where it hides nothing."""
+    figure.legend(loc="outside upper center", ncols=4, columnspacing=1.2, handletextpad=0.5, **how)
+
+
+def _plain_log(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))

@@ -39,9 +39,16 @@ class Source:
     started: str
 
 
-def source_of(run: RunFolder) -> Source:
-    """The source that a run's figures name; ``–`` where the run does not say."""
+def source_of(run: RunFolder, known: dict[str, Any] | None = None) -> Source:
+    """The source that a run's figures name; ``–`` where the run does not say.
+
+    Args:
+        run: the run.
+        known: a device as in ``run.json``; a run that names only this device's identity is taken to be of it.
+    """
     record, device = run.record, run.record.get("device") or {}
+    if not device and known and known["identity"] == run.config.get("identity"):
+        device = {**known, "serial": None}
     serial = f", unit {device['serial']}" if device.get("serial") else ""
     model = f"{device['model']}{serial}" if device.get("model") else run.config.get("identity")
     seed, started = record.get("seed"), str(record.get("started") or "–")
@@ -79,6 +86,10 @@ class Material:
     predictors: list[RunFolder] = field(default_factory=list)
     tunings: dict[str, RunFolder] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+
+    def source(self, run: RunFolder) -> Source:
+        """The source of a run's figures."""
+        return source_of(run, self.results["device"])
 
     @property
     def predicted(self) -> str | None:
