@@ -168,6 +168,9 @@ def test_every_figure_names_its_source(page: tuple[str, Reader], full: Path) -> 
     assert re.search(r"Run with · data set – · seed – · device small, firmware 1 ·", read.text)
     drawings = re.findall(r"<figure>\s*<svg.*?</figure>", html, re.DOTALL)
     assert drawings
+    training = next(d for d in drawings if "Training of the predictors</b>" in d)
+    assert "Run with ·" in training
+    assert "Run without ·" in training
     assert all('class="source"' in d and 'class="badge' in d for d in drawings)
 
 

@@ -55,13 +55,13 @@ STRENGTH_WORDS = ("strength", "amount", "level", "gain")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of the page: ``svg``, its title, what to read in it, its kind of output and its source."""
+    """A figure of the page: ``svg``, its title, what to read in it, its kind of output and its sources."""
 
     title: str
     svg: Markup
     text: str
     kind: str
-    source: Source
+    sources: list[Source]
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,10 @@ def headline(found: Material) -> list[dict[str, str]]:
     return tiles
 
 
-def _draw(page: Page, name: str, figure: Figure, title: str, text: str, kind: str, run: RunFolder) -> None:
-    page.drawings[name] = Drawing(title, figures.to_svg(figure, name, title), text, kind, page.found.source(run))
+def _draw(page: Page, name: str, figure: Figure, title: str, text: str, kind: str, *runs: RunFolder) -> None:
+    page.drawings[name] = Drawing(
+        title, figures.to_svg(figure, name, title), text, kind, [page.found.source(r) for r in runs]
+    )
 
 
 def _draw_results(page: Page) -> None:
@@ -306,7 +308,7 @@ def _draw_results(page: Page) -> None:
             "Best mean score so far on the training RAWs of the trials, on the device. Each search scores its own "
             "RAWs: compare the methods in the table, not here.",
             DEVICE,
-            next(iter(found.tunings.values())),
+            *found.tunings.values(),
         )
     else:
         page.absent["searches"] = "No history of a tuning run."
@@ -343,7 +345,7 @@ def _draw_training(page: Page) -> None:
         "Training of the predictors",
         "L2 loss through the frozen proxy, so a promise and not a result. Held out: the validation split.",
         PROXY,
-        found.predictors[0],
+        *found.predictors,
     )
 
 
