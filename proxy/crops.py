@@ -65,7 +65,7 @@ def raw_batch(raw: RawFrame) -> RawBatch:
     return RawBatch(
         mosaic=torch.from_numpy(raw.normalised())[None, None],
         colours=torch.tensor([[_COLOUR[c] for c in raw.cfa]]),
-        thumbnail=F.adaptive_avg_pool2d(planes, THUMBNAIL),
+        thumbnail=F.interpolate(planes, size=(THUMBNAIL, THUMBNAIL), mode="nearest"),
         matrix=torch.from_numpy(matrix.astype(np.float32))[None],
     )
 

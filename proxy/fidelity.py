@@ -82,9 +82,7 @@ def movements(space: ParameterSpace, probes: Sequence[Probe]) -> list[Movement]:
                 float(np.sqrt(energy / len(device))),
                 dot / norm if norm else float("nan"),
                 dot / energy if energy else float("nan"),
-                float(
-                    np.mean([peak_signal_noise_ratio(a, b, data_range=255) if (a != b).any() else 99 for a, b in pairs])
-                ),
+                float(np.mean([_psnr(a, b) for a, b in pairs])),
                 float(np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in pairs])),
             )
         )

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-THUMBNAIL = 16
+THUMBNAIL = 24
 HISTOGRAM_BINS = 32
+DARK = 3e-5
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class RawBatch:
     Attributes:
         mosaic: ``float32 [B, 1, h, w]``, black 0 and white 1, h and w multiples of 2, cut at even offsets.
         colours: ``int64 [B, 4]``, colour index (0 red, 1 green, 2 blue) at the four CFA positions in reading order.
-        thumbnail: ``float32 [B, 3, THUMBNAIL, THUMBNAIL]``, the whole RAW's planes, area-averaged.
+        thumbnail: ``float32 [B, 3, THUMBNAIL, THUMBNAIL]``, the whole RAW's planes on an even grid, with noise.
         matrix: ``float32 [B, 3, 3]``, the RAW's colour matrix (identity where it has none).
     """
 
@@ -87,9 +88,47 @@ def demosaic_bilinear(mosaic: Tensor, colours: Tensor) -> Tensor:
     return F.conv2d(mosaic * mask, kernel, padding=1, groups=3) / F.conv2d(mask, kernel, padding=1, groups=3)
 
 
-def _soft_clip(x: Tensor, sharpness: float = 24.0) -> Tensor:
+def _soft_clip(x: Tensor, sharpness: float = 80.0) -> Tensor:
     """Clip to [0, 1] with a rounded upper corner, so that a gradient still says which way saturation lies."""
     return (1 - F.softplus(1 - x, beta=sharpness)).clamp_min(0)
+
+
+def _rows_of_zero(entries: Tensor) -> Tensor:
+    """3×3 matrices whose rows sum to 0, from their six entries off the diagonal ``[B, 6]``."""
+    a, b, c, d, e, f = entries.unbind(1)
+    return torch.stack([-a - b, a, b, c, -c - d, d, e, f, -e - f], 1).view(-1, 3, 3)
+
+
+def _blur(x: Tensor, size: int = 3) -> Tensor:
+    """A smooth blur: two box filters."""
+    for _ in range(2):
+        x = F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+    return x
+
+
+def _with_detail(linear: Tensor, bands: Tensor) -> Tensor:
+    """Noise reduction and sharpening in their simplest form: a gain on the detail of brightness, in two bands.
+
+    Detail is taken where noise is even (the square root of light). Small detail, mostly noise, has one gain, large
+    detail, mostly edges, another.
+
+    Args:
+        linear: ``[B, 3, h, w]`` in [0, 1].
+        bands: ``[B, 6]``, for the fine and the coarse band: gain of small detail, of large detail, log of the border.
+    """
+    root = (linear + DARK).sqrt()
+    luma = (root * root.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    fine_blur = _blur(luma)
+    coarse_blur = _blur(fine_blur, 5)
+    change = torch.zeros_like(luma)
+    for detail, (small, large, border) in (
+        (luma - fine_blur, bands[:, :3, None, None, None].unbind(1)),
+        (fine_blur - coarse_blur, bands[:, 3:, None, None, None].unbind(1)),
+    ):
+        energy = detail * detail
+        weight = energy / (energy + (0.03 * torch.exp(border)) ** 2)
+        change = change + detail * (small + (large - small) * weight)
+    return (root + change).clamp(0, 1).square()
 
 
 class _Base(nn.Module):
@@ -97,53 +136,73 @@ class _Base(nn.Module):
 
     def __init__(self, embedding: int) -> None:
         super().__init__()
-        # gains 3, offsets 3, linear matrix 3×6, gamma 3, contrast 3, equalisation 2, display matrix 3×3 and offset 3
-        self.sizes = [3, 3, 18, 3, 3, 2, 9, 3]
+        # Colour noise 1, gains 3, offsets 3, colour matrix (how much of the RAW's own, 6 free entries), detail 3 for
+        # each of two bands, gamma, contrast, equalisation, display matrix 6 and offset 3. The rows of both matrices sum
+        # to 1 and the three channels share one curve: with more freedom, gains, matrices and curves can stand in for
+        # each other, and none is learned.
+        self.sizes = [1, 3, 3, 1, 6, 6, 1, 1, 1, 6, 3]
         self.head = nn.Linear(embedding, sum(self.sizes))
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        self.histogram_limit = nn.Parameter(torch.tensor(1.5))
 
     def forward(self, x: Tensor, thumbnail: Tensor, matrix: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         coefficients = self.head(z).split(self.sizes, dim=1)
-        tone, linear = self._tone(x, matrix, coefficients)
-        small, _ = self._tone(thumbnail, matrix, coefficients)
-        equal, amount = self._equalise(tone, small, coefficients[5])
-        tone = tone + amount * (equal - tone)
-        display = coefficients[6].view(-1, 3, 3) + torch.eye(3, device=x.device)
-        y = torch.einsum("bij,bjhw->bihw", display, tone) + 0.1 * coefficients[7][:, :, None, None]
-        return y, linear
-
-    def _tone(self, x: Tensor, matrix: Tensor, coefficients: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        gain, offset, mix, gamma, contrast = coefficients[:5]
-        linear = _soft_clip((x + 0.1 * offset[:, :, None, None]) * torch.exp(gain)[:, :, None, None])
-        mix = mix.view(-1, 3, 6)
-        eye = torch.eye(3, device=x.device)
-        colour = mix[:, :, :3] + 0.5 * eye + (mix[:, :, 3:] + 0.5 * eye) @ matrix
-        linear = torch.einsum("bij,bjhw->bihw", colour, linear)
-        exponent = 0.45 * torch.exp(gamma)[:, :, None, None]
-        y = (_soft_clip(linear) + 1e-3) ** exponent
-        smooth = y * y * (3 - 2 * y)
-        return y + contrast[:, :, None, None] * (smooth - y), linear
+        linear = self._gained(x, coefficients)
+        tone = self._tone(self._bleached(linear, coefficients), matrix, coefficients, detail=True)
+        small = self._tone(self._gained(thumbnail, coefficients), matrix, coefficients, detail=False)
+        tone = tone + coefficients[8][:, :, None, None] * (self._equalised(tone, small) - tone)
+        display = torch.eye(3, device=x.device) + _rows_of_zero(coefficients[9])
+        y = torch.einsum("bij,bjhw->bihw", display, tone) + 0.1 * coefficients[10][:, :, None, None]
+        return _soft_clip(y), linear
 
     @staticmethod
-    def _equalise(y: Tensor, thumbnail: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Histogram-equalised ``y`` (the same shift for the three channels) and how much of it to take."""
+    def _gained(x: Tensor, coefficients: tuple[Tensor, ...]) -> Tensor:
+        gain, offset = coefficients[1], coefficients[2]
+        return _soft_clip((x + 0.1 * offset[:, :, None, None]) * torch.exp(gain)[:, :, None, None])
+
+    @staticmethod
+    def _bleached(x: Tensor, coefficients: tuple[Tensor, ...]) -> Tensor:
+        """Colour detail reduced, brightness kept.
+
+        Without this the matrices would learn to bleach colours, which is how a pixel alone can reduce colour noise.
+        """
+        detail = x - _blur(x)
+        brightness = (detail * x.new_tensor([0.25, 0.5, 0.25]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        lost = torch.sigmoid(coefficients[0])[:, :, None, None]
+        return (x - lost * (detail - brightness)).clamp(0, 1)
+
+    @staticmethod
+    def _tone(linear: Tensor, matrix: Tensor, coefficients: tuple[Tensor, ...], detail: bool) -> Tensor:
+        own, free, bands, gamma, contrast = coefficients[3:8]
+        eye = torch.eye(3, device=linear.device)
+        colour = eye + (0.5 + own[:, :, None]) * (matrix - eye) + _rows_of_zero(free)
+        linear = _soft_clip(torch.einsum("bij,bjhw->bihw", colour, linear))
+        if detail:
+            linear = _with_detail(linear, bands)
+        exponent = 0.45 * torch.exp(gamma)[:, :, None, None]
+        # The small offset bounds the slope at black; taking it off again keeps black black.
+        y = (linear + DARK) ** exponent - DARK**exponent
+        smooth = y * y * (3 - 2 * y)
+        return y + contrast[:, :, None, None] * (smooth - y)
+
+    def _equalised(self, y: Tensor, thumbnail: Tensor) -> Tensor:
+        """``y`` after contrast-limited equalisation with the histogram of the thumbnail's luma."""
         weights = y.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        luma, small = (y * weights).sum(1, keepdim=True), (thumbnail * weights).sum(1).flatten(1)
-        edges = torch.linspace(0, 1, HISTOGRAM_BINS, device=y.device)
-        cumulative = torch.sigmoid((edges[None, :, None] - small[:, None, :]) * HISTOGRAM_BINS).mean(2)
-        position = luma.clamp(0, 1) * (HISTOGRAM_BINS - 1)
-        lower = position.detach().floor().clamp(max=HISTOGRAM_BINS - 2).long()
+        luma = (thumbnail * weights).sum(1).flatten(1)
+        edges = torch.linspace(0, 1, HISTOGRAM_BINS + 1, device=y.device)
+        below = torch.sigmoid((edges[None, :, None] - luma[:, None, :]) * 4 * HISTOGRAM_BINS).mean(2)
+        share = below.diff(dim=1).clamp_min(0)
+        share = share / share.sum(1, keepdim=True).clamp_min(1e-6)
+        clipped = torch.minimum(share, self.histogram_limit.exp() / HISTOGRAM_BINS)
+        clipped = clipped + (1 - clipped.sum(1, keepdim=True)) / HISTOGRAM_BINS
+        cumulative = F.pad(clipped.cumsum(1), (1, 0))
+        position = y.clamp(0, 1) * HISTOGRAM_BINS
+        lower = position.detach().floor().clamp(max=HISTOGRAM_BINS - 1).long()
         index = lower.flatten(1)
-        left = cumulative.gather(1, index).view_as(luma)
-        right = cumulative.gather(1, index + 1).view_as(luma)
-        level = left + (position - lower) * (right - left)
-        amount = coefficients[:, 0].view(-1, 1, 1, 1)
-        # Scaling luma keeps hue, adding keeps differences; the device's way is learned as a blend.
-        blend = torch.sigmoid(coefficients[:, 1]).view(-1, 1, 1, 1)
-        shifted = y + (level - luma)
-        scaled = y * (level + 0.02) / (luma.clamp_min(0) + 0.02)
-        return blend * shifted + (1 - blend) * scaled, amount
+        left = cumulative.gather(1, index).view_as(y)
+        right = cumulative.gather(1, index + 1).view_as(y)
+        return left + (position - lower) * (right - left)
 
 
 class _Film(nn.Module):

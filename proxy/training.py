@@ -27,12 +27,12 @@ class ProxyRecipe:
         seed: seed of weights, batches and crops.
     """
 
-    base_steps: int = 1200
-    steps: int = 1500
-    batch: int = 32
+    base_steps: int = 2000
+    steps: int = 500
+    batch: int = 24
     crop: int = 64
-    learning_rate: float = 2e-3
-    width: int = 32
+    learning_rate: float = 3e-3
+    width: int = 24
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,15 +82,23 @@ def fit(
     total = recipe.base_steps + recipe.steps
     smooth = None
     phases = (
-        ("base", recipe.base_steps, 256, 16, 2 * recipe.learning_rate),
+        ("base", recipe.base_steps, 128, 24, 2 * recipe.learning_rate),
         ("whole", recipe.steps, recipe.batch, recipe.crop, recipe.learning_rate),
     )
     done = 0
     for phase, steps, batch, size, rate in phases:
         if not steps:
             continue
-        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.15)
+        slow = [*network.embed.parameters(), *network.straight.parameters(), *network.base.parameters()]
+        fast = [*network.down.parameters(), *network.up.parameters(), *network.last.parameters()]
+        # A fitted base must not be shaken by the residual's first, wild steps.
+        rates = [rate if phase == "base" else 0.15 * rate, rate]
+        optimiser = torch.optim.AdamW(
+            [{"params": slow}, {"params": fast}] if phase == "whole" else [{"params": slow}], lr=rate, weight_decay=1e-4
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, rates[: len(optimiser.param_groups)], total_steps=steps, pct_start=0.15
+        )
         model, optimiser = fabric.setup(network, optimiser)
         model.train()
         for step in range(1, steps + 1):

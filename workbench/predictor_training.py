@@ -81,14 +81,14 @@ def train(
             curve.append([step.step, step.loss, step.held_out])
         on_step(step)
 
-    def render(raw: Any, parameters: Tensor) -> Tensor:
-        return proxy.network(raw, parameters)
+    def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
+        return proxy.network(raw, parameters, residual=whole)
 
     network, held_out_loss = fit(
         ViewingData(examples, checks, vary=recipe.name == "fast", seed=recipe.seed),
         proxy.space,
         render,
-        viewing.loss,
+        viewing.loss if recipe.name == "paper" else viewing.log_loss,
         recipe,
         metadata_length=LENGTH,
         start=(start or proxy.space.defaults).unit,

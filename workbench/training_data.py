@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from predictor.training import Example
 from proxy.crops import concatenate, raw_batch
 from proxy.model import RawBatch
 
+HELD_OUT_BATCH = 32
 WHOLE_SIDE = 256
 """Frames up to this side are kept whole for the proxy; of larger ones a few crops are kept."""
 
@@ -49,10 +51,10 @@ class ViewingData:
         random = np.random.default_rng(seed)
         self._crop, self._vary = crop, vary
         self._training = [_Item(raw, reference, longest, random) for raw, reference in training]
-        self._held_out = [_Item(raw, reference, longest, random) for raw, reference in held_out]
+        self._held_out = sorted((_Item(raw, reference, longest, random) for raw, reference in held_out), key=_Item.size)
         self._buckets: dict[tuple[int, ...], list[int]] = {}
         for i, item in enumerate(self._training):
-            self._buckets.setdefault((*item.planes.shape[1:], *item.reference.shape[2:]), []).append(i)
+            self._buckets.setdefault(item.size(), []).append(i)
 
     def __len__(self) -> int:
         return len(self._training)
@@ -61,7 +63,7 @@ class ViewingData:
         """A random batch of RAWs of one size."""
         first = int(torch.randint(len(self), (1,), generator=generator))
         item = self._training[first]
-        bucket = self._buckets[(*item.planes.shape[1:], *item.reference.shape[2:])]
+        bucket = self._buckets[item.size()]
         chosen = [self._training[bucket[i]] for i in torch.randint(len(bucket), (batch,), generator=generator).tolist()]
         height, width = item.reference.shape[2:]
         size_y, size_x = min(self._crop, height), min(self._crop, width)
@@ -81,11 +83,17 @@ class ViewingData:
 
     def held_out(self) -> Iterator[Example]:
         """Centre crops of the validation split, in batches of one size."""
-        for one in self._held_out:
-            height, width = one.reference.shape[2:]
-            size_y, size_x = min(2 * self._crop, height), min(2 * self._crop, width)
-            raw, target = one.cut(0, (height - size_y) // 4 * 2, (width - size_x) // 4 * 2, size_y, size_x)
-            yield Example(one.planes[None], one.metadata[None], raw, target)
+        for _, same in groupby(self._held_out, key=_Item.size):
+            items = list(same)
+            for start in range(0, len(items), HELD_OUT_BATCH):
+                batch = items[start : start + HELD_OUT_BATCH]
+                cuts = [item.centre(2 * self._crop) for item in batch]
+                yield Example(
+                    torch.stack([item.planes for item in batch]),
+                    torch.stack([item.metadata for item in batch]),
+                    concatenate([c[0] for c in cuts]),
+                    torch.cat([c[1] for c in cuts]),
+                )
 
     def _varied(
         self, planes: Tensor, metadata: Tensor, raw: RawBatch, target: Tensor, generator: torch.Generator
@@ -134,6 +142,15 @@ class _Item:
         self.mosaic, self.reference = torch.stack(mosaics), torch.stack(references)
         self.colours, self.matrix = whole.colours, whole.matrix
         self.thumbnail = whole.thumbnail
+
+    def size(self) -> tuple[int, ...]:
+        """Items of one size can share a batch."""
+        return (*self.planes.shape[1:], *self.reference.shape[2:])
+
+    def centre(self, side: int) -> tuple[RawBatch, Tensor]:
+        height, width = self.reference.shape[2:]
+        size_y, size_x = min(side, height), min(side, width)
+        return self.cut(0, (height - size_y) // 4 * 2, (width - size_x) // 4 * 2, size_y, size_x)
 
     def cut(self, k: int, top: int, left: int, height: int, width: int) -> tuple[RawBatch, Tensor]:
         window = (slice(k, k + 1), slice(None), slice(top, top + height), slice(left, left + width))

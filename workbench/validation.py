@@ -75,7 +75,7 @@ from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_
 from workbench.statistics import Interval, mean_interval, ratio_interval
 from workbench.tasks import viewing
 from workbench.tuning.industry import IndustryTable, with_as_shot
-from workbench.tuning.material import Scorer, referenced_raws
+from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.oracle import OracleResult, search_oracle
 from workbench.tuning.search import captured
 
@@ -102,6 +102,7 @@ class ValidationSettings:
         predictors: ``train`` runs; empty: the newest with metadata and the newest without.
         fixed, industry: ``tune`` runs; proxy: a ``fit-proxy`` run.
         expert: TOML of the expert's set.
+        test_raws: how many test RAWs, spread over the scenes and the ISO range by seed; 0: all.
         oracle_captures: a RAW; 0 leaves the oracle out.
         seed: of the oracle and the bootstrap.
     """
@@ -111,6 +112,7 @@ class ValidationSettings:
     industry: str | None = None
     proxy: str | None = None
     expert: Path | None = None
+    test_raws: int = 0
     oracle_captures: int = 200
     seed: int = 0
 
@@ -376,6 +378,8 @@ def validate(
     """
     info = device.info()
     raws = referenced_raws(dataset, "test")
+    if 0 < settings.test_raws < len(raws):
+        raws = stratified(raws, settings.test_raws, settings.seed)
     scenes = [r.scene for r in raws]
     methods, notes = gather(lab, dataset, info, raws, settings)
     collected = collection_captures(dataset, info.identity)

@@ -12,12 +12,12 @@ import typer
 def fit_proxy(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     device: Annotated[
-        str | None, typer.Option(help="Device URL; measures on the device how the proxy follows it (about 300 captures).")
+        str | None, typer.Option(help="Device URL; measures on it how the proxy follows it (about 300 captures).")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="Device identity, where the data set holds several.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of the whole network.")] = 1500,
-    base_steps: Annotated[int, typer.Option(min=0, help="Steps of its colour and tone base alone.")] = 1200,
-    width: Annotated[int, typer.Option(min=4, max=256, help="Channels of the network's first level.")] = 32,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of the whole network.")] = 500,
+    base_steps: Annotated[int, typer.Option(min=0, help="Steps of its colour and tone base alone.")] = 2000,
+    width: Annotated[int, typer.Option(min=4, max=256, help="Channels of the network's first level.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,

@@ -22,6 +22,7 @@ def validate(
     ] = None,
     proxy: Annotated[str | None, typer.Option(help="fit-proxy run; by default the predictor's own.")] = None,
     expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set.")] = None,
+    test_raws: Annotated[int, typer.Option(min=0, help="How many test RAWs, spread over the scenes; 0: all.")] = 0,
     oracle_captures: Annotated[
         int, typer.Option(min=0, help="Captures of the per-image oracle for each RAW; 0 leaves it out.")
     ] = 200,
@@ -37,7 +38,7 @@ def validate(
     from workbench.validation import ValidationSettings, validate_run
 
     settings = ValidationSettings(
-        tuple(predictor or ()), fixed, industry, proxy, expert, oracle_captures=oracle_captures, seed=seed
+        tuple(predictor or ()), fixed, industry, proxy, expert, test_raws, oracle_captures, seed
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),

@@ -1,0 +1,152 @@
+"""The demo: every step of the bench over ZeroMQ against the emulated device, with the commands that do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import typer
+
+from workbench.errors import RunError
+
+PROFILE = "sim20"
+START_DEADLINE_S = 60.0
+
+
+@contextlib.contextmanager
+def emulated_device(profile: str = PROFILE) -> Iterator[str]:
+    """Serve the emulated device in a process of its own for the length of the block; gives its URL.
+
+    Raises:
+        RunError: it did not start before the deadline.
+    """
+    command = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--profile", profile, "--zmq", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        lines: queue.Queue[str] = queue.Queue()
+        assert process.stdout is not None
+        threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+        try:
+            line = lines.get(timeout=START_DEADLINE_S)
+            yield next(word for word in line.split() if word.startswith("zmq://"))
+        except (queue.Empty, StopIteration) as error:
+            raise RunError(f"the emulated device did not start within {START_DEADLINE_S:g} s: {command}") from error
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
+    for line in stream:
+        lines.put(line)
+
+
+def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4000, seed: int = 0) -> Path:
+    """Run every step; steps already done in ``folder`` are not done again.
+
+    Args:
+        folder: gets ``raws/``, ``lab/`` and ``report.html``.
+        photographs: a folder of photographs, or None for the sample photographs and the lab scenes.
+        captures: captures of the collection, and of each search on the device.
+        seed: of everything.
+
+    Returns:
+        The report.
+    """
+    from sim import profiles
+    from workbench.commands.collect import collect
+    from workbench.commands.fit_proxy import fit_proxy
+    from workbench.commands.report import report
+    from workbench.commands.sim_scenes import scenes
+    from workbench.commands.train import train
+    from workbench.commands.tune import MethodName, tune
+    from workbench.commands.validate import validate
+
+    begin = time.monotonic()
+    raws, lab, page = folder / "raws", folder / "lab", folder / "report.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    space, expert = profiles.space(PROFILE), folder / "expert.toml"
+    expert.write_text(space.to_toml(profiles.expert(PROFILE), "Set by hand by an expert"), encoding="utf-8")
+
+    def step(what: str, shown: str, work: Callable[[], Any], run: str | None = None) -> None:
+        typer.secho(f"\n[{time.monotonic() - begin:4.0f} s] {what}", bold=True)
+        typer.echo(f"$ workbench {shown}")
+        if run and _finished(lab, run):
+            typer.echo(f"already done: {lab / 'runs' / run}")
+        else:
+            work()
+
+    common = f"--lab {lab} --seed {seed}"
+    scene_options: dict[str, Any] = {"lab_scenes": 0, "raws_per_photograph": 4}
+    if photographs is None:
+        scene_options = {"lab_scenes": 280, "raws_per_scene": 4, "raws_per_photograph": 24}
+    shown = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in scene_options.items())
+    if photographs:
+        shown += f" --photographs {photographs}"
+    step(
+        "scenes: photographs and lab scenes, seen by a simulated sensor",
+        f"sim scenes {raws} {shown} --seed {seed}",
+        lambda: scenes(raws, photographs=photographs, seed=seed, **scene_options),
+    )
+    typer.echo(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
+    with emulated_device() as url:
+        typer.echo(f"the emulated device answers at {url}")
+        step(
+            "collect: parameter sets over the whole range, each with its own RAW",
+            f"collect --device {url} --raws {raws} --captures {captures} {common}",
+            lambda: collect(url, raws, captures, lab=lab, seed=seed),
+        )
+        step(
+            "tune: the best fixed parameters on the device, with as many captures",
+            f"tune --device {url} --captures {captures} --expert {expert} --name fixed {common}",
+            lambda: tune(
+                url, lab=lab, method=MethodName.cmaes, captures=captures, expert=expert, name="fixed", seed=seed
+            ),
+            run="fixed",
+        )
+        step(
+            "tune --industry: as-shot white balance sets the gains, a table over ISO the rest",
+            f"tune --device {url} --industry --captures {captures} --expert {expert} --name industry {common}",
+            lambda: tune(url, lab=lab, captures=captures, industry=True, expert=expert, name="industry", seed=seed),
+            run="industry",
+        )
+        step(
+            "fit-proxy: a differentiable network learns to imitate the device",
+            f"fit-proxy --device {url} --name proxy {common}",
+            lambda: fit_proxy(lab=lab, device=url, name="proxy", seed=seed),
+            run="proxy",
+        )
+        for name, metadata in (("with-metadata", True), ("image-only", False)):
+            flag = "--metadata" if metadata else "--no-metadata"
+            step(
+                f"train: the predictor, {name.replace('-', ' ')}, through the frozen proxy",
+                f"train {flag} --start {expert} --name {name} {common}",
+                lambda name=name, metadata=metadata: train(  # type: ignore[misc]
+                    lab=lab, metadata=metadata, start=expert, name=name, seed=seed
+                ),
+                run=name,
+            )
+        step(
+            "validate: every method's parameters on the device, on test scenes",
+            f"validate --device {url} --expert {expert} --test-raws 60 --oracle-captures 160 {common}",
+            lambda: validate(url, lab=lab, expert=expert, test_raws=60, oracle_captures=160, seed=seed),
+        )
+    step("report", f"report --lab {lab} --out {page}", lambda: report(lab=lab, out=page))
+    typer.echo(f"\ndone in {time.monotonic() - begin:.0f} s; the report: {page.resolve()}")
+    return page
+
+
+def _finished(lab: Path, name: str) -> bool:
+    from workbench.runs import RunFolder
+
+    path = lab / "runs" / name
+    return (path / "run.json").is_file() and RunFolder.open(path).finished
