@@ -56,15 +56,19 @@ class RawFrame:
             raise FrameError(f"{name}: CFA pattern {self.cfa!r} is not one of {', '.join(CFA_PATTERNS)}")
         if len(self.black_level) != 4:
             raise FrameError(f"{name}: black_level needs 4 values, one a CFA position, not {len(self.black_level)}")
-        numbers = (*self.black_level, self.iso or 1.0, self.exposure_s or 1.0, *(self.as_shot_wb or ()))
-        if not np.all(np.isfinite(numbers)) or (self.as_shot_wb and min(self.as_shot_wb) <= 0):
+        if self.as_shot_wb is not None and len(self.as_shot_wb) != 3:
+            raise FrameError(f"{name}: as_shot_wb needs 3 gains (red, green, blue), not {len(self.as_shot_wb)}")
+        if self.colour_matrix is not None and np.shape(self.colour_matrix) != (3, 3):
+            raise FrameError(f"{name}: colour_matrix must be 3×3, not {np.shape(self.colour_matrix)}")
+        positive = [v for v in (self.iso, self.exposure_s, *(self.as_shot_wb or ())) if v is not None]
+        if not np.all(np.isfinite([*self.black_level, *positive, *np.ravel(self.colour_matrix or ())])) or any(
+            v <= 0 for v in positive
+        ):
             raise FrameError(f"{name}: metadata holds a value that is not a finite, positive number")
         if not 0 <= min(self.black_level) <= max(self.black_level) < self.white_level <= 65535:
             raise FrameError(
                 f"{name}: black level {max(self.black_level):g} must be below white level {self.white_level} (≤ 65535)"
             )
-        if self.colour_matrix is not None and np.shape(self.colour_matrix) != (3, 3):
-            raise FrameError(f"{name}: colour_matrix must be 3×3, not {np.shape(self.colour_matrix)}")
         m.flags.writeable = False
 
     @property
@@ -108,6 +112,8 @@ class RawFrame:
         Raises:
             FrameError: a field is missing, odd, or does not agree with the pixels.
         """
+        if not isinstance(metadata, dict):
+            raise FrameError(f"{source or 'RAW frame'}: bad RAW metadata: {type(metadata).__name__}, not a table")
         try:
             wb, matrix = metadata.get("as_shot_wb"), metadata.get("colour_matrix")
             frame = cls(
@@ -121,11 +127,11 @@ class RawFrame:
                 colour_matrix=None if matrix is None else tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[misc]
                 source=source,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FrameError(f"{source or 'RAW frame'}: bad RAW metadata: {error!r}") from error
         if (metadata.get("width", frame.width), metadata.get("height", frame.height)) != (frame.width, frame.height):
             raise FrameError(
-                f"{source or 'RAW frame'}: metadata says {metadata['width']}×{metadata['height']}, "
+                f"{source or 'RAW frame'}: metadata says {metadata.get('width', '?')}×{metadata.get('height', '?')}, "
                 f"the mosaic is {frame.width}×{frame.height}"
             )
         return frame

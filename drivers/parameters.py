@@ -85,6 +85,8 @@ class Parameter(BaseModel):
                 raise ValueError(f"{self.name}: a log scale needs low above 0, not {self.low}")
             if self.kind == "integer" and (self.step != 1 or self.low != int(self.low) or self.high != int(self.high)):
                 raise ValueError(f"{self.name}: an integer parameter needs integer bounds and step 1")
+            if self.high_code <= self.low_code or (self.scale == "log" and self.low_code < 1):
+                raise ValueError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
         if self.kind == "choice" and len(self.choices) < 2:
             raise ValueError(f"{self.name}: a choice needs at least two choices")
         if self.register_ is not None:
@@ -142,9 +144,12 @@ class Parameter(BaseModel):
             return int(value)
         if isinstance(value, bool | np.bool_ | str) or not isinstance(value, int | float | np.integer | np.floating):
             raise ParameterError(f"parameter {self.name}: {value!r} is not a number")
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
         if not math.isfinite(number) or not self.low <= number <= self.high:  # type: ignore[operator]
-            raise ParameterError(f"parameter {self.name}: {value:g} is outside {self.describe_range()}")
+            raise ParameterError(f"parameter {self.name}: {number:g} is outside {self.describe_range()}")
         if self.kind == "integer" and number != int(number):
             raise ParameterError(f"parameter {self.name}: {value:g} is not a whole number")
         return min(max(round(number / self.step), self.low_code), self.high_code)
@@ -163,7 +168,9 @@ class Parameter(BaseModel):
             return self.choices[code]
         if self.kind == "bool":
             return bool(code)
-        return int(code) if self.kind == "integer" else float(f"{code * self.step:.12g}")
+        if self.kind == "integer":
+            return int(code)
+        return min(max(float(f"{code * self.step:.12g}"), float(self.low or 0)), float(self.high or 0))
 
     def to_unit(self, code: int) -> float:
         """Normalised value in [0, 1] of a code: the bin's centre for discrete kinds."""
@@ -339,14 +346,14 @@ class ParameterSpace(BaseModel):
 
     def to_toml(self, parameters: ParameterSet, title: str = "") -> str:
         """The set as TOML for people: a table for each block, a comment on each parameter."""
-        lines = [f"# {title}"] if title else []
+        lines = [f"# {_comment(title)}"] if title else []
         lines.append(f"# Parameter set of {self.name}, hash {parameters.hash[:12]}")
         for block, names in self.blocks.items():
             lines += ["", f"[{block}]"]
             for name in names:
                 p = self[name]
                 default = _toml_value(p.from_code(p.to_code(p.default)))
-                lines.append(f"# {p.description or name} ({p.describe_range()}; default {default})")
+                lines.append("# " + _comment(f"{p.description or name} ({p.describe_range()}; default {default})"))
                 lines.append(f"{name} = {_toml_value(parameters[name])}")
         return "\n".join(lines) + "\n"
 
@@ -394,10 +401,15 @@ def _flatten(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
             yield "", key, value
 
 
+def _comment(text: str) -> str:
+    """The text on one line: a device's description may hold line breaks, a TOML comment may not."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _toml_value(value: Native) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _suggest(name: str, names: list[str]) -> str:
