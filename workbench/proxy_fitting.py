@@ -16,6 +16,7 @@ from proxy.fidelity import Probe, movements, probe_sets, rank_correlation
 from proxy.files import LoadedProxy, load_proxy, save_proxy
 from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
 from workbench.bench import Bench
+from workbench.campaign import PURPOSE
 from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, new_run
@@ -90,9 +91,10 @@ def fit_proxy(
             identity = device.info().identity
         identity = device_of(dataset, identity)
         space = dataset.space(identity)
-        captures = dataset.captures(device_identity=identity, split="train")
+        # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.
+        captures = dataset.captures(device_identity=identity, purpose=PURPOSE, split="train")
         train, held_sets = hold_out(captures)
-        held_raws = dataset.captures(device_identity=identity, split="validation")[:400]
+        held_raws = dataset.captures(device_identity=identity, purpose=PURPOSE, split="validation")[:400]
         if len(train) < 2:
             raise RunError(f"{len(train)} training captures of {identity}: too few; run `workbench collect` first")
         run = new_run(lab, "fit-proxy", name)
