@@ -203,8 +203,8 @@ def _check_row_length(sample: np.ndarray, sidecar: Sidecar, path: Path, name: st
     """Rows cut at the wrong length do not match their neighbours, and some other length does."""
     if sample.shape[0] < 4 or not _across(sample) > _CLEAR:
         return
-    row = _row_length(sample)
-    if row is not None and row != sample.shape[1]:
+    row = _row_length(sample, sidecar.width * sidecar.height)
+    if row is not None and row != sidecar.width:
         raise FrameError(
             f"{path}: rows do not match their neighbours as width = {sidecar.width} of {name} cuts them; "
             f"they look {row} pixels long: correct width and height"
@@ -250,28 +250,20 @@ def _across(a: np.ndarray) -> float:
     return _correlation(a[:, 2:], a[:, :-2])
 
 
-def _row_length(sample: np.ndarray) -> int | None:
+def _row_length(sample: np.ndarray, count: int) -> int | None:
     """Length of a row as the pixels show it, or None where they show none more clearly than the declared one.
 
     Two pixels summed hold a green and one other, so the sums of one row match those of the next; flattened, they match
-    themselves best at a lag of one row. A lag is believed only where it misses a perfect match by half of what the
-    declared row misses.
+    themselves best at a lag of one row. A lag is believed only where it divides the file's ``count`` of pixels, misses
+    a perfect match by half of what the declared row misses, and no picture that repeats itself explains it.
     """
     width = sample.shape[1]
     sums = sample.astype(np.float64).reshape(-1, 2).sum(axis=1)
-    rows = sums.reshape(sample.shape[0], width // 2)
-    middle = width // 4 * 2
-    if (
-        _correlation(rows[:, : middle // 2], rows[:, middle // 2 : middle])
-        > _CLEAR
-        > 0.5
-        > _correlation(sample[:, middle - 2 : middle], sample[:, middle : middle + 2])
-    ):
-        return middle  # two rows side by side
+    if _two_rows_side_by_side(sums.reshape(sample.shape[0], width // 2), sample):
+        return width // 2
     sums -= sums.mean()
-    count = len(sums)
-    match = np.fft.irfft(np.abs(np.fft.rfft(sums, 2 * count)) ** 2)[: count // 2]
-    match = match / np.arange(count, count - len(match), -1)
+    match = np.fft.irfft(np.abs(np.fft.rfft(sums, 2 * len(sums))) ** 2)[: len(sums) // 2]
+    match = match / np.arange(len(sums), len(sums) - len(match), -1)
     if not match[0] > 0 or not width // 2 < len(match):
         return None
     match = match / match[0]
@@ -284,8 +276,26 @@ def _row_length(sample: np.ndarray) -> int | None:
     if lag % (width // 2) == 0 and not _rows_go_on(sample, 2 * lag // width):
         return None  # a pattern that repeats every few rows, not longer rows
     half = lag // 2 - 1 + int(np.argmax(match[lag // 2 - 1 : lag // 2 + 2]))
-    two_rows = half > start and abs(2 * half - lag) <= 1 and match[half] > 0.8 * match[lag] and 2 * half != width
-    return 2 * half if two_rows else 2 * lag
+    if half > start and abs(2 * half - lag) <= 1 and match[half] > 0.8 * match[lag] and 2 * half != width:
+        lag = half  # the best match was that of the row after next, whose colours are the same
+    first = start + int(np.argmax(match[start:] > 0.8 * match[lag]))
+    repeats = first < 0.9 * lag
+    return None if repeats or count % (2 * lag) else 2 * lag
+
+
+def _two_rows_side_by_side(sums: np.ndarray, sample: np.ndarray) -> bool:
+    """Whether a row's two halves show the same line, with a step between them, and lines further down another."""
+    middle = sums.shape[1] // 2
+    left, right = sums[:, :middle], sums[:, middle : 2 * middle]
+    alike = _correlation(left, right)
+    step = sample[:, 2 * middle - 2 : 2 * middle], sample[:, 2 * middle : 2 * middle + 2]
+    return (
+        sums.shape[0] > 16
+        and alike > _CLEAR
+        and abs(left.mean() - right.mean()) < 0.3 * left.std()
+        and _correlation(*step) < 0.5
+        and _clearly_closer(alike, _correlation(left[8:], left[:-8]), times=2)
+    )
 
 
 def _rows_go_on(sample: np.ndarray, times: int) -> bool:

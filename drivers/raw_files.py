@@ -89,9 +89,10 @@ def save_npz(path: Path, raw: RawFrame) -> None:
 
 def _load_npz(path: Path) -> RawFrame:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise FrameError(f"{path}: not an .npz archive; save it with numpy.savez")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise FrameError(f"{path}: not an .npz archive; save it with numpy.savez")
+        with loaded as file:
             keys = set(file.files)
             if missing := _REQUIRED - keys:
                 raise FrameError(f"{path}: no {', '.join(sorted(missing))} in it; a RAW frame needs {_key_list()}")
