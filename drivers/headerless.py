@@ -180,14 +180,18 @@ def _check_container(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str
     """Byte order, and 8 bits taken for 16 or 16 for 8."""
     across = _across(sample)
     if sidecar.container == "u16":
-        if _clearly_closer(_across(sample.byteswap()), across):
+        swapped = sample.byteswap()
+        closer = _clearly_closer(_across(swapped), across)
+        shallow = int(sample.max()) > 4095 >= int(swapped.max()) > 255  # up to 12 bits, spread over both ends of 16
+        if closer and (across < 0.8 or shallow):
             other = "little" if sidecar.endianness == "big" else "big"
             raise FrameError(
                 f'{path}: neighbours do not match as endianness = "{sidecar.endianness}" of {name} reads them; '
                 f'"{other}" fits'
             )
         low, high = sample & 255, sample >> 8
-        if _across(low) > _CLEAR and _correlation(low, high) > _CLEAR:  # low bytes of 16-bit pixels are no picture
+        many = len(np.unique(high)) > 64  # with fewer, two shades can look alike in both bytes
+        if many and _across(low) > _CLEAR and _correlation(low, high) > _CLEAR:
             raise FrameError(
                 f'{path}: both bytes of a pixel show the picture; container = "u8" fits, not "u16" of {name}'
             )
@@ -213,6 +217,8 @@ def _check_row_length(sample: np.ndarray, sidecar: Sidecar, path: Path, name: st
 
 def _check_green_diagonal(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
     """The two greens see the same light, so they match each other better than red matches blue."""
+    if not _across(sample) > _CLEAR:
+        return
     quads = [sample[y::2, x::2].astype(np.float64) - sidecar.black_levels[2 * y + x] for y in (0, 1) for x in (0, 1)]
     pairs = {"GRBG or GBRG": (quads[0], quads[3]), "RGGB or BGGR": (quads[1], quads[2])}
     declared = "GRBG or GBRG" if sidecar.cfa in ("GRBG", "GBRG") else "RGGB or BGGR"
@@ -273,11 +279,11 @@ def _row_length(sample: np.ndarray, count: int) -> int | None:
     lag = start + int(np.argmax(match[start:]))
     if not match[lag] > 0.8 or not 1 - match[width // 2] > 2 * (1 - match[lag]):
         return None
-    if lag % (width // 2) == 0 and not _rows_go_on(sample, 2 * lag // width):
-        return None  # a pattern that repeats every few rows, not longer rows
     half = lag // 2 - 1 + int(np.argmax(match[lag // 2 - 1 : lag // 2 + 2]))
     if half > start and abs(2 * half - lag) <= 1 and match[half] > 0.8 * match[lag] and 2 * half != width:
         lag = half  # the best match was that of the row after next, whose colours are the same
+    if lag % (width // 2) == 0:
+        return None  # whole rows further down match as well: the same colours, or a pattern that repeats
     first = start + int(np.argmax(match[start:] > 0.8 * match[lag]))
     repeats = first < 0.9 * lag
     return None if repeats or count % (2 * lag) else 2 * lag
@@ -296,10 +302,3 @@ def _two_rows_side_by_side(sums: np.ndarray, sample: np.ndarray) -> bool:
         and _correlation(*step) < 0.5
         and _clearly_closer(alike, _correlation(left[8:], left[:-8]), times=2)
     )
-
-
-def _rows_go_on(sample: np.ndarray, times: int) -> bool:
-    """Whether every row but each ``times``-th goes on in the next: its last pixels match the next one's first."""
-    last, first = sample[:-1, -2:], sample[1:, :2]
-    row = np.arange(len(last)) % max(times, 1)
-    return times > 1 and any(_correlation(last[row != p], first[row != p]) > 0.8 for p in range(times))
