@@ -26,14 +26,24 @@ def save_weights(folder: Path, kind: str, tensors: dict[str, Tensor], descriptio
         kind: what the weights are (``proxy``, ``predictor``).
         tensors: the state dictionary.
         description: everything needed to build the network again, as plain data.
+
+    Raises:
+        WeightsError: the disk refused the file.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(folder) / FILE_NAME
     partial = path.with_suffix(".partial")
     header = {"kind": kind, "description": json.dumps(description)}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata=header)
-    partial.replace(path)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, partial, metadata=header)
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: cannot be written ({error}); make room there and run again") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

@@ -91,6 +91,7 @@ def load_predictor(folder: Path) -> LoadedPredictor:
         network.load_state_dict(tensors)
         space = ParameterSpace.from_dict(description["space"])
         longest = int(description["longest"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        identity = str(description["device"])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder}: the predictor's weights do not fit their description") from error
-    return LoadedPredictor(network.eval(), space, longest, description["device"])
+    return LoadedPredictor(network.eval(), space, longest, identity)

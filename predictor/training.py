@@ -103,7 +103,7 @@ class Quantiser:
     """
 
     def __init__(self, space: ParameterSpace) -> None:
-        self._discrete = torch.tensor([p.discrete for p in space.parameters])
+        self._discrete = torch.tensor([p.discrete and p.scale == "linear" for p in space.parameters])
         self._levels = torch.tensor([float(p.levels) for p in space.parameters])
 
     def __call__(self, parameters: Tensor) -> Tensor:

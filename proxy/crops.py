@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drivers.errors import FrameError
 from drivers.frames import RawFrame
 from proxy.model import THUMBNAIL, RawBatch
 
@@ -94,7 +95,16 @@ class CropBuilder:
         self._parts: list[tuple[RawBatch, np.ndarray, Tensor, str]] = []
 
     def add(self, raw: RawFrame, parameters: np.ndarray, output: np.ndarray) -> None:
-        """Add one capture: RAW, ``[N]`` in [0, 1], ``uint8 [H, W, 3]``."""
+        """Add one capture: RAW, ``[N]`` in [0, 1], ``uint8 [H, W, 3]``.
+
+        Raises:
+            FrameError: the output is not of the RAW's size.
+        """
+        if output.shape[:2] != (raw.height, raw.width):
+            raise FrameError(
+                f"RAW {raw.source or raw.hash[:12]}: the device's output is {output.shape[1]}×{output.shape[0]}, the RAW "
+                f"{raw.width}×{raw.height}: the proxy needs a device that keeps the size"
+            )
         if raw.hash not in self._raws:
             if len(self._raws) >= 512:
                 self._raws.clear()

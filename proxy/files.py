@@ -49,6 +49,7 @@ def load_proxy(folder: Path) -> LoadedProxy:
         network = Proxy(ProxyConfig(**description["config"]))
         network.load_state_dict(tensors)
         space = ParameterSpace.from_dict(description["space"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        identity = str(description["device"])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder}: the proxy's weights do not fit their description") from error
-    return LoadedProxy(freeze(network), space, description["device"])
+    return LoadedProxy(freeze(network), space, identity)

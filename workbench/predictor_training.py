@@ -23,8 +23,20 @@ from workbench.training_data import ViewingData
 
 
 def with_references(records: list[RawRecord]) -> list[tuple[RawFrame, Any]]:
-    """RAW frames and references of the records that have one."""
-    return [(r.load(), r.reference()) for r in records if r.has_reference]
+    """RAW frames and references of the records that have one.
+
+    Raises:
+        RunError: a reference is not of its RAW's size.
+    """
+    pairs = [(r, r.load(), r.reference()) for r in records if r.has_reference]
+    for record, raw, reference in pairs:
+        assert reference is not None
+        if reference.shape[:2] != (raw.height, raw.width):
+            raise RunError(
+                f"{record.name}: its reference is {reference.shape[1]}×{reference.shape[0]}, the RAW "
+                f"{raw.width}×{raw.height}; training needs references of the RAW's size"
+            )
+    return [(raw, reference) for _, raw, reference in pairs]
 
 
 def train(
@@ -82,7 +94,8 @@ def train(
         on_step(step)
 
     def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
-        return proxy.network(raw, parameters, residual=whole)
+        # Training may run on another torch device than the one that the proxy was loaded to.
+        return proxy.network.to(parameters.device)(raw, parameters, residual=whole)
 
     network, held_out_loss = fit(
         ViewingData(examples, checks, vary=recipe.name == "fast", seed=recipe.seed),

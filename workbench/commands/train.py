@@ -73,4 +73,6 @@ def train(
     if as_json:
         typer.echo(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
     else:
-        typer.echo(f"predictor {run.name}: held-out loss {run.results['held_out_loss']:.5f} (through the proxy)")
+        held_out = run.results["held_out_loss"]
+        told = "no held-out RAWs with references" if held_out is None else f"held-out loss {held_out:.5f}"
+        typer.echo(f"predictor {run.name}: {told} (through the proxy)")

@@ -17,7 +17,7 @@ MAX_PSNR_DB = 99.0
 
 def loss(output: Tensor, reference: Tensor) -> Tensor:
     """L2 loss (section 5.1) of ``float32 [B, 3, h, w]`` images in [0, 1], averaged over the batch."""
-    return (output - reference).square().mean()
+    return (output - reference.to(output.device)).square().mean()
 
 
 def log_loss(output: Tensor, reference: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def log_loss(output: Tensor, reference: Tensor) -> Tensor:
 
     The plain mean is ruled by the few worst images; the task's metric is the mean PSNR.
     """
-    return ((output - reference).square().mean((1, 2, 3)) + 1e-4).log().mean()
+    return ((output - reference.to(output.device)).square().mean((1, 2, 3)) + 1e-4).log().mean()
 
 
 def psnr(output: np.ndarray, reference: np.ndarray) -> float:

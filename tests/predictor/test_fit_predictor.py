@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import toy_task
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_task import LENGTH, SPACE, ToyData
+
+from drivers.parameters import ParameterSpace
+from predictor import training
+from predictor.model import Predictor
+from predictor.training import Quantiser, Recipe, TrainingStep, evaluate, fit, paper_recipe
+
+QUICK = Recipe(steps=6, batch=4, width=4, learning_rate=1e-2)
+MIXED = ParameterSpace.from_dict(
+    {
+        "name": "mixed",
+        "parameters": [
+            toy_task._number("number"),
+            {"name": "count", "block": "a", "kind": "integer", "low": -2, "high": 9, "default": 0},
+            {"name": "choice", "block": "a", "kind": "choice", "choices": ["x", "y", "z"], "default": "x"},
+            {"name": "flag", "block": "a", "kind": "bool", "default": False},
+            {"name": "size", "block": "a", "kind": "integer", "low": 1, "high": 64, "scale": "log", "default": 1},
+        ],
+    }
+)
+
+
+def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
+    steps: list[TrainingStep] = []
+    net, held_out = fit(
+        more.pop("data", ToyData()),
+        SPACE,
+        more.pop("render", toy_task.render),
+        toy_task.loss,
+        recipe,
+        metadata_length=LENGTH,
+        on_step=steps.append,
+        **more,
+    )
+    return net, held_out, steps
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_fit_improves_the_held_out_loss(metadata: bool) -> None:
+    recipe = Recipe(steps=150, batch=16, width=4, learning_rate=1e-2, metadata=metadata)
+    net, best, steps = run(recipe, start=np.array([0.5, 0.5, 0.5]))
+    # Predicting one half for everything costs about 1/12; without metadata half of that cannot be known.
+    assert best < (0.02 if metadata else 0.07)
+    assert best == min(s.held_out for s in steps if s.held_out is not None)
+    measured = evaluate(net, ToyData(), toy_task.render, toy_task.loss, Quantiser(SPACE), metadata)
+    assert measured == pytest.approx(best, rel=1e-4)
+    assert bool(net.config.metadata) is metadata
+
+
+def test_seeds_repeat_exactly() -> None:
+    (one, first, _), (other, again, _), (third, _, _) = (run(replace(QUICK, seed=s)) for s in (5, 5, 6))
+    assert first == again
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), third.parameters(), strict=True))
+
+
+class Watched(torch.optim.RMSprop):
+    """Notes the learning rate of each step."""
+
+    rates: list[float] = []  # noqa: RUF012
+
+    def step(self, closure=None):
+        Watched.rates.append(self.param_groups[0]["lr"])
+        return super().step(closure)
+
+
+def test_recipe_paper_is_section_5_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = paper_recipe(seed=4)
+    assert (recipe.optimiser, recipe.metadata, recipe.width, recipe.seed) == ("rmsprop", False, 32, 4)
+    assert (recipe.epochs, recipe.steps) == (400, 0)
+    monkeypatch.setattr(torch.optim, "RMSprop", Watched)
+    Watched.rates = []
+    # 16 RAWs in batches of 8 are 2 steps an epoch; 10 epochs, the rate drops after 5 of them.
+    net, _, steps = run(replace(recipe, epochs=10, width=4))
+    assert Watched.rates == [1e-4] * 10 + [1e-6] * 10
+    assert [s.step for s in steps] == list(range(1, 21))
+    assert {s.steps for s in steps} == {20}
+    assert net.config.metadata == 0
+
+
+def test_the_fast_recipe_warms_up_and_decays() -> None:
+    recipe = Recipe(steps=100, learning_rate=1e-2, last_learning_rate=1e-4)
+    rates = [training._rate(recipe, step, 100) for step in range(1, 101)]
+    peak = int(np.argmax(rates))
+    assert 2 <= peak < 15
+    assert all(a < b for a, b in zip(rates[:peak], rates[1 : peak + 1], strict=True))
+    assert all(a > b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert max(rates) <= 1e-2
+    assert rates[-1] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_the_coarse_share_goes_through_the_cheap_part() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def render(raw, parameters, whole):
+        seen.append((torch.is_grad_enabled(), whole))
+        return parameters
+
+    run(replace(QUICK, steps=8, coarse=0.75), render=render)
+    assert [whole for learning, whole in seen if learning] == [False] * 6 + [True] * 2
+    assert all(whole for learning, whole in seen if not learning)
+
+
+def test_start_decides_the_first_predictions() -> None:
+    start = np.array([0.2, 0.9, 0.5])
+    seen: list[torch.Tensor] = []
+
+    def render(raw, parameters, whole):
+        seen.append(parameters.detach())
+        return parameters
+
+    run(replace(QUICK, steps=1, metadata=False), render=render, start=start)
+    assert (torch.logit(seen[0][:, :2]) - torch.logit(torch.tensor(start[:2]).float())).abs().max() < 0.8
+    # A start at the very edge still leaves a gradient.
+    net, _, _ = run(QUICK, start=np.array([0.0, 1.0, 0.5]))
+    assert all(torch.isfinite(w).all() for w in net.parameters())
+
+
+def test_without_held_out_examples_the_last_weights_stay() -> None:
+    class NoCheck(ToyData):
+        def held_out(self):
+            return iter(())
+
+    net, held_out, _ = run(QUICK, data=NoCheck())
+    assert held_out == float("inf")
+    assert all(torch.isfinite(w).all() for w in net.parameters())
+
+
+def test_the_best_weights_are_kept() -> None:
+    calls = {"n": 0}
+
+    def loss(parameters, target):
+        if torch.is_grad_enabled():
+            return toy_task.loss(parameters, target)
+        calls["n"] += 1
+        return torch.tensor(float(calls["n"]))  # worse at every look
+
+    seen: list[TrainingStep] = []
+    args = (ToyData(), SPACE, toy_task.render)
+    long, best = fit(*args, loss, replace(QUICK, steps=12), metadata_length=LENGTH, on_step=seen.append, evaluations=4)
+    looks = [s for s in seen if s.held_out is not None]
+    assert [s.step for s in looks] == [3, 6, 9, 12]
+    assert best == looks[0].held_out
+    # What came after the first look left no trace: other evaluations, same first steps, same weights.
+    weights: list[dict] = []
+    original = training.evaluate
+
+    def remember(network, *rest):
+        weights.append({k: v.clone() for k, v in network.state_dict().items()})
+        return original(network, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "evaluate", remember)
+        fit(*args, toy_task.loss, replace(QUICK, steps=12), metadata_length=LENGTH, evaluations=4)
+    assert all(torch.equal(v, weights[0][k]) for k, v in long.state_dict().items())
+    assert not all(torch.equal(v, weights[-1][k]) for k, v in long.state_dict().items())
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5))
+def test_quantiser_agrees_with_the_device(unit: list[float]) -> None:
+    quantised = Quantiser(MIXED)(torch.tensor([unit]))[0].double().numpy()
+    device = MIXED.from_unit(np.array(unit)).unit
+    # Continuous values stay; the log integer, whose steps are uneven, is not rounded either.
+    np.testing.assert_array_equal(quantised[[0, 4]], np.array(unit)[[0, 4]])
+    for i in (1, 2, 3):
+        bins = MIXED.parameters[i].levels
+        # On the edge of two bins float32 may fall to either side.
+        if abs(unit[i] * bins - round(unit[i] * bins)) > 1e-5 or unit[i] in (0.0, 1.0):
+            assert quantised[i] == pytest.approx(device[i], abs=1e-6)
+
+
+def test_quantiser_lets_gradients_straight_through() -> None:
+    unit = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    upstream = torch.rand(3, 5, generator=torch.Generator().manual_seed(1))
+    (Quantiser(MIXED)(unit) * upstream).sum().backward()
+    torch.testing.assert_close(unit.grad, upstream)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gain_gamma import SPACE, captures, raw_of, render, scene
+
+from drivers.errors import WorkbenchError
+from drivers.weights import FILE_NAME, WeightsError, save_weights
+from proxy.crops import CropBuilder, CropSet
+from proxy.files import load_proxy, save_proxy
+from proxy.model import Proxy, ProxyConfig
+from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, log_mse, psnr
+
+QUICK = ProxyRecipe(base_steps=3, steps=2, batch=4, crop=16, width=8)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def quality(network: Proxy) -> float:
+    """Mean PSNR over scenes and parameter sets that the fit never saw."""
+    held_out = captures(range(100, 108), 6, seed=9)
+    return float(psnr(imitate(network, held_out), held_out.output.float() / 255).mean())
+
+
+def one_crop(rgb: np.ndarray, unit: np.ndarray) -> CropSet:
+    builder = CropBuilder()
+    builder.add(raw_of(rgb), unit, np.zeros(rgb.shape, np.uint8))
+    return builder.build()
+
+
+def test_a_fit_learns_the_device() -> None:
+    crops = captures(range(24), 8)
+    recipe = ProxyRecipe(base_steps=40, steps=10, batch=8, crop=16, width=8)
+    before = quality(fit(crops, replace(recipe, base_steps=0, steps=0)))
+    network = fit(crops, recipe)
+    assert quality(network) > before + 8
+    # It moves with the gain as the device does: twice the light, a brighter picture.
+    rgb = scene(200)
+    low, high = (SPACE.parse({"gain": g, "gamma": 0.8, "red_blue": "keep"}) for g in (0.5, 1.0))
+    dim, bright = (imitate(network, one_crop(rgb, p.unit)).mean() for p in (low, high))
+    truth = (render(rgb, high).mean() - render(rgb, low).mean()) / 255
+    assert 0.5 * truth < bright - dim < 1.5 * truth
+
+
+def test_seeds_repeat_exactly() -> None:
+    crops = captures(range(4), 3)
+    first, again, other = (fit(crops, replace(QUICK, seed=s)) for s in (1, 1, 2))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_every_step_is_reported_and_the_network_is_frozen() -> None:
+    steps: list[ProxyStep] = []
+    network = fit(captures(range(4), 3), QUICK, on_step=steps.append)
+    assert [s.step for s in steps] == [1, 2, 3, 4, 5]
+    assert [s.phase for s in steps] == ["base"] * 3 + ["whole"] * 2
+    assert {s.steps for s in steps} == {5}
+    assert all(np.isfinite(s.loss) for s in steps)
+    assert not network.training
+    assert not any(w.requires_grad for w in network.parameters())
+
+
+@pytest.mark.parametrize(("base_steps", "steps"), [(1, 0), (0, 1), (1, 1)])
+def test_the_shortest_fits(base_steps: int, steps: int) -> None:
+    network = fit(captures(range(2), 2), replace(QUICK, base_steps=base_steps, steps=steps))
+    assert all(torch.isfinite(w).all() for w in network.parameters())
+
+
+def test_evaluate_is_called_in_the_second_phase() -> None:
+    seen: list[bool] = []
+    fit(
+        captures(range(2), 2),
+        replace(QUICK, steps=5),
+        evaluate=lambda network: seen.append(network.training),
+        evaluate_every=2,
+    )
+    assert seen == [False, False]
+
+
+def test_psnr_and_loss() -> None:
+    a = torch.zeros(2, 3, 4, 4)
+    b = a.clone()
+    b[1] += 10 / 255
+    values = psnr(b, a)
+    assert values[1] == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+    assert values[0] > 70
+    assert log_mse(b, a) == pytest.approx(np.mean(np.log([1e-4, (10 / 255) ** 2 + 1e-4])), abs=1e-4)
+
+
+def test_imitate_in_batches_is_the_same() -> None:
+    crops = captures(range(3), 3)
+    network = fit(crops, QUICK)
+    torch.testing.assert_close(imitate(network, crops, batch=2), imitate(network, crops), rtol=1e-4, atol=1e-5)
+    assert imitate(network, crops).min() >= 0
+    assert imitate(network, crops).max() <= 1
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    network = fit(captures(range(3), 3), QUICK)
+    path = save_proxy(tmp_path, network, SPACE, "model/1/abc")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] == [FILE_NAME]
+    loaded = load_proxy(tmp_path)
+    assert same(loaded.network, network)
+    assert (loaded.space, loaded.device_identity) == (SPACE, "model/1/abc")
+    assert not any(w.requires_grad for w in loaded.network.parameters())
+    image = loaded.render(raw_of(scene(5, 20, 26), "GBRG"), SPACE.defaults)
+    assert (image.shape, image.dtype) == ((20, 26, 3), np.uint8)
+
+
+def broken(folder: Path) -> str:
+    with pytest.raises(WorkbenchError) as error:
+        load_proxy(folder)
+    text = str(error.value)
+    assert "\n" not in text
+    assert str(folder) in text
+    return text
+
+
+def test_no_weights_file(tmp_path: Path) -> None:
+    assert "no such file" in broken(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "pickle", "cut", "flipped header"])
+def test_a_damaged_file(tmp_path: Path, damage: str) -> None:
+    path = save_proxy(tmp_path, Proxy(ProxyConfig(3, 8)), SPACE, "d")
+    whole = path.read_bytes()
+    content = {
+        "empty": b"",
+        "noise": bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8)),
+        "pickle": pickle.dumps({"a": 1}),
+        "cut": whole[: len(whole) // 2],
+        "flipped header": whole[:9] + b"\xff" + whole[10:],
+    }[damage]
+    path.write_bytes(content)
+    assert "not a weights file" in broken(tmp_path)
+
+
+def test_a_pickle_is_never_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    torch.save({"x": Payload()}, tmp_path / FILE_NAME)
+    broken(tmp_path)
+    assert not marker.exists()
+
+
+def test_weights_of_another_kind(tmp_path: Path) -> None:
+    save_weights(tmp_path, "predictor", {"x": torch.zeros(1)}, {})
+    assert "holds a predictor, not a proxy" in broken(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["config", "space", "device", "width", "levels", "unknown", "all"])
+def test_a_description_that_does_not_fit(tmp_path: Path, change: str) -> None:
+    network = Proxy(ProxyConfig(3, 8))
+    config = network.config.to_dict()
+    description = {"config": config, "space": SPACE.to_dict(), "device": "d"}
+    if change == "all":
+        description = []  # type: ignore[assignment]
+    elif change == "width":
+        config["width"] = 16
+    elif change == "levels":
+        config["levels"] = 0
+    elif change == "unknown":
+        config["depth"] = 4
+    else:
+        del description[change]
+    save_weights(tmp_path, "proxy", network.state_dict(), description)
+    with pytest.raises(WeightsError, match="do not fit their description"):
+        load_proxy(tmp_path)
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    old = save_weights(tmp_path, "proxy", {"x": torch.zeros(1)}, {}).read_bytes()
+
+    def refuse(tensors, path, metadata) -> None:
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    with pytest.raises(WeightsError, match="No space left"):
+        save_weights(tmp_path, "proxy", {"x": torch.ones(1)}, {})
+    assert (tmp_path / FILE_NAME).read_bytes() == old
+    assert len(list(tmp_path.iterdir())) == 1
