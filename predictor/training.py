@@ -68,12 +68,12 @@ class Recipe:
     learning_rate: float = 1.5e-3
     last_learning_rate: float = 1e-5
     drop_at: float = 0.5
-    steps: int = 600
+    steps: int = 500
     epochs: int = 0
     batch: int = 32
     width: int = 16
     metadata: bool = True
-    coarse: float = 0.75
+    coarse: float = 0.8
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:

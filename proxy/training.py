@@ -27,8 +27,8 @@ class ProxyRecipe:
         seed: seed of weights, batches and crops.
     """
 
-    base_steps: int = 2000
-    steps: int = 500
+    base_steps: int = 1600
+    steps: int = 400
     batch: int = 24
     crop: int = 64
     learning_rate: float = 3e-3

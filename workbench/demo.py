@@ -137,8 +137,8 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
             )
         step(
             "validate: every method's parameters on the device, on test scenes",
-            f"validate --device {url} --expert {expert} --test-raws 60 --oracle-captures 160 {common}",
-            lambda: validate(url, lab=lab, expert=expert, test_raws=60, oracle_captures=160, seed=seed),
+            f"validate --device {url} --expert {expert} --test-raws 60 --oracle-captures 240 {common}",
+            lambda: validate(url, lab=lab, expert=expert, test_raws=60, oracle_captures=240, seed=seed),
         )
     step("report", f"report --lab {lab} --out {page}", lambda: report(lab=lab, out=page))
     typer.echo(f"\ndone in {time.monotonic() - begin:.0f} s; the report: {page.resolve()}")

@@ -309,7 +309,8 @@ def test_any_json_metadata_gives_typed_errors_only(value: object) -> None:
 )
 def test_requests_round_trip(request_id: int, registers: list[tuple[int, int]], h: int, w: int, random) -> None:  # type: ignore[no-untyped-def]
     mosaic = np.array([random.randrange(65536) for _ in range(4 * h * w)], np.uint16).reshape(2 * h, 2 * w)
-    raw = RawFrame(mosaic, "GBRG", (0.0, 1.5, 2.0, 3.0), 65535, iso=random.random() * 1e5, exposure_s=random.random())
+    iso, exposure_s = 1 + random.random() * 1e5, 1e-6 + random.random()
+    raw = RawFrame(mosaic, "GBRG", (0.0, 1.5, 2.0, 3.0), 65535, iso=iso, exposure_s=exposure_s)
     message = wire.decode(wire.encode(wire.process_request(request_id, raw, registers)))
     assert isinstance(message, wire.Process)
     assert message.registers == tuple(registers)

@@ -15,8 +15,8 @@ def fit_proxy(
         str | None, typer.Option(help="Device URL; measures on it how the proxy follows it (about 300 captures).")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="Device identity, where the data set holds several.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of the whole network.")] = 500,
-    base_steps: Annotated[int, typer.Option(min=0, help="Steps of its colour and tone base alone.")] = 2000,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of the whole network.")] = 400,
+    base_steps: Annotated[int, typer.Option(min=0, help="Steps of its colour and tone base alone.")] = 1600,
     width: Annotated[int, typer.Option(min=4, max=256, help="Channels of the network's first level.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -57,10 +57,10 @@ def print_results(name: str, results: dict[str, Any]) -> None:
 
     console = Console()
     console.print(f"proxy {name}: {results['captures']} training captures")
-    table = Table("held out", "captures", "PSNR mean", "median", "5th percentile")
+    table = Table("held out", "captures", "PSNR", "median", "5 %")
     for label, title in (
-        ("new_sets_known_raws", "new parameter sets, known RAWs"),
-        ("new_sets_new_raws", "new parameter sets, new RAWs"),
+        ("new_sets_known_raws", "new sets, known RAWs"),
+        ("new_sets_new_raws", "new sets, new RAWs"),
     ):
         if row := results.get(label):
             table.add_row(
@@ -74,10 +74,17 @@ def print_results(name: str, results: dict[str, Any]) -> None:
     fidelity = results.get("fidelity")
     if not fidelity:
         return
-    table = Table("block", "parameter", "device moves (RMS levels)", "direction", "size", "PSNR", "SSIM")
+    table = Table(
+        "parameter",
+        "device moves",
+        "direction",
+        "size",
+        "PSNR",
+        "SSIM",
+        title="one parameter moved (RMS, 8-bit levels)",
+    )
     for m in fidelity["parameters"]:
         table.add_row(
-            m["block"],
             m["parameter"],
             f"{m['device_change']:.2f}",
             _number(m["cosine"]),
