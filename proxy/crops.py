@@ -102,8 +102,8 @@ class CropBuilder:
         """
         if output.shape[:2] != (raw.height, raw.width):
             raise FrameError(
-                f"RAW {raw.source or raw.hash[:12]}: the device's output is {output.shape[1]}×{output.shape[0]}, the RAW "
-                f"{raw.width}×{raw.height}: the proxy needs a device that keeps the size"
+                f"RAW {raw.source or raw.hash[:12]}: the device's output is {output.shape[1]}×{output.shape[0]}, "
+                f"the RAW {raw.width}×{raw.height}; the proxy needs a device that keeps the size"
             )
         if raw.hash not in self._raws:
             if len(self._raws) >= 512:

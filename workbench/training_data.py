@@ -35,8 +35,8 @@ class ViewingData:
         seed: seed of the fixed crops of large frames and of the held-out crops.
     """
 
-    # In powers of two. More variety than this costs dearly: how bright a RAW is, and how its colours lean, says what the
-    # camera's meter and white balance were looking at, and an example moved further no longer says so.
+    # In powers of two. More variety than this costs dearly: how bright a RAW is, and how its colours lean, says what
+    # the camera's meter and white balance were looking at, and an example moved further no longer says so.
     exposure_sigma = 0.05
     balance_sigma = 0.03
 
