@@ -91,7 +91,8 @@ class CropBuilder:
         self._size = size
         self._crops = crops_per_capture
         self._random = np.random.default_rng(seed)
-        self._raws: dict[str, RawBatch] = {}
+        # Captures of one RAW come together; more than one whole RAW at a time could fill the memory.
+        self._last: tuple[str, RawBatch] | None = None
         self._parts: list[tuple[RawBatch, np.ndarray, Tensor, str]] = []
 
     def add(self, raw: RawFrame, parameters: np.ndarray, output: np.ndarray) -> None:
@@ -105,11 +106,9 @@ class CropBuilder:
                 f"RAW {raw.source or raw.hash[:12]}: the device's output is {output.shape[1]}×{output.shape[0]}, "
                 f"the RAW {raw.width}×{raw.height}; the proxy needs a device that keeps the size"
             )
-        if raw.hash not in self._raws:
-            if len(self._raws) >= 512:
-                self._raws.clear()
-            self._raws[raw.hash] = raw_batch(raw)
-        whole = self._raws[raw.hash]
+        if self._last is None or self._last[0] != raw.hash:
+            self._last = (raw.hash, raw_batch(raw))
+        whole = self._last[1]
         pixels = torch.from_numpy(np.ascontiguousarray(output)).permute(2, 0, 1)
         height, width = min(self._size, raw.height), min(self._size, raw.width)
         one = height == raw.height and width == raw.width
@@ -117,12 +116,13 @@ class CropBuilder:
             top = 2 * int(self._random.integers((raw.height - height) // 2 + 1))
             left = 2 * int(self._random.integers((raw.width - width) // 2 + 1))
             crop = RawBatch(
-                whole.mosaic[:, :, top : top + height, left : left + width],
+                whole.mosaic[:, :, top : top + height, left : left + width].clone(),
                 whole.colours,
                 whole.thumbnail,
                 whole.matrix,
             )
-            self._parts.append((crop, parameters, pixels[:, top : top + height, left : left + width], raw.hash))
+            cut = pixels[:, top : top + height, left : left + width].clone()
+            self._parts.append((crop, parameters, cut, raw.hash))
 
     def build(self) -> CropSet:
         """All crops; frames smaller than the others decide the common size.
