@@ -48,11 +48,13 @@ def load_crops(dataset: Dataset, captures: list[CaptureRecord], space: Parameter
     """Crops of captures, decoded once and kept in memory."""
     builder = CropBuilder(size=size)
     raws: dict[str, RawRecord] = {r.hash: r for r in dataset.raws()}
-    for raw_hash in dict.fromkeys(c.raw_hash for c in captures):
+    by_raw: dict[str, list[CaptureRecord]] = {}
+    for capture in captures:
+        by_raw.setdefault(capture.raw_hash, []).append(capture)
+    for raw_hash, own in by_raw.items():
         raw = raws[raw_hash].load()
-        for capture in captures:
-            if capture.raw_hash == raw_hash:
-                builder.add(raw, space.from_codes(capture.codes).unit, capture.rgb().pixels)
+        for capture in own:
+            builder.add(raw, space.from_codes(capture.codes).unit, capture.rgb().pixels)
     return builder.build()
 
 
