@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,21 +23,22 @@ from workbench.tasks import viewing
 from workbench.training_data import ViewingData
 
 
-def with_references(records: list[RawRecord]) -> list[tuple[RawFrame, Any]]:
-    """RAW frames and references of the records that have one.
+def with_references(records: list[RawRecord]) -> Iterator[tuple[RawFrame, np.ndarray]]:
+    """RAW frame and reference of each record that has one, one at a time: large frames would not fit together.
 
     Raises:
         RunError: a reference is not of its RAW's size.
     """
-    pairs = [(r, r.load(), r.reference()) for r in records if r.has_reference]
-    for record, raw, reference in pairs:
-        assert reference is not None
+    for record in records:
+        raw, reference = record.load(), record.reference()
+        if reference is None:
+            continue
         if reference.shape[:2] != (raw.height, raw.width):
             raise RunError(
                 f"{record.name}: its reference is {reference.shape[1]}×{reference.shape[0]}, the RAW "
                 f"{raw.width}×{raw.height}; training needs references of the RAW's size"
             )
-    return [(raw, reference) for _, raw, reference in pairs]
+        yield raw, reference
 
 
 def train(
@@ -65,8 +67,8 @@ def train(
     proxy = load_proxy(source.path)
     with Dataset.open(lab, create=False) as dataset:
         training, held_out = dataset.raws("train"), dataset.raws("validation")
-        examples, checks = with_references(training), with_references(held_out)
-        if not examples:
+        count = sum(r.has_reference for r in training)
+        if not count:
             raise RunError(
                 "no training RAW has a reference image; the viewing task needs one beside each RAW "
                 "(NAME.reference.png, or the column `reference` of scenes.csv)"
@@ -79,12 +81,15 @@ def train(
                 "task": "viewing",
                 "scenes": sorted({r.scene for r in training}),
                 "held_out_scenes": sorted({r.scene for r in held_out}),
-                "raws": len(examples),
+                "raws": count,
                 "identity": proxy.device_identity,
                 "metadata": recipe.metadata,
             },
             seed=recipe.seed,
             dataset_digest=dataset.digest(),
+        )
+        data = ViewingData(
+            with_references(training), with_references(held_out), vary=recipe.name == "fast", seed=recipe.seed
         )
     curve: list[list[float | None]] = []
 
@@ -98,7 +103,7 @@ def train(
         return proxy.network.to(parameters.device)(raw, parameters, residual=whole)
 
     network, held_out_loss = fit(
-        ViewingData(examples, checks, vary=recipe.name == "fast", seed=recipe.seed),
+        data,
         proxy.space,
         render,
         viewing.loss if recipe.name == "paper" else viewing.log_loss,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import numpy as np
@@ -42,8 +42,8 @@ class ViewingData:
 
     def __init__(
         self,
-        training: Sequence[tuple[RawFrame, np.ndarray]],
-        held_out: Sequence[tuple[RawFrame, np.ndarray]],
+        training: Iterable[tuple[RawFrame, np.ndarray]],
+        held_out: Iterable[tuple[RawFrame, np.ndarray]],
         *,
         crop: int = 64,
         vary: bool = True,
