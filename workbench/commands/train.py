@@ -60,7 +60,7 @@ def train(
 
         def show(step: TrainingStep) -> None:
             progress.total = step.steps
-            progress.update(step.step, note=f"loss {step.loss:.5f}")
+            progress.update(step.step, note=f"{'log ' if chosen.name == 'fast' else ''}L2 {step.loss:.4f}")
 
         run = predictor_training.train(
             lab,

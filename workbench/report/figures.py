@@ -187,13 +187,17 @@ def proxy_loss(curve: Sequence[Sequence[float]]) -> Figure:
 def predictor_loss(curves: dict[str, Sequence[Sequence[float | None]]]) -> Figure:
     """Training and held-out loss of predictors by label: ``[[step, loss, held_out | null], …]``."""
     figure, axes = _canvas(2.8)
+    logarithmic = False
     for colour, (label, curve) in zip(itertools.cycle(SERIES), curves.items(), strict=False):
         points = np.array([[np.nan if v is None else v for v in row] for row in curve], dtype=float)
         axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=0.8, alpha=0.45)
+        logarithmic |= bool(np.nanmin(points[:, 1]) <= 0)
         held = points[np.isfinite(points[:, 2])]
         axes.plot(held[:, 0], held[:, 2], "o-", color=colour, markersize=3, linewidth=1.5, label=f"{label}, held out")
-    axes.set_yscale("log")
-    _plain_log(axes)
+    # The fast recipe's loss is a logarithm already.
+    if not logarithmic:
+        axes.set_yscale("log")
+        _plain_log(axes)
     axes.set_xlabel("training step (faint: training batches)")
     axes.set_ylabel("loss through the proxy")
     _legend(figure)
