@@ -43,7 +43,7 @@ def read(folder: Path) -> dict:
     found = json.loads(newest.read_text(encoding="utf-8"))
     found["proxy_run"] = json.loads((folder / "lab/runs/proxy/run.json").read_text(encoding="utf-8"))["results"]
     seconds = folder / "seconds.txt"
-    found["seconds"] = seconds.read_text() if seconds.exists() else "-"
+    found["seconds"] = seconds.read_text().strip() if seconds.exists() else "-"
     return found
 
 

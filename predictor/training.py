@@ -11,8 +11,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
 from predictor.model import Predictor, PredictorConfig
+
+
+class TrainingError(WorkbenchError):
+    """A training that cannot go on."""
 
 
 @dataclass
@@ -140,6 +145,9 @@ def fit(
         on_step: called after every step.
         evaluations: how often the held-out loss is measured.
 
+    Raises:
+        TrainingError: the loss is no longer finite.
+
     Returns:
         The network with the weights of the smallest held-out loss, in evaluation mode, and that loss.
     """
@@ -166,6 +174,10 @@ def fit(
         parameters = model(example.planes.to(fabric.device), metadata)
         whole = step > recipe.coarse * steps
         value = loss(render(example.raw.to(fabric.device), quantise(parameters), whole), example.target)
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"step {step}: the loss is {float(value)}; train with a smaller learning rate or fit again"
+            )
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(value)
         if recipe.name == "fast":

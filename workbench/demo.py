@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import IO, Any
 import typer
 
 from workbench.errors import RunError
+from workbench.runs import RunFolder, write_json
 
 PROFILE = "sim20"
 START_DEADLINE_S = 60.0
@@ -28,7 +30,11 @@ def emulated_device(profile: str = PROFILE) -> Iterator[str]:
         RunError: it did not start before the deadline.
     """
     command = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--profile", profile, "--zmq", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    # A process group of its own: Ctrl-C is for the bench, which still has frames to take from the device.
+    apart: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", **apart) as process:
         lines: queue.Queue[str] = queue.Queue()
         assert process.stdout is not None
         threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
@@ -51,7 +57,7 @@ def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
 
 
 def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4000, seed: int = 0) -> Path:
-    """Run every step; steps already done in ``folder`` are not done again.
+    """Run every step; fits and searches already done in ``folder`` with the same settings are not done again.
 
     Args:
         folder: gets ``raws/``, ``lab/`` and ``report.html``.
@@ -61,11 +67,14 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
 
     Returns:
         The report.
+
+    Raises:
+        RunError: ``folder`` holds a demo with other settings.
     """
-    from sim import profiles
     from workbench.commands.collect import collect
     from workbench.commands.fit_proxy import fit_proxy
     from workbench.commands.report import report
+    from workbench.commands.sim import expert as write_expert
     from workbench.commands.sim_scenes import scenes
     from workbench.commands.train import train
     from workbench.commands.tune import MethodName, tune
@@ -74,8 +83,12 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
     begin = time.monotonic()
     raws, lab, page = folder / "raws", folder / "lab", folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
-    space, expert = profiles.space(PROFILE), folder / "expert.toml"
-    expert.write_text(space.to_toml(profiles.expert(PROFILE), "Set by hand by an expert"), encoding="utf-8")
+    settings = {"photographs": str(photographs), "captures": captures, "seed": seed}
+    kept, expert = folder / "demo.json", folder / "expert.toml"
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != settings:
+        raise RunError(f"{folder}: holds a demo with other settings ({kept}); give another --folder")
+    write_json(kept, settings)
+    write_expert(PROFILE, expert)
 
     def step(what: str, shown: str, work: Callable[[], Any], run: str | None = None) -> None:
         typer.secho(f"\n[{time.monotonic() - begin:4.0f} s] {what}", bold=True)
@@ -146,7 +159,5 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
 
 
 def _finished(lab: Path, name: str) -> bool:
-    from workbench.runs import RunFolder
-
     path = lab / "runs" / name
     return (path / "run.json").is_file() and RunFolder.open(path).finished

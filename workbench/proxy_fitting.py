@@ -24,6 +24,8 @@ from workbench.tasks import viewing
 
 HELD_OUT_SETS = 0.06
 PROBE_RAWS = 4
+# Around the middle of the ranges the other parameters leave room to see one move.
+BASE_RANGE = (0.25, 0.75)
 RANK_RAWS, RANK_SETS = 6, 24
 
 
@@ -89,8 +91,12 @@ def fit_proxy(
         DatasetError: no data set, or a damaged one.
     """
     with Dataset.open(lab, create=False) as dataset:
-        if device is not None and identity is None:
-            identity = device.info().identity
+        if device is not None:
+            identity = identity or device.info().identity
+            if identity != device.info().identity:
+                raise RunError(
+                    f"{device.url} is {device.info().identity}, not {identity}; give its URL or its identity, not both"
+                )
         identity = device_of(dataset, identity)
         space = dataset.space(identity)
         # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.
@@ -101,7 +107,14 @@ def fit_proxy(
             raise RunError(f"{len(train)} training captures of {identity}: too few; run `workbench collect` first")
         run = new_run(lab, "fit-proxy", name)
         run.update(
-            config={"recipe": recipe.to_dict(), "identity": identity, "captures": len(train)},
+            config={
+                "recipe": recipe.to_dict(),
+                "identity": identity,
+                "captures": len(train),
+                "collected": len(dataset.captures(device_identity=identity, purpose=PURPOSE)),
+                "scenes": sorted({r.scene for r in dataset.raws("train")}),
+                "held_out_scenes": sorted({r.scene for r in dataset.raws("validation")}),
+            },
             seed=recipe.seed,
             dataset_digest=dataset.digest(),
             device=device.info() if device else None,
@@ -126,9 +139,11 @@ def fit_proxy(
                     "psnr_median": float(np.median(values)),
                     "psnr_p5": float(np.percentile(values, 5)),
                 }
-        if device is not None:
-            results["fidelity"] = fidelity(load_proxy(run.path), dataset, Bench(dataset, device, purpose="fidelity"))
+        # The proxy is worth keeping even if the device fails during the probes.
         run.finish(results)
+        if device is not None:
+            found = fidelity(load_proxy(run.path), dataset, Bench(dataset, device, purpose="fidelity"))
+            run.update(results={**results, "fidelity": found})
         return run
 
 
@@ -138,14 +153,14 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
     One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
     parameter sets, and image quality is ranked over held-out parameter sets.
     """
-    raws = [r for r in dataset.raws("validation") if r.has_reference] or dataset.raws("train")
+    raws = dataset.raws("validation") or dataset.raws("train")
     random = np.random.default_rng(20)
     chosen = [raws[i] for i in random.permutation(len(raws))[:PROBE_RAWS]]
     frames = {r.hash: r.load() for r in chosen}
     space = proxy.space
     plan: list[tuple[str, RawRecord, ParameterSet, ParameterSet]] = []
     for raw in chosen:
-        base = space.from_unit(0.25 + 0.5 * random.random(len(space)))
+        base = space.from_unit(random.uniform(*BASE_RANGE, len(space)))
         plan += [(name, raw, before, after) for name, before, after in probe_sets(space, base)]
     jobs = [(raw, p) for _, raw, before, after in plan for p in (before, after)]
     outputs = [c.rgb().pixels for c in bench.capture_many(jobs)]
@@ -170,7 +185,7 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
     result: dict[str, Any] = {"parameters": [asdict(m) for m in table], "blocks": blocks}
     ranked = [r for r in raws if r.has_reference][:RANK_RAWS]
     if ranked:
-        sets = [space.from_unit(u) for u in 0.15 + 0.7 * random.random((RANK_SETS, len(space)))]
+        sets = [space.from_unit(u) for u in random.random((RANK_SETS, len(space)))]
         jobs = [(raw, p) for raw in ranked for p in sets]
         shots = [c.rgb().pixels for c in bench.capture_many(jobs)]
         real, imitated = np.zeros((len(ranked), len(sets))), np.zeros((len(ranked), len(sets)))
@@ -181,6 +196,7 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
                 real[i, j] = viewing.psnr(shots[i * len(sets) + j], reference)
                 imitated[i, j] = viewing.psnr(proxy.render(frame, p), reference)
         result["rank_correlation"] = rank_correlation(real, imitated)
+        result["split"] = raws[0].split
         result["rank_raws"], result["rank_sets"] = len(ranked), len(sets)
     result["captures"] = bench.asked + bench.reused
     return result

@@ -130,7 +130,8 @@ def mean_of(sets: Sequence[ParameterSet]) -> ParameterSet:
 
 
 def _check_scenes(run: RunFolder, test: set[str]) -> None:
-    if leaked := sorted(test & set(run.config.get("scenes") or ())):
+    seen = {*(run.config.get("scenes") or ()), *(run.config.get("held_out_scenes") or ())}
+    if leaked := sorted(test & seen):
         raise RunError(
             f"run {run.name}: was made with the test scene {leaked[0]!r}"
             f"{f' and {len(leaked) - 1} more' if leaked[1:] else ''}; train or tune again on this data set's splits"
@@ -188,6 +189,16 @@ def collection_captures(dataset: Dataset, identity: str) -> int:
     return sum(c.purpose.startswith("collect") for c in dataset.captures(device_identity=identity))
 
 
+def _proxy_captures(lab: Path, run: RunFolder, test: set[str], collected: int) -> int:
+    """Captures collected when the predictor's proxy was fitted; the proxy must not have seen a test scene either."""
+    folder = lab / "runs" / str(run.config.get("proxy"))
+    if not (folder / "run.json").is_file():
+        return collected
+    proxy = RunFolder.open(folder)
+    _check_scenes(proxy, test)
+    return int(proxy.config.get("collected") or collected)
+
+
 def gather(
     lab: Path, dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], settings: ValidationSettings
 ) -> tuple[list[Method], list[str]]:
@@ -225,6 +236,7 @@ def gather(
     frames = [r.load() for r in raws] if predictors else []
     collected = collection_captures(dataset, info.identity)
     for run, predictor in predictors:
+        spent = _proxy_captures(lab, run, test, collected)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
         sets = tuple(ParameterSet(info.space, p.codes) for p in predictor.predict(frames))
@@ -233,7 +245,7 @@ def gather(
             ("predicted", "predicted", sets),
         ):
             label = f"{label} ({inputs}{name})"
-            methods.append(Method(f"{key}:{run.name}", label, chosen, run.name, collected, predictor.metadata))
+            methods.append(Method(f"{key}:{run.name}", label, chosen, run.name, spent, predictor.metadata))
     return methods, notes
 
 

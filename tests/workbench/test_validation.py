@@ -269,6 +269,7 @@ def test_predict_draws_attention(real_predictor: Path) -> None:
         "--lab",
         str(real_predictor / "lab"),
         "--attention",
+        "--out",
         str(real_predictor / "maps"),
         "--show",
         "exposure",
@@ -283,7 +284,7 @@ def test_predict_draws_attention(real_predictor: Path) -> None:
 
 def test_predict_names_an_unknown_parameter(real_predictor: Path) -> None:
     done = run_predict(
-        str(real_predictor / "photo.npz"), "--lab", str(real_predictor / "lab"), "--attention", "x", "--show", "gamma"
+        str(real_predictor / "photo.npz"), "--lab", str(real_predictor / "lab"), "--attention", "--show", "gamma"
     )
     assert isinstance(done.exception, RunError)
     assert "gamma" in str(done.exception)

@@ -30,7 +30,7 @@ def fit_proxy(
     from workbench.progress import Progress
 
     recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
-    with stoppable("nothing was written; run the same command again"):
+    with stoppable("no proxy was written; run the same command again"):
         bench_device = open_device(device) if device else None
         try:
             with Progress("fit-proxy", base_steps + steps, unit="step") as progress:
@@ -96,7 +96,7 @@ def print_results(name: str, results: dict[str, Any]) -> None:
     if fidelity.get("rank_correlation") is not None:
         console.print(
             f"rank correlation of image quality over {fidelity['rank_sets']} held-out parameter sets, "
-            f"{fidelity['rank_raws']} RAWs: {fidelity['rank_correlation']:.3f}"
+            f"{fidelity['rank_raws']} {fidelity['split']} RAWs: {fidelity['rank_correlation']:.3f}"
         )
 
 

@@ -20,7 +20,8 @@ def predict(
     predictor: Annotated[str | None, typer.Option(help="Name of the train run; the newest where left out.")] = None,
     lab: Annotated[Path, typer.Option(help="Lab folder with the runs.")] = Path("lab"),
     toml: Annotated[Path | None, typer.Option(help="Write the parameters as TOML to this file.")] = None,
-    attention: Annotated[Path | None, typer.Option(help="Draw the attention maps as a PNG into this folder.")] = None,
+    attention: Annotated[bool, typer.Option("--attention", help="Draw the attention maps as a PNG.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the attention maps.")] = Path(),
     show: Annotated[
         list[str] | None, typer.Option("--show", help="Parameter whose attention to draw, may be repeated.")
     ] = None,
@@ -47,8 +48,8 @@ def predict(
         write_text(toml, text)
     picture = None
     if attention:
-        attention.mkdir(parents=True, exist_ok=True)
-        picture = attention / f"{file.stem}.attention.png"
+        out.mkdir(parents=True, exist_ok=True)
+        picture = out / f"{file.stem}.attention.png"
         maps = loaded.attention(raw)
         chosen = list(show) if show else most_concentrated(maps, space.names)
         draw_attention(raw, maps, space.names, chosen, picture, f"{file.name}, {run.name}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from workbench.commands.sim_scenes import scenes
@@ -10,3 +13,17 @@ from workbench.commands.sim_serve import serve
 app = typer.Typer(help="The emulated hardware: make scenes, serve the emulated device.", no_args_is_help=True)
 app.command()(scenes)
 app.command()(serve)
+
+
+@app.command()
+def expert(
+    profile: Annotated[str, typer.Argument(help="Profile of the emulated ISP: sim20 or sim32.")],
+    out: Annotated[Path, typer.Argument(help="TOML file to write.")],
+) -> None:
+    """Write the profile's hand-set parameters as TOML, to start from or to compare with."""
+    from sim import profiles
+    from workbench.runs import write_text
+
+    space = profiles.space(profile)
+    write_text(out, space.to_toml(profiles.expert(profile), "Set by hand by an expert"))
+    typer.echo(str(out))

@@ -56,7 +56,10 @@ def train(
             f"predictor: {len(space)} parameters, first encoder {chosen.width} channels, "
             f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a 2048×1536 input"
         )
-    with stoppable("nothing was written; run the same command again"), Progress("train", 0, unit="step") as progress:
+    with (
+        stoppable("no predictor was written; run the same command again"),
+        Progress("train", 0, unit="step") as progress,
+    ):
 
         def show(step: TrainingStep) -> None:
             progress.total = step.steps

@@ -63,6 +63,7 @@ def print_results(results: dict[str, Any]) -> None:
     """The table and the headline figures, for people."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     table = Table(
@@ -81,12 +82,12 @@ def print_results(results: dict[str, Any]) -> None:
             m["label"],
             f"{m['psnr']:.2f}",
             f"{m['ssim']:.3f}",
-            interval_text(gain) if gain else "",
+            Text(interval_text(gain) if gain else ""),
             captures,
         )
     console.print(table)
     for line in headline_lines(results):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def interval_text(interval: dict[str, Any], scale: float = 1.0, form: str = "+.2f", unit: str = "") -> str:
