@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -41,8 +42,22 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {_system_error(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _system_error(error: OSError) -> str:
+    """What the system refused, as one line with the next step where there is one."""
+    steps = {
+        errno.ENOSPC: "free some space and run the same command again",
+        errno.EROFS: "make it writable or name another folder",
+        errno.EACCES: "make it readable and writable or name another folder",
+        errno.EPERM: "make it readable and writable or name another folder",
+    }
+    parts = [str(error.filename)] if error.filename else []
+    text = ": ".join([*parts, error.strerror or str(error)])
+    step = steps.get(error.errno or 0)
+    return f"{text}; {step}" if step else text
 
 
 if __name__ == "__main__":

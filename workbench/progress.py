@@ -45,7 +45,8 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._show()
+        if error is None or self.done > self._before:
+            self._show()  # what failed before it began is told by its error alone
         if self._bar is not None:
             self._bar.stop()
 

@@ -166,6 +166,10 @@ def upgrade(lab: Path, busy_s: float = BUSY_S) -> tuple[str, str]:
         if before is None or before >= SCHEMA_VERSION:
             check_version(database.path, before)
             return SCHEMA_VERSION, SCHEMA_VERSION
+        if before not in _older_versions():
+            raise DatasetError(
+                f"{database.path}: has schema {before}, from which no migration leads on; restore it from a backup"
+            )
         copy = database.path.with_name(f"dataset-{before}.sqlite")
         with database.reading() as connection, contextlib.closing(sqlite3.connect(copy)) as target:
             connection.connection.driver_connection.backup(target)  # type: ignore[union-attr]
@@ -173,6 +177,12 @@ def upgrade(lab: Path, busy_s: float = BUSY_S) -> tuple[str, str]:
         return before, SCHEMA_VERSION
     finally:
         database.engine.dispose()
+
+
+def _older_versions() -> set[str]:
+    """The schema versions that a migration leads on from."""
+    scripts = (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*_*.py")
+    return {script.name.partition("_")[0] for script in scripts} - {SCHEMA_VERSION}
 
 
 def _has_content(path: Path) -> bool:
@@ -186,6 +196,8 @@ def check_version(path: Path, version: str | None) -> None:
     lab = path.parent
     if version is None:
         raise DatasetError(f"{path}: empty, its making was interrupted; run workbench collect --lab {lab}")
+    if not version.isdigit():
+        raise DatasetError(f"{path}: has schema {version!r}, which no workbench made; restore it from a backup")
     if version > SCHEMA_VERSION:
         raise DatasetError(
             f"{path}: has schema {version}, made by a newer workbench; this one knows {SCHEMA_VERSION}: "

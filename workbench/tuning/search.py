@@ -89,7 +89,10 @@ def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.S
     except Exception as error:  # SQLAlchemy's errors (locked, read-only, not a database) come through as they are
         if not type(error).__module__.startswith("sqlalchemy"):
             raise
-        raise RunError(f"{storage}: cannot be opened: {str(error).splitlines()[0]}") from error
+        raise RunError(
+            f"{storage}: cannot be opened: {str(error).splitlines()[0]}; check that its folder is writable, "
+            "the disk not full and no other program writes to it"
+        ) from error
     for key, value in attributes.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
