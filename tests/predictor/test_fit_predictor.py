@@ -47,7 +47,7 @@ def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
 
 @pytest.mark.parametrize("metadata", [True, False])
 def test_a_fit_improves_the_held_out_loss(metadata: bool) -> None:
-    recipe = Recipe(steps=150, batch=16, width=4, learning_rate=1e-2, metadata=metadata)
+    recipe = Recipe(steps=90, batch=16, width=4, learning_rate=1e-2, metadata=metadata)
     net, best, steps = run(recipe, start=np.array([0.5, 0.5, 0.5]))
     # Predicting one half for everything costs about 1/12; without metadata half of that cannot be known.
     assert best < (0.02 if metadata else 0.07)
