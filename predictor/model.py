@@ -82,6 +82,16 @@ class Predictor(nn.Module):
         assert self.local.bias is not None
         self.local.bias.copy_(logits)
 
+    @torch.no_grad()
+    def hold(self, held: Tensor, logits: Tensor) -> None:
+        """Let the parameters marked in ``held`` (``bool [N]``) be ``logits`` for every RAW, whatever was learned."""
+        assert self.local.bias is not None
+        self.local.weight[held] = 0
+        self.local.bias[held] = logits[held]
+        if self.config.metadata:
+            self.direct.weight[held] = 0
+            self.direct.bias[held] = 0
+
     def forward(self, planes: Tensor, metadata: Tensor | None = None) -> Tensor:
         """Predict the parameters.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -127,7 +127,8 @@ def fit(
     recipe: Recipe,
     *,
     metadata_length: int,
-    start: np.ndarray | None = None,
+    start: np.ndarray,
+    held: Sequence[str] = (),
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
 ) -> tuple[Predictor, float]:
@@ -142,6 +143,8 @@ def fit(
         recipe: optimiser, steps, sizes, seed.
         metadata_length: length of the metadata vectors of ``data``.
         start: ``[N]`` in [0, 1], what the untrained network predicts (the default parameters, say).
+        held: names of parameters that stay at ``start``: those in which the proxy does not follow the device, so that
+            its gradients would lead nowhere.
         on_step: called after every step.
         evaluations: how often the held-out loss is measured.
 
@@ -156,9 +159,10 @@ def fit(
     generator = torch.Generator().manual_seed(recipe.seed)
     config = PredictorConfig(len(space), recipe.width, metadata_length if recipe.metadata else 0)
     network = Predictor(config)
-    if start is not None:
-        unit = torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98)
-        network.start_at(torch.logit(unit))
+    logits = torch.logit(torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98))
+    network.start_at(logits)
+    still = torch.tensor([name in held for name in space.names])
+    network.hold(still, logits)
     steps = recipe.steps or recipe.epochs * max(len(data) // recipe.batch, 1)
     quantise = Quantiser(space)
     kind = torch.optim.RMSprop if recipe.optimiser == "rmsprop" else torch.optim.AdamW
@@ -172,6 +176,7 @@ def fit(
         example = data.draw(recipe.batch, generator)
         metadata = example.metadata.to(fabric.device) if recipe.metadata else None
         parameters = model(example.planes.to(fabric.device), metadata)
+        parameters = torch.where(still.to(fabric.device), parameters.detach(), parameters)
         whole = step > recipe.coarse * steps
         value = loss(render(example.raw.to(fabric.device), quantise(parameters), whole), example.target)
         if not torch.isfinite(value):
@@ -186,6 +191,7 @@ def fit(
         smooth = float(value.detach()) if smooth is None else 0.95 * smooth + 0.05 * float(value.detach())
         held_out = None
         if step % every == 0 or step == steps:
+            network.hold(still.to(fabric.device), logits.to(fabric.device))
             held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
             if held_out < best_loss:
                 best, best_loss = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}, held_out

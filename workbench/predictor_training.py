@@ -22,6 +22,9 @@ from workbench.runs import RunFolder, find_run, new_run
 from workbench.tasks import viewing
 from workbench.training_data import ViewingData
 
+# Direction (cosine) of the proxy's change against the device's below which its gradient says little about the device.
+FOLLOWED = 0.5
+
 
 def with_references(records: list[RawRecord]) -> Iterator[tuple[RawFrame, np.ndarray]]:
     """RAW frame and reference of each record that has one, one at a time: large frames would not fit together.
@@ -39,6 +42,12 @@ def with_references(records: list[RawRecord]) -> Iterator[tuple[RawFrame, np.nda
                 f"{raw.width}×{raw.height}; training needs references of the RAW's size"
             )
         yield raw, reference
+
+
+def not_followed(proxy_run: RunFolder) -> list[str]:
+    """Parameters in which the proxy does not follow its device, by its fidelity report; none where it has no report."""
+    report = proxy_run.results.get("fidelity") or {}
+    return [m["parameter"] for m in report.get("parameters", ()) if (m["cosine"] or 0) < FOLLOWED]
 
 
 def train(
@@ -91,6 +100,8 @@ def train(
         data = ViewingData(
             with_references(training), with_references(held_out), vary=recipe.name == "fast", seed=recipe.seed
         )
+    held = not_followed(source)
+    run.update(config={**run.config, "held": held})
     curve: list[list[float | None]] = []
 
     def record(step: TrainingStep) -> None:
@@ -110,6 +121,7 @@ def train(
         recipe,
         metadata_length=LENGTH,
         start=(start or proxy.space.defaults).unit,
+        held=held,
         on_step=record,
     )
     save_predictor(run.path, network, proxy.space, proxy.device_identity)

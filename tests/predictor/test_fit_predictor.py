@@ -30,6 +30,9 @@ MIXED = ParameterSpace.from_dict(
 )
 
 
+MIDDLE = np.array([0.5, 0.5, 0.5])
+
+
 def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
     steps: list[TrainingStep] = []
     net, held_out = fit(
@@ -40,7 +43,7 @@ def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
         recipe,
         metadata_length=LENGTH,
         on_step=steps.append,
-        **more,
+        **{"start": MIDDLE, **more},
     )
     return net, held_out, steps
 
@@ -146,7 +149,8 @@ def test_the_best_weights_are_kept() -> None:
 
     seen: list[TrainingStep] = []
     args = (ToyData(), SPACE, toy_task.render)
-    long, best = fit(*args, loss, replace(QUICK, steps=12), metadata_length=LENGTH, on_step=seen.append, evaluations=4)
+    common = {"metadata_length": LENGTH, "start": MIDDLE, "evaluations": 4}
+    long, best = fit(*args, loss, replace(QUICK, steps=12), on_step=seen.append, **common)
     looks = [s for s in seen if s.held_out is not None]
     assert [s.step for s in looks] == [3, 6, 9, 12]
     assert best == looks[0].held_out
@@ -160,9 +164,20 @@ def test_the_best_weights_are_kept() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "evaluate", remember)
-        fit(*args, toy_task.loss, replace(QUICK, steps=12), metadata_length=LENGTH, evaluations=4)
+        fit(*args, toy_task.loss, replace(QUICK, steps=12), **common)
     assert all(torch.equal(v, weights[0][k]) for k, v in long.state_dict().items())
     assert not all(torch.equal(v, weights[-1][k]) for k, v in long.state_dict().items())
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_held_parameters_stay_where_they_start(metadata: bool) -> None:
+    recipe = replace(QUICK, steps=20, learning_rate=1e-2, metadata=metadata)
+    net, _, _ = run(recipe, start=np.array([0.5, 0.3, 0.5]), held=["hidden"])
+    example = next(ToyData().held_out())
+    with torch.no_grad():
+        parameters = net(example.planes, example.metadata if metadata else None)
+    torch.testing.assert_close(parameters[:, 1], torch.full((len(parameters),), 0.3))
+    assert parameters[:, 0].std() > 1e-3
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5))

@@ -14,9 +14,9 @@ from predictor.training import TrainingStep, paper_recipe
 from proxy.files import load_proxy
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.predictor_training import train
+from workbench.predictor_training import not_followed, train
 from workbench.proxy_fitting import fit_proxy
-from workbench.runs import find_run
+from workbench.runs import RunFolder, find_run
 
 
 @pytest.fixture
@@ -121,3 +121,12 @@ def test_no_proxy(tmp_path: Path) -> None:
         train(lab, PREDICTOR)
     with pytest.raises(RunError, match="no run there"):
         train(lab, PREDICTOR, proxy_run="other")
+
+
+def test_parameters_that_the_proxy_does_not_follow_are_held(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, {})
+    assert not_followed(run) == []
+    rows = [("gain", 0.9), ("noise", 0.1), ("deaf", None), ("inverted", -0.8)]
+    moved = [{"parameter": name, "cosine": cosine} for name, cosine in rows]
+    run.update(results={"fidelity": {"parameters": moved}})
+    assert not_followed(run) == ["noise", "deaf", "inverted"]

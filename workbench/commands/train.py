@@ -26,7 +26,12 @@ def train(
         typer.Option("--metadata/--no-metadata", help="ISO, exposure and white balance as inputs (fast: on)."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps instead of the recipe's.")] = None,
-    start: Annotated[Path | None, typer.Option(help="TOML of the parameters to start from.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML of the parameters to start from; parameters that the proxy does not follow stay there."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
