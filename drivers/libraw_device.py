@@ -26,6 +26,8 @@ from drivers.libraw_child import MIN_SIDE, read_message, write_message
 from drivers.parameters import ParameterSet, ParameterSpace
 
 Message = tuple[dict[str, Any], bytes]
+# The slowest settings take about a second a megapixel on a free core; a bench with other work may be much slower.
+S_PER_MEGAPIXEL = 10.0
 
 
 def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
@@ -40,7 +42,10 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
 
 
 class LibRawDevice(Device):
-    """LibRaw in a child process. Two frames are in flight: one being processed, one handed over meanwhile."""
+    """LibRaw in a child process. Two frames are in flight: one being processed, one handed over meanwhile.
+
+    A frame's deadline is ``deadline_s``, and ``S_PER_MEGAPIXEL`` more for each megapixel beyond the first.
+    """
 
     def __init__(self, url: str = "libraw:", deadline_s: float = DEFAULT_DEADLINE_S):
         self.url = url
@@ -60,7 +65,7 @@ class LibRawDevice(Device):
             self.close()
         if self._child is None or self._info is None:
             self._child = _Child()
-            hello, _ = self._receive(time.monotonic() + self.deadline_s, "its start")
+            hello, _ = self._receive(time.monotonic() + self.deadline_s, self.deadline_s, "its start")
             self._info = DeviceInfo(
                 model="libraw",
                 firmware=hello["firmware"],
@@ -114,11 +119,12 @@ class LibRawDevice(Device):
         return self._next_id, raw, parameters, start
 
     def _collect(self, number: int, raw: RawFrame, parameters: ParameterSet, start: float) -> Capture:
-        deadline = time.monotonic() + self.deadline_s
+        allowed_s = self.deadline_s + S_PER_MEGAPIXEL * max(raw.width * raw.height / 1e6 - 1, 0)
         boot_id = self._info.boot_id if self._info else ""
         what = f"RAW {raw.hash[:12]} ({raw.width}×{raw.height})"
+        deadline = time.monotonic() + allowed_s
         while True:
-            header, payload = self._receive(deadline, what)
+            header, payload = self._receive(deadline, allowed_s, what)
             if header["id"] == number:
                 break  # an earlier id answers a frame that its caller gave up
         if "error" in header:
@@ -135,7 +141,7 @@ class LibRawDevice(Device):
             total_s=time.monotonic() - start,
         )
 
-    def _receive(self, deadline: float, what: str) -> Message:
+    def _receive(self, deadline: float, allowed_s: float, what: str) -> Message:
         if self._child is None:
             raise DeviceError(f"{self.url}: closed before {what} came back")
         try:
@@ -143,8 +149,8 @@ class LibRawDevice(Device):
         except queue.Empty:
             self.close()
             raise DeviceUnreachableError(
-                f"{self.url}: no answer to {what} within {self.deadline_s:g} s; the process was ended and the next "
-                "call starts it again (a longer deadline may help)"
+                f"{self.url}: no answer to {what} within {allowed_s:.3g} s; the process was ended and the next call "
+                "starts it again"
             ) from None
         if message is None:
             code = self._child.code()

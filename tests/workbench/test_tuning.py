@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -58,7 +60,7 @@ def test_tuning_finds_better_parameters_on_training_raws_only(lab: Path, method:
     run = tune(lab, device, settings)
     results = run.results
     assert results["score"] > results["default_on_trial_raws"] + 2
-    assert 320 <= results["captures"] < 320 + 2 * 4
+    assert results["captures"] == 320
     assert results["captures"] == device.asked == results["captures_asked_now"]
     best = SPACE.load_toml(run.path / "best.toml")
     assert best.hash == results["parameters_hash"]
@@ -147,6 +149,32 @@ def test_a_finished_tuning_is_not_done_again(lab: Path) -> None:
     assert len(list_runs(lab, "tune")) == 1
 
 
+@pytest.mark.parametrize(("method", "captures"), [("cmaes", 40), ("cmaes", 43), ("tpe", 40)])
+def test_a_small_budget_is_kept(lab: Path, method: str, captures: int) -> None:
+    device = SmallIsp()
+    run = tune(lab, device, TuneSettings(method, captures=captures, raws_per_trial=4))
+    assert captures - 4 < run.results["captures"] == device.asked <= captures
+
+
+def test_a_taken_name_is_refused_before_the_search(lab: Path) -> None:
+    tune(lab, SmallIsp(), TuneSettings("random", captures=20, raws_per_trial=4), name="mine")
+    device = SmallIsp()
+    with pytest.raises(RunError, match="'mine' is already there"):
+        tune(lab, device, TuneSettings("random", captures=24, raws_per_trial=4), name="mine")
+    assert device.asked == 0
+
+
+def test_the_run_records_the_data_set_of_its_start(lab: Path) -> None:
+    settings = TuneSettings("random", captures=20, raws_per_trial=4)
+    with Dataset.open(lab) as dataset:
+        before = dataset.digest()
+        with pytest.raises(DeviceUnreachableError):
+            tune_run(lab, dataset, SmallIsp(gone_after=0), settings, name="mine")
+        run = tune_run(lab, dataset, SmallIsp(), settings, name="mine")
+        assert run.record["dataset_digest"] == before != dataset.digest()
+    assert [r.name for r in list_runs(lab, "tune")] == ["mine"]
+
+
 def test_a_larger_budget_goes_on_from_the_smaller_one(lab: Path) -> None:
     tune(lab, SmallIsp(), TuneSettings("cmaes", captures=100, raws_per_trial=4))
     before, device = keys(lab), SmallIsp()
@@ -172,6 +200,21 @@ def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
                 budget=1000,
             )
             assert len(result.trials) == 2
+
+
+def test_a_study_file_that_refuses_in_mid_search_is_told_and_the_search_goes_on(lab: Path) -> None:
+    settings = TuneSettings("cmaes", captures=64, raws_per_trial=4)
+    with pytest.raises(DeviceUnreachableError):
+        tune(lab, SmallIsp(gone_after=20), settings)
+    with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    with pytest.raises(RunError, match=r"its file cannot be written: .*disk is full; check .* every capture is kept"):
+        tune(lab, SmallIsp(), settings)
+    kept = len(keys(lab))
+    with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
+        connection.execute("DROP TRIGGER full")
+    assert tune(lab, SmallIsp(), settings).finished
+    assert len(keys(lab)) > kept
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
+from sqlalchemy.exc import SQLAlchemyError
 
 from drivers.parameters import ParameterSet
 from workbench import interrupt
@@ -84,19 +86,35 @@ def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.S
                 f"sqlite:///{storage.as_posix()}", engine_kwargs={"connect_args": {"timeout": 30}}
             )
             study = optuna.create_study(storage=rdb, study_name=name, direction="maximize", load_if_exists=True)
-    except (RuntimeError, optuna.exceptions.StorageInternalError) as error:
+    except RuntimeError as error:
         raise RunError(f"{storage}: cannot be used as Optuna's study file: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # SQLAlchemy's errors (locked, read-only, not a database) come through as they are
-        if not type(error).__module__.startswith("sqlalchemy"):
-            raise
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         raise RunError(
-            f"{storage}: cannot be opened: {str(error).splitlines()[0]}; check that its folder is writable, "
+            f"{storage}: cannot be opened: {_reason(error)}; check that its folder is writable, "
             "the disk not full and no other program writes to it"
         ) from error
     for key, value in attributes.items():
         if study.user_attrs.get(key) != value:
-            study.set_user_attr(key, value)
+            with _recording(study):
+                study.set_user_attr(key, value)
     return study
+
+
+@contextlib.contextmanager
+def _recording(study: optuna.Study) -> Iterator[None]:
+    """Turn a study file that cannot be written into one RunError; a trial's captures are in the data set already."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        raise RunError(
+            f"study {study.study_name!r}: its file cannot be written: {_reason(error)}; check that studies.sqlite is "
+            "writable and the disk not full, and run the same command again: every capture is kept"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the database said; Optuna's own words are no guide."""
+    return str(error.__cause__ or error).splitlines()[0]
 
 
 def search(
@@ -152,7 +170,8 @@ def search(
             else:
                 value = next(stream)
                 attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
-                study.add_trial(finished_trial(p, free, value, attributes))
+                with _recording(study):
+                    study.add_trial(finished_trial(p, free, value, attributes))
             seen[p.hash] = value
             result.trials.append((value, p))
             result.captures += cost
