@@ -82,5 +82,6 @@ def train(
         typer.echo(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
     else:
         held_out = run.results["held_out_loss"]
-        told = "no held-out RAWs with references" if held_out is None else f"held-out loss {held_out:.5f}"
+        kind = "log L2" if chosen.name == "fast" else "L2"
+        told = "no held-out RAWs with references" if held_out is None else f"held-out {kind} {held_out:.5f}"
         typer.echo(f"predictor {run.name}: {told} (through the proxy)")
