@@ -91,7 +91,7 @@ def load_headerless(path: Path) -> RawFrame:
         FrameError: no sidecar, a bad sidecar, or one that does not agree with the pixels.
     """
     path = Path(path)
-    sidecar_path = _sidecar_path(path)
+    sidecar_path = find_sidecar(path)
     sidecar = _read_sidecar(sidecar_path)
     size = path.stat().st_size
     wanted = sidecar.offset + sidecar.width * sidecar.height * sidecar.dtype.itemsize
@@ -116,7 +116,12 @@ def load_headerless(path: Path) -> RawFrame:
     )
 
 
-def _sidecar_path(path: Path) -> Path:
+def find_sidecar(path: Path) -> Path:
+    """The sidecar of a headerless dump.
+
+    Raises:
+        FrameError: it has none.
+    """
     candidates = [path.with_name(path.name + ".toml"), path.with_suffix(".toml")]
     for candidate in candidates:
         if candidate.is_file():

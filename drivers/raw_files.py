@@ -57,6 +57,19 @@ def load_raw(path: Path) -> RawFrame:
     return load_camera_file(path)
 
 
+def companions(path: Path) -> list[Path]:
+    """The other files that :func:`load_raw` reads for a RAW file: the sidecar of a headerless dump, else none.
+
+    Raises:
+        FrameError: a headerless dump has no sidecar.
+    """
+    if path.suffix.lower() not in HEADERLESS_SUFFIXES:
+        return []
+    from drivers.headerless import find_sidecar
+
+    return [find_sidecar(path)]
+
+
 def save_npz(path: Path, raw: RawFrame) -> None:
     """Write a RAW frame as ``.npz``: whole or not at all, the same bytes for the same frame.
 

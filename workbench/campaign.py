@@ -15,7 +15,7 @@ import numpy as np
 from drivers.errors import DeviceError, FrameError, WorkbenchError
 from drivers.frames import RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.raw_files import load_raw
+from drivers.raw_files import companions, load_raw
 from workbench.bench import Bench
 from workbench.dataset import Dataset, NewRaw, RawRecord
 from workbench.errors import RawFolderError
@@ -39,7 +39,7 @@ def import_raws(
     """Bring the RAWs of a folder into the data set, in their order; a file that was read before is not decoded again.
 
     Raises:
-        RawFolderError: a RAW or a reference cannot be read.
+        RawFolderError: a RAW or a reference cannot be read, or a RAW file that was read before now decodes differently.
         DatasetError: a scene is in another split there, or nothing could be written.
     """
     records: list[RawRecord | None] = []
@@ -54,7 +54,7 @@ def import_raws(
     for place, entry in enumerate(entries):
         records.append(_known(dataset, entry))
         if records[place] is None:
-            waiting.append((place, _read(entry)))
+            waiting.append((place, _read(dataset, entry)))
             if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
                 flush()
         progress(place + 1)
@@ -168,23 +168,39 @@ def _turns(raws: list[RawRecord], seed: int) -> Iterator[RawRecord]:
             yield raws[i]
 
 
+def _files(entry: RawEntry) -> tuple[Path, ...]:
+    """Every file that the RAW and its reference are read from, the RAW file first."""
+    try:
+        files = [entry.path, *companions(entry.path)]
+    except FrameError as error:
+        raise RawFolderError(str(error)) from error
+    return tuple(files if entry.reference is None else [*files, entry.reference])
+
+
 def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
+    _, *others = _files(entry)
     for record in dataset.raws_of_file(entry.path):
         if (record.scene, record.split) != (entry.scene, entry.split):
             continue
-        if entry.reference is None or (record.has_reference and record in dataset.raws_of_file(entry.reference)):
+        referenced = entry.reference is None or record.has_reference
+        if referenced and all(record in dataset.raws_of_file(path) for path in others):
             return record
     return None
 
 
-def _read(entry: RawEntry) -> NewRaw:
+def _read(dataset: Dataset, entry: RawEntry) -> NewRaw:
     try:
         raw = load_raw(entry.path)
     except FrameError as error:
         raise RawFolderError(str(error)) from error
+    # The captures of the RAW as it was decoded before would stay beside those of the new one.
+    if any(record.hash != raw.hash for record in dataset.raws_of_file(entry.path)):
+        raise RawFolderError(
+            f"{entry.path}: the RAW file's decoding changed since it was read into this data set (its sidecar?); "
+            "use a new --lab folder"
+        )
     reference = None if entry.reference is None else _read_reference(entry.reference)
-    files = tuple(path for path in (entry.path, entry.reference) if path is not None)
-    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, files)
+    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry))
 
 
 def _read_reference(path: Path) -> np.ndarray:

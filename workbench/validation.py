@@ -509,9 +509,14 @@ def validate_run(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
-    """:func:`validate`, kept as a ``validate`` run with ``results.json``."""
-    results = validate(lab, dataset, device, settings, progress=progress)
+    """:func:`validate`, kept as a ``validate`` run with ``results.json``.
+
+    Raises:
+        RunError: the name is taken; and what :func:`validate` raises.
+    """
     run = new_run(lab, "validate", name)
+    run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
+    results = validate(lab, dataset, device, settings, progress=progress)
     run.update(
         config={
             "predictors": [m["run"] for m in results["methods"] if m["key"].startswith("predicted:")],
@@ -520,10 +525,7 @@ def validate_run(
             "proxy": (results["proxy"] or {}).get("run"),
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,
-        },
-        seed=settings.seed,
-        dataset_digest=dataset.digest(),
-        device=device.info(),
+        }
     )
     write_json(run.path / "results.json", results)
     brief = {k: v for k, v in results.items() if k not in ("per_raw", "space")}

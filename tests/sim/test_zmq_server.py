@@ -71,7 +71,7 @@ def client() -> Iterator[Callable[[str], zmq.Socket]]:
 
     def connect(url: str) -> zmq.Socket:
         dealer = context.socket(zmq.DEALER)
-        dealer.setsockopt(zmq.RCVTIMEO, 10_000)
+        dealer.setsockopt(zmq.RCVTIMEO, 60_000)
         dealer.connect(url.replace("zmq:", "tcp:"))
         return dealer
 

@@ -139,6 +139,27 @@ def test_raws_are_imported_once(folder: Path, tmp_path: Path, monkeypatch: pytes
         assert len(dataset.raws()) == 7
 
 
+def test_a_changed_sidecar_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "raws"
+    folder.mkdir()
+    np.arange(256, dtype="<u2").tofile(folder / "a.raw")
+    sidecar = folder / "a.raw.toml"
+    text = 'width = 16\nheight = 16\ncontainer = "u16"\nendianness = "little"\nbits = 10\ncfa = "RGGB"\n'
+    text += "black_level = 16\nwhite_level = 1023\n"
+    sidecar.write_text(text, encoding="utf-8")
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        records = import_raws(dataset, read_raw_folder(folder))
+        sidecar.write_text("# measured\n" + text, encoding="utf-8")
+        assert import_raws(dataset, read_raw_folder(folder)) == records
+        sidecar.write_text(text.replace("16\nwhite", "64\nwhite"), encoding="utf-8")
+        with pytest.raises(RawFolderError, match=r"a\.raw: the RAW file's decoding changed .* new --lab folder"):
+            import_raws(dataset, read_raw_folder(folder))
+        assert dataset.raws() == records
+        sidecar.unlink()
+        with pytest.raises(RawFolderError, match=r"needs a sidecar a\.raw\.toml"):
+            import_raws(dataset, read_raw_folder(folder))
+
+
 @pytest.mark.parametrize("name", ["3.npz", "s1.png"])
 def test_unreadable_file_is_named(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).write_bytes(b"nothing that can be read")

@@ -208,13 +208,35 @@ def test_a_study_file_that_refuses_in_mid_search_is_told_and_the_search_goes_on(
         tune(lab, SmallIsp(gone_after=20), settings)
     with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
-    with pytest.raises(RunError, match=r"its file cannot be written: .*disk is full; check .* every capture is kept"):
+    with pytest.raises(
+        RunError, match=r"its file cannot be read or written: .*disk is full; check .* every capture is kept"
+    ):
         tune(lab, SmallIsp(), settings)
     kept = len(keys(lab))
     with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
         connection.execute("DROP TRIGGER full")
     assert tune(lab, SmallIsp(), settings).finished
     assert len(keys(lab)) > kept
+
+
+def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
+    from workbench.tuning.search import open_study, search
+
+    study = open_study(lab / "studies.sqlite", "t", {})
+    with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
+        connection.execute("DROP TABLE trials")
+    with Dataset.open(lab) as dataset, pytest.raises(RunError, match=r"cannot be read or written: .*no such table"):
+        search(
+            Bench(dataset, SmallIsp(gone_after=0), purpose="t"),
+            Scorer(),
+            study=study,
+            method="random",
+            seed=0,
+            starts=[SPACE.defaults],
+            free=["invert"],
+            jobs_for=lambda p: [(raw, p) for raw in dataset.raws("train")],
+            budget=100,
+        )
 
 
 @pytest.mark.parametrize(
@@ -387,7 +409,7 @@ def test_the_command_tunes_and_prints_json(lab: Path, tmp_path: Path, monkeypatc
     done = command(*arguments, "--expert", str(tmp_path / "expert.toml"), "--json")
     assert done.exit_code == 0, done.output
     results = json.loads(done.stdout)
-    assert results["captures"] >= 60
+    assert 60 - 3 < results["captures"] <= 60
     assert (lab / "runs" / results["run"] / "best.toml").is_file()
     done = command(*arguments, "--industry")
     assert done.exit_code == 0, done.output

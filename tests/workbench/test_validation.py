@@ -162,6 +162,9 @@ def test_the_run_keeps_everything(knowing: Path) -> None:
     assert "per_raw" not in again.results
     assert again.record["dataset_digest"]
     assert again.config["fixed"].startswith("tune-")
+    device = SmallIsp(gone_after=0)
+    with Dataset.open(knowing) as dataset, pytest.raises(RunError, match="'final' is already there"):
+        validate_run(knowing, dataset, device, ValidationSettings(oracle_captures=30), name="final")
 
 
 def test_without_any_run_the_default_still_has_a_figure(tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ class Tuner:
         """Distinct captures looked at so far."""
         return len(self.keys)
 
+    @property
+    def centre_captures(self) -> int:
+        """What the centre of a search costs, which is judged only at the end, on the RAWs of the trials too."""
+        return len(self.raws) if self.settings.method == "cmaes" else 0
+
     def study_name(self, what: str, raws: Sequence[RawRecord]) -> str:
         """Name of a study: what is tuned, method, task, device, seed, and a digest of its RAWs."""
         digest = hashlib.sha256("".join(r.hash for r in raws).encode()).hexdigest()[:8]
@@ -98,13 +103,15 @@ class Tuner:
         return f"{what} {s.method} {s.task} {s.metric} {self.info.identity} seed {s.seed} on {len(raws)} RAWs {digest}"
 
     def rank_raws(self, raws: Sequence[RawRecord], pool: Sequence[RawRecord], budget: int) -> list[RawRecord]:
-        """``raws`` and more of the pool, as many as a fifth of the budget allows for the finalists."""
-        more = min(RANK_RAWS - len(raws), int(_RANK_SHARE * budget) // FINALISTS)
-        if more <= 0:
-            return list(raws)
-        return (
-            [*raws, *stratified(pool, more, self.settings.seed + 1, taken=raws)] if len(pool) > len(raws) else [*raws]
-        )
+        """``raws`` and more of the pool, as many as a fifth of the budget allows for the finalists.
+
+        They may be fewer, down to half of that, where the rest of the budget is then a whole number of trials.
+        """
+        most = max(min(RANK_RAWS - len(raws), int(_RANK_SHARE * budget) // FINALISTS, len(pool) - len(raws)), 0)
+        rest = budget - self.centre_captures
+        fitting = (m for m in range(most, most // 2 - 1, -1) if (rest - FINALISTS * m) % len(raws) == 0)
+        more = next(fitting, most)
+        return [*raws, *(stratified(pool, more, self.settings.seed + 1, taken=raws) if more else ())]
 
     def _count(self, jobs: Sequence[Job]) -> None:
         self.keys.update((raw.hash, p.hash) for raw, p in jobs)
@@ -198,7 +205,9 @@ def tune_fixed(tuner: Tuner) -> tuple[ParameterSet, dict[str, Any]]:
     begin = time.monotonic()
     s, space = tuner.settings, tuner.info.space
     ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
-    budget = s.captures - FINALISTS * (len(ranked) - len(tuner.raws))
+    trial = len(tuner.raws)
+    budget = s.captures - FINALISTS * (len(ranked) - trial) - tuner.centre_captures
+    budget = max(budget - budget % trial, 2 * trial)
     found = tuner.search("fixed", tuner.raws, tuner.starts, space.names, budget, as_shot=False)
     tuner.history = list(found.history)
     finalists = _finalists(found)
@@ -323,7 +332,7 @@ def tune_run(
     """Tune and keep the result as a ``tune`` run; a finished run of the very same settings is given back as it is.
 
     Raises:
-        RunError: no training RAW with a reference, or settings that cannot be used.
+        RunError: no training RAW with a reference, settings that cannot be used, or the name is taken.
         DeviceError: the device failed; run again to go on.
     """
     tuner = Tuner(lab, dataset, device, settings, expert=expert, progress=progress)
@@ -345,15 +354,13 @@ def tune_run(
         same = old.config == config and name in (None, old.name)
         if same and (old.path / str(old.results.get("file"))).is_file():
             return old
-    if industry:
-        table, results = tune_industry(tuner)
-    else:
-        best, results = tune_fixed(tuner)
     run = new_run(lab, "tune", name)
     run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
     if industry:
+        table, results = tune_industry(tuner)
         table.save(run.path / "table.json")
     else:
+        best, results = tune_fixed(tuner)
         title = f"Best fixed parameters of {tuner.info.identity}, {results['score']:.2f} on training RAWs ({run.name})"
         write_text(run.path / "best.toml", tuner.info.space.to_toml(best, title))
     run.finish(results)

@@ -93,22 +93,22 @@ def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.S
             f"{storage}: cannot be opened: {_reason(error)}; check that its folder is writable, "
             "the disk not full and no other program writes to it"
         ) from error
-    for key, value in attributes.items():
-        if study.user_attrs.get(key) != value:
-            with _recording(study):
+    with _recording(study):
+        for key, value in attributes.items():
+            if study.user_attrs.get(key) != value:
                 study.set_user_attr(key, value)
     return study
 
 
 @contextlib.contextmanager
 def _recording(study: optuna.Study) -> Iterator[None]:
-    """Turn a study file that cannot be written into one RunError; a trial's captures are in the data set already."""
+    """Turn a study file that cannot be read or written into one RunError; the captures are in the data set already."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         raise RunError(
-            f"study {study.study_name!r}: its file cannot be written: {_reason(error)}; check that studies.sqlite is "
-            "writable and the disk not full, and run the same command again: every capture is kept"
+            f"study {study.study_name!r}: its file cannot be read or written: {_reason(error)}; check that "
+            "studies.sqlite is writable and the disk not full, and run the same command again: every capture is kept"
         ) from error
 
 
@@ -151,10 +151,10 @@ def search(
         RunError: there is nothing to search, or the method is unknown.
         DeviceError: the device failed; run again to go on.
     """
+    with _recording(study):
+        trials = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
     known = {
-        t.user_attrs["parameters_hash"]: t.values[0]
-        for t in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
-        if t.values and "parameters_hash" in t.user_attrs
+        t.user_attrs["parameters_hash"]: t.values[0] for t in trials if t.values and "parameters_hash" in t.user_attrs
     }
     cost = max(len(jobs_for(starts[0])), 1)
     proposer = new_proposer(method, starts[0], free, seed, sigma=sigma, trials=max(budget // cost, 1), explore=explore)
