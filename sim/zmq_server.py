@@ -121,7 +121,7 @@ def _stop_on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
 
 
 def _loop(firmware: Firmware, socket: zmq.Socket, stop: threading.Event) -> None:
-    queue = _Queue(QUEUE_FACTOR * firmware.max_in_flight)
+    queue = FrameQueue(QUEUE_FACTOR * firmware.max_in_flight)
     while not stop.is_set():
         # Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
         # The number is bounded: a peer that floods the device slows the others down and does not shut them out.
@@ -135,7 +135,7 @@ def _loop(firmware: Firmware, socket: zmq.Socket, stop: threading.Event) -> None
             _answer(socket, peer, firmware.handle(request))
 
 
-def _take(firmware: Firmware, socket: zmq.Socket, queue: _Queue, peer: bytes, parts: list[wire.Buffer]) -> None:
+def _take(firmware: Firmware, socket: zmq.Socket, queue: FrameQueue, peer: bytes, parts: list[wire.Buffer]) -> None:
     try:
         message = wire.decode(parts, firmware.max_payload)
     except wire.MessageError as error:
@@ -166,7 +166,7 @@ def _answer(socket: zmq.Socket, peer: bytes, message: wire.Message) -> None:
         return
 
 
-class _Queue:
+class FrameQueue:
     """Frames waiting for the ISP, first come first served, bounded in number and bytes, no request twice."""
 
     def __init__(self, limit: int) -> None:
@@ -191,6 +191,7 @@ class _Queue:
         return True
 
     def pop(self) -> tuple[bytes, wire.Process]:
+        """The peer and the request that have waited longest."""
         peer, request = self._waiting.popleft()
         self._keys.discard((peer, request.id))
         self._bytes -= len(request.payload)

@@ -72,7 +72,7 @@ def predict(
         )
         return
     _print_table(parameters, f"{file.name}: predicted by {run.name}")
-    known = "image, ISO, exposure and as-shot white balance" if loaded.metadata else "image only"
+    known = _inputs(raw) if loaded.metadata else "image only"
     typer.echo(f"from {known}; {cost:.3g} GFLOP for {width}×{height} planes of the {raw.width}×{raw.height} RAW")
     if toml:
         typer.echo(f"TOML: {toml}")
@@ -80,6 +80,15 @@ def predict(
         typer.echo("\n" + text, nl=False)
     if picture:
         typer.echo(f"attention maps: {picture}")
+
+
+def _inputs(raw: RawFrame) -> str:
+    """What a predictor with metadata inputs was told of this RAW."""
+    metadata = {"ISO": raw.iso, "exposure": raw.exposure_s, "as-shot white balance": raw.as_shot_wb}
+    words = ["image", *(name for name, value in metadata.items() if value)]
+    text = f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+    missing = [name for name, value in metadata.items() if not value]
+    return f"{text} (the file does not tell its {', '.join(missing)})" if missing else text
 
 
 def _print_table(parameters: ParameterSet, title: str) -> None:
