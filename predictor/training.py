@@ -73,7 +73,7 @@ class Recipe:
     learning_rate: float = 1.5e-3
     last_learning_rate: float = 1e-5
     drop_at: float = 0.5
-    steps: int = 500
+    steps: int = 600
     epochs: int = 0
     batch: int = 32
     width: int = 16

@@ -84,7 +84,10 @@ def demosaic_bilinear(mosaic: Tensor, colours: Tensor) -> Tensor:
     _, _, height, width = mosaic.shape
     one_hot = F.one_hot(colours.view(-1, 2, 2), 3).permute(0, 3, 1, 2).to(mosaic.dtype)
     mask = one_hot.repeat(1, 1, height // 2, width // 2)
-    kernel = mosaic.new_tensor([[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]).expand(3, 1, 3, 3)
+    # Greens stand on a quincunx: the mean of a green's own pixel and its diagonal neighbours would blur it.
+    sparse = mosaic.new_tensor([[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]])
+    dense = mosaic.new_tensor([[0.0, 0.25, 0.0], [0.25, 1.0, 0.25], [0.0, 0.25, 0.0]])
+    kernel = torch.stack([sparse, dense, sparse])[:, None]
     return F.conv2d(mosaic * mask, kernel, padding=1, groups=3) / F.conv2d(mask, kernel, padding=1, groups=3)
 
 

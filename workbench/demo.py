@@ -101,7 +101,7 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
     common = f"--lab {lab} --seed {seed}"
     scene_options: dict[str, Any] = {"lab_scenes": 0, "raws_per_photograph": 4}
     if photographs is None:
-        scene_options = {"lab_scenes": 280, "raws_per_scene": 4, "raws_per_photograph": 24}
+        scene_options = {"lab_scenes": 400, "raws_per_scene": 6, "raws_per_photograph": 30}
     shown = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in scene_options.items())
     if photographs:
         shown += f" --photographs {photographs}"
