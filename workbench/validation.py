@@ -184,6 +184,15 @@ def _predictors(
     return sorted(found, key=lambda f: not f[1].metadata) if not names else found
 
 
+def _other_firmware(what: str, run: RunFolder, identity: str | None, info: DeviceInfo) -> list[str]:
+    """A note where a run was made with another device than the one that validates, of the same parameters."""
+    if identity is None or identity == info.identity:
+        return []
+    return [
+        f"{what} {run.name} was made with {identity}, this is {info.identity}: make it again to compare like with like"
+    ]
+
+
 def collection_captures(dataset: Dataset, identity: str) -> int:
     """How many captures collection made on a device."""
     return sum(c.purpose.startswith("collect") for c in dataset.captures(device_identity=identity))
@@ -222,6 +231,7 @@ def gather(
             notes.append(f"no {label} to compare with: run `workbench tune{flag}` on this device")
             continue
         _check_scenes(run, test)
+        notes += _other_firmware(label, run, (run.record.get("device") or {}).get("identity"), info)
         if key == "fixed":
             best = info.space.load_toml(run.path / "best.toml")
             sets = (best,) * n
@@ -237,6 +247,7 @@ def gather(
     collected = collection_captures(dataset, info.identity)
     for run, predictor in predictors:
         spent = _proxy_captures(lab, run, test, collected)
+        notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
         sets = tuple(ParameterSet(info.space, p.codes) for p in predictor.predict(frames))

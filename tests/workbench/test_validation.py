@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from small_isp import SPACE, SmallIsp, best_for, make_lab, render
 from typer.testing import CliRunner
 
+from drivers.device import DeviceInfo
 from drivers.errors import DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -33,6 +34,7 @@ class KnowingPredictor:
 
     metadata: bool = True
     space: ParameterSpace = SPACE
+    device_identity: str = SmallIsp().info().identity
 
     def predict(self, raws: list[RawFrame]) -> list[ParameterSet]:
         if not self.metadata:
@@ -189,6 +191,17 @@ def test_a_predictor_of_another_space_is_refused(knowing: Path, monkeypatch: pyt
     monkeypatch.setattr(validation, "load_predictor", lambda path: KnowingPredictor(space=other))
     with pytest.raises(RunError, match="is not that of the device small/1"):
         run_validation(knowing, predictors=("with",))
+
+
+def test_runs_made_with_another_firmware_are_noted(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class UpdatedIsp(SmallIsp):
+        def info(self) -> DeviceInfo:
+            return replace(super().info(), firmware="2")
+
+    results = run_validation(knowing, UpdatedIsp(), oracle_captures=0)
+    noted = [note for note in results["notes"] if "was made with small/1" in note]
+    assert len(noted) == 4
+    assert all("this is small/2" in note for note in noted)
 
 
 def test_runs_of_the_wrong_sort_are_refused(knowing: Path) -> None:

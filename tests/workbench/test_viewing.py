@@ -40,6 +40,12 @@ def test_other_sizes_are_refused(metric) -> None:
         metric(image(1), image(1, 20, 16))
 
 
+def test_frames_smaller_than_the_window_of_ssim_are_refused() -> None:
+    with pytest.raises(FrameError, match=r"output of 16×10 is too small for SSIM, whose window is 11×11"):
+        ssim(image(1, 10, 16), image(2, 10, 16))
+    assert -1 <= ssim(image(1, 11, 12), image(2, 11, 12)) <= 1
+
+
 def test_losses() -> None:
     a, b = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
     b[1] += 0.1

@@ -101,6 +101,7 @@ def _print_table(parameters: ParameterSet, title: str) -> None:
             column,
             justify="right" if column in ("value", "default") else "left",
             no_wrap=column in ("parameter", "value"),
+            overflow="fold",
         )
     space = parameters.space
     for block, names in space.blocks.items():

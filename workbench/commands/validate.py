@@ -127,7 +127,7 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
         )
     if proxy:
         lines.append(
-            f"proxy {proxy['run']}: {proxy['psnr_to_device']:.2f} dB to the device's output at the predicted "
+            f"proxy (run {proxy['run']}): {proxy['psnr_to_device']:.2f} dB to the device's output at the predicted "
             f"parameters; promised {proxy['promised']:.2f} dB, the device gave {proxy['given']:.2f} dB"
         )
     return lines + [f"* {note}" if "not the same budget" in note else f"note: {note}" for note in results["notes"]]

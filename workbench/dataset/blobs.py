@@ -61,8 +61,11 @@ class BlobStore:
         wanted = {key.hash: (key, data) for key, data in blobs}
         if not wanted:
             return
+        first = not self.root.is_dir()
         temporary = self.root / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
+        if first:
+            _flush_folder(self.root.parent)
         folders = {self.path(key.hash, key.suffix).parent for key, _ in wanted.values()}
         if new := [folder for folder in folders if not folder.is_dir()]:
             for folder in new:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # An exact match has no finite PSNR; this cap keeps means finite and is far above what an 8-bit JPEG reaches.
 MAX_PSNR_DB = 99.0
+# Side of the Gaussian window: 2 · round(3.5 · 1.5) + 1 pixels.
+SSIM_WINDOW = 11
 
 
 def loss(output: Tensor, reference: Tensor) -> Tensor:
@@ -44,11 +46,16 @@ def ssim(output: np.ndarray, reference: np.ndarray) -> float:
     """Mean structural similarity of two ``uint8 [H, W, 3]`` images (Gaussian window, sigma 1.5), in [-1, 1].
 
     Raises:
-        FrameError: the sizes differ.
+        FrameError: the sizes differ, or a side is shorter than the window.
     """
     from skimage.metrics import structural_similarity
 
     _check(output, reference)
+    if min(output.shape[:2]) < SSIM_WINDOW:
+        raise FrameError(
+            f"output of {output.shape[1]}×{output.shape[0]} is too small for SSIM, whose window is "
+            f"{SSIM_WINDOW}×{SSIM_WINDOW}: give larger RAWs"
+        )
     return float(
         structural_similarity(
             output, reference, channel_axis=2, data_range=255, gaussian_weights=True, use_sample_covariance=False
