@@ -48,6 +48,7 @@ class Firmware:
         boot_id: str | None = None,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        frame_ms: float = 0.0,
     ) -> None:
         """Power on.
 
@@ -58,6 +59,7 @@ class Firmware:
             boot_id: fixed for tests; None draws a new one.
             max_payload: largest RAW taken, in bytes.
             max_in_flight: requests that a client may have outstanding.
+            frame_ms: milliseconds that a frame takes at least.
 
         Raises:
             DeviceError: a parameter of the pipeline has no register.
@@ -70,12 +72,21 @@ class Firmware:
         self.boot_id = boot_id or secrets.token_hex(8)
         self.max_payload = max_payload
         self.max_in_flight = max_in_flight
-        self.frame = 0
+        self.frame_s = frame_ms / 1000
         self._by_address: dict[int, Parameter] = {}
         for p in self.space.parameters:
             if p.register_ is None:
                 raise DeviceError(f"{self.space.name}: parameter {p.name} has no register; firmware cannot hold it")
             self._by_address[p.register_.address] = p
+        self._power_on()
+
+    def reboot(self) -> None:
+        """Start anew: another boot id, the registers at their defaults, the frame counter at zero."""
+        self.boot_id = secrets.token_hex(8)
+        self._power_on()
+
+    def _power_on(self) -> None:
+        self.frame = 0
         self._shadow = dict(zip(self.space.names, self.space.defaults.codes, strict=True))
         self._active = dict(self._shadow)
 
@@ -149,6 +160,7 @@ class Firmware:
         self.frame += 1
         parameters = self.space.from_codes(self._active)
         encoded = self.pipeline.process(raw, parameters)
+        time.sleep(max(self.frame_s - (time.perf_counter_ns() - start) / 1e9, 0.0))
         return wire.Frame(
             message.id,
             boot_id=self.boot_id,
@@ -161,3 +173,11 @@ class Firmware:
             device_ns=time.perf_counter_ns() - start,
             payload=encoded,
         )
+
+
+def emulated(profile: str, *, frame_ms: float = 0.0) -> Firmware:
+    """The firmware of a profile's device, just switched on."""
+    from sim.isp.pipeline import VERSION, Pipeline
+
+    # The same identity as `sim:PROFILE` has: what one of them made, the other need not make again.
+    return Firmware(Pipeline(profile), model=f"emulated-isp {profile}", version=VERSION, frame_ms=frame_ms)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +17,9 @@ import zmq
 
 from drivers import wire
 from drivers.errors import DeviceError
-from sim.firmware import Firmware
+from sim.faults import Faults, Outbox
+from sim.faults import load as load_faults
+from sim.firmware import Firmware, emulated
 
 QUEUE_FACTOR = 4
 """Requests kept for all clients together, in multiples of one client's ``max_in_flight``."""
@@ -29,13 +34,23 @@ def serve(
     ready: Callable[[str], None] | None = None,
     *,
     bind_any: bool = False,
+    faults: Path | None = None,
+    frame_ms: float = 0.0,
 ) -> None:
-    """Run the emulated device of a profile until Ctrl-C or SIGTERM. See :func:`serve_firmware`."""
-    from sim.isp.pipeline import VERSION, Pipeline
+    """Run the emulated device of a profile until Ctrl-C or SIGTERM. See :func:`serve_firmware`.
 
-    # The same identity as `sim:PROFILE` has: what one of them made, the other need not make again.
-    firmware = Firmware(Pipeline(profile), model=f"emulated-isp {profile}", version=VERSION)
-    serve_firmware(firmware, endpoint, ready, bind_any=bind_any)
+    Args:
+        profile: of the emulated ISP.
+        endpoint, ready, bind_any: as :func:`serve_firmware` takes them.
+        faults: TOML file of what goes wrong.
+        frame_ms: milliseconds that a frame takes at least.
+
+    Raises:
+        DeviceError: the endpoint is malformed, not loopback, or taken.
+        FaultsError: the file is wrong.
+    """
+    plan = None if faults is None else load_faults(faults)
+    serve_firmware(emulated(profile, frame_ms=frame_ms), endpoint, ready, bind_any=bind_any, faults=plan)
 
 
 def serve_firmware(
@@ -45,8 +60,9 @@ def serve_firmware(
     *,
     bind_any: bool = False,
     stop: threading.Event | None = None,
+    faults: Faults | None = None,
 ) -> None:
-    """Serve a firmware until Ctrl-C, SIGTERM or ``stop``; prints one line once it listens.
+    """Serve a firmware until Ctrl-C, SIGTERM or ``stop``; prints one line once it listens, and the faults at the end.
 
     Args:
         firmware: the device.
@@ -54,31 +70,26 @@ def serve_firmware(
         ready: called with the URL once the device listens.
         bind_any: allow an address that is not loopback; there is no encryption and no authentication.
         stop: ends the loop when set.
+        faults: what goes wrong.
 
     Raises:
         DeviceError: the endpoint is malformed, not loopback, or taken.
     """
     host, port = parse_endpoint(endpoint, bind_any=bind_any)
     stop = stop or threading.Event()
+    faults = faults or Faults()
     previous = _stop_on_signals(stop)
     context = zmq.Context()
     try:
-        socket = context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 500)
-        socket.setsockopt(zmq.IPV6, 1 if ":" in host else 0)
-        # A larger message closes its connection before memory is set aside for it.
-        socket.setsockopt(zmq.MAXMSGSIZE, max(firmware.max_payload, wire.MAX_HEADER))
         shown = f"[{host}]" if ":" in host else host
-        try:
-            socket.bind(f"tcp://{shown}:{port or '*'}")
-        except zmq.ZMQError as error:
-            raise DeviceError(f"cannot listen on {shown}:{port}: {error.strerror}; choose another port") from error
-        bound = socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
-        url = f"zmq://{shown}:{bound}"
+        server = _Server(firmware, context, f"tcp://{shown}:{port or '*'}", faults, stop)
+        url = server.url
         print(f"serving {firmware.space.name} at {url} boot {firmware.boot_id}", flush=True)
         if ready is not None:
             ready(url)
-        _loop(firmware, socket, stop)
+        server.run()
+        if faults.plan:
+            print(faults.summary, flush=True)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -120,31 +131,104 @@ def _stop_on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
     return {n: signal.signal(n, lambda *_: stop.set()) for n in numbers}
 
 
-def _loop(firmware: Firmware, socket: zmq.Socket, stop: threading.Event) -> None:
-    queue = FrameQueue(QUEUE_FACTOR * firmware.max_in_flight)
-    while not stop.is_set():
-        # Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
-        # The number is bounded: a peer that floods the device slows the others down and does not shut them out.
-        for _ in range(MAX_INTAKE):
-            if stop.is_set() or not socket.poll(0 if queue else POLL_MS):
-                break
-            peer, parts = _receive(socket)
-            _take(firmware, socket, queue, peer, parts)
-        if queue:
-            peer, request = queue.pop()
-            _answer(socket, peer, firmware.handle(request))
+class _Server:
+    """One ROUTER socket, the frames that wait and the answers that are late."""
 
+    def __init__(
+        self, firmware: Firmware, context: zmq.Context, endpoint: str, faults: Faults, stop: threading.Event
+    ) -> None:
+        self._firmware = firmware
+        self._context = context
+        self._faults = faults
+        self._stop = stop
+        self._queue = FrameQueue(QUEUE_FACTOR * firmware.max_in_flight)
+        self._outbox = Outbox()
+        self._socket = self._bind(endpoint)
+        self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.url = endpoint.rpartition(":")[0].replace("tcp:", "zmq:") + f":{self._endpoint.rpartition(':')[2]}"
 
-def _take(firmware: Firmware, socket: zmq.Socket, queue: FrameQueue, peer: bytes, parts: list[wire.Buffer]) -> None:
-    try:
-        message = wire.decode(parts, firmware.max_payload)
-    except wire.MessageError as error:
-        _answer(socket, peer, wire.Error(error.request_id, error.code, str(error)))
-        return
-    if not isinstance(message, wire.Process):
-        _answer(socket, peer, firmware.handle(message))
-    elif not queue.push(peer, message):
-        _answer(socket, peer, wire.Error(message.id, "busy", f"{len(queue)} frames are waiting; send it again later"))
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while not self._stop.is_set():
+            # Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
+            # The number is bounded: a peer that floods the device slows the others down and does not shut them out.
+            for _ in range(MAX_INTAKE):
+                if self._stop.is_set() or not self._socket.poll(self._wait_ms()):
+                    break
+                peer, parts = _receive(self._socket)
+                self._take(peer, parts)
+            if self._queue:
+                self._do(*self._queue.pop())
+            self._send_due()
+
+    def _wait_ms(self) -> int:
+        if self._queue:
+            return 0
+        return math.ceil(min(POLL_MS, 1000 * self._outbox.wait_s(time.monotonic())))
+
+    def _take(self, peer: bytes, parts: list[wire.Buffer]) -> None:
+        try:
+            message = wire.decode(parts, self._firmware.max_payload)
+        except wire.MessageError as error:
+            self._send(peer, wire.encode(wire.Error(error.request_id, error.code, str(error))))
+            return
+        if not isinstance(message, wire.Process):
+            self._do(peer, message)
+        elif not self._queue.push(peer, message):
+            text = f"{len(self._queue)} frames are waiting; send it again later"
+            self._send(peer, wire.encode(wire.Error(message.id, "busy", text)))
+
+    def _do(self, peer: bytes, request: wire.Message) -> None:
+        outcome = self._faults.answer(self._firmware, request)
+        self._outbox.put(peer, outcome, time.monotonic())
+        self._send_due()
+        if outcome.forget:
+            self._queue.clear()
+            self._outbox.clear()
+        if outcome.hang_s:
+            self._stop.wait(outcome.hang_s)
+        if outcome.gone_s:
+            self._disappear(outcome.gone_s)
+
+    def _disappear(self, seconds: float) -> None:
+        self._socket.close(linger=0)
+        # Those who come back have new identities: nothing that waits could reach them.
+        self._queue.clear()
+        self._outbox.clear()
+        self._stop.wait(seconds)
+        while True:
+            try:
+                self._socket = self._bind(self._endpoint)
+                return
+            except DeviceError:
+                # ZeroMQ lets go of the port a little after the socket was closed.
+                if self._stop.wait(0.01):
+                    return
+
+    def _bind(self, endpoint: str) -> zmq.Socket:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.LINGER, 500)
+        socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
+        # A larger message closes its connection before memory is set aside for it.
+        socket.setsockopt(zmq.MAXMSGSIZE, max(self._firmware.max_payload, wire.MAX_HEADER))
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            where = endpoint.removeprefix("tcp://")
+            raise DeviceError(f"cannot listen on {where}: {error.strerror}; choose another port") from error
+        return socket
+
+    def _send_due(self) -> None:
+        for peer, parts in self._outbox.due(time.monotonic()):
+            self._send(peer, parts)
+
+    def _send(self, peer: bytes, parts: list[wire.Buffer]) -> None:
+        # A peer that has gone or does not read loses its answers: it never holds up the others.
+        try:
+            self._socket.send_multipart([peer, *parts], flags=zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return
 
 
 def _receive(socket: zmq.Socket) -> tuple[bytes, list[wire.Buffer]]:
@@ -156,14 +240,6 @@ def _receive(socket: zmq.Socket) -> tuple[bytes, list[wire.Buffer]]:
         if len(parts) < 3:
             parts.append(part.buffer)
     return peer, parts
-
-
-def _answer(socket: zmq.Socket, peer: bytes, message: wire.Message) -> None:
-    # A peer that has gone or does not read loses its answers: it never holds up the others.
-    try:
-        socket.send_multipart([peer, *wire.encode(message)], flags=zmq.NOBLOCK, copy=False)
-    except zmq.ZMQError:
-        return
 
 
 class FrameQueue:
@@ -189,6 +265,12 @@ class FrameQueue:
         self._keys.add((peer, request.id))
         self._bytes += size
         return True
+
+    def clear(self) -> None:
+        """Forget every request."""
+        self._waiting.clear()
+        self._keys.clear()
+        self._bytes = 0
 
     def pop(self) -> tuple[bytes, wire.Process]:
         """The peer and the request that have waited longest."""

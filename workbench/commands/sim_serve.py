@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,8 +16,12 @@ def serve(
     bind_any: Annotated[
         bool, typer.Option("--bind-any", help="Listen beyond this machine. The link has no encryption.")
     ] = False,
+    faults: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML of faults on order (docs/faults.example.toml).")
+    ] = None,
+    frame_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a frame takes at least.")] = 0.0,
 ) -> None:
     """Serve the emulated device over ZeroMQ until Ctrl-C."""
     from sim.zmq_server import serve as serve_zmq
 
-    serve_zmq(profile, zmq, bind_any=bind_any)
+    serve_zmq(profile, zmq, bind_any=bind_any, faults=faults, frame_ms=frame_ms)
