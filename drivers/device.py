@@ -51,6 +51,7 @@ class Capture:
         boot_id: the device's boot at the time.
         frame: the device's frame counter.
         device_s: seconds inside the device; ``total_s``: seconds from request to answer.
+        serial: which of several units made it; empty where :attr:`DeviceInfo.serial` says so.
     """
 
     raw_hash: str
@@ -61,6 +62,7 @@ class Capture:
     frame: int
     device_s: float
     total_s: float
+    serial: str = ""
 
     def __post_init__(self) -> None:
         asked = dict(zip(self.parameters.space.names, self.parameters.codes, strict=True))

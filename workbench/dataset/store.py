@@ -366,7 +366,7 @@ class Dataset:
                 "repeat": repeat,
                 "output": c.rgb.hash,
                 "read_back": c.parameters_in_force,
-                "serial": device.serial,
+                "serial": c.serial or device.serial,
                 "boot_id": c.boot_id,
                 "frame": c.frame,
                 "device_s": c.device_s,
