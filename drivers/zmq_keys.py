@@ -1,0 +1,116 @@
+"""CURVE keys of a ZeroMQ link: encryption, and proof of who is at either end.
+
+A key folder holds pairs in ZeroMQ's own certificate format: ``NAME.key`` is public, ``NAME.key_secret`` is not. The
+pair ``device`` is the device's, every other pair is a client's. The device needs its secret and the clients' public
+keys, a client its secret and the device's public key; no secret has to leave the machine on which it was made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq.auth
+
+from drivers.errors import DeviceError
+
+DEVICE = "device"
+BENCH = "bench"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+class KeysError(DeviceError):
+    """A key folder that lacks a key, or a key file that cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class ClientKeys:
+    """What a client needs: its own pair and the device's public key, each 40 characters of Z85."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+    device: bytes = b""
+
+
+@dataclass(frozen=True)
+class DeviceKeys:
+    """What a device needs: its own pair, and the names of the clients it takes by public key."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+    clients: dict[bytes, str] = field(default_factory=dict)
+
+
+def new_keys(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a pair; gives the public and the secret file. The secret one is readable by its owner alone.
+
+    Raises:
+        KeysError: the pair is there already, the name is odd, or the folder cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise KeysError(f"key name {name!r} is not 1..63 letters, digits, - or _")
+    paths = folder / f"{name}.key", folder / f"{name}.key_secret"
+    for path in paths:
+        if path.exists():
+            raise KeysError(
+                f"{path}: is there already and is not replaced; delete it to make a new pair, or give a --name"
+            )
+    before = os.umask(0o077)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        zmq.auth.create_certificates(folder, name)
+    except OSError as error:
+        raise KeysError(f"{folder}: the keys cannot be written: {error.strerror or error}") from error
+    finally:
+        os.umask(before)
+    return paths
+
+
+def client_keys(folder: Path, name: str = BENCH) -> ClientKeys:
+    """The keys of the client of that name.
+
+    Raises:
+        KeysError: a key is missing or cannot be read.
+    """
+    public, secret = _load(folder / f"{name}.key_secret")
+    device, _ = _load(folder / f"{DEVICE}.key")
+    if secret is None:
+        raise KeysError(
+            f"{folder / name}.key_secret: holds no secret key; make a pair with `workbench keys new {folder}`"
+        )
+    return ClientKeys(public, secret, device)
+
+
+def device_keys(folder: Path) -> DeviceKeys:
+    """The device's keys and the clients that it takes: every public key in the folder but its own.
+
+    Raises:
+        KeysError: a key is missing or cannot be read.
+    """
+    public, secret = _load(folder / f"{DEVICE}.key_secret")
+    if secret is None:
+        raise KeysError(
+            f"{folder / DEVICE}.key_secret: holds no secret key; make a pair with `workbench keys new {folder}`"
+        )
+    clients = {_load(path)[0]: path.stem for path in sorted(folder.glob("*.key")) if path.stem != DEVICE}
+    if not clients:
+        raise KeysError(
+            f"{folder}: holds no client's public key (NAME.key); make one with `workbench keys new {folder}`"
+        )
+    return DeviceKeys(public, secret, clients)
+
+
+def _load(path: Path) -> tuple[bytes, bytes | None]:
+    try:
+        public, secret = zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        missing = not path.is_file()
+        what = "no such key" if missing else f"not a key file: {error}"
+        raise KeysError(f"{path}: {what}; make keys with `workbench keys new {path.parent}`") from error
+    if len(public) != 40 or (secret is not None and len(secret) != 40):
+        raise KeysError(
+            f"{path}: not a key file: keys have 40 characters; make keys with `workbench keys new {path.parent}`"
+        )
+    return public, secret
