@@ -80,7 +80,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """Who the device is and what it takes; ``max_payload`` in bytes."""
+    """Who the device is and what it takes; ``max_payload`` in bytes.
+
+    ``echo``: its frames prove the parameters in force; ``live``: it photographs, and takes no stored RAW.
+    """
 
     id: int
     model: str
@@ -90,6 +93,8 @@ class Info:
     max_in_flight: int
     max_payload: int
     space: ParameterSpace = field(repr=False)
+    echo: bool = True
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +140,20 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """Take a RAW of what is before a live device, with these registers. Answered with :class:`Frame` and its RAW."""
+
+    id: int
+    registers: Registers
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
-    """A processed frame and the proof of what made it; ``payload`` is the encoded image."""
+    """A processed frame and the proof of what made it; ``payload`` is the encoded image.
+
+    A device without an echo leaves ``parameters_hash`` and ``registers`` empty. A live device adds the RAW: its
+    ``metadata`` (canonical JSON) and ``raw``, the little-endian uint16 mosaic.
+    """
 
     id: int
     boot_id: str
@@ -148,6 +165,8 @@ class Frame:
     output_hash: str
     device_ns: int
     payload: Buffer = field(repr=False)
+    metadata: bytes = b""
+    raw: Buffer = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +178,7 @@ class Error:
     text: str
 
 
-Message = Hello | Info | Read | Write | RegisterValues | Process | Frame | Error
+Message = Hello | Info | Read | Write | RegisterValues | Process | CaptureRequest | Frame | Error
 
 
 def parameters_hash(codes: Mapping[str, int]) -> str:
@@ -180,27 +199,26 @@ def process_request(
     )
 
 
-def raw_frame(message: Process) -> RawFrame:
-    """The RAW of a request, its hash proven; the mosaic is a view of the payload.
+def raw_frame(message: Process | Frame) -> RawFrame:
+    """The RAW of a request, or of a live device's frame, its hash proven; the mosaic is a view of the payload.
 
     Raises:
         MessageError: the metadata is odd, the sizes disagree, or the hash is not that of the RAW.
     """
+    pixels = message.raw if isinstance(message, Frame) else message.payload
     try:
         metadata = json.loads(message.metadata.decode("ascii"), parse_constant=_no_constant)
         _check_metadata(metadata)
     except (ValueError, RecursionError) as error:
         raise MessageError("bad_raw", f"RAW metadata: {error}", message.id) from error
     height, width = metadata["height"], metadata["width"]
-    if len(message.payload) != 2 * height * width:
-        raise MessageError(
-            "bad_raw", f"payload of {len(message.payload)} bytes is not a {width}×{height} uint16 mosaic", message.id
-        )
+    if len(pixels) != 2 * height * width:
+        raise MessageError("bad_raw", f"RAW of {len(pixels)} bytes is not a {width}×{height} uint16 mosaic", message.id)
     digest = hashlib.sha256(message.metadata)
-    digest.update(message.payload)
+    digest.update(pixels)
     if digest.hexdigest() != message.raw_hash:
         raise MessageError("raw_hash", f"RAW hash {message.raw_hash[:12]}… is not that of the pixels", message.id)
-    mosaic = np.frombuffer(message.payload, dtype="<u2").reshape(height, width).astype(np.uint16, copy=False)
+    mosaic = np.frombuffer(pixels, dtype="<u2").reshape(height, width).astype(np.uint16, copy=False)
     try:
         return RawFrame.from_metadata(mosaic, metadata, source=f"request {message.id}")
     except FrameError as error:
@@ -214,12 +232,12 @@ def encode(message: Message) -> list[Buffer]:
         case Hello():
             pass
         case Info():
-            for key in ("model", "firmware", "serial", "boot_id", "max_in_flight", "max_payload"):
+            for key in ("model", "firmware", "serial", "boot_id", "max_in_flight", "max_payload", "echo", "live"):
                 h[key] = getattr(message, key)
             h["space"] = message.space.to_dict()
         case Read():
             h |= {"bank": message.bank, "addresses": message.addresses}
-        case Write():
+        case Write() | CaptureRequest():
             h["registers"] = message.registers
         case RegisterValues():
             h |= {"boot_id": message.boot_id, "bank": message.bank, "registers": message.registers}
@@ -230,10 +248,14 @@ def encode(message: Message) -> list[Buffer]:
             return [msgpack.packb(h), message.payload]
         case Frame():
             h |= {"boot_id": message.boot_id, "frame": message.frame, "raw_hash": bytes.fromhex(message.raw_hash)}
-            h |= {"parameters_hash": bytes.fromhex(message.parameters_hash), "registers": message.registers}
+            if message.parameters_hash:
+                h |= {"parameters_hash": bytes.fromhex(message.parameters_hash), "registers": message.registers}
             h |= {"media_type": message.media_type, "output_hash": bytes.fromhex(message.output_hash)}
-            h |= {"device_ns": message.device_ns, "payload_size": len(message.payload)}
-            return [msgpack.packb(h), message.payload]
+            h |= {"device_ns": message.device_ns, "payload_size": len(message.raw) + len(message.payload)}
+            if not message.metadata:
+                return [msgpack.packb(h), message.payload]
+            h |= {"metadata": message.metadata, "raw_size": len(message.raw)}
+            return [msgpack.packb(h), b"".join((message.raw, message.payload))]
         case Error():
             h |= {"code": message.code, "text": message.text[:_MAX_TEXT]}
     return [msgpack.packb(h)]
@@ -284,6 +306,8 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 max_in_flight=_uint(h, "max_in_flight", MAX_IN_FLIGHT, low=1),
                 max_payload=_uint(h, "max_payload", MAX_PAYLOAD, low=8),
                 space=_space(h.get("space")),
+                echo=_flag(h, "echo", True),
+                live=_flag(h, "live", False),
             )
         case "read":
             return Read(request_id, _bank(h), _addresses(h.get("addresses")))
@@ -298,31 +322,35 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 parameters_hash=_digest(h, "parameters_hash"),
             )
         case "process":
-            metadata = h.get("metadata")
-            if not isinstance(metadata, bytes):
-                raise MessageError("bad_message", "header: metadata is not binary")
             return Process(
                 request_id,
                 raw_hash=_digest(h, "raw_hash"),
                 registers=_registers(h.get("registers")),
-                metadata=metadata,
+                metadata=_metadata(h),
                 payload=_payload(h, parts[1], max_payload),
             )
+        case "capture":
+            return CaptureRequest(request_id, _registers(h.get("registers")))
         case "frame":
             media_type = h.get("media_type")
             if media_type not in MEDIA_TYPES:
                 raise MessageError("bad_message", f"header: media_type {_show(media_type)} is unknown")
+            payload = _payload(h, parts[1], max_payload)
+            raw_size = _uint(h, "raw_size", len(payload)) if "raw_size" in h else 0
+            has_echo = "parameters_hash" in h or "registers" in h
             return Frame(
                 request_id,
                 boot_id=_text(h, "boot_id"),
                 frame=_uint(h, "frame", MAX_ID),
                 raw_hash=_digest(h, "raw_hash"),
-                parameters_hash=_digest(h, "parameters_hash"),
-                registers=_registers(h.get("registers")),
+                parameters_hash=_digest(h, "parameters_hash") if has_echo else "",
+                registers=_registers(h.get("registers")) if has_echo else (),
                 media_type=media_type,
                 output_hash=_digest(h, "output_hash"),
                 device_ns=_uint(h, "device_ns", MAX_ID),
-                payload=_payload(h, parts[1], max_payload),
+                payload=payload[raw_size:] if raw_size else payload,
+                metadata=_metadata(h) if raw_size else b"",
+                raw=payload[:raw_size] if raw_size else b"",
             )
         case "error":
             code = h.get("code")
@@ -342,6 +370,7 @@ _NAMES: dict[type, str] = {
     Write: "write",
     RegisterValues: "registers",
     Process: "process",
+    CaptureRequest: "capture",
     Frame: "frame",
     Error: "error",
 }
@@ -363,6 +392,20 @@ def _uint(h: dict[Any, Any], key: str, high: int, low: int = 0) -> int:
     if type(value) is not int or not low <= value <= high:
         raise MessageError("bad_message", f"header: {key} {_show(value)} is not an integer in {low}..{high}")
     return value
+
+
+def _flag(h: dict[Any, Any], key: str, missing: bool) -> bool:
+    value = h.get(key, missing)
+    if not isinstance(value, bool):
+        raise MessageError("bad_message", f"header: {key} {_show(value)} is not true or false")
+    return value
+
+
+def _metadata(h: dict[Any, Any]) -> bytes:
+    metadata = h.get("metadata")
+    if not isinstance(metadata, bytes):
+        raise MessageError("bad_message", "header: metadata is not binary")
+    return metadata
 
 
 def _digest(h: dict[Any, Any], key: str) -> str:

@@ -27,6 +27,8 @@ QUEUE_BYTES = 512 << 20
 POLL_MS = 200
 MAX_INTAKE = 256
 
+FrameRequest = wire.Process | wire.CaptureRequest
+
 
 def serve(
     profile: str,
@@ -35,7 +37,7 @@ def serve(
     *,
     bind_any: bool = False,
     faults: Path | None = None,
-    frame_ms: float = 0.0,
+    **device: Any,
 ) -> None:
     """Run the emulated device of a profile until Ctrl-C or SIGTERM. See :func:`serve_firmware`.
 
@@ -43,14 +45,14 @@ def serve(
         profile: of the emulated ISP.
         endpoint, ready, bind_any: as :func:`serve_firmware` takes them.
         faults: TOML file of what goes wrong.
-        frame_ms: milliseconds that a frame takes at least.
+        device: options of the device, see :func:`~sim.firmware.emulated`.
 
     Raises:
         DeviceError: the endpoint is malformed, not loopback, or taken.
         FaultsError: the file is wrong.
     """
     plan = None if faults is None else load_faults(faults)
-    serve_firmware(emulated(profile, frame_ms=frame_ms), endpoint, ready, bind_any=bind_any, faults=plan)
+    serve_firmware(emulated(profile, **device), endpoint, ready, bind_any=bind_any, faults=plan)
 
 
 def serve_firmware(
@@ -172,7 +174,7 @@ class _Server:
         except wire.MessageError as error:
             self._send(peer, wire.encode(wire.Error(error.request_id, error.code, str(error))))
             return
-        if not isinstance(message, wire.Process):
+        if not isinstance(message, wire.Process | wire.CaptureRequest):
             self._do(peer, message)
         elif not self._queue.push(peer, message):
             text = f"{len(self._queue)} frames are waiting; send it again later"
@@ -248,17 +250,17 @@ class FrameQueue:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
-        self._waiting: deque[tuple[bytes, wire.Process]] = deque()
+        self._waiting: deque[tuple[bytes, FrameRequest]] = deque()
         self._keys: set[tuple[bytes, int]] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def push(self, peer: bytes, request: wire.Process) -> bool:
+    def push(self, peer: bytes, request: FrameRequest) -> bool:
         """False when there is no room; True for a request that waits already."""
         if (peer, request.id) in self._keys:
             return True
-        size = len(request.payload)
+        size = _bytes_of(request)
         if len(self._waiting) >= self._limit or (self._waiting and self._bytes + size > QUEUE_BYTES):
             return False
         self._waiting.append((peer, request))
@@ -272,9 +274,13 @@ class FrameQueue:
         self._keys.clear()
         self._bytes = 0
 
-    def pop(self) -> tuple[bytes, wire.Process]:
+    def pop(self) -> tuple[bytes, FrameRequest]:
         """The peer and the request that have waited longest."""
         peer, request = self._waiting.popleft()
         self._keys.discard((peer, request.id))
-        self._bytes -= len(request.payload)
+        self._bytes -= _bytes_of(request)
         return peer, request
+
+
+def _bytes_of(request: FrameRequest) -> int:
+    return len(request.payload) if isinstance(request, wire.Process) else 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -86,6 +87,10 @@ EXAMPLES = [
     REQUEST,
     ANSWER,
     wire.Error(9, "busy", "later"),
+    dataclasses.replace(INFO, echo=False, live=True),
+    dataclasses.replace(ANSWER, parameters_hash="", registers=()),
+    wire.CaptureRequest(10, REGISTERS),
+    dataclasses.replace(ANSWER, metadata=REQUEST.metadata, raw=bytes(REQUEST.payload)),
 ]
 
 

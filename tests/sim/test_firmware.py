@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers import wire
-from drivers.errors import DeviceError
-from drivers.frames import RawFrame
+from drivers.errors import DeviceError, FrameError
+from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.raw_files import save_npz
 from sim.firmware import Firmware
+from sim.live import camera
 
 SPACE = ParameterSpace.from_dict(
     {
@@ -171,3 +174,92 @@ def test_a_parameter_without_register_is_refused() -> None:
     isp.space = ParameterSpace.from_dict(data)
     with pytest.raises(DeviceError, match="gain has no register"):
         Firmware(isp)
+
+
+# ---- untidy devices --------------------------------------------------------------------------------------------------
+
+
+class FlatIsp:
+    """Its output is one grey, told by the gain."""
+
+    space = SPACE
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> bytes:
+        return RgbFrame.from_pixels(np.full((4, 6, 3), 100 + 10 * int(parameters["gain"]), np.uint8)).encoded
+
+
+def greys(firmware: Firmware, *gains: int) -> list[int]:
+    return [int(RgbFrame(bytes(process(firmware, (GAIN, g)).payload)).pixels[0, 0, 0]) for g in gains]
+
+
+def test_codes_come_into_force_late() -> None:
+    firmware = Firmware(FlatIsp(), latch_frames=2)
+    assert greys(firmware, 5, 5, 5, 7, 7, 7) == [110, 110, 150, 150, 150, 170]
+    frame = process(firmware, (GAIN, 0))
+    assert dict(frame.registers)[GAIN] == read(firmware)[GAIN] == 7
+    assert read(firmware, "shadow")[GAIN] == 0
+    firmware.reboot()
+    assert greys(firmware, 5, 5, 5) == [110, 110, 150]
+
+
+def test_without_an_echo_nothing_tells_that_codes_are_late() -> None:
+    firmware = Firmware(FlatIsp(), latch_frames=2, echo=False)
+    info = firmware.handle(wire.Hello(1))
+    assert isinstance(info, wire.Info)
+    assert not info.echo
+    frame = process(firmware, (GAIN, 5))
+    assert (frame.parameters_hash, frame.registers) == ("", ())
+    assert read(firmware) == {GAIN: 5, INVERT: 0}
+    assert wire.decode(wire.encode(frame)) == frame
+
+
+def test_a_temporal_filter_mixes_and_settles_on_the_very_bytes() -> None:
+    firmware = Firmware(FlatIsp(), temporal_filter=0.5)
+    assert greys(firmware, 0, 8, 8, 8) == [100, 140, 160, 170]
+    assert greys(firmware, *[8] * 8)[-1] == 180
+    assert process(firmware, (GAIN, 8)).payload == FlatIsp().process(RAW, SPACE.parse({"gain": 8, "invert": False}))
+    firmware.reboot()
+    assert greys(firmware, 0) == [100]
+
+
+def test_a_filter_that_never_settles_is_refused() -> None:
+    with pytest.raises(DeviceError, match="temporal filter 1 is not"):
+        Firmware(FlatIsp(), temporal_filter=1.0)
+
+
+def test_a_live_device_gives_the_raw_with_its_frame() -> None:
+    firmware = Firmware(EchoIsp(), camera=lambda: RAW)
+    info = firmware.handle(wire.Hello(1))
+    assert isinstance(info, wire.Info)
+    assert info.live
+    answer = firmware.handle(wire.CaptureRequest(2, ((GAIN, 5),)))
+    frame = wire.decode(wire.encode(answer))
+    assert isinstance(frame, wire.Frame)
+    assert wire.raw_frame(frame).hash == frame.raw_hash == RAW.hash
+    assert bytes(frame.payload) == f"{RAW.hash} (5, 0)".encode()
+    assert dict(frame.registers)[GAIN] == 5
+    assert refused(firmware, wire.process_request(3, RAW, ())) == "unsupported"
+    assert refused(Firmware(EchoIsp()), wire.CaptureRequest(4, ())) == "unsupported"
+
+
+def test_a_live_device_whose_camera_fails_lives() -> None:
+    def broken() -> RawFrame:
+        raise FrameError("no light")
+
+    firmware = Firmware(EchoIsp(), camera=broken)
+    assert [refused(firmware, wire.CaptureRequest(n, ())) for n in (1, 2)] == ["failed", "failed"]
+
+
+def test_what_is_before_the_emulated_camera(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="holds no RAW files"):
+        camera(tmp_path)
+    with pytest.raises(FrameError, match="no folder of RAWs"):
+        camera(tmp_path / "none")
+    other = RawFrame(np.full((4, 6), 600, np.uint16), "RGGB", (64.0,) * 4, 1023)
+    save_npz(tmp_path / "a.npz", RAW)
+    save_npz(tmp_path / "b.npz", other)
+    shoot = camera(tmp_path)
+    assert [shoot().hash for _ in range(3)] == [RAW.hash, other.hash, RAW.hash]
+    one, two = camera(Path("lab")), camera(Path("lab"))
+    assert [one().hash for _ in range(2)] == [two().hash for _ in range(2)]
+    assert one().hash != one().hash

@@ -20,8 +20,27 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="TOML of faults on order (docs/faults.example.toml).")
     ] = None,
     frame_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a frame takes at least.")] = 0.0,
+    echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Frames name the codes in force.")] = True,
+    latch_frames: Annotated[int, typer.Option(min=0, max=1000, help="Frames that codes come into force late.")] = 0,
+    temporal_filter: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of the output before in each output.")
+    ] = 0.0,
+    live: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Photograph these RAWs in turn, taking none; lab: generated scenes."),
+    ] = None,
 ) -> None:
     """Serve the emulated device over ZeroMQ until Ctrl-C."""
     from sim.zmq_server import serve as serve_zmq
 
-    serve_zmq(profile, zmq, bind_any=bind_any, faults=faults, frame_ms=frame_ms)
+    serve_zmq(
+        profile,
+        zmq,
+        bind_any=bind_any,
+        faults=faults,
+        frame_ms=frame_ms,
+        echo=echo,
+        latch_frames=latch_frames,
+        temporal_filter=temporal_filter,
+        live=live,
+    )
