@@ -1,37 +1,16 @@
-"""A device on the network: ``zmq://host:port``. One DEALER socket, several frames in flight, reconnects by itself.
-
-A capture is accepted only if request id, boot id, RAW hash, parameter hash, codes in force and the payload's hash all
-agree with what was asked for. Requests are idempotent, so after a lost connection, a reboot or a long silence the
-outstanding ones are sent again.
-"""
+"""A device on the network: ``zmq://host:port``, one DEALER socket."""
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from drivers import wire
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
-from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError, WorkbenchError
-from drivers.frames import RawFrame, RgbFrame
-from drivers.parameters import ParameterSet
-
-MAX_IN_FLIGHT = 8
-MAX_BYTES_IN_FLIGHT = 128 << 20
-OPEN_DEADLINE_S = 5.0
-MAX_REFUSALS = 3
-"""Answers to one request that may fail their proof before the job is given up."""
-MAX_REBOOTS = 5
-"""Reboots without a frame between them before the device is given up."""
-RECONNECT_S = 0.1
-BUSY_S = 0.05
+from drivers.device import DEFAULT_DEADLINE_S
+from drivers.errors import DeviceError
+from drivers.protocol_device import ProtocolDevice
 
 
 def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> ZmqDevice:
@@ -49,406 +28,27 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> ZmqDevice:
     return ZmqDevice(url, deadline_s)
 
 
-_NOT_SENT = wire.Process(0, "", (), b"", b"")
-
-
-@dataclass(eq=False)
-class _Job:
-    """One frame asked for, until it has been yielded."""
-
-    raw: RawFrame
-    parameters: ParameterSet
-    request: wire.Process = _NOT_SENT
-    sent: float = 0.0
-    refusals: int = 0
-    capture: Capture | None = None
-    error: WorkbenchError | None = None
-
-
-class ZmqDevice(Device):
-    """The driver; use from one thread.
-
-    Attributes:
-        counts: what went wrong and was mended: ``stale`` answers discarded, ``refused`` answers that failed their
-            proof, ``garbage`` that did not decode, ``busy`` answers, ``reconnects``, ``reboots``, ``resent`` requests.
-    """
+class ZmqDevice(ProtocolDevice):
+    """The driver; use from one thread."""
 
     def __init__(self, url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> None:
         """Connect; see :func:`open_device`."""
-        if not deadline_s > 0:
-            raise DeviceError(f"{url}: deadline {deadline_s:g} s must be above 0")
-        self.url = url
-        self.deadline_s = deadline_s
-        self.counts: Counter[str] = Counter()
-        # A random start keeps an earlier program's late answers from being taken for ours.
-        self._next_id = secrets.randbits(40) << 20 | 1
-        self._outstanding: dict[int, _Job] = {}
-        self._hello = 0
-        self._probed = False
-        self._connected_at = 0.0
-        self._reboots = 0
-        self._garbage = ""
-        self._known: DeviceInfo | None = None
-        self._link: _Link | None = None
         self._endpoint = _endpoint(url)
+        where = self._endpoint.removeprefix("tcp://")
+        self.start_hint = f"is it on? start the emulated one with `workbench sim serve --zmq {where}`"
         self._context = zmq.Context()
-        self._wait_s = min(deadline_s, OPEN_DEADLINE_S)
-        try:
-            self._connect()
-            answer = self._ask(wire.Hello(self._new_id()), self._wait_s)
-            if not isinstance(answer, wire.Info):
-                raise ProtocolError(f"{url}: HELLO was answered with {type(answer).__name__}, not INFO")
-            self._take_info(answer)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(url, deadline_s)
 
-    # ---- what the bench asks ---------------------------------------------------------------------------------------
-
-    def info(self) -> DeviceInfo:
-        """Who the device is, as it said when last connected."""
-        return self._info
-
-    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
-        """Process one RAW with one parameter set; see :meth:`drivers.device.Device.process`."""
-        (capture,) = self.process_many([(raw, parameters)])
-        return capture
-
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
-        """Captures of many jobs in their order, with several frames in flight.
-
-        What has arrived is yielded before an error is raised. Closing the generator early drops the outstanding
-        answers.
-
-        Raises:
-            DeviceUnreachableError: no frame arrived for ``deadline_s`` seconds while one was due.
-            DeviceError: the device refused a job, or its answers did not prove the parameters three times.
-            ParameterError: a set is not of the device's space.
-        """
-        source = iter(jobs)
-        window: deque[_Job] = deque()
-        exhausted = False
-        try:
-            while True:
-                while not exhausted and self._room(window):
-                    pair = next(source, None)
-                    if pair is None:
-                        exhausted = True
-                        break
-                    window.append(self._start(*pair))
-                if not window:
-                    return
-                # The clock runs only while the bench waits here: a slow consumer or source is not the device's fault.
-                self._wait_for(window[0])
-                while window and (window[0].capture or window[0].error):
-                    job = window.popleft()
-                    if job.error:
-                        raise job.error
-                    assert job.capture is not None
-                    yield job.capture
-        finally:
-            for job in window:
-                self._outstanding.pop(job.request.id, None)
-
-    def read_registers(self, bank: wire.Bank = "active") -> dict[str, int]:
-        """Codes by parameter name, read back from the ``active`` or the ``shadow`` bank.
-
-        Raises:
-            DeviceUnreachableError: no answer before the deadline.
-            DeviceError: the device refused or answered oddly.
-        """
-        answer = self._values(wire.Read(self._new_id(), bank))
-        codes = self._named(answer.registers)
-        if set(codes) != set(self._info.space.names) or wire.parameters_hash(codes) != answer.parameters_hash:
-            raise ProtocolError(
-                f"{self.url}: the registers read back do not match their hash; is it {self._info.model}?"
-            )
-        return codes
-
-    def write_registers(self, codes: Mapping[str, int]) -> dict[str, int]:
-        """Write codes by parameter name to the shadow bank; gives the codes read back.
-
-        Raises:
-            ParameterError: a name is unknown or a code out of range.
-            DeviceUnreachableError: no answer before the deadline.
-            DeviceError: the device refused or read back other codes.
-        """
-        space = self._info.space
-        for name, code in codes.items():
-            if name not in space.names:
-                raise ParameterError(f"unknown parameter {name!r} for {space.name}; it has {', '.join(space.names)}")
-            space[name].from_code(code)
-        registers = tuple((self._address[name], int(code)) for name, code in codes.items())
-        back = self._named(self._values(wire.Write(self._new_id(), registers)).registers)
-        if back != dict(codes):
-            raise DeviceError(f"{self.url}: the registers read back differ from what was written")
-        return back
+    def _open_link(self) -> _ZmqLink:
+        return _ZmqLink(self._context, self._endpoint, self.deadline_s)
 
     def close(self) -> None:
         """Let go of the connection; closing twice is allowed."""
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        super().close()
         self._context.destroy(linger=0)
 
-    # ---- frames ----------------------------------------------------------------------------------------------------
 
-    def _room(self, window: deque[_Job]) -> bool:
-        return len(window) < self._limit and (
-            not window or sum(job.raw.mosaic.nbytes for job in window) < MAX_BYTES_IN_FLIGHT
-        )
-
-    def _start(self, raw: RawFrame, parameters: ParameterSet) -> _Job:
-        """Send a job. One that the device cannot take becomes an error in its turn, after the jobs before it."""
-        space = self._info.space
-        if parameters.space.hash != space.hash:
-            text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
-            return _Job(raw, parameters, error=ParameterError(text))
-        if raw.mosaic.nbytes > self._max_payload:
-            text = f"{raw.source or 'RAW'} has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload}"
-            return _Job(raw, parameters, error=DeviceError(f"{self.url}: {text}"))
-        registers = zip(self._addresses, parameters.codes, strict=True)
-        job = _Job(raw, parameters, wire.process_request(self._new_id(), raw, registers))
-        self._outstanding[job.request.id] = job
-        job.sent = time.monotonic()
-        if not self._hello or self._probed:  # else it goes out once the device has said who it is
-            self._send(job.request)
-        return job
-
-    def _wait_for(self, job: _Job) -> None:
-        """Handle what arrives until the job is done; every frame that ends starts the next one's deadline.
-
-        Raises:
-            DeviceUnreachableError: no frame ended for ``deadline_s`` seconds.
-        """
-        progress = asked = time.monotonic()
-        while not (job.capture or job.error):
-            answer = self._receive(0.0)
-            now = time.monotonic()
-            if answer is None:
-                if now - progress >= self.deadline_s:
-                    raise self._unreachable(now - progress)
-                # A third of the deadline without a frame: ask whether the device lives. If it says so, outstanding
-                # requests are sent again; one that it still has waiting it takes only once.
-                if now - asked >= self.deadline_s / 3 and not self._hello:
-                    asked = now
-                    self._probe()
-                answer = self._receive(min(progress + self.deadline_s - now, self.deadline_s / 3, 0.25))
-            if answer is not None and self._take(answer):
-                progress = asked = time.monotonic()
-
-    def _take(self, answer: wire.Message) -> bool:
-        """Whether the answer brought a job to its end."""
-        if isinstance(answer, wire.Info) and self._hello and answer.id == self._hello:
-            self._hello = 0
-            self._take_info(answer)
-            self._resend()
-            return False
-        job = self._outstanding.get(answer.id)
-        if job is None or not isinstance(answer, wire.Frame | wire.Error):
-            self.counts["stale"] += 1
-            return False
-        if isinstance(answer, wire.Error):
-            return self._take_error(job, answer)
-        if answer.boot_id != self._info.boot_id:
-            # It rebooted without losing the connection: hear who it is now, then send everything again.
-            self.counts["stale"] += 1
-            if not self._hello:
-                self._probe()
-            return False
-        if problem := self._disproof(job, answer):
-            return self._refuse(job, problem)
-        rgb = RgbFrame(bytes(answer.payload), answer.media_type)
-        if rgb.hash != answer.output_hash:
-            return self._refuse(job, "the output's hash is not that of the pixels")
-        job.capture = Capture(
-            raw_hash=job.raw.hash,
-            parameters=job.parameters,
-            parameters_in_force=self._named(answer.registers),
-            rgb=rgb,
-            boot_id=answer.boot_id,
-            frame=answer.frame,
-            device_s=answer.device_ns / 1e9,
-            total_s=time.monotonic() - job.sent,
-        )
-        del self._outstanding[job.request.id]
-        self._reboots = 0
-        return True
-
-    def _disproof(self, job: _Job, answer: wire.Frame) -> str | None:
-        """Why the answer does not prove that it is this job's, or None."""
-        if answer.raw_hash != job.raw.hash:
-            return f"it is of RAW {answer.raw_hash[:12]}, not {job.raw.hash[:12]}"
-        if answer.parameters_hash != job.parameters.hash:
-            return f"it was made with parameters {answer.parameters_hash[:12]}, not {job.parameters.hash[:12]}"
-        if dict(answer.registers) != dict(job.request.registers):
-            return "the codes in force are not those asked for"
-        return None
-
-    def _take_error(self, job: _Job, answer: wire.Error) -> bool:
-        if answer.code == "busy":
-            self.counts["busy"] += 1
-            time.sleep(BUSY_S)
-            self._send(job.request)
-            return False
-        if answer.code == "raw_hash":
-            return self._refuse(job, answer.text)
-        return self._fail(job, DeviceError(f"{self.url}: the device refused a frame ({answer.code}): {answer.text}"))
-
-    def _refuse(self, job: _Job, problem: str) -> bool:
-        self.counts["refused"] += 1
-        job.refusals += 1
-        if job.refusals < MAX_REFUSALS:
-            self.counts["resent"] += 1
-            self._send(job.request)
-            return False
-        text = f"{self.url}: answer to frame request refused {MAX_REFUSALS} times: {problem}"
-        return self._fail(job, DeviceError(f"{text}; check the device with `workbench device info {self.url}`"))
-
-    def _fail(self, job: _Job, error: DeviceError) -> bool:
-        job.error = error
-        del self._outstanding[job.request.id]
-        return True
-
-    def _resend(self) -> None:
-        for job in self._outstanding.values():
-            self.counts["resent"] += 1
-            self._send(job.request)
-
-    # ---- the connection --------------------------------------------------------------------------------------------
-
-    def _new_id(self) -> int:
-        self._next_id += 1
-        return self._next_id
-
-    def _connect(self) -> None:
-        """A fresh socket: what was queued for or by the old connection is dropped with it."""
-        if self._link is not None:
-            self._link.close()
-        pause = self._connected_at + RECONNECT_S - time.monotonic()
-        if pause > 0:
-            time.sleep(min(pause, RECONNECT_S))
-        self._connected_at = time.monotonic()
-        self._link = _Link(self._context, self._endpoint, self.deadline_s)
-
-    def _probe(self, *, connected: bool = True) -> None:
-        self._hello = self._new_id()
-        self._probed = connected
-        self._send(wire.Hello(self._hello))
-
-    def _send(self, message: wire.Message) -> None:
-        if self._link is None:
-            raise DeviceError(f"{self.url}: the device is closed")
-        self._link.send(wire.encode(message))
-
-    def _receive(self, timeout_s: float) -> wire.Message | None:
-        """The next message that decodes, or None; mends a lost connection."""
-        if self._link is None:
-            raise DeviceError(f"{self.url}: the device is closed")
-        parts = self._link.receive(timeout_s)
-        if self._link.lost:
-            self.counts["reconnects"] += 1
-            self._connect()
-            self._probe(connected=False)
-            return None
-        if parts is None:
-            return None
-        try:
-            return wire.decode(parts, wire.MAX_OUTPUT)
-        except wire.MessageError as error:
-            job = self._outstanding.get(error.request_id)
-            if job is not None:
-                self._refuse(job, str(error))
-            else:
-                self.counts["garbage"] += 1
-                self._garbage = str(error)
-            return None
-
-    def _ask(self, message: wire.Hello | wire.Read | wire.Write, wait_s: float) -> wire.Message:
-        """The answer to a short request; sent again on a new connection.
-
-        Raises:
-            DeviceUnreachableError: none came within ``wait_s``.
-            DeviceError: the device refused.
-        """
-        start = time.monotonic()
-        garbage = self.counts["garbage"]
-        reconnects = self.counts["reconnects"]
-        self._send(message)
-        while (left := start + wait_s - time.monotonic()) > 0:
-            answer = self._receive(min(left, 0.5))
-            if self.counts["reconnects"] != reconnects:
-                reconnects = self.counts["reconnects"]
-                self._send(message)
-            if answer is None:
-                continue
-            if answer.id != message.id:
-                self._take(answer)
-            elif isinstance(answer, wire.Error):
-                raise DeviceError(f"{self.url}: the device refused ({answer.code}): {answer.text}")
-            else:
-                return answer
-        if self.counts["garbage"] > garbage:
-            raise ProtocolError(f"{self.url}: what answers does not speak the protocol: {self._garbage}")
-        raise self._unreachable(wait_s)
-
-    def _values(self, message: wire.Read | wire.Write) -> wire.RegisterValues:
-        answer = self._ask(message, self.deadline_s)
-        if not isinstance(answer, wire.RegisterValues):
-            raise ProtocolError(f"{self.url}: answered with {type(answer).__name__}, not with registers")
-        return answer
-
-    def _take_info(self, answer: wire.Info) -> None:
-        """Learn who answers; the first time, and after each reconnection.
-
-        Raises:
-            DeviceError: it is another device than before, or it reboots again and again.
-        """
-        info = DeviceInfo(
-            answer.model,
-            answer.firmware,
-            answer.serial,
-            answer.boot_id,
-            answer.space,
-            max_in_flight=min(answer.max_in_flight, MAX_IN_FLIGHT),
-        )
-        known = self._known
-        if known is not None:
-            if (info.identity, info.serial) != (known.identity, known.serial):
-                raise DeviceError(
-                    f"{self.url}: now answers as {info.identity} serial {info.serial}, was {known.identity} serial "
-                    f"{known.serial}; start again for the new device"
-                )
-            if info.boot_id != known.boot_id:
-                self.counts["reboots"] += 1
-                self._reboots += 1
-                if self._reboots > MAX_REBOOTS:
-                    raise DeviceError(
-                        f"{self.url}: the device rebooted {self._reboots} times without giving a frame; see its log"
-                    )
-        self._known = self._info = info
-        self._limit = info.max_in_flight
-        self._max_payload = answer.max_payload
-        registers = [(p.register_.address, p.name) for p in info.space.parameters if p.register_ is not None]
-        self._addresses = [address for address, _ in registers]
-        self._name = dict(registers)
-        self._address = {name: address for address, name in registers}
-
-    def _named(self, registers: wire.Registers) -> dict[str, int]:
-        try:
-            return {self._name[address]: code for address, code in registers}
-        except KeyError as error:
-            raise ProtocolError(f"{self.url}: unknown register address {error.args[0]:#06x} in an answer") from None
-
-    def _unreachable(self, waited_s: float) -> DeviceUnreachableError:
-        where = self._endpoint.removeprefix("tcp://")
-        return DeviceUnreachableError(
-            f"{self.url}: no answer in {waited_s:.1f} s; is it on? "
-            f"start the emulated one with `workbench sim serve --zmq {where}`"
-        )
-
-
-class _Link:
+class _ZmqLink:
     """One DEALER socket with its monitor; ``lost`` once the connection broke."""
 
     def __init__(self, context: zmq.Context, endpoint: str, deadline_s: float) -> None:
@@ -499,6 +99,8 @@ class _Link:
 
     def close(self) -> None:
         """Drop the connection and everything queued for it."""
+        if self._socket.closed:
+            return
         self._poller.unregister(self._monitor)
         self._socket.disable_monitor()
         self._socket.close(linger=0)

@@ -19,8 +19,9 @@ from drivers.device import Capture
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
+from drivers.protocol_device import MAX_REBOOTS
 from drivers.registry import open_device as open_url
-from drivers.zmq_device import MAX_REBOOTS, ZmqDevice, open_device
+from drivers.zmq_device import ZmqDevice, open_device
 from sim.firmware import Firmware
 from sim.isp.pipeline import Pipeline
 
