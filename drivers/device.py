@@ -24,6 +24,8 @@ class DeviceInfo:
         boot_id: changes with every start of the device.
         space: its parameters.
         max_in_flight: frames that it takes before the first answer.
+        echo: its frames prove the parameters in force; without it they are read back and frames are waited for.
+        live: it photographs what is before it (:meth:`Device.capture`) and takes no stored RAW.
     """
 
     model: str
@@ -32,6 +34,8 @@ class DeviceInfo:
     boot_id: str
     space: ParameterSpace = field(repr=False)
     max_in_flight: int = 1
+    echo: bool = True
+    live: bool = False
 
     @property
     def identity(self) -> str:
@@ -104,6 +108,15 @@ class Device(ABC):
         """Captures of many jobs, in the order of the jobs; jobs are drawn as the device takes them."""
         for raw, parameters in jobs:
             yield self.process(raw, parameters)
+
+    def capture(self, parameters: ParameterSet) -> tuple[RawFrame, Capture]:
+        """Photograph what is before a live device: the RAW, and what the device made of it with the parameters.
+
+        Raises:
+            DeviceUnreachableError: no answer before the deadline.
+            DeviceError: the device is not live, refused, or its answer does not prove RAW and parameters.
+        """
+        raise DeviceError(f"{self.url}: this device takes stored RAWs and has no camera of its own; give it --raws")
 
     @abstractmethod
     def close(self) -> None:
