@@ -116,20 +116,20 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
         step(
             "collect: parameter sets over the whole range, each with its own RAW",
             f"collect --device {url} --raws {raws} --captures {captures} {common}",
-            lambda: collect(url, raws, captures, lab=lab, seed=seed),
+            lambda: collect([url], raws, captures, lab=lab, seed=seed),
         )
         step(
             "tune: the best fixed parameters on the device, with as many captures",
             f"tune --device {url} --captures {captures} --expert {expert} --name fixed {common}",
             lambda: tune(
-                url, lab=lab, method=MethodName.cmaes, captures=captures, expert=expert, name="fixed", seed=seed
+                [url], lab=lab, method=MethodName.cmaes, captures=captures, expert=expert, name="fixed", seed=seed
             ),
             run="fixed",
         )
         step(
             "tune --industry: as-shot white balance sets the gains, a table over ISO the rest",
             f"tune --device {url} --industry --captures {captures} --expert {expert} --name industry {common}",
-            lambda: tune(url, lab=lab, captures=captures, industry=True, expert=expert, name="industry", seed=seed),
+            lambda: tune([url], lab=lab, captures=captures, industry=True, expert=expert, name="industry", seed=seed),
             run="industry",
         )
         step(
@@ -151,7 +151,7 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
         step(
             "validate: every method's parameters on the device, on test scenes",
             f"validate --device {url} --expert {expert} --test-raws 60 --oracle-captures 240 {common}",
-            lambda: validate(url, lab=lab, expert=expert, test_raws=60, oracle_captures=240, seed=seed),
+            lambda: validate([url], lab=lab, expert=expert, test_raws=60, oracle_captures=240, seed=seed),
         )
     step("report", f"report --lab {lab} --out {page}", lambda: report(lab=lab, out=page))
     typer.echo(f"\ndone in {time.monotonic() - begin:.0f} s; the report: {page.resolve()}")

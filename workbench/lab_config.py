@@ -84,7 +84,7 @@ def load_lab_config(lab: Path) -> LabConfig:
     path = lab / FILE
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return LabConfig()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise LabConfigError(f"{path}: cannot be read as TOML: {error}") from error

@@ -20,7 +20,12 @@ class DesignName(StrEnum):
 
 
 def collect(
-    device: Annotated[str, typer.Option(help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20.")],
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
+        ),
+    ],
     raws: Annotated[Path, typer.Option(help="Folder of RAW files (with scenes.csv where there is one).")],
     captures: Annotated[int, typer.Option(min=1, help="Captures of the whole campaign.")],
     lab: Annotated[Path, typer.Option(help="Lab folder for the data set.")] = Path("lab"),
@@ -32,16 +37,19 @@ def collect(
         list[Path] | None, typer.Option(help="TOML of a point for --design around; may be given several times.")
     ] = None,
     spread: Annotated[float, typer.Option(help="Normalised distance from the points for --design around.")] = 0.1,
+    pool_tolerance: Annotated[
+        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Collect captures: each pairs one RAW (train or validation) with its own parameter set.
 
     The same command again goes on where it stopped; when complete it does nothing.
     """
-    from drivers.registry import open_device
     from workbench import campaign
     from workbench.bench import Bench
     from workbench.dataset import Dataset
+    from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
     from workbench.raw_folder import read_raw_folder
@@ -50,7 +58,7 @@ def collect(
         raise typer.BadParameter("--around needs --design around")
     with (
         stoppable(f"every reported capture is kept; go on with: {_command()}"),
-        open_device(device) as opened,
+        open_devices(device, lab, tolerance=pool_tolerance) as opened,
     ):
         space = opened.info().space
         points = [space.load_toml(path) for path in around or ()]

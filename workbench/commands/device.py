@@ -1,18 +1,26 @@
-"""``workbench device``: look at a device and its registers."""
+"""``workbench device``: find devices, look at one and its registers, set registers."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(help="Look at a device and its registers.", no_args_is_help=True)
+from workbench.commands.device_list import list_devices
+
+if TYPE_CHECKING:
+    from drivers.parameters import Parameter, ParameterSpace
+
+app = typer.Typer(help="Find devices, look at one and its registers, set them.", no_args_is_help=True)
+app.command("list")(list_devices)
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555 or sim:sim20.")]
 Deadline = Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+REGISTER_COLUMNS = ("name", "value", "unit", "code", "register")
 
 
 @app.command()
@@ -43,7 +51,7 @@ def info(url: Url, deadline: Deadline = 5.0, as_json: AsJson = False) -> None:
             p.kind,
             p.describe_range(),
             str(p.from_code(p.to_code(p.default))),
-            "" if p.register_ is None else f"0x{p.register_.address:04x}",
+            _address(p),
         )
         for p in known.space.parameters
     ]
@@ -79,9 +87,61 @@ def get(
         return
     rows = []
     for p in space.parameters:
-        address = "" if p.register_ is None else f"0x{p.register_.address:04x}"
-        rows.append((p.name, str(p.from_code(codes[p.name])), p.unit, str(codes[p.name]), address))
-    _table(f"{space.name}: {bank} registers", ("name", "value", "unit", "code", "register"), rows)
+        rows.append((p.name, str(p.from_code(codes[p.name])), p.unit, str(codes[p.name]), _address(p)))
+    _table(f"{space.name}: {bank} registers", REGISTER_COLUMNS, rows)
+
+
+@app.command("set")
+def set_registers(
+    url: Url,
+    assignments: Annotated[list[str], typer.Argument(metavar="NAME=VALUE…", help="Native values, such as gamma=2.2.")],
+    deadline: Deadline = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Write registers, for the next frame; the others keep what they hold. Prints what was read back."""
+    from drivers.errors import DeviceError
+    from drivers.registry import open_device
+
+    texts: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not (name and equals and text) or name in texts:
+            problem = "is given twice" if name in texts else "is not NAME=VALUE"
+            raise typer.BadParameter(f"{assignment!r} {problem}", param_hint="NAME=VALUE")
+        texts[name] = text
+    with open_device(url, deadline) as device:
+        space = device.info().space
+        values = {name: _native(space, name, text) for name, text in texts.items()}
+        checked = space.parse(values, partial=True)
+        codes = {name: code for name, code in zip(space.names, checked.codes, strict=True) if name in values}
+        write = getattr(device, "write_registers", None)
+        if write is None:
+            raise DeviceError(f"{url}: this device has no registers to write; see `workbench device info {url}`")
+        back = write(codes)
+    if as_json:
+        read = {name: space[name].from_code(code) for name, code in back.items()}
+        print(json.dumps({"url": url, "bank": "shadow", "values": read, "codes": back}))
+        return
+    rows = [
+        (name, str(space[name].from_code(code)), space[name].unit, str(code), _address(space[name]))
+        for name, code in back.items()
+    ]
+    _table(f"{space.name}: shadow registers, in force from the next frame on", REGISTER_COLUMNS, rows)
+
+
+def _native(space: ParameterSpace, name: str, text: str) -> object:
+    """The text as the kind of its parameter; what it cannot be stays text, which the space refuses with its reason."""
+    kind = space[name].kind if name in space.names else None
+    if kind == "bool":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in ("continuous", "integer"):
+        with contextlib.suppress(ValueError):
+            return float(text)
+    return text
+
+
+def _address(parameter: Parameter) -> str:
+    return "" if parameter.register_ is None else f"0x{parameter.register_.address:04x}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

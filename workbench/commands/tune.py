@@ -26,7 +26,12 @@ class MetricName(StrEnum):
 
 
 def tune(
-    device: Annotated[str, typer.Option(help="Device URL.")],
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
+        ),
+    ],
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     method: Annotated[MethodName, typer.Option(help="How to search.")] = MethodName.cmaes,
     captures: Annotated[int, typer.Option(min=2, help="Budget; at least what collection used, to be fair.")] = 4000,
@@ -38,11 +43,14 @@ def tune(
     metric: Annotated[MetricName, typer.Option(help="What to search for.")] = MetricName.psnr,
     seed: Annotated[int, typer.Option(help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    pool_tolerance: Annotated[
+        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Tune on the device, on the training RAWs only. The same command goes on after a stop."""
-    from drivers.registry import open_device
     from workbench.dataset import Dataset
+    from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
     from workbench.tuning.fixed import TuneSettings, tune_run
@@ -51,7 +59,7 @@ def tune(
     with (
         stoppable("every capture is kept; run the same command again to go on"),
         Dataset.open(lab) as dataset,
-        open_device(device) as opened,
+        open_devices(device, lab, tolerance=pool_tolerance) as opened,
     ):
         start = opened.info().space.load_toml(expert) if expert else None
         with Progress("tune", captures, unit="capture") as progress:

@@ -10,7 +10,12 @@ import typer
 
 
 def validate(
-    device: Annotated[str, typer.Option(help="Device URL.")],
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
+        ),
+    ],
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and the runs.")] = Path("lab"),
     predictor: Annotated[
         list[str] | None,
@@ -28,11 +33,14 @@ def validate(
     ] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the oracle and of the bootstrap.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    pool_tolerance: Annotated[
+        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Push every method's parameters for each test RAW, capture, score, and compare."""
-    from drivers.registry import open_device
     from workbench.dataset import Dataset
+    from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
     from workbench.validation import ValidationSettings, validate_run
@@ -43,7 +51,7 @@ def validate(
     with (
         stoppable("every capture is kept; run the same command again to go on"),
         Dataset.open(lab) as dataset,
-        open_device(device) as opened,
+        open_devices(device, lab, tolerance=pool_tolerance) as opened,
         Progress("validate", 0, unit="capture") as progress,
     ):
 

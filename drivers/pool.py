@@ -1,0 +1,443 @@
+"""Several boards of one parameter space as one device: all of them kept busy, a board that fails set aside.
+
+Each board has a thread that opens it, checks it against the others, and hands it jobs through its own
+:meth:`~drivers.device.Device.process_many`, so each keeps its own frames in flight. A board that fails is quarantined:
+its unfinished jobs go to the others, and its thread opens and checks it again until it is back.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from drivers import registry
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.errors import DeviceError, DeviceUnreachableError, WorkbenchError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+
+AHEAD = 64
+"""Jobs drawn and not yet yielded, for each board."""
+BUSY = 16
+"""Jobs drawn for each board before what is ready is yielded."""
+BYTES_AHEAD = 128 << 20
+"""RAW bytes drawn and not yet processed, for each board; one job is always let through."""
+RETRY_S, RETRY_MAX_S = 1.0, 15.0
+"""Pause before a quarantined board is opened again; it doubles up to the second."""
+MAX_STRIKES = 2
+"""Frames in a row that a board may fail while it still answers, before it is quarantined."""
+MAX_FAILURES = 3
+"""Times that a job may fail on one board alone; on two boards once each is enough."""
+CLOSE_S = 2.0
+POLL_S = 0.25
+
+
+def open_devices(urls: Sequence[str], deadline_s: float = DEFAULT_DEADLINE_S, *, tolerance: int = 0) -> Device:
+    """The device of one URL, or the pool of several.
+
+    Raises:
+        DeviceError: see :func:`drivers.registry.open_device` and :class:`DevicePool`.
+    """
+    if len(urls) == 1:
+        return registry.open_device(urls[0], deadline_s)
+    return DevicePool(urls, deadline_s, tolerance=tolerance)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(eq=False)
+class _Job:
+    """One frame asked for; ``raw`` is let go once it is done, ``failures`` says what failed it on which board."""
+
+    raw: RawFrame | None
+    parameters: ParameterSet
+    size: int
+    failures: list[tuple[_Board, DeviceError]] = field(default_factory=list)
+    capture: Capture | None = None
+    error: Exception | None = None
+    dropped: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.capture is not None or self.error is not None
+
+
+@dataclass(eq=False)
+class _Board:
+    """One URL. ``error`` says why it is not in use; None with ``opening`` false: it is."""
+
+    url: str
+    opening: bool = True
+    error: Exception | None = None
+    info: DeviceInfo | None = None
+    taken: deque[_Job] = field(default_factory=deque)
+    strikes: int = 0
+
+    @property
+    def active(self) -> bool:
+        return not self.opening and self.error is None
+
+    def may_take(self, job: _Job) -> bool:
+        """Not what it failed while it still answered; when it went silent the job may not have been to blame."""
+        return self.active and all(
+            board is not self or isinstance(error, DeviceUnreachableError) for board, error in job.failures
+        )
+
+    def reason(self, error: Exception) -> str:
+        """The error without the URL, which the line names already."""
+        return str(error).removeprefix(f"{self.url}: ")
+
+
+class DevicePool(Device):
+    """Several boards as one device; use from one thread.
+
+    Jobs that a board refuses go to another; refused by two, the job fails. When no board can take a job for
+    ``deadline_s`` seconds, the stream ends with an error.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        *,
+        tolerance: int = 0,
+        say: Callable[[str], None] = _say,
+    ) -> None:
+        """Open all boards at once and check them against each other.
+
+        Args:
+            urls: the boards.
+            deadline_s: seconds that every call to a board may take, and that the pool waits for one to come back.
+            tolerance: largest difference in 8-bit levels between two boards' outputs of the same RAW and parameters;
+                0: the same bytes.
+            say: told, in one line each, of boards that fail and come back; from the boards' threads.
+
+        Raises:
+            DeviceUnreachableError: no board answers. One that does not while others do is quarantined.
+            DeviceError: a URL is malformed, or the boards differ in model, firmware, parameter space or output.
+        """
+        if not urls:
+            raise DeviceError("a pool needs at least one device URL")
+        self.url = ", ".join(urls)
+        self.deadline_s = deadline_s
+        self.tolerance = tolerance
+        self._say = say
+        self._boards = [_Board(url) for url in urls]
+        self._queue: deque[_Job] = deque()
+        self._change = threading.Condition()
+        self._closing = False
+        self._model: tuple[str, DeviceInfo, list[Capture]] | None = None
+        self._threads = [
+            threading.Thread(target=self._run, args=(board,), name=f"board {board.url}", daemon=True)
+            for board in self._boards
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+            with self._change:
+                while any(board.opening for board in self._boards):
+                    self._change.wait(POLL_S)
+                self._check_opened()
+        except BaseException:
+            self.close()
+            raise
+
+    def info(self) -> DeviceInfo:
+        """What the boards have in common; ``serial`` and ``boot_id`` list those of all boards that were reached."""
+        with self._change:
+            infos = [board.info for board in self._boards if board.info is not None]
+        return replace(
+            infos[0],
+            serial=", ".join(dict.fromkeys(info.serial for info in infos)),
+            boot_id=", ".join(info.boot_id for info in infos),
+            max_in_flight=sum(info.max_in_flight for info in infos),
+        )
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """Process one RAW on any board."""
+        (capture,) = self.process_many([(raw, parameters)])
+        return capture
+
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
+        """Captures of many jobs in their order, made by all boards together; each names its board's serial.
+
+        Jobs are drawn in the caller's thread, a bounded number ahead. Closing the generator early drops what was not
+        yielded.
+
+        Raises:
+            DeviceUnreachableError: every board was quarantined for ``deadline_s`` seconds.
+            DeviceError: a job failed on two boards.
+            ParameterError: a set is not of the boards' space.
+        """
+        source = iter(jobs)
+        pending: deque[_Job] = deque()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and self._room(pending):
+                    pair = next(source, None)
+                    if pair is None:
+                        exhausted = True
+                        break
+                    job = _Job(*pair, size=pair[0].mosaic.nbytes)
+                    pending.append(job)
+                    with self._change:
+                        self._queue.append(job)
+                        self._change.notify_all()
+                if not pending:
+                    return
+                self._wait_for(pending[0])
+                job = pending.popleft()
+                if job.error is not None:
+                    raise job.error
+                assert job.capture is not None
+                yield job.capture
+        finally:
+            with self._change:
+                for job in pending:
+                    job.dropped = True
+                self._queue = deque(job for job in self._queue if not job.dropped)
+
+    def close(self) -> None:
+        """Let go of all boards; a thread that still waits for its board's answer is left to its deadline."""
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        end = time.monotonic() + CLOSE_S
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(end - time.monotonic(), 0))
+
+    # ---- in the caller's thread ------------------------------------------------------------------------------------
+
+    def _check_opened(self) -> None:
+        failed = [board for board in self._boards if board.error is not None]
+        for board in failed:
+            assert board.error is not None
+            if not isinstance(board.error, DeviceUnreachableError):
+                raise board.error
+        if len(failed) == len(self._boards):
+            reasons = "; ".join(str(board.error) for board in failed)
+            raise DeviceUnreachableError(f"none of the {len(failed)} devices answers: {reasons}")
+
+    def _room(self, pending: deque[_Job]) -> bool:
+        """Whether to draw another job. What is ready is yielded first, unless the boards would run dry."""
+        boards = len(self._boards)
+        waiting = [job.size for job in pending if not job.done]
+        if pending and pending[0].done and len(waiting) >= BUSY * boards:
+            return False
+        return len(pending) < AHEAD * boards and (not waiting or sum(waiting) < BYTES_AHEAD * boards)
+
+    def _wait_for(self, job: _Job) -> None:
+        """Until the job is done.
+
+        Raises:
+            DeviceUnreachableError: no board could take it for ``deadline_s`` seconds.
+        """
+        since = time.monotonic()
+        with self._change:
+            while not job.done:
+                if self._closing:
+                    raise DeviceError(f"{self.url}: the device is closed")
+                now = time.monotonic()
+                if any(board.may_take(job) for board in self._boards):
+                    since = now
+                elif now - since >= self.deadline_s:
+                    raise self._nobody(job, now - since)
+                self._change.wait(POLL_S)
+
+    def _nobody(self, job: _Job, waited_s: float) -> DeviceError:
+        for _, error in job.failures:
+            if not isinstance(error, DeviceUnreachableError):
+                return type(error)(f"{error}; no other device came to try it in {waited_s:.1f} s")
+        reasons = "; ".join(f"{board.url}: {board.reason(board.error)}" for board in self._boards if board.error)
+        return DeviceUnreachableError(
+            f"all {len(self._boards)} devices of the pool are quarantined for {waited_s:.1f} s: {reasons}"
+        )
+
+    # ---- in a board's thread ---------------------------------------------------------------------------------------
+
+    def _run(self, board: _Board) -> None:
+        pause = RETRY_S
+        while not self._closing:
+            device = self._enter(board)
+            if device is not None:
+                pause = RETRY_S
+                try:
+                    while self._work(board, device):
+                        pass
+                finally:
+                    device.close()
+            with self._change:
+                self._change.wait_for(lambda: self._closing, pause)
+            pause = min(2 * pause, RETRY_MAX_S)
+
+    def _enter(self, board: _Board) -> Device | None:
+        """Open the board and check it against the others; None where it stays out."""
+        device = None
+        first = board.opening
+        try:
+            device = registry.open_device(board.url, self.deadline_s)
+            info = device.info()
+            captures = list(device.process_many(_check_jobs(info.space)))
+            with self._change:
+                self._compare(board, info, captures)
+                board.info, board.error, board.opening, board.strikes = info, None, False, 0
+                self._change.notify_all()
+            if not first:
+                self._say(f"device {board.url} is back (boot {info.boot_id}) and takes work again")
+            return device
+        except Exception as error:  # whatever it is, the thread lives on and the caller is told
+            if device is not None:
+                device.close()
+            with self._change:
+                news = first or str(error) != str(board.error)
+                board.error, board.opening = error, False
+                self._change.notify_all()
+            if news and not self._closing and not (first and not isinstance(error, DeviceUnreachableError)):
+                self._say(f"device {board.url} is quarantined: {board.reason(error)}")
+            return None
+
+    def _compare(self, board: _Board, info: DeviceInfo, captures: list[Capture]) -> None:
+        """Raises DeviceError where the board is not like the first one that answered."""
+        if self._model is None:
+            self._model = board.url, info, captures
+            return
+        url, known, outputs = self._model
+        if info.identity != known.identity:
+            raise DeviceError(
+                f"{board.url} is {info.identity}, {url} is {known.identity}; the devices of a pool need the same "
+                "model, firmware and parameters"
+            )
+        for (_, parameters), mine, theirs in zip(_check_jobs(info.space), captures, outputs, strict=True):
+            difference = _difference(mine, theirs, self.tolerance)
+            if difference:
+                what = "the default parameters" if parameters.hash == info.space.defaults.hash else "other parameters"
+                raise DeviceError(
+                    f"{board.url} and {url} give different outputs of the same RAW with {what}: {difference}; "
+                    "use one of them alone, or allow it with --pool-tolerance"
+                )
+
+    def _work(self, board: _Board, device: Device) -> bool:
+        """Process jobs while there are any; False when the board has to be left."""
+        with self._change:
+            self._change.wait_for(lambda: self._closing or any(board.may_take(job) for job in self._queue))
+            if self._closing:
+                return False
+        stream = device.process_many(self._draw(board))
+        try:
+            for capture in stream:
+                self._done(board, capture)
+                if self._closing:
+                    return False
+            if board.taken:
+                raise DeviceError(f"{board.url}: gave {len(board.taken)} captures less than it was given jobs")
+        except Exception as error:  # of any kind: it goes to the job's caller or sets the board aside
+            return self._failed(board, error)
+        finally:
+            if isinstance(stream, Generator):
+                stream.close()
+        return True
+
+    def _draw(self, board: _Board) -> Iterator[tuple[RawFrame, ParameterSet]]:
+        """The board's jobs, as it takes them. Ends where there is none for now: waiting here would keep the driver
+        from giving what has arrived."""
+        while True:
+            with self._change:
+                job = self._next(board)
+                if job is None:
+                    return
+                board.taken.append(job)
+            assert job.raw is not None
+            yield job.raw, job.parameters
+
+    def _next(self, board: _Board) -> _Job | None:
+        active = [other for other in self._boards if other.active]
+        unfinished = len(self._queue) + sum(len(other.taken) for other in active)
+        # No more than its share: of the last few jobs each board gets some.
+        if self._closing or not active or len(board.taken) >= max(1, -(-unfinished // len(active))):
+            return None
+        for i, job in enumerate(self._queue):
+            if board.may_take(job):
+                del self._queue[i]
+                return job
+        return None
+
+    def _done(self, board: _Board, capture: Capture) -> None:
+        assert board.info is not None
+        with self._change:
+            job = board.taken.popleft()
+            job.raw, job.capture = None, replace(capture, serial=capture.serial or board.info.serial)
+            board.strikes = 0
+            self._change.notify_all()
+
+    def _failed(self, board: _Board, error: Exception) -> bool:
+        """Give the board's jobs back; whether it may go on."""
+        with self._change:
+            jobs = [job for job in board.taken if not job.dropped]
+            board.taken.clear()
+            # Drivers give captures in order, so what ended the stream concerns the first job that is not done.
+            if jobs and isinstance(error, DeviceError):
+                jobs[0].failures.append((board, error))
+                jobs[0].error = _given_up(jobs[0])
+            elif jobs:
+                jobs[0].error = error
+            self._queue.extendleft(job for job in reversed(jobs) if job.error is None)
+            board.strikes += isinstance(error, DeviceError)
+            # What is wrong with the job (a parameter) is no fault of the board; an error that nobody foresaw may be.
+            stays = isinstance(error, WorkbenchError) and not isinstance(error, DeviceUnreachableError)
+            stays = stays and board.strikes < MAX_STRIKES
+            if not stays:
+                board.error = error
+            self._change.notify_all()
+        if not self._closing and not (stays and board.strikes == 0):
+            count = sum(job.error is None for job in jobs)
+            what = "failed a frame" if stays else "is quarantined"
+            frames = f"{count} unfinished frame{' goes' if count == 1 else 's go'} to the other devices"
+            self._say(f"device {board.url} {what}: {board.reason(error)}; {frames}")
+        return stays
+
+
+def _given_up(job: _Job) -> DeviceError | None:
+    """Why the job is given up: it failed on two boards, or again and again on one."""
+    boards = dict.fromkeys(board.url for board, _ in job.failures)
+    if len({id(board) for board, _ in job.failures}) < 2 and len(job.failures) < MAX_FAILURES:
+        return None
+    reasons = "; ".join(dict.fromkeys(f"{board.url}: {board.reason(error)}" for board, error in job.failures))
+    silent = all(isinstance(error, DeviceUnreachableError) for _, error in job.failures)
+    kind = DeviceUnreachableError if silent else DeviceError
+    return kind(f"a frame failed {len(job.failures)} times on {' and '.join(boards)}: {reasons}")
+
+
+def _check_jobs(space: ParameterSpace) -> list[tuple[RawFrame, ParameterSet]]:
+    """What boards are compared with: one generated RAW of 64×64, the defaults and one other set."""
+    y, x = np.mgrid[:64, :64]
+    noise = np.random.default_rng(0).integers(0, 200, (64, 64))
+    mosaic = (64 + 40 * x + 15 * y + noise).astype(np.uint16)
+    raw = RawFrame(
+        mosaic, "RGGB", (64.0,) * 4, 4095, iso=100.0, exposure_s=0.01, as_shot_wb=(2.0, 1.0, 1.5), source="check RAW"
+    )
+    return [(raw, space.defaults), (raw, space.from_unit(np.full(len(space), 0.3)))]
+
+
+def _difference(mine: Capture, theirs: Capture, tolerance: int) -> str:
+    """How two outputs differ, or nothing."""
+    if mine.rgb.hash == theirs.rgb.hash:
+        return ""
+    one, other = mine.rgb.pixels, theirs.rgb.pixels
+    if one.shape != other.shape:
+        return f"{one.shape[1]}×{one.shape[0]} and {other.shape[1]}×{other.shape[0]} pixels"
+    levels = int(np.abs(one.astype(np.int16) - other).max())
+    if tolerance and levels <= tolerance:
+        return ""
+    if not levels:
+        return "the same pixels in different bytes"
+    return f"up to {levels} levels of 255 apart, {tolerance} are allowed"
