@@ -118,6 +118,11 @@ class Device(ABC):
         """
         raise DeviceError(f"{self.url}: this device takes stored RAWs and has no camera of its own; give it --raws")
 
+    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture]]:
+        """Photographs with many parameter sets, in their order; sets are drawn as the device takes them."""
+        for parameters in sets:
+            yield self.capture(parameters)
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the device; closing twice is allowed."""

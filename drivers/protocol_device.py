@@ -2,18 +2,21 @@
 
 A capture is accepted only if request id, boot id, RAW hash, parameter hash, codes in force and the payload's hash all
 agree with what was asked for. Requests are idempotent, so after a lost connection, a reboot or a long silence the
-outstanding ones are sent again.
+outstanding ones are sent again. A device without an echo is used by read-back and a settle count.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import time
 from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import parse_qs
 
 from drivers import wire
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
@@ -24,24 +27,26 @@ from drivers.parameters import ParameterSet
 MAX_IN_FLIGHT = 8
 MAX_BYTES_IN_FLIGHT = 128 << 20
 OPEN_DEADLINE_S = 5.0
-MAX_REFUSALS = 3
+MAX_REFUSALS = 5
 """Answers to one request that may fail their proof before the job is given up."""
 MAX_REBOOTS = 5
 """Reboots without a frame between them before the device is given up."""
 RECONNECT_S = 0.1
 BUSY_S = 0.05
-
+MAX_SETTLE = 10_000
+LIVE_IN_FLIGHT = 2
+"""Photographs asked for at a time: one is taken while the one before travels."""
 
 _NOT_SENT = wire.Process(0, "", (), b"", b"")
 
 
 @dataclass(eq=False)
 class _Job:
-    """One frame asked for, until it has been yielded."""
+    """One frame asked for, until it has been yielded; ``raw`` of a live device comes with the answer."""
 
-    raw: RawFrame
+    raw: RawFrame | None
     parameters: ParameterSet
-    request: wire.Process = _NOT_SENT
+    request: wire.Process | wire.CaptureRequest = _NOT_SENT
     sent: float = 0.0
     refusals: int = 0
     capture: Capture | None = None
@@ -72,7 +77,9 @@ class ProtocolDevice(Device):
 
     Attributes:
         counts: what went wrong and was mended: ``stale`` answers discarded, ``refused`` answers that failed their
-            proof, ``garbage`` that did not decode, ``busy`` answers, ``reconnects``, ``reboots``, ``resent`` requests.
+            proof, ``garbage`` that did not decode, ``busy`` answers, ``reconnects``, ``reboots``, ``resent`` requests,
+            ``unsettled`` sequences of frames that were begun again.
+        settle: frames to discard before the one that counts (``?settle=`` of the URL); None where the URL says nothing.
     """
 
     start_hint = "is it on?"
@@ -91,6 +98,7 @@ class ProtocolDevice(Device):
             raise DeviceError(f"{url}: deadline {deadline_s:g} s must be above 0")
         self.url = url
         self.deadline_s = deadline_s
+        self.settle = _settle_count(url)
         self.counts: Counter[str] = Counter()
         # A random start keeps an earlier program's late answers from being taken for ours.
         self._next_id = secrets.randbits(40) << 20 | 1
@@ -140,9 +148,66 @@ class ProtocolDevice(Device):
 
         Raises:
             DeviceUnreachableError: no frame arrived for ``deadline_s`` seconds while one was due.
-            DeviceError: the device refused a job, or its answers did not prove the parameters three times.
+            DeviceError: the device refused a job, its answers did not prove the parameters five times, it has no echo
+                and no settle count is known, or it takes no stored RAWs.
             ParameterError: a set is not of the device's space.
         """
+        if self._info.live:
+            raise DeviceError(
+                f"{self.url}: this device photographs what is before it; `workbench collect` without --raws"
+            )
+        with closing(self._captures(jobs)) as captures:
+            for _, capture in captures:
+                yield capture
+
+    def capture(self, parameters: ParameterSet) -> tuple[RawFrame, Capture]:
+        """Photograph what is before the device; see :meth:`drivers.device.Device.capture`."""
+        (pair,) = self.capture_many([parameters])
+        return pair
+
+    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture]]:
+        """Photographs with many parameter sets, in their order; see :meth:`process_many` for the errors."""
+        if not self._info.live:
+            raise DeviceError(f"{self.url}: this device takes stored RAWs and has no camera of its own; give it --raws")
+        with closing(self._captures((None, parameters) for parameters in sets)) as captures:
+            yield from captures
+
+    def _captures(
+        self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]
+    ) -> Generator[tuple[RawFrame, Capture], None, None]:
+        if self.settle is None and not self._info.echo:
+            raise DeviceError(
+                f"{self.url}: this device's frames do not prove their parameters; measure its settle count with "
+                f"`workbench device settle {self.url}` and use the URL that it prints"
+            )
+        if self._info.echo and not self.settle:
+            yield from self._stream(jobs)
+            return
+        for raw, parameters in jobs:
+            yield self._settled(raw, parameters, self.settle or 0)
+
+    def _settled(self, raw: RawFrame | None, parameters: ParameterSet, settle: int) -> tuple[RawFrame, Capture]:
+        """The frame after ``settle`` others of the same request, between two read-backs that agree (section 8)."""
+        start = time.monotonic()
+        for _ in range(MAX_REFUSALS):
+            asked = dict(zip(parameters.space.names, parameters.codes, strict=True))
+            self.write_registers(asked)
+            with closing(self._stream([(raw, parameters)] * (settle + 1))) as stream:
+                frames = list(stream)
+            taken, last = frames[-1]
+            in_a_row = [c.frame for _, c in frames] == list(range(last.frame - settle, last.frame + 1))
+            back = self._values(wire.Read(self._new_id(), "active"))
+            if in_a_row and {c.boot_id for _, c in frames} == {back.boot_id} and self._named(back.registers) == asked:
+                return taken, dataclasses.replace(last, total_s=time.monotonic() - start)
+            self.counts["unsettled"] += 1
+        raise DeviceError(
+            f"{self.url}: {MAX_REFUSALS} times other frames came between, or other registers were read back than were "
+            "written; does somebody else use the device?"
+        )
+
+    def _stream(
+        self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]
+    ) -> Generator[tuple[RawFrame, Capture], None, None]:
         source = iter(jobs)
         window: deque[_Job] = deque()
         exhausted = False
@@ -162,8 +227,9 @@ class ProtocolDevice(Device):
                     job = window.popleft()
                     if job.error:
                         raise job.error
+                    assert job.raw is not None
                     assert job.capture is not None
-                    yield job.capture
+                    yield job.raw, job.capture
         finally:
             for job in window:
                 self._outstanding.pop(job.request.id, None)
@@ -212,20 +278,25 @@ class ProtocolDevice(Device):
 
     def _room(self, window: deque[_Job]) -> bool:
         return len(window) < self._limit and (
-            not window or sum(job.raw.mosaic.nbytes for job in window) < MAX_BYTES_IN_FLIGHT
+            not window or sum(job.raw.mosaic.nbytes for job in window if job.raw) < MAX_BYTES_IN_FLIGHT
         )
 
-    def _start(self, raw: RawFrame, parameters: ParameterSet) -> _Job:
+    def _start(self, raw: RawFrame | None, parameters: ParameterSet) -> _Job:
         """Send a job. One that the device cannot take becomes an error in its turn, after the jobs before it."""
         space = self._info.space
         if parameters.space.hash != space.hash:
             text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
             return _Job(raw, parameters, error=ParameterError(text))
-        if raw.mosaic.nbytes > self._max_payload:
+        if raw is not None and raw.mosaic.nbytes > self._max_payload:
             text = f"{raw.source or 'RAW'} has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload}"
             return _Job(raw, parameters, error=DeviceError(f"{self.url}: {text}"))
-        registers = zip(self._addresses, parameters.codes, strict=True)
-        job = _Job(raw, parameters, wire.process_request(self._new_id(), raw, registers))
+        registers = tuple(zip(self._addresses, parameters.codes, strict=True))
+        request: wire.Process | wire.CaptureRequest
+        if raw is None:
+            request = wire.CaptureRequest(self._new_id(), registers)
+        else:
+            request = wire.process_request(self._new_id(), raw, registers)
+        job = _Job(raw, parameters, request)
         self._outstanding[job.request.id] = job
         job.sent = time.monotonic()
         if not self._hello or self._probed:  # else it goes out once the device has said who it is
@@ -278,10 +349,15 @@ class ProtocolDevice(Device):
         rgb = RgbFrame(bytes(answer.payload), answer.media_type)
         if rgb.hash != answer.output_hash:
             return self._refuse(job, "the output's hash is not that of the pixels")
+        if job.raw is None:
+            try:
+                job.raw = wire.raw_frame(answer)
+            except wire.MessageError as error:
+                return self._refuse(job, str(error))
         job.capture = Capture(
             raw_hash=job.raw.hash,
             parameters=job.parameters,
-            parameters_in_force=self._named(answer.registers),
+            parameters_in_force=self._named(answer.registers if self._info.echo else job.request.registers),
             rgb=rgb,
             boot_id=answer.boot_id,
             frame=answer.frame,
@@ -294,10 +370,13 @@ class ProtocolDevice(Device):
 
     def _disproof(self, job: _Job, answer: wire.Frame) -> str | None:
         """Why the answer does not prove that it is this job's, or None."""
-        if answer.raw_hash != job.raw.hash:
+        if job.raw is not None and answer.raw_hash != job.raw.hash:
             return f"it is of RAW {answer.raw_hash[:12]}, not {job.raw.hash[:12]}"
+        if not self._info.echo:
+            return None
         if answer.parameters_hash != job.parameters.hash:
-            return f"it was made with parameters {answer.parameters_hash[:12]}, not {job.parameters.hash[:12]}"
+            made_with = answer.parameters_hash[:12] or "unknown"
+            return f"it was made with parameters {made_with}, not {job.parameters.hash[:12]}"
         if dict(answer.registers) != dict(job.request.registers):
             return "the codes in force are not those asked for"
         return None
@@ -388,14 +467,15 @@ class ProtocolDevice(Device):
             DeviceUnreachableError: none came within ``wait_s``.
             DeviceError: the device refused.
         """
-        start = time.monotonic()
+        start = sent = time.monotonic()
         garbage = self.counts["garbage"]
         reconnects = self.counts["reconnects"]
         self._send(message)
         while (left := start + wait_s - time.monotonic()) > 0:
             answer = self._receive(min(left, 0.5))
-            if self.counts["reconnects"] != reconnects:
+            if self.counts["reconnects"] != reconnects or time.monotonic() - sent >= wait_s / 3:
                 reconnects = self.counts["reconnects"]
+                sent = time.monotonic()
                 self._send(message)
             if answer is None:
                 continue
@@ -427,7 +507,9 @@ class ProtocolDevice(Device):
             answer.serial,
             answer.boot_id,
             answer.space,
-            max_in_flight=min(answer.max_in_flight, MAX_IN_FLIGHT),
+            max_in_flight=min(answer.max_in_flight, LIVE_IN_FLIGHT if answer.live else MAX_IN_FLIGHT),
+            echo=answer.echo,
+            live=answer.live,
         )
         known = self._known
         if known is not None:
@@ -459,3 +541,18 @@ class ProtocolDevice(Device):
 
     def _unreachable(self, waited_s: float) -> DeviceUnreachableError:
         return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s; {self.start_hint}")
+
+
+def _settle_count(url: str) -> int | None:
+    """The ``settle`` of a URL's query.
+
+    Raises:
+        DeviceError: it is not a whole number in 0..10000.
+    """
+    values = parse_qs(url.partition("?")[2], keep_blank_values=True).get("settle")
+    if values is None:
+        return None
+    text = values[-1]
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= MAX_SETTLE):
+        raise DeviceError(f"{url}: settle={text} is not a number of frames in 0..{MAX_SETTLE}")
+    return int(text)
