@@ -1,8 +1,14 @@
-"""A device on the network: ``zmq://host:port``, one DEALER socket."""
+"""A device on the network: ``zmq://host:port``, one DEALER socket.
+
+Options of the URL: ``keys=FOLDER`` encrypts the link (:mod:`drivers.zmq_keys`) as the client ``client=NAME``;
+``plain=1`` says that the network is safe without. Another machine is reached with one of them only.
+"""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -11,6 +17,9 @@ from drivers import wire
 from drivers.device import DEFAULT_DEADLINE_S
 from drivers.errors import DeviceError
 from drivers.protocol_device import ProtocolDevice
+from drivers.zmq_keys import BENCH, ClientKeys, client_keys, is_loopback
+
+OPTIONS = ("keys", "client", "plain", "settle")
 
 
 def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> ZmqDevice:
@@ -33,14 +42,18 @@ class ZmqDevice(ProtocolDevice):
 
     def __init__(self, url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> None:
         """Connect; see :func:`open_device`."""
-        self._endpoint = _endpoint(url)
+        address = _address(url)
+        self._endpoint, self._keys = address.endpoint, _keys(url, address)
         where = self._endpoint.removeprefix("tcp://")
-        self.start_hint = f"is it on? start the emulated one with `workbench sim serve --zmq {where}`"
+        keys = "" if self._keys is None else f" --keys {address.options['keys']}"
+        self.start_hint = f"is it on? start the emulated one with `workbench sim serve --zmq {where}{keys}`"
+        if self._keys is not None:
+            self.start_hint = f"is it on, and does it know this key? {self.start_hint.removeprefix('is it on? ')}"
         self._context = zmq.Context()
         super().__init__(url, deadline_s)
 
     def _open_link(self) -> _ZmqLink:
-        return _ZmqLink(self._context, self._endpoint, self.deadline_s)
+        return _ZmqLink(self._context, self._endpoint, self.deadline_s, self._keys)
 
     def close(self) -> None:
         """Let go of the connection; closing twice is allowed."""
@@ -51,9 +64,12 @@ class ZmqDevice(ProtocolDevice):
 class _ZmqLink:
     """One DEALER socket with its monitor; ``lost`` once the connection broke."""
 
-    def __init__(self, context: zmq.Context, endpoint: str, deadline_s: float) -> None:
+    def __init__(self, context: zmq.Context, endpoint: str, deadline_s: float, keys: ClientKeys | None) -> None:
         self.lost = False
         self._socket = context.socket(zmq.DEALER)
+        if keys is not None:
+            self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
+            self._socket.curve_serverkey = keys.device
         heartbeat_ms = max(int(deadline_s * 1000 / 3), 1000)
         for option, value in (
             (zmq.LINGER, 0),
@@ -106,13 +122,41 @@ class _ZmqLink:
         self._socket.close(linger=0)
 
 
-def _endpoint(url: str) -> str:
+@dataclass(frozen=True)
+class _Address:
+    """What a URL says: the endpoint for ZeroMQ, and the options after the question mark."""
+
+    host: str
+    endpoint: str
+    options: dict[str, str]
+
+
+def _address(url: str) -> _Address:
     wrong = DeviceError(f"device URL {url!r} is not zmq://HOST:PORT, such as zmq://127.0.0.1:5555")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
         raise wrong from None
-    if parts.scheme != "zmq" or not host or not port or parts.path.strip("/") or parts.query or parts.username:
+    if parts.scheme != "zmq" or not host or not port or parts.path.strip("/") or parts.username:
         raise wrong
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise DeviceError(f"device URL {url!r}: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
+    return _Address(host, f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}", options)
+
+
+def _keys(url: str, address: _Address) -> ClientKeys | None:
+    """The keys of an encrypted link; None on loopback, or where the URL says that the network is safe.
+
+    Raises:
+        DeviceError: another machine, and the URL says neither.
+    """
+    if folder := address.options.get("keys"):
+        return client_keys(Path(folder), address.options.get("client", BENCH))
+    if not is_loopback(address.host) and address.options.get("plain") != "1":
+        raise DeviceError(
+            f"{url}: {address.host} is another machine and the link would not be encrypted; make keys with "
+            f"`workbench keys new keys` and add ?keys=keys, or name the host under [network] plain in LAB/lab.toml"
+        )
+    return None

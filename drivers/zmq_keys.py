@@ -7,6 +7,7 @@ keys, a client its secret and the device's public key; no secret has to leave th
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -100,6 +101,14 @@ def device_keys(folder: Path) -> DeviceKeys:
             f"{folder}: holds no client's public key (NAME.key); make one with `workbench keys new {folder}`"
         )
     return DeviceKeys(public, secret, clients)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: what needs no encryption."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:

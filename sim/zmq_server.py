@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import signal
 import threading
@@ -14,9 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 from drivers import wire
 from drivers.errors import DeviceError
+from drivers.zmq_keys import DeviceKeys, device_keys, is_loopback
 from sim.faults import Faults, Outbox
 from sim.faults import load as load_faults
 from sim.firmware import Firmware, emulated
@@ -26,6 +27,7 @@ QUEUE_FACTOR = 4
 QUEUE_BYTES = 512 << 20
 POLL_MS = 200
 MAX_INTAKE = 256
+MAX_REFUSED = 1000
 
 FrameRequest = wire.Process | wire.CaptureRequest
 
@@ -36,6 +38,7 @@ def serve(
     ready: Callable[[str], None] | None = None,
     *,
     bind_any: bool = False,
+    keys: Path | None = None,
     faults: Path | None = None,
     **device: Any,
 ) -> None:
@@ -44,6 +47,7 @@ def serve(
     Args:
         profile: of the emulated ISP.
         endpoint, ready, bind_any: as :func:`serve_firmware` takes them.
+        keys: key folder; the link is encrypted then, and takes only the clients whose public keys lie there.
         faults: TOML file of what goes wrong.
         device: options of the device, see :func:`~sim.firmware.emulated`.
 
@@ -52,7 +56,8 @@ def serve(
         FaultsError: the file is wrong.
     """
     plan = None if faults is None else load_faults(faults)
-    serve_firmware(emulated(profile, **device), endpoint, ready, bind_any=bind_any, faults=plan)
+    pair = None if keys is None else device_keys(keys)
+    serve_firmware(emulated(profile, **device), endpoint, ready, bind_any=bind_any, faults=plan, keys=pair)
 
 
 def serve_firmware(
@@ -63,6 +68,7 @@ def serve_firmware(
     bind_any: bool = False,
     stop: threading.Event | None = None,
     faults: Faults | None = None,
+    keys: DeviceKeys | None = None,
 ) -> None:
     """Serve a firmware until Ctrl-C, SIGTERM or ``stop``; prints one line once it listens, and the faults at the end.
 
@@ -70,21 +76,27 @@ def serve_firmware(
         firmware: the device.
         endpoint: ``HOST:PORT``, with or without ``zmq://``; port 0 takes any free one.
         ready: called with the URL once the device listens.
-        bind_any: allow an address that is not loopback; there is no encryption and no authentication.
+        bind_any: allow an address that is not loopback without keys: no encryption and no authentication.
         stop: ends the loop when set.
         faults: what goes wrong.
+        keys: encrypt the link, and take only these clients; who is refused is named on stdout.
 
     Raises:
         DeviceError: the endpoint is malformed, not loopback, or taken.
     """
-    host, port = parse_endpoint(endpoint, bind_any=bind_any)
+    host, port = parse_endpoint(endpoint, bind_any=bind_any or keys is not None)
     stop = stop or threading.Event()
     faults = faults or Faults()
     previous = _stop_on_signals(stop)
     context = zmq.Context()
+    guard: ThreadAuthenticator | None = None
     try:
         shown = f"[{host}]" if ":" in host else host
-        server = _Server(firmware, context, f"tcp://{shown}:{port or '*'}", faults, stop)
+        if keys is not None:
+            guard = ThreadAuthenticator(context)
+            guard.start()
+            guard.configure_curve_callback("*", _Guests(keys))
+        server = _Server(firmware, context, f"tcp://{shown}:{port or '*'}", faults, stop, keys)
         url = server.url
         print(f"serving {firmware.space.name} at {url} boot {firmware.boot_id}", flush=True)
         if ready is not None:
@@ -95,7 +107,29 @@ def serve_firmware(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if guard is not None:
+            guard.stop()
         context.destroy(linger=500)
+
+
+class _Guests:
+    """Says which clients may come in, and names on stdout who may not, once each."""
+
+    def __init__(self, keys: DeviceKeys) -> None:
+        self._keys = keys
+        self._refused: set[bytes] = set()
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether the client with this public key (Z85) is taken; ZeroMQ's authenticator asks."""
+        if key in self._keys.clients:
+            return True
+        if key not in self._refused and len(self._refused) < MAX_REFUSED:
+            self._refused.add(key)
+            print(
+                f"refused a client: its public key {key.decode('ascii', 'replace')} is not in the key folder",
+                flush=True,
+            )
+        return False
 
 
 def parse_endpoint(endpoint: str, *, bind_any: bool = False) -> tuple[str, int]:
@@ -111,19 +145,12 @@ def parse_endpoint(endpoint: str, *, bind_any: bool = False) -> tuple[str, int]:
         host, port = None, None
     if host is None or port is None or parts.scheme not in ("zmq", "tcp") or parts.path.strip("/"):
         raise DeviceError(f"endpoint {endpoint!r} is not HOST:PORT, such as 127.0.0.1:5555")
-    if not bind_any and not _loopback(host):
+    if not bind_any and not is_loopback(host):
         raise DeviceError(
-            f"endpoint {endpoint!r} is not loopback and the link has no encryption; add --bind-any if the network is "
-            "yours, or listen on 127.0.0.1"
+            f"endpoint {endpoint!r} is not loopback and the link has no encryption; give it --keys, add "
+            "--bind-any if the network is yours, or listen on 127.0.0.1"
         )
     return "127.0.0.1" if host == "localhost" else host, port
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _stop_on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
@@ -137,10 +164,17 @@ class _Server:
     """One ROUTER socket, the frames that wait and the answers that are late."""
 
     def __init__(
-        self, firmware: Firmware, context: zmq.Context, endpoint: str, faults: Faults, stop: threading.Event
+        self,
+        firmware: Firmware,
+        context: zmq.Context,
+        endpoint: str,
+        faults: Faults,
+        stop: threading.Event,
+        keys: DeviceKeys | None,
     ) -> None:
         self._firmware = firmware
         self._context = context
+        self._keys = keys
         self._faults = faults
         self._stop = stop
         self._queue = FrameQueue(QUEUE_FACTOR * firmware.max_in_flight)
@@ -213,6 +247,9 @@ class _Server:
         socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
         # A larger message closes its connection before memory is set aside for it.
         socket.setsockopt(zmq.MAXMSGSIZE, max(self._firmware.max_payload, wire.MAX_HEADER))
+        if self._keys is not None:
+            socket.curve_server = True
+            socket.curve_publickey, socket.curve_secretkey = self._keys.public, self._keys.secret
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:

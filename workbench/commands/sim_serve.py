@@ -13,8 +13,11 @@ def serve(
     zmq: Annotated[
         str, typer.Option("--zmq", metavar="HOST:PORT", help="Where to listen; port 0 takes any free one.")
     ] = "127.0.0.1:5555",
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Encrypt the link with this key folder (workbench keys new).")
+    ] = None,
     bind_any: Annotated[
-        bool, typer.Option("--bind-any", help="Listen beyond this machine. The link has no encryption.")
+        bool, typer.Option("--bind-any", help="Listen beyond this machine without keys: no encryption.")
     ] = False,
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML of faults on order (docs/faults.example.toml).")
@@ -37,6 +40,7 @@ def serve(
         profile,
         zmq,
         bind_any=bind_any,
+        keys=keys,
         faults=faults,
         frame_ms=frame_ms,
         echo=echo,
