@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add every command to the app, in the order in which they are used."""
-    from workbench.commands import dataset, device, sim
+    from workbench.commands import dataset, device, keys, sim
     from workbench.commands.collect import collect
     from workbench.commands.demo import demo
     from workbench.commands.fit_proxy import fit_proxy
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.add_typer(sim.app, name="sim")
     app.add_typer(device.app, name="device")
+    app.add_typer(keys.app, name="keys")
     app.command()(collect)
     app.add_typer(dataset.app, name="dataset")
     app.command("fit-proxy")(fit_proxy)
