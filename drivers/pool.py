@@ -122,7 +122,8 @@ class DevicePool(Device):
 
         Raises:
             DeviceUnreachableError: no board answers. One that does not while others do is quarantined.
-            DeviceError: a URL is malformed, or the boards differ in model, firmware, parameter space or output.
+            DeviceError: a URL is malformed, a board is live, or the boards differ in model, firmware, parameter space
+                or output.
         """
         if not urls:
             raise DeviceError("a pool needs at least one device URL")
@@ -287,6 +288,8 @@ class DevicePool(Device):
         try:
             device = registry.open_device(board.url, self.deadline_s)
             info = device.info()
+            if info.live:
+                raise DeviceError(f"{board.url}: a live device cannot be checked against others; use it alone")
             captures = list(device.process_many(_check_jobs(info.space)))
             with self._change:
                 self._compare(board, info, captures)

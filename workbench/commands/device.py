@@ -126,7 +126,8 @@ def set_registers(
         (name, str(space[name].from_code(code)), space[name].unit, str(code), _address(space[name]))
         for name, code in back.items()
     ]
-    _table(f"{space.name}: shadow registers, in force from the next frame on", REGISTER_COLUMNS, rows)
+    _table(f"{space.name}: shadow registers", REGISTER_COLUMNS, rows)
+    print("in force from the next frame on")
 
 
 def _native(space: ParameterSpace, name: str, text: str) -> object:
