@@ -7,6 +7,7 @@ its unfinished jobs go to the others, and its thread opens and checks it again u
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -50,7 +51,8 @@ def open_devices(urls: Sequence[str], deadline_s: float = DEFAULT_DEADLINE_S, *,
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a closed stderr must not end a board's thread
+        print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(eq=False)

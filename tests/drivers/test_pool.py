@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,8 +78,8 @@ def honest(_raw: RawFrame, encoded: bytes) -> bytes:
 class Board:
     """A board in a thread of this process, behind a socket."""
 
-    def __init__(self, isp: Isp, serial: str, port: int = 0, version: str = "1") -> None:
-        self.firmware = Firmware(isp, model="m", version=version, serial=serial)
+    def __init__(self, isp: Isp, serial: str, port: int = 0, version: str = "1", **options: Any) -> None:
+        self.firmware = Firmware(isp, model="m", version=version, serial=serial, **options)
         self.stop = threading.Event()
         urls: queue.Queue[str] = queue.Queue()
         self.thread = threading.Thread(
@@ -408,6 +409,13 @@ def test_boards_of_other_firmware_are_refused(board) -> None:
         DevicePool([one.url, other.url], 60)
     for text in (one.url, other.url, "m/1/", "m/2/"):
         assert text in str(caught.value)
+
+
+def test_a_live_board_is_no_part_of_a_pool(board) -> None:
+    one, live = board(), board(camera=lambda: RAWS[0])
+    with pytest.raises(DeviceError, match="a live device cannot be checked against others") as caught:
+        DevicePool([one.url, live.url], 60)
+    assert live.url in str(caught.value)
 
 
 def test_a_board_that_comes_back_different_stays_out(board, quick) -> None:
