@@ -23,15 +23,15 @@ def fit_proxy(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Fit the proxy network to the captures (equation 3), with a fidelity report."""
-    from drivers.registry import open_device
     from proxy.training import ProxyRecipe, ProxyStep
     from workbench import proxy_fitting
+    from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
 
     recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
     with stoppable("no proxy was written; run the same command again"):
-        bench_device = open_device(device) if device else None
+        bench_device = open_devices([device], lab) if device else None
         try:
             with Progress("fit-proxy", base_steps + steps, unit="step") as progress:
 
