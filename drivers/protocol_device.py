@@ -107,6 +107,7 @@ class ProtocolDevice(Device):
         self._probed = False
         self._connected_at = 0.0
         self._reboots = 0
+        self._accepted = "", 0
         self._garbage = ""
         self._known: DeviceInfo | None = None
         self._link: Link | None = None
@@ -196,8 +197,16 @@ class ProtocolDevice(Device):
                 frames = list(stream)
             taken, last = frames[-1]
             in_a_row = [c.frame for _, c in frames] == list(range(last.frame - settle, last.frame + 1))
+            boot_id, accepted = self._accepted
+            is_new = last.boot_id != boot_id or last.frame - settle > accepted
             back = self._values(wire.Read(self._new_id(), "active"))
-            if in_a_row and {c.boot_id for _, c in frames} == {back.boot_id} and self._named(back.registers) == asked:
+            if (
+                is_new
+                and in_a_row
+                and {c.boot_id for _, c in frames} == {back.boot_id}
+                and self._named(back.registers) == asked
+            ):
+                self._accepted = last.boot_id, last.frame
                 return taken, dataclasses.replace(last, total_s=time.monotonic() - start)
             self.counts["unsettled"] += 1
         raise DeviceError(
@@ -318,9 +327,12 @@ class ProtocolDevice(Device):
                     raise self._unreachable(now - progress)
                 # A third of the deadline without a frame: ask whether the device lives. If it says so, outstanding
                 # requests are sent again; one that it still has waiting it takes only once.
-                if now - asked >= self.deadline_s / 3 and not self._hello:
+                if now - asked >= self.deadline_s / 3:
                     asked = now
-                    self._probe()
+                    if self._hello:
+                        self._send(wire.Hello(self._hello))  # the question may have been lost too
+                    else:
+                        self._probe()
                 answer = self._receive(min(progress + self.deadline_s - now, self.deadline_s / 3, 0.25))
             if answer is not None and self._take(answer):
                 progress = asked = time.monotonic()
@@ -553,6 +565,6 @@ def _settle_count(url: str) -> int | None:
     if values is None:
         return None
     text = values[-1]
-    if not (text.isascii() and text.isdigit() and int(text[:6]) <= MAX_SETTLE):
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_SETTLE):
         raise DeviceError(f"{url}: settle={text} is not a number of frames in 0..{MAX_SETTLE}")
     return int(text)

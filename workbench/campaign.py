@@ -90,18 +90,12 @@ def plan(
     """
     if not raws:
         raise CampaignError("no RAWs to collect with: the training and validation splits are empty")
-    if not 0 < spread <= 1:
-        raise CampaignError(f"spread {spread:g} is outside (0, 1]")
     ordered = sorted({raw.hash: raw for raw in raws}.values(), key=lambda raw: raw.hash)
-    centres = [c.unit for c in around] or [space.defaults.unit]
     jobs: list[Job] = []
     seen: set[tuple[str, str]] = set()
     turns = _turns(ordered, seed)
     raw = next(turns)
-    # Points that quantise to a pair that was there are passed over, so a few more are drawn than are needed.
-    # (Not so for lhs: part of a Latin hypercube is none.)
-    drawn = captures if design == "lhs" else captures + captures // 4 + 64
-    for unit in _points(design, drawn, len(space), seed, centres, spread):
+    for unit in points(space, design, captures, seed, around, spread):
         if len(jobs) == captures:
             break
         parameters = space.from_unit(unit)
@@ -143,10 +137,21 @@ def run(bench: Bench, jobs: Sequence[Job], progress: Callable[[int], None] = lam
     return done
 
 
-def _points(
-    design: Design, count: int, dimensions: int, seed: int, centres: list[np.ndarray], spread: float
+def points(
+    space: ParameterSpace, design: Design, captures: int, seed: int, around: Sequence[ParameterSet], spread: float
 ) -> np.ndarray:
-    """``float64 [≥ count, N]`` in [0, 1]."""
+    """The design's points, ``float64 [≥ captures, N]`` in [0, 1]; see :func:`plan`.
+
+    Raises:
+        CampaignError: ``spread`` is outside (0, 1].
+    """
+    if not 0 < spread <= 1:
+        raise CampaignError(f"spread {spread:g} is outside (0, 1]")
+    centres = [c.unit for c in around] or [space.defaults.unit]
+    dimensions = len(space)
+    # Points that quantise to a pair that was there are passed over, so a few more are drawn than are needed.
+    # (Not so for lhs: part of a Latin hypercube is none.)
+    count = captures if design == "lhs" else captures + captures // 4 + 64
     if design == "around":
         random = np.random.default_rng([seed, 1])
         middle = np.array([centres[i % len(centres)] for i in range(count)])

@@ -116,7 +116,7 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
         step(
             "collect: parameter sets over the whole range, each with its own RAW",
             f"collect --device {url} --raws {raws} --captures {captures} {common}",
-            lambda: collect([url], raws, captures, lab=lab, seed=seed),
+            lambda: collect([url], captures, raws, lab=lab, seed=seed),
         )
         step(
             "tune: the best fixed parameters on the device, with as many captures",

@@ -6,9 +6,14 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from drivers.device import Device
+    from drivers.parameters import ParameterSet
+    from workbench.raw_folder import Split
 
 
 class DesignName(StrEnum):
@@ -19,6 +24,13 @@ class DesignName(StrEnum):
     around = "around"
 
 
+class SplitName(StrEnum):
+    """Splits that are collected with."""
+
+    train = "train"
+    validation = "validation"
+
+
 def collect(
     device: Annotated[
         list[str],
@@ -26,8 +38,13 @@ def collect(
             help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
         ),
     ],
-    raws: Annotated[Path, typer.Option(help="Folder of RAW files (with scenes.csv where there is one).")],
     captures: Annotated[int, typer.Option(min=1, help="Captures of the whole campaign.")],
+    raws: Annotated[
+        Path | None,
+        typer.Option(help="Folder of RAW files (with scenes.csv where there is one); not for live devices."),
+    ] = None,
+    scene: Annotated[str, typer.Option(help="Live devices: the scene that is before the device.")] = "live",
+    split: Annotated[SplitName, typer.Option(help="Live devices: the split of that scene.")] = SplitName.train,
     lab: Annotated[Path, typer.Option(help="Lab folder for the data set.")] = Path("lab"),
     design: Annotated[
         DesignName, typer.Option(help="sobol and around can be extended later; lhs: Latin hypercube.")
@@ -44,9 +61,12 @@ def collect(
 ) -> None:
     """Collect captures: each pairs one RAW (train or validation) with its own parameter set.
 
+    A live device photographs what is before it: each capture stores the RAW that came with it.
+
     The same command again goes on where it stopped; when complete it does nothing.
     """
-    from workbench import campaign
+    from drivers.errors import DeviceError
+    from workbench import campaign, live
     from workbench.bench import Bench
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
@@ -62,6 +82,20 @@ def collect(
     ):
         space = opened.info().space
         points = [space.load_toml(path) for path in around or ()]
+        plan: dict[str, Any] = {
+            "design": design.value,
+            "captures": captures,
+            "seed": seed,
+            "around": points,
+            "spread": spread,
+        }
+        if opened.info().live:
+            if raws is not None:
+                raise DeviceError(f"{opened.url}: a live device takes no stored RAWs; leave out --raws")
+            _collect_live(opened, lab, scene, split.value, live.plan(space, **plan), as_json)
+            return
+        if raws is None:
+            raise typer.BadParameter("needed, for this device is not live", param_hint="--raws")
         entries = read_raw_folder(raws)
         with Dataset.open(lab, create=True) as dataset:
             with Progress("read RAWs", len(entries), unit="RAW") as progress:
@@ -69,11 +103,7 @@ def collect(
             jobs = campaign.plan(
                 space,
                 [record for record in records if record.split != "test"],
-                design=design.value,
-                captures=captures,
-                seed=seed,
-                around=points,
-                spread=spread,
+                **plan,
             )
             bench = Bench(dataset, opened, purpose=campaign.PURPOSE)
             todo = campaign.remaining(dataset, bench.info.identity, jobs)
@@ -82,15 +112,40 @@ def collect(
                 with Progress("collect", len(jobs), unit="capture", done=before) as progress:
                     campaign.run(bench, todo, lambda done: progress.update(before + done))
             digest = dataset.digest()
+    _say(lab, len(jobs), len(todo), bench.info.identity, len(records), digest, as_json)
+
+
+def _collect_live(device: Device, lab: Path, scene: str, split: Split, sets: list[ParameterSet], as_json: bool) -> None:
+    from workbench import live
+    from workbench.dataset import Dataset
+    from workbench.progress import Progress
+
+    with Dataset.open(lab, create=True) as dataset:
+        identity = device.info().identity
+        todo = live.remaining(dataset, identity, scene, sets)
+        before = len(sets) - len(todo)
+        if todo:
+            with Progress("collect", len(sets), unit="capture", done=before) as progress:
+                live.run(
+                    dataset,
+                    device,
+                    todo,
+                    scene=scene,
+                    split=split,
+                    progress=lambda done: progress.update(before + done),
+                )
+        raws = sum(raw.scene == scene for raw in dataset.raws())
+        _say(lab, len(sets), len(todo), identity, raws, dataset.digest(), as_json)
+
+
+def _say(lab: Path, captures: int, new: int, identity: str, raws: int, digest: str, as_json: bool) -> None:
     if as_json:
-        result = {"captures": len(jobs), "new": len(todo), "device": bench.info.identity, "digest": digest}
-        typer.echo(json.dumps({"lab": str(lab), "raws": len(records), **result}))
-    elif todo:
-        typer.echo(
-            f"collected {len(todo)} captures with {bench.info.identity}; {len(jobs)} of {len(jobs)} are in {lab}"
-        )
+        result = {"captures": captures, "new": new, "device": identity, "digest": digest}
+        typer.echo(json.dumps({"lab": str(lab), "raws": raws, **result}))
+    elif new:
+        typer.echo(f"collected {new} captures with {identity}; {captures} of {captures} are in {lab}")
     else:
-        typer.echo(f"complete: {len(jobs)} of {len(jobs)} captures, nothing to do")
+        typer.echo(f"complete: {captures} of {captures} captures, nothing to do")
 
 
 def _command() -> str:

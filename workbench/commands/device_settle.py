@@ -1,0 +1,67 @@
+"""``workbench device settle``: how many frames a device needs until its output has settled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def settle(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555.")],
+    raw: Annotated[Path | None, typer.Option(help="RAW file to process; left out: a small test chart.")] = None,
+    changes: Annotated[int, typer.Option(min=2, help="Changes to measure.")] = 6,
+    frames: Annotated[int, typer.Option(min=1, help="Frames within which the device must settle.")] = 100,
+    deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the settle count: change parameters and RAW, count frames until the output stops changing.
+
+    Nobody else may use the device meanwhile.
+    """
+    from drivers.errors import DeviceError
+    from drivers.frames import RawFrame
+    from drivers.parameters import ParameterSet
+    from drivers.protocol_device import ProtocolDevice
+    from drivers.raw_files import load_raw
+    from drivers.registry import open_device
+    from workbench import settling
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+
+    with stoppable("nothing was kept"), open_device(url, deadline) as device:
+        if device.info().live:
+            raise DeviceError(
+                f"{url}: a live device is given no RAW, so every output differs; measure it with stored RAWs"
+            )
+        if isinstance(device, ProtocolDevice):
+            device.settle = 0
+        frame = None if raw is None else load_raw(raw)
+        with Progress("settle", 0, unit="frame") as progress:
+            done = 0
+
+            def process(shown: RawFrame, parameters: ParameterSet) -> str:
+                nonlocal done
+                output = device.process(shown, parameters).rgb.hash
+                done += 1
+                progress.update(done)
+                return output
+
+            try:
+                measured = settling.measure(process, device.info().space, frame, changes=changes, limit=frames)
+            except settling.UnsettledError as error:
+                raise DeviceError(f"{url}: {error}") from error
+        echo = device.info().echo
+    use = settling.url_with_count(url, measured.count) if not echo or max(measured.frames) else url
+    if as_json:
+        facts = {"frames": measured.frames, "margin": measured.margin, "settle": measured.count, "echo": echo}
+        typer.echo(json.dumps({"url": url, **facts, "use": use}))
+        return
+    typer.echo(f"frames until settled, by change: {', '.join(map(str, measured.frames))}")
+    if use == url:
+        typer.echo("settles at once and its frames prove their parameters: no settle count is needed")
+        return
+    typer.echo(f"settle count: {measured.count} (the most frames, {max(measured.frames)}, and {measured.margin} more)")
+    typer.echo(f"use: {use}")
