@@ -1,0 +1,367 @@
+"""``command:``: any ISP that is a program. A recipe says how it is called; ``docs/recipes.md`` how a recipe is written.
+
+Every frame is a process of its own in a temporary folder of its own, without a shell. The program sees little of the
+caller's environment, and its home is inside that folder, so that nobody's settings change the output.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from drivers import recipes
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.dng import dng_bytes
+from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
+from drivers.frames import RawFrame, RgbFrame
+from drivers.parameters import ParameterSet
+from drivers.recipes import Recipe
+
+# What a program may need to start at all; everything else of the caller's environment stays outside.
+_PASSED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "PATHEXT", "COMSPEC")
+_HOMES = ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+_TEMPORARY = ("TMPDIR", "TMP", "TEMP")
+_TAIL_BYTES = 4096
+_OUTPUT_BYTES = 64 * 2**20  # largest output file, and 16 bytes for each pixel of the RAW more
+_DNG_BYTES = 128 * 1024  # RawTherapee takes no file below 100,000 bytes for a RAW
+_STARTS = {
+    "png": (b"\x89PNG",),
+    "jpeg": (b"\xff\xd8\xff",),
+    "tiff": (b"II*\0", b"MM\0*"),
+    "ppm": (b"P3", b"P6"),
+}
+
+
+def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
+    """The device of ``command:rawtherapee`` (a shipped recipe) or ``command:path/to/recipe.toml``.
+
+    Raises:
+        DeviceError: no such recipe, or something in it is wrong.
+    """
+    return CommandDevice(url, recipes.load(url.partition(":")[2]), deadline_s)
+
+
+class CommandDevice(Device):
+    """A program as a device; as many frames at once as there are cores.
+
+    The recipe's time limit holds for a frame, ``deadline_s`` for the question for the version and where the recipe
+    has none. What reached the settings file and the arguments is in force: every frame is a new process.
+    """
+
+    def __init__(self, url: str, recipe: Recipe, deadline_s: float = DEFAULT_DEADLINE_S):
+        self.url = url
+        self.deadline_s = deadline_s
+        self.recipe = recipe
+        self._info: DeviceInfo | None = None
+        self._frames = itertools.count(1)
+        self._calls: set[_Processes] = set()
+
+    def info(self) -> DeviceInfo:
+        """Who the device is; its firmware is the program's version and the recipe's hash.
+
+        Raises:
+            DeviceUnreachableError: the program is missing, or its version did not come before the deadline.
+            DeviceError: the program's version cannot be read.
+        """
+        if self._info is None:
+            self._info = DeviceInfo(
+                model=self.recipe.model,
+                firmware=f"{self._version()} recipe {self.recipe.hash[:12]}",
+                serial="",
+                boot_id=uuid.uuid4().hex,
+                space=self.recipe.space,
+                max_in_flight=os.cpu_count() or 1,
+            )
+        return self._info
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """Process one RAW.
+
+        Raises:
+            DeviceUnreachableError: the program is missing or was ended at its time limit.
+            DeviceError: the program failed, or its output is missing, unreadable or of another size.
+        """
+        with self._processes() as processes:
+            return self._frame(raw, parameters, self._checked(parameters), processes)
+
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
+        """Captures in the order of the jobs, ``max_in_flight`` processes at once."""
+        workers = self.info().max_in_flight
+        pending: collections.deque[Future[Capture]] = collections.deque()
+        with self._processes() as processes:
+            pool = ThreadPoolExecutor(workers, thread_name_prefix="command")
+            try:
+                for raw, parameters in jobs:
+                    info = self._checked(parameters)
+                    pending.append(pool.submit(self._frame, raw, parameters, info, processes))
+                    if len(pending) == workers:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                processes.stop()
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def close(self) -> None:
+        """End the processes that still run."""
+        for processes in list(self._calls):
+            processes.stop()
+
+    @contextlib.contextmanager
+    def _processes(self) -> Iterator[_Processes]:
+        processes = _Processes()
+        self._calls.add(processes)
+        try:
+            yield processes
+        finally:
+            processes.stop()
+            self._calls.discard(processes)
+
+    def _checked(self, parameters: ParameterSet) -> DeviceInfo:
+        info = self.info()
+        if parameters.space.hash != info.space.hash:
+            raise DeviceError(
+                f"{self.url}: parameters of {parameters.space.name} that are not this recipe's; ask its info()"
+            )
+        return info
+
+    def _frame(self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: _Processes) -> Capture:
+        start = time.monotonic()
+        what = f"{self.url}: RAW {raw.hash[:12]} ({raw.width}×{raw.height})"
+        recipe = self.recipe
+        with _folder(what) as folder:
+            files = {k: folder / v for k, v in recipe.files.items()}
+            try:
+                files["raw"].write_bytes(_raw_bytes(raw, recipe))
+                if recipe.settings is not None:
+                    files["settings"].write_text(recipe.settings_text(raw, parameters), encoding="utf-8", newline="\n")
+            except OSError as error:
+                raise DeviceError(f"{what}: cannot write to {folder}: {error.strerror}; make room there") from error
+            command = recipe.arguments(raw, parameters, folder)
+            limit_s = recipe.time_limit_s or self.deadline_s
+            began = time.monotonic()
+            code = processes.run([self._program(), *command[1:]], folder, self._environment(folder), limit_s, what)
+            seconds = time.monotonic() - began
+            if code != 0:
+                raise DeviceError(f"{what}: {recipe.program} ended with exit code {code}: {_last_words(folder)}")
+            rgb = self._output(files["output"], raw, what, folder)
+        return Capture(
+            raw_hash=raw.hash,
+            parameters=parameters,
+            parameters_in_force=dict(zip(info.space.names, parameters.codes, strict=True)),
+            rgb=rgb,
+            boot_id=info.boot_id,
+            frame=next(self._frames),
+            device_s=seconds,
+            total_s=time.monotonic() - start,
+        )
+
+    def _output(self, path: Path, raw: RawFrame, what: str, folder: Path) -> RgbFrame:
+        kind, limit = self.recipe.output.kind, _OUTPUT_BYTES + 16 * raw.width * raw.height
+        try:
+            size = path.stat().st_size
+            data = path.read_bytes() if size <= limit else b""
+        except OSError:
+            raise DeviceError(
+                f"{what}: {self.recipe.program} wrote no {path.name} (exit code 0): {_last_words(folder)}; "
+                "check output.file in the recipe"
+            ) from None
+        if size > limit:
+            raise DeviceError(f"{what}: {path.name} has {size} bytes, more than an image of this RAW can have")
+        if not data.startswith(_STARTS[kind]):
+            raise DeviceError(
+                f"{what}: {path.name} ({size} bytes) does not start as {kind} does; check output.kind in the recipe"
+            )
+        try:
+            frame = RgbFrame(data, "image/jpeg") if kind == "jpeg" else None
+            pixels = frame.pixels if frame else _decoded(data)
+        except FrameError:
+            raise DeviceError(
+                f"{what}: {path.name} ({size} bytes) does not decode as {kind}: {_last_words(folder)}"
+            ) from None
+        if pixels.shape[:2] != (raw.height, raw.width):
+            pixels = self._fitted(pixels, raw, f"{what}: {path.name}")
+            frame = None
+        # Encoded anew where it is not a JPEG: programs write the time and their name into the file.
+        return frame or RgbFrame.from_pixels(pixels)
+
+    def _fitted(self, pixels: np.ndarray, raw: RawFrame, what: str) -> np.ndarray:
+        """The output at the RAW's size where the recipe says that its borders were cut off."""
+        rows, columns = raw.height - pixels.shape[0], raw.width - pixels.shape[1]
+        if self.recipe.output.size != "pad" or rows < 0 or columns < 0:
+            raise DeviceError(
+                f"{what} is {pixels.shape[1]}×{pixels.shape[0]}, the RAW is {raw.width}×{raw.height}: switch cropping "
+                'and scaling off in the recipe, or let output.size = "pad" repeat the edges of a smaller output'
+            )
+        widths = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
+        return np.pad(pixels, widths, mode="edge")
+
+    def _program(self) -> str:
+        program = self.recipe.program
+        found = shutil.which(program)
+        if found is None:
+            raise DeviceUnreachableError(
+                f"{self.url}: there is no program {program!r}: install it, or put its full path into the recipe"
+            )
+        return str(Path(found).absolute())
+
+    def _version(self) -> str:
+        program, command = self._program(), self.recipe.version_command()
+        if self.recipe.version is None:
+            with Path(program).open("rb") as stream:
+                return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+        what = f"{self.url}: {command[0]} asked for its version"
+        found = shutil.which(command[0])
+        if found is None:
+            raise DeviceUnreachableError(f"{self.url}: there is no program {command[0]!r}, which tells the version")
+        with self._processes() as processes, _folder(what) as folder:
+            # Many programs end with an error where they only print their usage.
+            processes.run([found, *command[1:]], folder, self._environment(folder), self.deadline_s, what)
+            said = _tail(folder / "stdout", 65536) + "\n" + _tail(folder / "stderr", 65536)
+            words = _last_words(folder)
+        match = re.search(self.recipe.version.pattern, said)
+        version = " ".join((match.group(1 if match.re.groups else 0) or "").split()) if match else ""
+        if not version:
+            raise DeviceError(f"{what} said nothing that matches {self.recipe.version.pattern!r}: {words}")
+        return version[:100]
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        homes = dict.fromkeys(_HOMES, str(folder / "home")) | dict.fromkeys(_TEMPORARY, str(folder / "tmp"))
+        # Several frames are processed at once, so each process keeps to one core unless the recipe says otherwise.
+        return {**passed, **homes, "LC_ALL": "C", "OMP_NUM_THREADS": "1", **self.recipe.environment}
+
+
+class _Processes:
+    """The processes of one call, so that all of them can be ended with everything that they started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def run(self, command: list[str], folder: Path, environment: dict[str, str], limit_s: float, what: str) -> int:
+        """Run to the end; stdout and stderr go to files in the folder. Gives the exit code."""
+        # Files and not pipes: nobody has to read along, and a grandchild that lives on holds nothing open.
+        with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+            with self._lock:
+                if self._stopped:
+                    raise DeviceError(f"{what}: the device was closed")
+                try:
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=out,
+                        stderr=err,
+                        cwd=folder,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                except OSError as error:
+                    raise DeviceUnreachableError(f"{what}: {command[0]} does not start: {error.strerror}") from error
+                self._running.add(process)
+            try:
+                code = process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                raise DeviceUnreachableError(
+                    f"{what}: {Path(command[0]).name} did not end within {limit_s:g} s and was ended: "
+                    f"{_last_words(folder)}; a higher time_limit_s in the recipe gives it longer"
+                ) from None
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+                    if process.returncode is None:
+                        _kill_tree(process)
+        if self._stopped:
+            raise DeviceError(f"{what}: the device was closed")
+        return code
+
+    def stop(self) -> None:
+        """End what runs and start nothing more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                _kill_tree(process)
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    if process.poll() is not None:
+        return
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, timeout=30, check=False)
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def _folder(what: str) -> Iterator[Path]:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="isp-command-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise DeviceError(f"{what}: no temporary folder: {error.strerror}; make room or set TMPDIR") from error
+    with temporary as name:
+        folder = Path(name).resolve()
+        (folder / "home").mkdir()
+        (folder / "tmp").mkdir()
+        yield folder
+
+
+def _raw_bytes(raw: RawFrame, recipe: Recipe) -> bytes:
+    if recipe.raw == "u16":
+        return raw.mosaic.astype("<u2").tobytes()
+    return dng_bytes(raw).ljust(_DNG_BYTES, b"\0")
+
+
+def _tail(path: Path, count: int = _TAIL_BYTES) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - count, 0))
+        return stream.read(count).decode("utf-8", "replace")
+    return ""
+
+
+def _last_words(folder: Path) -> str:
+    """The last lines that the program wrote to stderr and stdout: programs do not agree where an error goes."""
+    said = []
+    for name in ("stderr", "stdout"):
+        lines = ["".join(c if c.isprintable() else " " for c in s).strip() for s in _tail(folder / name).splitlines()]
+        if kept := [line for line in lines if line]:
+            said.append(f"{name} ends with {kept[-1][:300]!r}")
+    return " and ".join(said) or "it printed nothing"
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    """``uint8 [H, W, 3]`` sRGB of a PNG, TIFF or PPM of 8 or 16 bits; 16 bits are rounded to 8."""
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise FrameError("not an image of 8 or 16 bits")
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
