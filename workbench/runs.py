@@ -23,7 +23,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,15 @@ class RunFolder:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Record the results and that the run came to its end."""
-        self.update(results=results, finished=_now())
+        self.update(results=results, finished=self._after_all_others())
+
+    def _after_all_others(self) -> str:
+        """Now, or just after the newest run: a clock that was set back must not make an old run the newest."""
+        others = [str(run.record["finished"]) for run in list_runs(self.path.parent.parent)]
+        now, newest = _now(), max(others, default="")
+        if now > newest:
+            return now
+        return (datetime.fromisoformat(newest) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

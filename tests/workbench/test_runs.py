@@ -89,3 +89,12 @@ def test_records_are_strict_json(tmp_path: Path) -> None:
         "d": ["a", "b"],
     }
     assert plain((1, 2.5, None, True)) == [1, 2.5, None, True]
+
+
+def test_a_clock_that_was_set_back_does_not_make_an_old_run_the_newest(tmp_path: Path, monkeypatch) -> None:
+    new_run(tmp_path, "tune", "first").finish({})
+    monkeypatch.setattr("workbench.runs._now", lambda: "2001-01-01T00:00:00.000000+00:00")
+    for name in ("second", "third"):
+        new_run(tmp_path, "tune", name).finish({})
+        assert find_run(tmp_path, "tune").name == name
+    assert [run.name for run in list_runs(tmp_path)] == ["third", "second", "first"]
