@@ -562,3 +562,33 @@ def test_a_device_that_comes_back_between_campaigns_is_found(server) -> None:
         captures += device.process_many(jobs)
         assert set(device.read_registers()) == set(SPACE.names)
     assert_right(jobs * 2, captures)
+
+
+def test_a_lost_question_is_asked_again(peer) -> None:
+    """The first frame and the HELLO that asks after it are lost; the next HELLO is not."""
+    device = Firmware(PIPELINE)
+    seen: list[wire.Message] = []
+
+    def rule(message: wire.Message) -> list[Parts]:
+        seen.append(message)
+        kinds = [type(m) for m in seen]
+        lost = kinds == [wire.Hello, wire.Process] or kinds == [wire.Hello, wire.Process, wire.Hello]
+        return [] if lost else [wire.encode(device.handle(message))]
+
+    jobs = make_jobs(1)
+    with open_device(peer(rule).url, 6) as isp:
+        assert_right(jobs, list(isp.process_many(jobs)))
+
+
+def test_a_lost_read_back_is_asked_again(peer) -> None:
+    device = Firmware(PIPELINE)
+    reads: list[wire.Message] = []
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Read):
+            reads.append(message)
+        return [] if len(reads) == 1 else [wire.encode(device.handle(message))]
+
+    with open_device(peer(rule).url, 3) as isp:
+        assert isp.read_registers() == dict(zip(SPACE.names, SPACE.defaults.codes, strict=True))
+    assert len(reads) == 2

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -223,3 +225,19 @@ def test_a_stale_photograph_is_not_taken_for_a_new_one(serving: Serve, photograp
             raw, capture = device.capture(parameters)
             assert capture.rgb.encoded == PIPELINE.process(raw, parameters)
         assert device.counts["unsettled"] == faults.counts["previous"] == 2
+
+
+def test_the_served_device_is_as_the_options_say() -> None:
+    words = ["sim", "serve", "--zmq", "127.0.0.1:0", "--live", "lab", "--no-echo", "--latch-frames", "3"]
+    code = "import sys; from workbench.cli import main; sys.exit(main())"
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[3]
+            with ZmqDevice(f"{url}?settle=3", 20) as device:
+                assert (device.info().live, device.info().echo) == (True, False)
+                shots = list(device.capture_many([SPACE.from_unit(np.full(len(SPACE), 0.3)), SPACE.defaults]))
+        finally:
+            process.kill()
+    for raw, capture in shots:
+        assert capture.rgb.encoded == PIPELINE.process(raw, capture.parameters)

@@ -38,6 +38,8 @@ def info(url: Url, deadline: Deadline = 5.0, as_json: AsJson = False) -> None:
         "boot_id": known.boot_id,
         "identity": known.identity,
         "max_in_flight": known.max_in_flight,
+        "echo": known.echo,
+        "live": known.live,
     }
     if as_json:
         print(json.dumps({**facts, "space": known.space.to_dict()}))
