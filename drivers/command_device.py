@@ -274,8 +274,9 @@ class _Processes:
                         env=environment,
                         start_new_session=True,
                     )
-                except OSError as error:
-                    raise DeviceUnreachableError(f"{what}: {command[0]} does not start: {error.strerror}") from error
+                except (OSError, ValueError) as error:  # ValueError: a zero byte or the like in the recipe's text
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    raise DeviceUnreachableError(f"{what}: {command[0]} does not start: {reason}") from error
                 self._running.add(process)
             try:
                 code = process.wait(limit_s)

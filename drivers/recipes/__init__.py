@@ -233,10 +233,15 @@ def load(name: str) -> Recipe:
         raise DeviceError(f"{path}: the recipe is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"{path}: not valid TOML: {error}") from error
-    return _recipe(document, path)
+    return from_dict(document, path)
 
 
-def _recipe(document: Mapping[str, Any], path: Path) -> Recipe:
+def from_dict(document: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe from plain data; ``path`` is where it came from.
+
+    Raises:
+        DeviceError: something in it is wrong; the message names the file and the place.
+    """
     if odd := {"hash", "folder"} & set(document):
         raise DeviceError(f"{path}: {min(odd)}: a recipe has no such key")
     # Of the meaning and not of the file: comments and order of keys may change.

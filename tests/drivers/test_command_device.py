@@ -6,11 +6,14 @@ import socket
 import sys
 import tempfile
 import threading
+import tomllib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers import recipes
 from drivers.command_device import CommandDevice
@@ -521,6 +524,26 @@ def test_a_wrong_recipe_is_told_when_it_is_opened(make, old, new, words) -> None
     assert "\n" not in message
 
 
+@given(st.text(alphabet=st.sampled_from("{}$!:[]. ag\\n\0é"), max_size=12), st.booleans())
+def test_any_text_opens_or_is_told(text, in_settings) -> None:
+    document = tomllib.loads(RECIPE)
+    if in_settings:
+        document["settings"]["template"] += text
+    else:
+        document["command"].append(text)
+    try:
+        recipe = recipes.from_dict(document, Path("x.toml"))
+    except DeviceError:
+        return
+    recipe.settings_text(small_raw(), recipe.space.defaults)
+    recipe.arguments(small_raw(), recipe.space.defaults, Path())
+
+
+def test_a_zero_byte_in_an_argument(make) -> None:
+    device = make(('"{extra}", ', '"{extra}", "\\u0000", '))
+    assert "does not start: embedded null byte" in error_of(device, DeviceUnreachableError)
+
+
 def test_recipes_that_are_not_there(tmp_path) -> None:
     with pytest.raises(DeviceError, match="no recipe 'photoshop': shipped are dcraw_emu, rawtherapee"):
         open_device("command:photoshop")
@@ -539,7 +562,7 @@ def test_values_out_of_range_never_reach_the_program(make) -> None:
 # The shipped recipes, with the programs where they are installed.
 
 BLOCKS = {
-    "rawtherapee": {"noise_reduction", "demosaic", "white_balance", "exposure", "black_level", "sharpening", "tone"},
+    "rawtherapee": {"noise_reduction", "demosaic", "white_balance", "exposure", "sharpening", "tone", "colour"},
     "dcraw_emu": {"noise_reduction", "demosaic", "white_balance", "exposure", "tone"},
 }
 # Parameters that act only while another one is on are measured with that one on.
