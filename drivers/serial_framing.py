@@ -200,7 +200,8 @@ def _inflate(stored: memoryview, size: int) -> bytes:
         rest = inflater.decompress(inflater.unconsumed_tail, 1)
     except zlib.error:
         return b""
-    return payload if len(payload) == size and not rest and inflater.eof else b""
+    whole = len(payload) == size and inflater.eof and not rest and not inflater.unused_data
+    return payload if whole else b""
 
 
 @dataclass(slots=True)
