@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drivers import serial_framing, wire
@@ -34,6 +34,7 @@ from drivers.serial_framing import (
 
 PROTOCOL = Path(serial_framing.__file__).parent / "PROTOCOL.md"
 LIMIT = 1 << 20
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 Parts = Sequence[wire.Buffer]
 
 
@@ -88,6 +89,7 @@ some_frames = st.sampled_from(list(bodies)).flatmap(
 )
 
 
+@unhurried
 @given(some_frames)
 def test_a_frame_survives_and_holds_no_delimiter(frame: LinkFrame) -> None:
     encoded = encode_frame(frame.kind, frame.session, frame.body)
@@ -101,6 +103,7 @@ def test_the_longest_frame_has_the_stated_length() -> None:
     assert len(encode_frame(DATA, 2**32 - 1, b"\xff" * (4 + MAX_CHUNK))) == MAX_ENCODED + 2
 
 
+@unhurried
 @given(st.binary(max_size=2 * MAX_ENCODED))
 def test_any_bytes_are_a_frame_or_a_framing_error(data: bytes) -> None:
     try:
@@ -110,6 +113,7 @@ def test_any_bytes_are_a_frame_or_a_framing_error(data: bytes) -> None:
     assert decode_frame(encode_frame(frame.kind, frame.session, frame.body)[1:-1]) == frame
 
 
+@unhurried
 @given(some_frames, st.data())
 def test_a_flipped_bit_is_always_seen(frame: LinkFrame, data: st.DataObject) -> None:
     encoded = bytearray(encode_frame(frame.kind, frame.session, frame.body)[1:-1])
@@ -119,6 +123,7 @@ def test_a_flipped_bit_is_always_seen(frame: LinkFrame, data: st.DataObject) -> 
         decode_frame(bytes(encoded))
 
 
+@unhurried
 @given(st.lists(st.one_of(some_frames, st.binary(max_size=3000)), max_size=8), st.data())
 def test_frames_are_found_in_garbage_however_it_is_split(pieces: list[LinkFrame | bytes], data: st.DataObject) -> None:
     stream = b"".join(p if isinstance(p, bytes) else encode_frame(p.kind, p.session, p.body) for p in pieces)
@@ -171,6 +176,7 @@ messages = st.one_of(
 )
 
 
+@unhurried
 @given(messages, st.integers(64, MAX_CHUNK), st.booleans())
 def test_a_message_survives_being_cut(parts: tuple[bytes, ...], size: int, compress: bool) -> None:
     assembler = Assembler(LIMIT)
@@ -265,6 +271,7 @@ def test_a_small_message_that_inflates_hugely_takes_little_memory() -> None:
     assert peak < 4 * LIMIT
 
 
+@unhurried
 @given(st.lists(st.binary(max_size=300), max_size=6))
 def test_any_chunks_are_messages_or_a_framing_error(chunks: list[bytes]) -> None:
     assembler = Assembler(4096)
@@ -592,7 +599,7 @@ def wild(session: int) -> st.SearchStrategy[bytes]:
     return st.one_of(framed, framed, st.binary(max_size=60))
 
 
-@settings(max_examples=200)
+@settings(unhurried, max_examples=200)
 @given(st.booleans(), st.lists(wild(99), max_size=40))
 def test_no_bytes_upset_an_end_or_make_it_grow(opens: bool, pieces: list[bytes]) -> None:
     end = client() if opens else device()
