@@ -30,7 +30,7 @@ from workbench.dataset import CaptureRecord, Dataset, NewRaw
 from workbench.progress import Progress
 
 SERVE = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--profile", "sim20"]
-LINKS = {"zmq": ["--zmq", "127.0.0.1:0"], "serial": ["--serial"]}
+LINKS = {"zmq": ["--zmq", "127.0.0.1:0"], "serial": ["--serial", "pty"]}
 # Of each frame: the answer's faults often, those that stop the device for a while seldom.
 OFTEN = ("drop", "delay", "duplicate", "reorder", "corrupt", "truncate", "previous", "wrong_hash")
 SELDOM = ("reboot", "hang", "disappear")

@@ -117,6 +117,8 @@ class Faults:
         due = self._draw()
         if previous is None:
             due.discard("previous")
+        if not answer.parameters_hash:  # a device without an echo has none to be wrong
+            due.discard("wrong_hash")
         outcome = Outcome(is_frame=True)
         if "reboot" in due:
             firmware.reboot()

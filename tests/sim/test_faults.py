@@ -90,6 +90,12 @@ def test_a_wrong_hash_is_not_that_of_the_registers(firmware: Firmware) -> None:
     assert wire.parameters_hash({names[a]: code for a, code in frame.registers}) != frame.parameters_hash
 
 
+def test_a_device_without_an_echo_has_no_hash_to_be_wrong() -> None:
+    faults = scripted("wrong_hash", 1)
+    (frame,) = frames(faults.answer(Firmware(TellingIsp(), echo=False), request(1)))
+    assert (frame.parameters_hash, frame.registers, faults.counts["wrong_hash"]) == ("", (), 0)
+
+
 def test_corrupt_flips_one_bit_and_truncate_ends_early(firmware: Firmware) -> None:
     honest = Firmware(TellingIsp(), boot_id="boot").handle(request(1))
     assert isinstance(honest, wire.Frame)
