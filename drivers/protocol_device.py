@@ -130,6 +130,16 @@ class ProtocolDevice(Device):
             DeviceError: it cannot be opened.
         """
 
+    def open_link(self) -> Link:
+        """A link of its own beside the driver's, for who speaks the protocol himself; the caller closes it.
+
+        A serial line carries one link: the driver's is over then.
+
+        Raises:
+            DeviceError: it cannot be opened.
+        """
+        return self._open_link()
+
     # ---- what the bench asks ---------------------------------------------------------------------------------------
 
     def info(self) -> DeviceInfo:

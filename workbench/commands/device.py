@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Find devices, look at one and its registers, set them.", no_args_is_help=True)
 app.command("list")(list_devices)
+app.command()(check)
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555 or sim:sim20.")]
 Deadline = Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")]

@@ -1,0 +1,67 @@
+"""``workbench device check``: try the protocol's requirements on a device."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555.")],
+    raw: Annotated[Path | None, typer.Option(help="RAW file to process; left out: a small test chart.")] = None,
+    deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for each answer.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Try every requirement of drivers/PROTOCOL.md on a device: pass, fail or skipped, each with its section.
+
+    Nobody else may use the device meanwhile. Exit code 1 when a requirement is not met.
+    """
+    from drivers.errors import DeviceError, ProtocolError
+    from drivers.protocol_device import ProtocolDevice
+    from drivers.raw_files import load_raw
+    from drivers.registry import open_device
+    from workbench import conformance
+    from workbench.interrupt import stoppable
+
+    frame = None if raw is None else load_raw(raw)
+    results = []
+
+    def tell(result: conformance.Result) -> None:
+        results.append(result)
+        if not as_json:
+            reason = f": {result.reason}" if result.reason else ""
+            typer.echo(f"{result.outcome:7}  {result.section:6}  {result.title}{reason}")
+
+    with stoppable("the device may hold other registers than before"):
+        try:
+            device = open_device(url, deadline)
+        except ProtocolError as error:
+            first, *others = conformance.requirements()
+            tell(conformance.Result(first.title, first.section, "fail", str(error)))
+            for requirement in others:
+                tell(conformance.Result(requirement.title, requirement.section, "skipped", "there is no valid INFO"))
+        else:
+            with device:
+                if not isinstance(device, ProtocolDevice):
+                    raise DeviceError(f"{url}: this device does not speak the protocol; there is nothing to check")
+                many = url.startswith("zmq:")
+                peer = conformance.Peer(device.open_link, deadline, frame, many_clients=many)
+                try:
+                    for result in conformance.check(peer):
+                        tell(result)
+                finally:
+                    peer.close()
+    counts = Counter(result.outcome for result in results)
+    if as_json:
+        rows = [{"title": r.title, "section": r.section, "outcome": r.outcome, "reason": r.reason} for r in results]
+        typer.echo(
+            json.dumps({"url": url, **{k: counts[k] for k in ("pass", "fail", "skipped")}, "requirements": rows})
+        )
+    else:
+        typer.echo(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skipped']} skipped")
+    if counts["fail"]:
+        raise DeviceError(f"{url}: {counts['fail']} of {len(results)} requirements are not met")
