@@ -13,6 +13,14 @@ def serve(
     zmq: Annotated[
         str, typer.Option("--zmq", metavar="HOST:PORT", help="Where to listen; port 0 takes any free one.")
     ] = "127.0.0.1:5555",
+    serial: Annotated[
+        str | None,
+        typer.Option(
+            "--serial",
+            metavar="LINE",
+            help="Listen on a serial line instead: pty, pty:PATH (found at PATH) or socket://HOST:PORT.",
+        ),
+    ] = None,
     keys: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Encrypt the link with this key folder (workbench keys new).")
     ] = None,
@@ -33,7 +41,24 @@ def serve(
         typer.Option(metavar="FOLDER", help="Photograph these RAWs in turn, taking none; lab: generated scenes."),
     ] = None,
 ) -> None:
-    """Serve the emulated device over ZeroMQ until Ctrl-C."""
+    """Serve the emulated device over ZeroMQ, or on a serial line, until Ctrl-C."""
+    if serial is not None:
+        if keys is not None:
+            raise typer.BadParameter("a serial line has no encryption; leave --keys out", param_hint="--keys")
+        from sim.serial_server import serve as serve_serial
+
+        serve_serial(
+            profile,
+            serial,
+            bind_any=bind_any,
+            faults=faults,
+            frame_ms=frame_ms,
+            echo=echo,
+            latch_frames=latch_frames,
+            temporal_filter=temporal_filter,
+            live=live,
+        )
+        return
     from sim.zmq_server import serve as serve_zmq
 
     serve_zmq(
