@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import secrets
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ class Peer:
         deadline_s: seconds that each answer may take.
         many_clients: others can connect beside this one (ZeroMQ).
         raw: what it processes; ``other``: another RAW of the same size.
-        strays: answers that nobody asked for, or a second time.
+        strays: answers that came a second time, or to what this peer never asked.
     """
 
     def __init__(
@@ -103,10 +104,10 @@ class Peer:
         self.many_clients = many_clients
         self.raw = raw or _chart()
         self.other = _negative(self.raw)
-        self.strays: list[str] = []
+        self.strays: list[wire.Message] = []
         self.open_link = open_link
         self._link = open_link()
-        self._next_id = time.time_ns() & ((1 << 52) - 1)
+        self._first_id = self._next_id = secrets.randbits(40) << 20
         self._late: set[int] = set()
         self._info: wire.Info | None = None
 
@@ -132,6 +133,15 @@ class Peer:
     def close(self) -> None:
         """Drop the link."""
         self._link.close()
+
+    def reopen(self) -> None:
+        """Go on with a fresh link; what was on its way on the old one is gone.
+
+        Raises:
+            DeviceError: no link can be opened.
+        """
+        self._link.close()
+        self._link = self.open_link()
 
     # ---- requests and answers --------------------------------------------------------------------------------------
 
@@ -170,7 +180,7 @@ class Peer:
                 taken.append(answer)
                 end_at = time.monotonic() + deadline_s
             elif answer.id in {a.id for a in taken} or answer.id not in self._late:
-                self._stray(answer)
+                self.strays.append(answer)
         self._late -= set(ids)
         return taken
 
@@ -219,7 +229,7 @@ class Peer:
         end_at = time.monotonic() + self.deadline_s
         while (answer := self._receive(end_at)) is not None and answer.id not in ids:
             if answer.id not in self._late:
-                self._stray(answer)
+                self.strays.append(answer)
         if answer is None:
             raise NotMetError(f"no answer in {self.deadline_s:g} s; ERROR {' or '.join(codes)} is due")
         self._late.discard(request_id)
@@ -230,17 +240,19 @@ class Peer:
         if (self.codes("shadow"), self.codes("active")) != before:
             raise NotMetError("the refused request changed a register")
 
-    def is_quiet(self, seconds: float) -> None:
-        """Nothing comes for so long.
+    def listen(self, seconds: float) -> None:
+        """Take in what comes in so many seconds; all of it are strays.
 
         Raises:
-            NotMetError: something does.
+            NotMetError: it breaks the protocol, or the connection broke.
         """
-        if (extra := self._receive(time.monotonic() + seconds)) is not None:
-            raise NotMetError(f"{_kind(extra)} id {extra.id} came, which nobody asked for here")
+        end_at = time.monotonic() + seconds
+        while (answer := self._receive(end_at)) is not None:
+            self.strays.append(answer)
 
-    def _stray(self, answer: wire.Message) -> None:
-        self.strays.append(f"{_kind(answer)} id {answer.id}")
+    def asked(self, answer: wire.Message) -> bool:
+        """Whether it has the id of one of this peer's requests."""
+        return self._first_id < answer.id <= self._next_id
 
     def _receive(self, end_at: float) -> wire.Message | None:
         while True:
@@ -252,8 +264,7 @@ class Peer:
                 except wire.MessageError as error:
                     raise NotMetError(f"an answer breaks the protocol: {error}") from error
             if self._link.lost:
-                self._link.close()
-                self._link = self.open_link()
+                self.reopen()
                 raise BrokenLinkError("the connection broke")
             if left_s <= 0:
                 return None
@@ -317,13 +328,12 @@ def _skipped(requirement: Requirement, reason: str) -> Result:
 
 def _silence(peer: Peer) -> str:
     """Why the others need not be tried, or nothing."""
-    for _ in range(2):
-        try:
-            peer.hello()
-            return ""
-        except (NotMetError, DeviceError) as error:
-            reason = str(error)
-    return f"the device does not answer HELLO any more: {reason}"
+    try:
+        peer.reopen()
+        peer.hello()
+    except (NotMetError, DeviceError) as error:
+        return f"the device does not answer HELLO any more: {error}"
+    return ""
 
 
 def _shadow(peer: Peer) -> dict[int, int]:
@@ -436,7 +446,7 @@ def _in_flight(peer: Peer) -> None:
     _expect(order == [r.id for r in requests], "the answers came in another order than the requests")
     before = len(peer.strays)
     peer.hello()
-    _expect(len(peer.strays) == before, f"answered more than once: {', '.join(peer.strays[before:][:3])}")
+    _expect(len(peer.strays) == before, f"answered more than once: {_some(peer.strays[before:])}")
 
 
 def _hello_between(peer: Peer) -> None:
@@ -701,8 +711,9 @@ def _other_client(peer: Peer) -> None:
         peer.frame(peer.far(0.5))
         peer.hello()
         _as(other.answers(mine.id)[0], wire.Frame)
-        other.is_quiet(QUIET_S)
-        _expect(not other.strays, f"another client got {', '.join(other.strays[:3])}, not its own")
+        other.listen(QUIET_S)
+        foreign = [a for a in other.strays if not other.asked(a)]
+        _expect(not foreign, f"another client got {_some(foreign)}")
     finally:
         other.close()
 
@@ -721,8 +732,8 @@ def _same_boot(peer: Peer) -> None:
 
 def _no_strays(peer: Peer) -> None:
     peer.hello()
-    shown = ", ".join(peer.strays[:3])
-    _expect(not peer.strays, f"{len(peer.strays)} answers to nothing that was asked, or a second time: {shown}")
+    count = len(peer.strays)
+    _expect(not count, f"{count} answers came to nothing that was asked, or a second time: {_some(peer.strays)}")
 
 
 def requirements() -> list[Requirement]:
@@ -810,6 +821,10 @@ def _as(answer: wire.Message, expected: type[Answer]) -> Answer:
 
 def _kind(message: wire.Message) -> str:
     return type(message).__name__.upper()
+
+
+def _some(answers: list[wire.Message]) -> str:
+    return ", ".join(f"{_kind(a)} id {a.id}" for a in answers[:3]) + (", …" if answers[3:] else "")
 
 
 def _address(parameter: Parameter) -> int:

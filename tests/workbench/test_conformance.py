@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from typer.testing import CliRunner
+
+from drivers import wire
+from drivers.errors import DeviceError, DeviceUnreachableError
+from drivers.frames import RawFrame
+from drivers.protocol_device import ProtocolDevice
+from drivers.registry import open_device
+from sim.faults import NAMES, SECONDS, Fault, Faults
+from sim.firmware import Firmware
+from sim.isp.pipeline import Pipeline
+from sim.zmq_server import serve_firmware
+from workbench import conformance
+from workbench.commands import device
+
+RUN = CliRunner()
+PIPELINE = Pipeline("sim20")
+IN_WINDOW = frozenset([25])
+FIFTH = frozenset([5])
+Serving = Callable[..., str]
+
+RAW = "FRAME names the RAW that was processed"
+CODES = "FRAME names the codes in force"
+BOOT = "FRAME names the boot"
+IN_FLIGHT = "Requests in flight are answered once each, in order"
+REPEAT = "A repeated request is answered again"
+SAME = "The same RAW and codes give the same output"
+TIME = "FRAME's device_ns is within the time that the answer took"
+RESTART = "The device stays the same and does not restart"
+STRAYS = "Nothing comes that was not asked for"
+EVERY_FRAME = {
+    "Both banks hold the defaults after a start",
+    "What was written is in force from the next frame on",
+    "Registers that a request does not name keep their codes",
+    BOOT,
+    RAW,
+    CODES,
+    "FRAME's parameter hash is that of the codes in force",
+    "FRAME's output hash is that of its payload",
+    "FRAME's payload is an image of a plausible size",
+    TIME,
+    "The frame counter goes up by one",
+    SAME,
+    IN_FLIGHT,
+    "HELLO and READ are answered while frames wait",
+    REPEAT,
+    "No client gets another's answers",
+}
+# The fifth frame is the first that is asked for as a proof, the 25th one of those in flight together.
+MUST_FAIL = {
+    "previous": (Fault(1.0), {RAW, CODES, SAME, REPEAT}),
+    "wrong_hash": (Fault(1.0), {"FRAME's parameter hash is that of the codes in force"}),
+    "corrupt": (Fault(1.0), {"FRAME's output hash is that of its payload"}),
+    "truncate": (Fault(1.0), EVERY_FRAME),
+    "drop": (Fault(at=FIFTH), {BOOT}),
+    "delay": (Fault(at=IN_WINDOW, seconds=0.3), {IN_FLIGHT}),
+    "duplicate": (Fault(1.0), {IN_FLIGHT, STRAYS}),
+    "reorder": (Fault(at=IN_WINDOW, seconds=0.3), {IN_FLIGHT}),
+    "reboot": (Fault(at=FIFTH), {BOOT, RESTART}),
+    "hang": (Fault(at=FIFTH, seconds=60), {BOOT}),
+    "disappear": (Fault(at=FIFTH, seconds=0.1), {BOOT}),
+}
+SILENT = {"drop", "reboot", "hang"}
+"""Faults after which an answer is waited for in vain."""
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(firmware: Firmware, **options: Any) -> str:
+        urls: queue.Queue[str] = queue.Queue()
+        threads.append(
+            threading.Thread(
+                target=serve_firmware, args=(firmware, "127.0.0.1:0", urls.put), kwargs={"stop": stop, **options}
+            )
+        )
+        threads[-1].start()
+        return urls.get(timeout=10)
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+
+
+def results(url: str, deadline_s: float = 30.0) -> dict[str, conformance.Result]:
+    with open_device(url, deadline_s) as opened:
+        assert isinstance(opened, ProtocolDevice)
+        peer = conformance.Peer(opened.open_link, deadline_s)
+        try:
+            return {result.title: result for result in conformance.check(peer)}
+        finally:
+            peer.close()
+
+
+def titles(found: dict[str, conformance.Result], outcome: str) -> set[str]:
+    return {title for title, result in found.items() if result.outcome == outcome}
+
+
+def test_the_emulator_passes_all(serving: Serving) -> None:
+    url = serving(Firmware(PIPELINE))
+    told = RUN.invoke(device.app, ["check", url, "--deadline", "30"], catch_exceptions=False)
+    *lines, summary = told.stdout.splitlines()
+    assert summary == f"{len(lines)} passed, 0 failed, 0 skipped"
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["pass"] * len(conformance.requirements())
+    assert told.exit_code == 0
+
+
+def test_requirements_have_titles_of_their_own_and_sections_that_exist() -> None:
+    listed = conformance.requirements()
+    assert len({r.title for r in listed}) == len(listed)
+    assert {int(n) for r in listed for n in r.section.split(", ")} <= set(range(1, 15))
+
+
+def test_the_registers_are_written_back(serving: Serving) -> None:
+    firmware = Firmware(PIPELINE)
+    url = serving(firmware)
+    with open_device(url) as opened:
+        assert isinstance(opened, ProtocolDevice)
+        before = opened.read_registers("shadow")
+    found = results(url)
+    assert not titles(found, "fail")
+    with open_device(url) as opened:
+        assert isinstance(opened, ProtocolDevice)
+        assert opened.read_registers("shadow") == before
+        assert opened.read_registers("active") != before
+
+
+def test_every_fault_has_its_titles() -> None:
+    assert set(MUST_FAIL) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_fault_makes_the_right_requirements_fail(name: str, serving: Serving) -> None:
+    fault, expected = MUST_FAIL[name]
+    fault = dataclasses.replace(fault, seconds=fault.seconds or SECONDS.get(name, 0.0))
+    url = serving(Firmware(PIPELINE), faults=Faults({name: fault}))
+    found = results(url, 2.0 if name in SILENT else 30.0)
+    # A frame of before may have taken longer than the answer that brings it.
+    unsure = {TIME} if name == "previous" else set()
+    assert titles(found, "fail") - unsure == expected
+    if name == "hang":
+        later = list(found)[list(found).index(BOOT) + 1 :]
+        assert titles(found, "skipped") == set(later)
+        assert "HELLO" in found[later[0]].reason
+    else:
+        assert not titles(found, "skipped")
+
+
+class OneBank(Firmware):
+    """Has one bank only: what is written is in force at once."""
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        answer = super().handle(message)
+        if isinstance(message, wire.Write):
+            self._active = dict(self._shadow)
+        return answer
+
+
+class Forgetful(Firmware):
+    """Takes codes that it has checked only one by one: a refused list changes some."""
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        if isinstance(message, wire.Write):
+            for address, code in message.registers:
+                answer = super().handle(wire.Write(message.id, ((address, code),)))
+                if isinstance(answer, wire.Error):
+                    return answer
+        return super().handle(message)
+
+
+class Believer(Firmware):
+    """Does not look at the RAW's hash."""
+
+    def _process(self, message: wire.Process) -> wire.Frame:
+        digest = hashlib.sha256(bytes(message.metadata) + bytes(message.payload)).hexdigest()
+        return super()._process(dataclasses.replace(message, raw_hash=digest))
+
+
+@pytest.mark.parametrize(
+    ("firmware", "failing"),
+    [
+        (OneBank, {"WRITE changes the shadow bank and not the active one"}),
+        (
+            Forgetful,
+            {"WRITE with a code out of range changes nothing", "WRITE with an unknown address changes nothing"},
+        ),
+        (Believer, {"A damaged RAW is refused"}),
+    ],
+)
+def test_a_wrong_firmware_is_found_out(firmware: type[Firmware], failing: set[str], serving: Serving) -> None:
+    assert failing <= titles(results(serving(firmware(PIPELINE))), "fail")
+
+
+def test_a_filter_over_time_is_found_out(serving: Serving) -> None:
+    found = results(serving(Firmware(PIPELINE, temporal_filter=0.5)))
+    assert titles(found, "fail") == {SAME, REPEAT}
+
+
+def test_a_device_without_echo_passes_what_can_be_tried(serving: Serving) -> None:
+    found = results(serving(Firmware(PIPELINE, echo=False, temporal_filter=0.5)))
+    assert not titles(found, "fail")
+    assert titles(found, "skipped") == {CODES, SAME, "FRAME's parameter hash is that of the codes in force"}
+
+
+def test_a_live_device_passes_what_can_be_tried(serving: Serving) -> None:
+    photograph = RawFrame(np.full((32, 48), 300, np.uint16), "GRBG", (64.0,) * 4, 1023)
+    found = results(serving(Firmware(PIPELINE, camera=lambda: photograph)))
+    assert not titles(found, "fail")
+    assert "A damaged RAW is refused" in titles(found, "skipped")
+    assert RAW in titles(found, "pass")
+
+
+def test_frames_before_the_check_leave_the_defaults_untried(serving: Serving) -> None:
+    url = serving(Firmware(PIPELINE))
+    assert not titles(results(url), "skipped")
+    assert titles(results(url), "skipped") == {"Both banks hold the defaults after a start"}
+
+
+def test_failures_are_told(serving: Serving) -> None:
+    url = serving(Firmware(PIPELINE), faults=Faults({"wrong_hash": Fault(1.0)}))
+    told = RUN.invoke(device.app, ["check", url, "--deadline", "30", "--json"])
+    assert isinstance(told.exception, DeviceError)
+    assert f"1 of {len(conformance.requirements())} requirements" in str(told.exception)
+    report = json.loads(told.stdout)
+    (failed,) = (r for r in report["requirements"] if r["outcome"] == "fail")
+    assert failed["section"] == "4, 6"
+    assert "parameters_hash" in failed["reason"]
+    assert report["fail"] == 1
+    assert report["pass"] == len(report["requirements"]) - 1
+
+
+def test_nobody_there() -> None:
+    told = RUN.invoke(device.app, ["check", "zmq://127.0.0.1:9", "--deadline", "0.3"])
+    assert isinstance(told.exception, DeviceUnreachableError)
+    assert told.stdout == ""
+
+
+def test_a_device_that_speaks_no_protocol() -> None:
+    told = RUN.invoke(device.app, ["check", "sim:sim20"])
+    assert isinstance(told.exception, DeviceError)
+    assert "does not speak the protocol" in str(told.exception)
+
+
+@pytest.fixture
+def babbler() -> Iterator[str]:
+    """Answers every message with bytes that are none."""
+    context = zmq.Context()
+    socket = context.socket(zmq.ROUTER)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+    stop = threading.Event()
+
+    def babble() -> None:
+        while not stop.is_set():
+            if socket.poll(50):
+                socket.send_multipart([socket.recv_multipart()[0], b"\xc1 what?"])
+
+    thread = threading.Thread(target=babble)
+    thread.start()
+    yield f"zmq://127.0.0.1:{port}"
+    stop.set()
+    thread.join(10)
+    context.destroy(linger=0)
+
+
+def test_a_peer_that_answers_rubbish(babbler: str) -> None:
+    told = RUN.invoke(device.app, ["check", babbler, "--deadline", "1"])
+    assert isinstance(told.exception, DeviceError)
+    lines = told.stdout.splitlines()
+    assert lines[0].startswith("fail     4, 5    HELLO is answered with a complete INFO: ")
+    assert {line.split()[0] for line in lines[1:-1]} == {"skipped"}
+    assert lines[-1] == f"0 passed, 1 failed, {len(conformance.requirements()) - 1} skipped"
