@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.device import Device
+from drivers.device import DEFAULT_DEADLINE_S, Device
 from workbench.lab_config import load_lab_config
 
 
-def open_devices(devices: Sequence[str], lab: Path, *, tolerance: int = 0) -> Device:
+def open_devices(
+    devices: Sequence[str], lab: Path, *, deadline_s: float = DEFAULT_DEADLINE_S, tolerance: int = 0
+) -> Device:
     """The device, or the pool of several.
 
     Args:
         devices: URLs or names.
         lab: the lab folder.
+        deadline_s: seconds that every call to a device may take.
         tolerance: see :class:`drivers.pool.DevicePool`.
 
     Raises:
@@ -24,4 +27,4 @@ def open_devices(devices: Sequence[str], lab: Path, *, tolerance: int = 0) -> De
     from drivers import pool
 
     config = load_lab_config(lab)
-    return pool.open_devices([config.url(device, lab) for device in devices], tolerance=tolerance)
+    return pool.open_devices([config.url(device, lab) for device in devices], deadline_s, tolerance=tolerance)

@@ -4,6 +4,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -72,3 +73,12 @@ def test_serve_refuses_the_open_network() -> None:
     app.command()(sim_serve.serve)
     with pytest.raises(DeviceError, match="--bind-any"):
         RUN.invoke(app, ["--zmq", "0.0.0.0:0"], catch_exceptions=False)
+
+
+def test_a_device_is_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text('[devices]\nbench = "sim:sim20"\n')
+    options = ["--lab", str(tmp_path), "--json"]
+    result = RUN.invoke(device.app, ["info", "bench", *options], catch_exceptions=False)
+    assert json.loads(result.stdout)["model"] == "emulated-isp sim20"
+    with pytest.raises(DeviceError, match="'desk': no driver for it"):
+        RUN.invoke(device.app, ["info", "desk", *options], catch_exceptions=False)

@@ -5,32 +5,39 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
+from workbench.commands.device_settle import settle
 
 if TYPE_CHECKING:
     from drivers.parameters import Parameter, ParameterSpace
 
 app = typer.Typer(help="Find devices, look at one and its registers, set them.", no_args_is_help=True)
 app.command("list")(list_devices)
+app.command()(settle)
 app.command()(check)
 
-Url = Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555 or sim:sim20.")]
+Url = Annotated[
+    str, typer.Argument(metavar="DEVICE", help="URL, or a name of lab.toml, such as zmq://127.0.0.1:5555 or sim:sim20.")
+]
+Lab = Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")]
+LAB = Path("lab")
 Deadline = Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 REGISTER_COLUMNS = ("name", "value", "unit", "code", "register")
 
 
 @app.command()
-def info(url: Url, deadline: Deadline = 5.0, as_json: AsJson = False) -> None:
+def info(url: Url, lab: Lab = LAB, deadline: Deadline = 5.0, as_json: AsJson = False) -> None:
     """Who the device is, and its parameters."""
-    from drivers.registry import open_device
+    from workbench.devices import open_devices
 
-    with open_device(url, deadline) as device:
+    with open_devices([url], lab, deadline_s=deadline) as device:
         known = device.info()
     facts = {
         "url": url,
@@ -70,16 +77,17 @@ def get(
     bank: Annotated[
         str, typer.Option(help="Bank to read: active (in force) or shadow (for the next frame).")
     ] = "active",
+    lab: Lab = LAB,
     deadline: Deadline = 5.0,
     as_json: AsJson = False,
 ) -> None:
     """Read the registers back."""
     from drivers.errors import DeviceError
-    from drivers.registry import open_device
+    from workbench.devices import open_devices
 
     if bank not in ("active", "shadow"):
         raise typer.BadParameter(f"{bank!r} is not active or shadow", param_hint="--bank")
-    with open_device(url, deadline) as device:
+    with open_devices([url], lab, deadline_s=deadline) as device:
         read = getattr(device, "read_registers", None)
         if read is None:
             raise DeviceError(f"{url}: this device has no registers to read back; see `workbench device info {url}`")
@@ -99,12 +107,13 @@ def get(
 def set_registers(
     url: Url,
     assignments: Annotated[list[str], typer.Argument(metavar="NAME=VALUE…", help="Native values, such as gamma=2.2.")],
+    lab: Lab = LAB,
     deadline: Deadline = 5.0,
     as_json: AsJson = False,
 ) -> None:
     """Write registers, for the next frame; the others keep what they hold. Prints what was read back."""
     from drivers.errors import DeviceError
-    from drivers.registry import open_device
+    from workbench.devices import open_devices
 
     texts: dict[str, str] = {}
     for assignment in assignments:
@@ -113,7 +122,7 @@ def set_registers(
             problem = "is given twice" if name in texts else "is not NAME=VALUE"
             raise typer.BadParameter(f"{assignment!r} {problem}", param_hint="NAME=VALUE")
         texts[name] = text
-    with open_device(url, deadline) as device:
+    with open_devices([url], lab, deadline_s=deadline) as device:
         space = device.info().space
         values = {name: _native(space, name, text) for name, text in texts.items()}
         checked = space.parse(values, partial=True)

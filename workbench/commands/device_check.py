@@ -11,8 +11,11 @@ import typer
 
 
 def check(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555.")],
+    url: Annotated[
+        str, typer.Argument(metavar="DEVICE", help="URL, or a name of lab.toml, such as zmq://127.0.0.1:5555.")
+    ],
     raw: Annotated[Path | None, typer.Option(help="RAW file to process; left out: a small test chart.")] = None,
+    lab: Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")] = Path("lab"),
     deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for each answer.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -23,8 +26,8 @@ def check(
     from drivers.errors import DeviceError, ProtocolError
     from drivers.protocol_device import ProtocolDevice
     from drivers.raw_files import load_raw
-    from drivers.registry import open_device
     from workbench import conformance
+    from workbench.devices import open_devices
     from workbench.interrupt import stoppable
 
     frame = None if raw is None else load_raw(raw)
@@ -38,7 +41,7 @@ def check(
 
     with stoppable("the device may hold other registers than before"):
         try:
-            device = open_device(url, deadline)
+            device = open_devices([url], lab, deadline_s=deadline)
         except ProtocolError as error:
             first, *others = conformance.requirements()
             tell(conformance.Result(first.title, first.section, "fail", str(error)))

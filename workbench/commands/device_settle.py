@@ -10,10 +10,13 @@ import typer
 
 
 def settle(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The device, such as zmq://127.0.0.1:5555.")],
+    url: Annotated[
+        str, typer.Argument(metavar="DEVICE", help="URL, or a name of lab.toml, such as zmq://127.0.0.1:5555.")
+    ],
     raw: Annotated[Path | None, typer.Option(help="RAW file to process; left out: a small test chart.")] = None,
     changes: Annotated[int, typer.Option(min=2, help="Changes to measure.")] = 6,
     frames: Annotated[int, typer.Option(min=1, help="Frames within which the device must settle.")] = 100,
+    lab: Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")] = Path("lab"),
     deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -26,12 +29,12 @@ def settle(
     from drivers.parameters import ParameterSet
     from drivers.protocol_device import ProtocolDevice
     from drivers.raw_files import load_raw
-    from drivers.registry import open_device
     from workbench import settling
+    from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
 
-    with stoppable("nothing was kept"), open_device(url, deadline) as device:
+    with stoppable("nothing was kept"), open_devices([url], lab, deadline_s=deadline) as device:
         if device.info().live:
             raise DeviceError(
                 f"{url}: a live device is given no RAW, so every output differs; measure it with stored RAWs"
