@@ -1,7 +1,8 @@
 """A device on a serial line: ``serial:///dev/ttyUSB0?baud=115200``, ``serial:COM3``, ``serial:socket://HOST:PORT``.
 
 Options of the URL: ``baud``; ``compress=0`` leaves pixels as they are; ``plain=1`` says that the network to another
-machine is safe. Section 14 of PROTOCOL.md specifies what travels.
+machine is safe; ``pixels=URL`` names a second channel, on which the frames of the same device travel. Section 14 of
+PROTOCOL.md specifies what goes over the line.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import serial
 
-from drivers import wire
+from drivers import registry, wire
 from drivers.byte_streams import PIECE, ByteStream, PolledStream, descriptor_stream, socket_stream
-from drivers.device import DEFAULT_DEADLINE_S
+from drivers.device import DEFAULT_DEADLINE_S, Device
 from drivers.errors import DeviceError, DeviceUnreachableError, ProtocolError
 from drivers.protocol_device import OPEN_DEADLINE_S, ProtocolDevice
 from drivers.serial_framing import MAX_CHUNK, MIN_CHUNK, SerialEnd
+from drivers.two_channels import TwoChannelDevice
 from drivers.zmq_keys import is_loopback
 
 OPTIONS = ("baud", "compress", "plain", "settle", "pixels")
@@ -31,15 +33,19 @@ RFC2217_OPTIONS = ("ign_set_control", "poll_modem", "timeout")
 DEFAULT_BAUD = 115200
 CONNECT_S = 3.0
 REOPEN_S = 0.1
+READ_S = 0.005
 WRITE_S = 1.0
+FLUSH_S = 0.2
 MAX_READS = 16
 CHUNK_S = 0.05
 """Seconds that a chunk should take on the line: what a flipped bit costs, and how long a short request waits."""
+LINE_IN_FLIGHT = 2
+"""Frames at a time on a slow line: one travels while one is processed; a short request waits for no more than these."""
 INFO_BYTES = 16384
 """Bytes that an answer to HELLO may take on a slow line before the device counts as silent."""
 
 
-def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> SerialDevice:
+def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
     """The device on a serial line.
 
     Args:
@@ -51,7 +57,12 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> SerialDevic
         DeviceUnreachableError: nobody answers there.
         ProtocolError: what answers speaks another version.
     """
-    return SerialDevice(url, deadline_s)
+    pixels = parse(url).pixels
+    if not pixels:
+        return SerialDevice(url, deadline_s)
+    return TwoChannelDevice(
+        url, lambda: SerialDevice(url, deadline_s), lambda: registry.open_device(pixels, deadline_s)
+    )
 
 
 class SerialLink:
@@ -94,7 +105,7 @@ class SerialLink:
 
     def close(self) -> None:
         """Drop the session, and say so; the port stays open for the next one."""
-        if not self.lost and self.end.opened and (stream := self._port.stream()):
+        if not self.lost and self.end.opened and not self._port.problem and (stream := self._port.stream()):
             with contextlib.suppress(OSError):
                 stream.write(self.end.goodbye())
         self.lost = True
@@ -137,7 +148,6 @@ class Port:
 
     Attributes:
         problem: why it is not open now, for people.
-        received: bytes so far, over all its openings.
     """
 
     def __init__(self, url: str, open_stream: Callable[[], ByteStream]) -> None:
@@ -216,6 +226,11 @@ class SerialDevice(ProtocolDevice):
         self._serial_link = SerialLink(self._port, end)
         return self._serial_link
 
+    def _take_info(self, answer: wire.Info) -> None:
+        super()._take_info(answer)
+        if math.isfinite(self._rate):
+            self._limit = min(self._limit, LINE_IN_FLIGHT)
+
     def _unreachable(self, waited_s: float) -> DeviceUnreachableError:
         return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s; {self._hint()}")
 
@@ -228,7 +243,7 @@ class SerialDevice(ProtocolDevice):
         if end and end.opened:
             return (
                 "the link is open: the device is busy, or its line too slow for the pixels; give a longer --deadline "
-                "or a faster line"
+                "or a faster line, or name a faster channel for the pixels (pixels=URL)"
             )
         return "is it on? start the emulated one with `workbench sim serve --serial pty`"
 
@@ -289,11 +304,16 @@ def parse(url: str) -> Address:
     if unknown := sorted(set(options) - known):
         raise DeviceError(f"device URL {url!r}: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
     baud, compress = options.get("baud", str(DEFAULT_BAUD)), options.get("compress", "1")
-    if not (baud.isascii() and baud.isdigit() and 50 <= int(baud[:9]) <= 100_000_000):
+    if not (baud.isascii() and baud.isdigit() and len(baud) <= 9 and 50 <= int(baud) <= 100_000_000):
         raise DeviceError(f"device URL {url!r}: baud={baud} is not a number of bits a second, such as 115200")
     if compress not in ("0", "1"):
         raise DeviceError(f"device URL {url!r}: compress={compress} is not 0 or 1")
-    return Address(port, int(baud), compress == "1", options.get("pixels", ""))
+    pixels = options.get("pixels", "")
+    if "pixels" in options and (not pixels.partition(":")[2] or pixels.startswith("serial:")):
+        raise DeviceError(
+            f"device URL {url!r}: pixels={pixels} is not the URL of a faster channel, such as zmq://HOST:PORT"
+        )
+    return Address(port, int(baud), compress == "1", pixels)
 
 
 def open_stream(address: Address) -> ByteStream:
@@ -309,7 +329,7 @@ def open_stream(address: Address) -> ByteStream:
         return socket_stream(socket.create_connection((parts.hostname, parts.port), CONNECT_S))
     try:
         port = serial.serial_for_url(address.port, do_not_open=True)
-        port.baudrate, port.timeout = address.baud, 0
+        port.baudrate, port.timeout = address.baud, READ_S
         # pyserial gives a network port no write timeout; its socket has one of 5 s.
         if not address.port.startswith("rfc2217://"):
             port.write_timeout = WRITE_S + 20 * PIECE / address.baud
@@ -318,14 +338,27 @@ def open_stream(address: Address) -> ByteStream:
     except ValueError as error:
         raise OSError(f"{address.port} with {address.baud} baud: {error}") from error
     if os.name == "posix" and isinstance(port, serial.Serial):
-        return descriptor_stream(port.fileno(), port.close)
+        return descriptor_stream(port.fileno(), lambda: _close(port))
     return PolledStream(port)
+
+
+def _close(port: serial.Serial) -> None:
+    """Close a terminal. What does not leave soon is thrown away: the system would wait half a minute for it."""
+    with contextlib.suppress(OSError):
+        end_at = time.monotonic() + FLUSH_S
+        while port.out_waiting and time.monotonic() < end_at:
+            time.sleep(READ_S)
+        if port.out_waiting:
+            port.reset_output_buffer()
+    port.close()
 
 
 def _reason(error: OSError) -> str:
     text = str(error)
     if "exclusively lock" in text or error.errno == errno.EBUSY:
         return "another program uses the port; close it there"
+    if "PermissionError" in text:
+        return "another program uses the port, or it may not be opened; close it there"
     if error.errno == errno.ENOENT or "FileNotFoundError" in text:
         return "there is no such port; `workbench device list` shows those of this machine"
     if error.errno in (errno.EACCES, errno.EPERM):
