@@ -97,22 +97,24 @@ class PolledStream:
     """A pyserial port without a descriptor: COM ports of Windows and ``rfc2217://``; looked at every 2 ms."""
 
     def __init__(self, port: Any) -> None:
-        """Over an open port whose read timeout is 0 and whose write timeout is not."""
+        """Over an open port whose read timeout is a few milliseconds at most."""
         self._port = port
 
     def read(self) -> bytes:
         """See :class:`ByteStream`."""
-        waiting = self._port.in_waiting
-        return bytes(self._port.read(min(waiting, READ_SIZE))) if waiting else b""
+        # Asked for a byte at least: only reading tells that a port on the network is gone.
+        return bytes(self._port.read(min(max(self._port.in_waiting, 1), READ_SIZE)))
 
     def write(self, data: bytes) -> int:
         """See :class:`ByteStream`."""
         from serial import SerialTimeoutException
 
         piece = data[:PIECE]
-        # How much of it left is not known after a timeout: the rest is given up, and the frame is sent again later.
-        with contextlib.suppress(SerialTimeoutException):
+        try:
             self._port.write(piece)
+        except SerialTimeoutException:
+            # How much of it left is not known: written once more it spoils the frame, which is sent again later.
+            return 0
         return len(piece)
 
     def wait(self, timeout_s: float, *, to_write: bool = False) -> None:

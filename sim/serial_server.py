@@ -26,6 +26,7 @@ from sim.firmware import Firmware, emulated
 from sim.zmq_server import QUEUE_FACTOR, FrameQueue
 
 POLL_S = 0.2
+RELISTEN_S = 0.05
 
 
 def serve(
@@ -278,7 +279,12 @@ class _Tcp:
     def stream(self, timeout_s: float) -> ByteStream | None:
         """See :class:`_Line`."""
         if self._listener is None:
-            self._listen()
+            try:
+                self._listen()
+            except DeviceError:
+                # Another program had the port while it was given up; it is waited for.
+                time.sleep(min(timeout_s, RELISTEN_S))
+                return None
         assert self._listener is not None
         self._listener.settimeout(timeout_s if self._stream is None else 0.0)
         try:

@@ -24,7 +24,7 @@ from drivers.serial_framing import SerialEnd
 from sim.faults import Fault, Faults
 from sim.firmware import Firmware
 from sim.isp.pipeline import Pipeline
-from sim.serial_server import serve_firmware
+from sim.serial_server import _Tcp, serve_firmware
 from sim.zmq_server import QUEUE_FACTOR
 
 PIPELINE = Pipeline("sim20")
@@ -302,6 +302,20 @@ def test_faults_on_order_and_their_count(serving, where: str) -> None:
     assert len({c.rgb.hash for c in captures}) == 1
     assert faults.counts == {"drop": 1, "corrupt": 1}
     assert device.counts["refused"] == 1
+
+
+def test_a_port_taken_while_it_was_given_up_is_waited_for() -> None:
+    line = _Tcp("127.0.0.1", 0)
+    address = ("127.0.0.1", int(line.url.rpartition(":")[2]))
+    try:
+        line.unplug()
+        with socket.create_server(address):
+            assert line.stream(0.01) is None
+        assert line.stream(0.01) is None
+        with socket.create_connection(address, 20):
+            assert line.stream(20) is not None
+    finally:
+        line.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to one process")
