@@ -1,8 +1,8 @@
 """A device on a serial line: ``serial:///dev/ttyUSB0?baud=115200``, ``serial:COM3``, ``serial:socket://HOST:PORT``.
 
 Options of the URL: ``baud``; ``compress=0`` leaves pixels as they are; ``plain=1`` says that the network to another
-machine is safe; ``pixels=URL`` names a second channel, on which the frames of the same device travel. Section 14 of
-PROTOCOL.md specifies what goes over the line.
+machine is safe; ``settle`` as for any device (section 8 of PROTOCOL.md); ``pixels=URL`` names a second channel, on
+which the frames of the same device travel. Section 14 of PROTOCOL.md specifies what goes over the line.
 """
 
 from __future__ import annotations
@@ -313,6 +313,8 @@ def parse(url: str) -> Address:
         raise DeviceError(
             f"device URL {url!r}: pixels={pixels} is not the URL of a faster channel, such as zmq://HOST:PORT"
         )
+    if pixels and "settle" in options:
+        pixels += f"{'&' if '?' in pixels else '?'}settle={options['settle']}"
     return Address(port, int(baud), compress == "1", pixels)
 
 

@@ -177,6 +177,12 @@ def test_urls(url: str, port: str, baud: int, compress: bool) -> None:
     assert (address.port, address.baud, address.compress) == (port, baud, compress)
 
 
+def test_the_second_channel_gets_the_settle_count() -> None:
+    assert parse("serial:COM3?pixels=zmq://h:1&settle=3").pixels == "zmq://h:1?settle=3"
+    assert parse("serial:COM3?pixels=zmq://h:1?keys=k&settle=3").pixels == "zmq://h:1?keys=k&settle=3"
+    assert parse("serial:COM3?settle=3").pixels == ""
+
+
 @pytest.mark.parametrize(
     "url",
     [
