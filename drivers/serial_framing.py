@@ -220,7 +220,6 @@ class SerialEnd:
         opened: chunks can be sent.
         lost: the other end has no such session any more, or broke the protocol; the client opens another link.
         error: why no link can be opened with this peer, or empty.
-        moved: when last a chunk came, or was found to have arrived; the caller's clock.
         counts: ``frames`` that were right, ``broken`` ones, ``duplicate`` and ``resent`` chunks, ``dropped`` messages.
     """
 
@@ -247,7 +246,6 @@ class SerialEnd:
         self.lost = False
         self.error = ""
         self.counts: Counter[str] = Counter()
-        self.moved = 0.0
         self._opens = opens
         self._max_payload = max_payload
         self._compress = compress
@@ -309,7 +307,7 @@ class SerialEnd:
             elif frame.kind == OPENED and self._opens:
                 self._take_opened(frame)
             elif frame.kind == DATA:
-                self._take_data(frame.body, now)
+                self._take_data(frame.body)
             elif frame.kind == ACK:
                 self._take_ack(frame.body, now)
             elif frame.kind == RESET:
@@ -384,13 +382,12 @@ class SerialEnd:
 
     # ---- chunks that come ------------------------------------------------------------------------------------------
 
-    def _take_data(self, body: bytes, now: float) -> None:
+    def _take_data(self, body: bytes) -> None:
         (number,) = _SEQUENCE.unpack_from(body)
         self._ack_due = True
         if not self._expected <= number < self._expected + self._window or number in self._held:
             self.counts["duplicate"] += 1
             return
-        self.moved = now
         self._held[number] = body[_SEQUENCE.size :]
         while (chunk := self._held.pop(self._expected, None)) is not None:
             self._expected += 1
@@ -451,7 +448,6 @@ class SerialEnd:
         self._resend = {n for n in self._resend if n in self._flight}
         # The line keeps the order: what was sent before a chunk that has arrived, and has not arrived, is lost.
         self._resend |= {n for n, chunk in self._flight.items() if chunk.order < newest}
-        self.moved = now
         self._wait_s = RESEND_S
         self._start_clock(now)
 

@@ -551,14 +551,6 @@ def test_messages_wait_up_to_a_bound_and_a_repeat_waits_once() -> None:
     assert c.backlog == 0
 
 
-def test_news_are_timed() -> None:
-    c, d = opened()
-    c.send([b"h"])
-    d.feed(c.outgoing(1.0), 3.0)
-    c.feed(d.outgoing(3.0), 4.0)
-    assert (d.moved, c.moved) == (3.0, 4.0)
-
-
 def test_a_session_ends_when_its_numbers_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial_framing, "MAX_CHUNKS", 3)
     c, d = opened()
