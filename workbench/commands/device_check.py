@@ -51,7 +51,7 @@ def check(
             with device:
                 if not isinstance(device, ProtocolDevice):
                     raise DeviceError(f"{url}: this device does not speak the protocol; there is nothing to check")
-                many = url.startswith("zmq:")
+                many = device.url.startswith("zmq:")
                 peer = conformance.Peer(device.open_link, deadline, frame, many_clients=many)
                 try:
                     for result in conformance.check(peer):
