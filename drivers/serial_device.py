@@ -2,7 +2,8 @@
 
 Options of the URL: ``baud``; ``compress=0`` leaves pixels as they are; ``plain=1`` says that the network to another
 machine is safe; ``settle`` as for any device (section 8 of PROTOCOL.md); ``pixels=URL`` names a second channel, on
-which the frames of the same device travel. Section 14 of PROTOCOL.md specifies what goes over the line.
+which the frames of the same device travel, ``pixels=folder:PATH`` a folder that both ends see. Section 14 of
+PROTOCOL.md specifies what goes over the line.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import serial
@@ -23,6 +25,7 @@ from drivers import registry, wire
 from drivers.byte_streams import PIECE, ByteStream, PolledStream, descriptor_stream, socket_stream
 from drivers.device import DEFAULT_DEADLINE_S, Device
 from drivers.errors import DeviceError, DeviceUnreachableError, ProtocolError
+from drivers.pixel_folder import PixelFolder
 from drivers.protocol_device import OPEN_DEADLINE_S, ProtocolDevice
 from drivers.serial_framing import MAX_CHUNK, MIN_CHUNK, SerialEnd
 from drivers.two_channels import TwoChannelDevice
@@ -33,9 +36,11 @@ RFC2217_OPTIONS = ("ign_set_control", "poll_modem", "timeout")
 DEFAULT_BAUD = 115200
 CONNECT_S = 3.0
 REOPEN_S = 0.1
+FOLDER = "folder:"
 READ_S = 0.005
 WRITE_S = 1.0
 FLUSH_S = 0.2
+POKE_S = 1.0
 MAX_READS = 16
 CHUNK_S = 0.05
 """Seconds that a chunk should take on the line: what a flipped bit costs, and how long a short request waits."""
@@ -58,7 +63,7 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
         ProtocolError: what answers speaks another version.
     """
     pixels = parse(url).pixels
-    if not pixels:
+    if not pixels or pixels.startswith(FOLDER):
         return SerialDevice(url, deadline_s)
     return TwoChannelDevice(
         url, lambda: SerialDevice(url, deadline_s), lambda: registry.open_device(pixels, deadline_s)
@@ -71,16 +76,18 @@ class SerialLink:
     The stream outlives its links: a device that restarted gets a new session on the same open port.
     """
 
-    def __init__(self, port: Port, end: SerialEnd) -> None:
-        """A new session on a port, which may have vanished and is opened again then."""
+    def __init__(self, port: Port, end: SerialEnd, folder: PixelFolder | None = None) -> None:
+        """A new session on a port, which may have vanished and is opened again then; ``folder``: where payloads go."""
         self.lost = False
         self.end = end
         self._port = port
+        self._folder = folder
         self._left = b""
+        self._poked = time.monotonic()
 
     def send(self, parts: list[wire.Buffer]) -> None:
         """Queue a message; it leaves while answers are waited for."""
-        self.end.send(parts)
+        self.end.send(self._folder.outgoing(parts) if self._folder else parts)
         self._pump()
 
     def receive(self, timeout_s: float) -> list[wire.Buffer] | None:
@@ -91,16 +98,17 @@ class SerialLink:
         """
         end_at = time.monotonic() + timeout_s
         while True:
-            if (parts := self.end.receive()) is not None:
-                return parts
             self._pump()
             if self.end.error:
                 raise ProtocolError(f"{self._port.url}: {self.end.error}")
             if (parts := self.end.receive()) is not None:
-                return parts
+                return self._folder.incoming(parts) if self._folder else parts
             now = time.monotonic()
             if self.lost or now >= end_at:
                 return None
+            if now - self._poked >= POKE_S and not self._left:
+                self._poked = now
+                self.end.poke()
             self._port.wait(min(end_at - now, self.end.wait_s(now)), bool(self._left))
 
     def close(self) -> None:
@@ -135,6 +143,16 @@ def exchange(stream: ByteStream, end: SerialEnd, left: bytes) -> bytes:
         if not (data := stream.read()):
             break
         end.feed(data, now)
+    return flush(stream, end, left)
+
+
+def flush(stream: ByteStream, end: SerialEnd, left: bytes) -> bytes:
+    """Write what is due; gives what could not be written yet.
+
+    Raises:
+        OSError: the stream is gone.
+    """
+    now = time.monotonic()
     while left := left or end.outgoing(now):
         taken = stream.write(left)
         left = left[taken:]
@@ -207,6 +225,9 @@ class SerialDevice(ProtocolDevice):
         address = parse(url)
         self._rate = address.bytes_per_s
         self._compress = address.compress
+        self._folder: PixelFolder | None = None
+        if address.pixels.startswith(FOLDER):
+            self._folder = PixelFolder(Path(address.pixels.removeprefix(FOLDER)), wire.MAX_OUTPUT)
         self._serial_link: SerialLink | None = None
         self._port = Port(url, lambda: open_stream(address))
         super().__init__(url, deadline_s, open_deadline_s=OPEN_DEADLINE_S + INFO_BYTES / self._rate)
@@ -215,6 +236,8 @@ class SerialDevice(ProtocolDevice):
         """Let go of the port; closing twice is allowed."""
         super().close()
         self._port.close()
+        if self._folder is not None:
+            self._folder.close()
 
     def _open_link(self) -> SerialLink:
         if self._serial_link is not None:
@@ -223,7 +246,7 @@ class SerialDevice(ProtocolDevice):
         end = SerialEnd(
             opens=True, max_payload=wire.MAX_OUTPUT, compress=self._compress, chunk=chunk, byte_s=1 / self._rate
         )
-        self._serial_link = SerialLink(self._port, end)
+        self._serial_link = SerialLink(self._port, end, self._folder)
         return self._serial_link
 
     def _take_info(self, answer: wire.Info) -> None:
@@ -256,7 +279,7 @@ class Address:
         port: for pyserial: a device file, a COM port, or a URL.
         baud: bits a second.
         compress: deflate pixels.
-        pixels: URL of the second channel, or empty.
+        pixels: URL of the second channel, or ``folder:PATH``, or empty.
     """
 
     port: str
@@ -313,7 +336,7 @@ def parse(url: str) -> Address:
         raise DeviceError(
             f"device URL {url!r}: pixels={pixels} is not the URL of a faster channel, such as zmq://HOST:PORT"
         )
-    if pixels and "settle" in options:
+    if pixels and "settle" in options and not pixels.startswith(FOLDER):
         pixels += f"{'&' if '?' in pixels else '?'}settle={options['settle']}"
     return Address(port, int(baud), compress == "1", pixels)
 

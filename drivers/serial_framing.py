@@ -341,6 +341,10 @@ class SerialEnd:
             return 0.0
         return max(self._resend_at - now, 0.0) if self._flight else MAX_RESEND_S
 
+    def poke(self) -> None:
+        """Acknowledge again what has come: a peer that was restarted answers with RESET, any other not at all."""
+        self._ack_due = self.opened
+
     def goodbye(self) -> bytes:
         """The frame that ends the session."""
         return encode_frame(RESET, self.session)

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from drivers import wire
 from drivers.byte_streams import ByteStream, descriptor_stream, socket_stream
 from drivers.errors import DeviceError
-from drivers.serial_device import exchange
+from drivers.pixel_folder import PixelFolder
+from drivers.serial_device import exchange, flush
 from drivers.serial_framing import SerialEnd
 from drivers.zmq_keys import is_loopback
 from sim.faults import Faults, Outbox
@@ -36,13 +37,14 @@ def serve(
     *,
     bind_any: bool = False,
     faults: Path | None = None,
+    pixels: Path | None = None,
     **device: Any,
 ) -> None:
     """Run the emulated device of a profile until Ctrl-C or SIGTERM. See :func:`serve_firmware`.
 
     Args:
         profile: of the emulated ISP.
-        where, ready, bind_any: as :func:`serve_firmware` takes them.
+        where, ready, bind_any, pixels: as :func:`serve_firmware` takes them.
         faults: TOML file of what goes wrong.
         device: options of the device, see :func:`~sim.firmware.emulated`.
 
@@ -51,7 +53,7 @@ def serve(
         FaultsError: the file is wrong.
     """
     plan = None if faults is None else load_faults(faults)
-    serve_firmware(emulated(profile, **device), where, ready, bind_any=bind_any, faults=plan)
+    serve_firmware(emulated(profile, **device), where, ready, bind_any=bind_any, faults=plan, pixels=pixels)
 
 
 def serve_firmware(
@@ -62,6 +64,7 @@ def serve_firmware(
     bind_any: bool = False,
     stop: threading.Event | None = None,
     faults: Faults | None = None,
+    pixels: Path | None = None,
 ) -> None:
     """Serve a firmware until Ctrl-C, SIGTERM or ``stop``; prints one line once it can be reached.
 
@@ -73,10 +76,12 @@ def serve_firmware(
         bind_any: allow a TCP address that is not loopback: no encryption and no authentication.
         stop: ends the loop when set.
         faults: what goes wrong.
+        pixels: folder that the client sees too: payloads go through it, not over the line.
 
     Raises:
-        DeviceError: ``where`` is malformed or taken, or this system has no pseudo terminals.
+        DeviceError: ``where`` is malformed or taken, there is no such folder, or this system has no pseudo terminals.
     """
+    folder = None if pixels is None else PixelFolder(pixels, firmware.max_payload)
     stop = stop or threading.Event()
     faults = faults or Faults()
     line = _line(where, bind_any)
@@ -87,13 +92,15 @@ def serve_firmware(
         print(f"serving {firmware.space.name} at {line.url} boot {firmware.boot_id}", flush=True)
         if ready is not None:
             ready(line.url)
-        _Server(firmware, line, faults, stop).run()
+        _Server(firmware, line, faults, stop, folder).run()
         if faults.plan:
             print(faults.summary, flush=True)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         line.close()
+        if folder is not None:
+            folder.close()
 
 
 class _Line(Protocol):
@@ -117,8 +124,11 @@ class _Line(Protocol):
 class _Server:
     """One line, the frames that wait and the answers that are late."""
 
-    def __init__(self, firmware: Firmware, line: _Line, faults: Faults, stop: threading.Event) -> None:
+    def __init__(
+        self, firmware: Firmware, line: _Line, faults: Faults, stop: threading.Event, folder: PixelFolder | None
+    ) -> None:
         self._firmware = firmware
+        self._folder = folder
         self._line = line
         self._faults = faults
         self._stop = stop
@@ -132,34 +142,44 @@ class _Server:
     def run(self) -> None:
         """Serve until told to stop."""
         while not self._stop.is_set():
-            self._exchange()
+            self._move(exchange)
+            if self._end.session != self._session:
+                # Another client, or none: what waits is not for it.
+                self._session = self._end.session
+                self._forget()
             while (parts := self._end.receive()) is not None:
-                self._take(parts)
+                self._take(self._folder.incoming(parts) if self._folder else parts)
             if self._queue:
                 self._do(self._queue.pop()[1])
             self._send_due()
+            self._move(flush)
+            if not self._queue:
+                self._wait()
 
-    def _exchange(self) -> None:
-        """Move bytes; wait for some when no frame is to be processed."""
+    def _move(self, how: Callable[[ByteStream, SerialEnd, bytes], bytes]) -> None:
         try:
             stream = self._line.stream(POLL_S)
             if stream is not self._stream:
                 self._stream, self._left = stream, b""
-            if stream is None:
-                return
-            self._left = exchange(stream, self._end, self._left)
-            if not self._queue:
-                now = time.monotonic()
-                wait_s = min(POLL_S, self._end.wait_s(now), self._outbox.wait_s(now))
-                stream.wait(POLL_S if self._left else wait_s, to_write=bool(self._left))
-                self._left = exchange(stream, self._end, self._left)
+            if stream is not None:
+                self._left = how(stream, self._end, self._left)
         except OSError:
-            self._line.hang_up()
-            self._stream = None
-        if self._end.session != self._session:
-            # Another client, or none: what waits is not for it.
-            self._session = self._end.session
-            self._forget()
+            self._hang_up()
+
+    def _wait(self) -> None:
+        """Until something arrives, there is room to write, or something is due."""
+        if self._stream is None:
+            return
+        now = time.monotonic()
+        wait_s = POLL_S if self._left else min(POLL_S, self._end.wait_s(now), self._outbox.wait_s(now))
+        try:
+            self._stream.wait(wait_s, to_write=bool(self._left))
+        except OSError:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._line.hang_up()
+        self._stream = None
 
     def _forget(self) -> None:
         self._queue.clear()
@@ -198,7 +218,7 @@ class _Server:
     def _send_due(self) -> None:
         for _, parts in self._outbox.due(time.monotonic()):
             if self._session:
-                self._end.send(parts)
+                self._end.send(self._folder.outgoing(parts) if self._folder else parts)
 
 
 class _Pty:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,13 +56,15 @@ def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Captu
 class Served:
     """An emulated device on a line, in a thread."""
 
-    def __init__(self, where: str, firmware: Firmware | None = None, faults: Faults | None = None) -> None:
+    def __init__(
+        self, where: str, firmware: Firmware | None = None, faults: Faults | None = None, pixels: Path | None = None
+    ) -> None:
         ready: queue.Queue[str] = queue.Queue()
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=serve_firmware,
             args=(firmware or Firmware(PIPELINE), where, ready.put),
-            kwargs={"stop": self._stop, "faults": faults},
+            kwargs={"stop": self._stop, "faults": faults, "pixels": pixels},
         )
         self._thread.start()
         self.url = ready.get(timeout=20)
@@ -78,8 +81,8 @@ Serve = Callable[..., Served]
 def served() -> Iterator[Serve]:
     devices: list[Served] = []
 
-    def start(where: str = TCP, firmware: Firmware | None = None, faults: Faults | None = None) -> Served:
-        devices.append(Served(where, firmware, faults))
+    def start(where: str = TCP, *args: Any, **options: Any) -> Served:
+        devices.append(Served(where, *args, **options))
         return devices[-1]
 
     yield start
@@ -486,6 +489,43 @@ def test_a_peer_that_stops_draining_ends_at_the_deadline(served: Serve, cable) -
                 device.read_registers()
     finally:
         release.set()
+
+
+# ---- pixels in a folder --------------------------------------------------------------------------------------------
+
+
+def test_pixels_go_through_a_folder_and_not_over_the_line(served: Serve, cable, tmp_path: Path) -> None:
+    jobs = [(make_raw(n, 256), SPACE.defaults) for n in range(3)]
+    carried: list[int] = []
+
+    def count(data: bytes) -> bytes:
+        carried.append(len(data))
+        return data
+
+    line = cable(served(pixels=tmp_path).url, count)
+    with open_device(f"{line.url}?pixels=folder:{tmp_path}", 20) as device:
+        captures = list(device.process_many(jobs))
+        assert device.counts == {}
+    assert_right(jobs, captures)
+    assert sum(carried) < 20000
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_and_missing_files_are_asked_for_again(served: Serve, tmp_path: Path) -> None:
+    jobs = make_jobs(6)
+    plan = {"corrupt": Fault(at=frozenset({1, 3})), "reboot": Fault(at=frozenset({5}))}
+    device = served(faults=Faults(plan), pixels=tmp_path)
+    with open_device(f"{device.url}?pixels=folder:{tmp_path}", 20) as opened:
+        captures = list(opened.process_many(jobs))
+        assert opened.counts["refused"] == 2
+    assert_right(jobs, captures)
+    device.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there(served: Serve, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="no folder for pixels"):
+        open_device(f"{served().url}?pixels=folder:{tmp_path / 'none'}", 20)
 
 
 # ---- RFC 2217 ------------------------------------------------------------------------------------------------------

@@ -481,6 +481,20 @@ def test_a_device_that_restarted_says_so(what: str) -> None:
     assert not restarted.session
 
 
+def test_a_restart_with_nothing_on_its_way_is_found_by_poking() -> None:
+    c, d = opened()
+    c.poke()
+    d.feed(c.outgoing(0.0), 0.0)
+    assert not d.outgoing(0.0)
+    restarted = device()
+    c.poke()
+    restarted.feed(c.outgoing(0.0), 0.0)
+    c.feed(restarted.outgoing(0.0), 0.0)
+    assert c.lost
+    c.poke()
+    assert not c.outgoing(9.0)
+
+
 def test_goodbye_ends_the_devices_session() -> None:
     c, d = opened()
     d.feed(c.goodbye(), 0.0)

@@ -21,6 +21,10 @@ def serve(
             help="Listen on a serial line instead: pty, pty:PATH (found at PATH) or socket://HOST:PORT.",
         ),
     ] = None,
+    pixels: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --serial: pixels go through this folder, not over the line."),
+    ] = None,
     keys: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Encrypt the link with this key folder (workbench keys new).")
     ] = None,
@@ -52,6 +56,7 @@ def serve(
             serial,
             bind_any=bind_any,
             faults=faults,
+            pixels=pixels,
             frame_ms=frame_ms,
             echo=echo,
             latch_frames=latch_frames,
@@ -59,6 +64,8 @@ def serve(
             live=live,
         )
         return
+    if pixels is not None:
+        raise typer.BadParameter("a folder for pixels needs a serial line; add --serial", param_hint="--pixels")
     from sim.zmq_server import serve as serve_zmq
 
     serve_zmq(
