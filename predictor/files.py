@@ -17,6 +17,8 @@ from drivers.weights import WeightsError, load_weights, save_weights
 from predictor.metadata import metadata_vector
 from predictor.model import Predictor, PredictorConfig, gflop
 
+# A picture needs the same parameters whichever way round it is: the mean over its mirror images errs less.
+MIRRORS: tuple[list[int], ...] = ([], [2], [3], [2, 3])
 # Planes whose longer side exceeds this are averaged down by a whole factor, as the paper down-samples by 2.
 INPUT_SIDE = 512
 
@@ -35,12 +37,16 @@ def input_planes(raw: RawFrame, longest: int = INPUT_SIDE) -> Tensor:
 
 @dataclass
 class LoadedPredictor:
-    """A trained predictor with the parameter space of its device."""
+    """A trained predictor with the parameter space of its device.
+
+    ``mirrored``: it predicts from the mean over the RAW's mirror images (before the sigmoid).
+    """
 
     network: Predictor
     space: ParameterSpace
     longest: int
     device_identity: str
+    mirrored: bool = False
 
     @property
     def metadata(self) -> bool:
@@ -54,7 +60,13 @@ class LoadedPredictor:
     @torch.no_grad()
     def predict(self, raws: Sequence[RawFrame]) -> list[ParameterSet]:
         """The parameters for each RAW (equation 5), quantised as the device would."""
-        return [self.space.from_unit(self.network(*self._inputs(raw))[0].numpy()) for raw in raws]
+        return [self.space.from_unit(self._unit(raw)) for raw in raws]
+
+    def _unit(self, raw: RawFrame) -> np.ndarray:
+        planes, metadata = self._inputs(raw)
+        mirrors = MIRRORS if self.mirrored else MIRRORS[:1]
+        logits = torch.stack([self.network.logits(planes.flip(axes), metadata) for axes in mirrors])
+        return torch.sigmoid(logits.mean(0))[0].numpy()
 
     @torch.no_grad()
     def attention(self, raw: RawFrame) -> np.ndarray:
@@ -62,19 +74,26 @@ class LoadedPredictor:
         return self.network.maps(*self._inputs(raw))[1][0].numpy()
 
     def gflop(self, height: int, width: int) -> float:
-        """Cost in GFLOP of one prediction for planes of that size (half of the mosaic's)."""
-        return gflop(self.network.config, height, width)
+        """Cost in GFLOP of one prediction for planes of that size (half of the mosaic's), mirror images included."""
+        return gflop(self.network.config, height, width) * (len(MIRRORS) if self.mirrored else 1)
 
 
 def save_predictor(
-    folder: Path, network: Predictor, space: ParameterSpace, device_identity: str, longest: int = INPUT_SIDE
+    folder: Path,
+    network: Predictor,
+    space: ParameterSpace,
+    device_identity: str,
+    longest: int = INPUT_SIDE,
+    *,
+    mirrored: bool = False,
 ) -> Path:
-    """Write the predictor into a run's folder."""
+    """Write the predictor into a run's folder; see :class:`LoadedPredictor`."""
     description = {
         "config": network.config.to_dict(),
         "space": space.to_dict(),
         "device": device_identity,
         "longest": longest,
+        "mirrored": mirrored,
     }
     return save_weights(folder, "predictor", network.state_dict(), description)
 
@@ -92,6 +111,7 @@ def load_predictor(folder: Path) -> LoadedPredictor:
         space = ParameterSpace.from_dict(description["space"])
         longest = int(description["longest"])
         identity = str(description["device"])
+        mirrored = bool(description["mirrored"])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder}: the predictor's weights do not fit their description") from error
-    return LoadedPredictor(network.eval(), space, longest, identity)
+    return LoadedPredictor(network.eval(), space, longest, identity, mirrored)

@@ -102,8 +102,12 @@ class Predictor(nn.Module):
         Returns:
             ``float32 [B, N]`` in (0, 1).
         """
+        return torch.sigmoid(self.logits(planes, metadata))
+
+    def logits(self, planes: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """The pooled values before the sigmoid, ``float32 [B, N]``."""
         local, weights, direct = self.maps(planes, metadata)
-        return torch.sigmoid((local * weights).sum((2, 3)) + direct)
+        return (local * weights).sum((2, 3)) + direct
 
     def maps(self, planes: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
         """Local predictions g and attention c (equations 7, 8), ``[B, N, h, w]`` both, and the metadata term."""

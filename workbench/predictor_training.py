@@ -124,7 +124,7 @@ def train(
         held=held,
         on_step=record,
     )
-    save_predictor(run.path, network, proxy.space, proxy.device_identity)
+    save_predictor(run.path, network, proxy.space, proxy.device_identity, mirrored=recipe.name == "fast")
     run.finish(
         {
             "curve": curve,

@@ -221,6 +221,22 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert loaded.gflop(64, 64) == gflop(net.config, 64, 64)
 
 
+def test_a_mirrored_predictor_says_the_same_of_mirror_images(tmp_path: Path) -> None:
+    net = network(parameters=len(SPACE))
+    torch.nn.init.normal_(net.local.weight, std=1.0)
+    frame = raw(64, 96)
+    # Mirrored by whole 2×2 blocks, so that the CFA stays.
+    blocks = frame.mosaic.reshape(32, 2, 48, 2)[:, :, ::-1].reshape(64, 96)
+    other = RawFrame(np.ascontiguousarray(blocks), frame.cfa, frame.black_level, frame.white_level)
+    for mirrored in (True, False):
+        save_predictor(tmp_path, net, SPACE, "model/1/abc", mirrored=mirrored)
+        loaded = load_predictor(tmp_path)
+        assert loaded.gflop(32, 48) == gflop(net.config, 32, 48) * (4 if mirrored else 1)
+        with torch.no_grad():
+            one, two = loaded._unit(frame), loaded._unit(other)
+        assert np.allclose(one, two, atol=1e-5) is mirrored
+
+
 def test_files_that_are_no_predictor(tmp_path: Path) -> None:
     def message() -> str:
         with pytest.raises(WorkbenchError) as error:

@@ -59,7 +59,7 @@ def train(
     if not as_json:
         typer.echo(
             f"predictor: {len(space)} parameters, first encoder {chosen.width} channels, "
-            f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a 2048×1536 input"
+            f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a pass over a 2048×1536 input"
         )
     with (
         stoppable("no predictor was written; run the same command again"),
