@@ -280,17 +280,14 @@ class Address:
         baud: bits a second.
         compress: deflate pixels.
         pixels: URL of the second channel, or ``folder:PATH``, or empty.
+        bytes_per_s: speed of the line; infinite on a network, unless the URL says that there is a UART behind.
     """
 
     port: str
     baud: int
     compress: bool
     pixels: str
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Speed of the line; infinite on a network."""
-        return math.inf if self.port.startswith("socket://") else self.baud / 10
+    bytes_per_s: float
 
 
 def parse(url: str) -> Address:
@@ -338,7 +335,8 @@ def parse(url: str) -> Address:
         )
     if pixels and "settle" in options and not pixels.startswith(FOLDER):
         pixels += f"{'&' if '?' in pixels else '?'}settle={options['settle']}"
-    return Address(port, int(baud), compress == "1", pixels)
+    network = port.startswith("socket://") and "baud" not in options
+    return Address(port, int(baud), compress == "1", pixels, math.inf if network else int(baud) / 10)
 
 
 def open_stream(address: Address) -> ByteStream:

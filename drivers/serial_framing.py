@@ -206,10 +206,14 @@ def _inflate(stored: memoryview, size: int) -> bytes:
 
 @dataclass(slots=True)
 class _Chunk:
-    """A chunk on its way. ``order`` counts transmissions: of two, the line delivers the lower first."""
+    """A chunk on its way. ``order`` counts transmissions: of two, the line delivers the lower first.
+
+    ``sent``: when, if it was sent once.
+    """
 
     data: bytes
     order: int
+    sent: float | None
 
 
 class SerialEnd:
@@ -272,6 +276,7 @@ class SerialEnd:
         self._order = 0
         self._wait_s = RESEND_S
         self._resend_at = 0.0
+        self._round_trip_s = 0.0
 
     # ---- messages --------------------------------------------------------------------------------------------------
 
@@ -417,20 +422,20 @@ class SerialEnd:
         frames = []
         size = 0
         for number in sorted(self._resend):
-            frames.append(self._transmit(number, self._flight[number].data))
+            frames.append(self._transmit(number, self._flight[number].data, None))
             self.counts["resent"] += 1
         self._resend.clear()
         while size < BURST and not self._full and (data := self._next_chunk()) is not None:
-            frames.append(self._transmit(self._next, data))
+            frames.append(self._transmit(self._next, data, now))
             size += len(data)
             self._next += 1
         if frames:
             self._start_clock(now)
         return frames
 
-    def _transmit(self, number: int, data: bytes) -> bytes:
+    def _transmit(self, number: int, data: bytes, sent: float | None) -> bytes:
         self._order += 1
-        self._flight[number] = _Chunk(data, self._order)
+        self._flight[number] = _Chunk(data, self._order, sent)
         return encode_frame(DATA, self.session, _SEQUENCE.pack(number) + data)
 
     def _next_chunk(self) -> bytes | None:
@@ -448,7 +453,11 @@ class SerialEnd:
         arrived = [n for n in self._flight if n < expected or (n > expected and bits >> (n - expected - 1) & 1)]
         if not arrived:
             return
-        newest = max(self._flight.pop(n).order for n in arrived)
+        chunks = [self._flight.pop(n) for n in arrived]
+        newest = max(chunk.order for chunk in chunks)
+        for chunk in chunks:
+            if chunk.sent is not None:
+                self._round_trip_s = min(max(now - chunk.sent, 0.9 * self._round_trip_s), MAX_RESEND_S)
         self._resend = {n for n in self._resend if n in self._flight}
         # The line keeps the order: what was sent before a chunk that has arrived, and has not arrived, is lost.
         self._resend |= {n for n, chunk in self._flight.items() if chunk.order < newest}
@@ -457,7 +466,7 @@ class SerialEnd:
 
     def _start_clock(self, now: float) -> None:
         on_the_line = sum(len(chunk.data) for chunk in self._flight.values()) * self._byte_s
-        self._resend_at = now + self._wait_s + 1.5 * on_the_line
+        self._resend_at = now + self._wait_s + 1.5 * max(on_the_line, self._round_trip_s)
 
 
 def _in_limits(window: int, chunk: int) -> bool:

@@ -180,6 +180,12 @@ def test_urls(url: str, port: str, baud: int, compress: bool) -> None:
     assert (address.port, address.baud, address.compress) == (port, baud, compress)
 
 
+def test_how_fast_a_line_is() -> None:
+    assert parse("serial:socket://127.0.0.1:7000").bytes_per_s == float("inf")
+    assert parse("serial:socket://127.0.0.1:7000?baud=9600").bytes_per_s == 960
+    assert parse("serial:COM3").bytes_per_s == 11520
+
+
 def test_the_second_channel_gets_the_settle_count() -> None:
     assert parse("serial:COM3?pixels=zmq://h:1&settle=3").pixels == "zmq://h:1?settle=3"
     assert parse("serial:COM3?pixels=zmq://h:1?keys=k&settle=3").pixels == "zmq://h:1?keys=k&settle=3"
