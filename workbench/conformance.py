@@ -309,7 +309,11 @@ def check(peer: Peer) -> Iterator[Result]:
     dead = ""
     shadow: dict[int, int] = {}
     for requirement in requirements():
-        result = _skipped(requirement, dead) if dead else _tried(requirement, peer)
+        result = (
+            _skipped(requirement, dead)
+            if dead
+            else tried(requirement.title, requirement.section, partial(requirement.run, peer))
+        )
         if result.outcome == "fail":
             dead = _silence(peer)
         if not shadow and not dead:
@@ -320,14 +324,15 @@ def check(peer: Peer) -> Iterator[Result]:
             peer.ask(wire.Write(peer.new_id(), tuple(shadow.items())), wire.RegisterValues)
 
 
-def _tried(requirement: Requirement, peer: Peer) -> Result:
+def tried(title: str, section: str, run: Callable[[], None]) -> Result:
+    """What became of one requirement; ``run`` raises :class:`NotMetError` or :class:`NotTriedError`."""
     try:
-        requirement.run(peer)
+        run()
     except NotTriedError as reason:
-        return _skipped(requirement, str(reason))
-    except (NotMetError, DeviceError) as reason:
-        return Result(requirement.title, requirement.section, "fail", str(reason))
-    return Result(requirement.title, requirement.section, "pass")
+        return Result(title, section, "skipped", str(reason))
+    except (NotMetError, DeviceError, OSError) as reason:
+        return Result(title, section, "fail", str(reason))
+    return Result(title, section, "pass")
 
 
 def _skipped(requirement: Requirement, reason: str) -> Result:
@@ -362,7 +367,7 @@ def _defaults(peer: Peer) -> None:
         raise NotTriedError(f"it has made {first.frame - 1} frames since its start; restart it and check again")
     defaults = peer.by_address(peer.info.space.defaults)
     for bank, codes in (("active", active), ("shadow", shadow)):
-        _expect(codes == defaults, f"the {bank} bank does not hold the defaults: {_difference(peer, codes, defaults)}")
+        expect(codes == defaults, f"the {bank} bank does not hold the defaults: {_difference(peer, codes, defaults)}")
 
 
 def _read_all(peer: Peer) -> None:
@@ -370,18 +375,18 @@ def _read_all(peer: Peer) -> None:
         answer = peer.ask(wire.Read(peer.new_id(), bank), wire.RegisterValues)
         codes = dict(answer.registers)
         named = {_address(p) for p in peer.info.space.parameters}
-        _expect(set(codes) == named, f"the {bank} bank has {len(codes)} registers, the space {len(named)} parameters")
-        _expect(answer.bank == bank, f"READ of the {bank} bank was answered with the {answer.bank} bank")
-        _expect(answer.boot_id == peer.info.boot_id, f"boot id {answer.boot_id}, INFO said {peer.info.boot_id}")
-        _expect(answer.parameters_hash == peer.hash(codes), f"the hash of the {bank} bank is not that of its codes")
+        expect(set(codes) == named, f"the {bank} bank has {len(codes)} registers, the space {len(named)} parameters")
+        expect(answer.bank == bank, f"READ of the {bank} bank was answered with the {answer.bank} bank")
+        expect(answer.boot_id == peer.info.boot_id, f"boot id {answer.boot_id}, INFO said {peer.info.boot_id}")
+        expect(answer.parameters_hash == peer.hash(codes), f"the hash of the {bank} bank is not that of its codes")
 
 
 def _read_some(peer: Peer) -> None:
     codes = peer.codes("active")
     some = tuple(codes)[::-2]
     answer = peer.ask(wire.Read(peer.new_id(), "active", some), wire.RegisterValues)
-    _expect(dict(answer.registers) == {a: codes[a] for a in some}, f"asked for {some}, got {answer.registers}")
-    _expect(answer.parameters_hash == peer.hash(codes), "the hash does not cover all parameters of the bank")
+    expect(dict(answer.registers) == {a: codes[a] for a in some}, f"asked for {some}, got {answer.registers}")
+    expect(answer.parameters_hash == peer.hash(codes), "the hash does not cover all parameters of the bank")
 
 
 def _read_unknown(peer: Peer) -> None:
@@ -392,11 +397,11 @@ def _read_unknown(peer: Peer) -> None:
 def _write(peer: Peer) -> None:
     active, codes = peer.codes("active"), peer.far(0.3)
     answer = peer.ask(wire.Write(peer.new_id(), tuple(codes.items())), wire.RegisterValues)
-    _expect(
+    expect(
         answer.bank == "shadow" and dict(answer.registers) == codes, "the answer does not read back what was written"
     )
-    _expect(peer.codes("shadow") == codes, "the shadow bank does not hold what was written")
-    _expect(peer.codes("active") == active, "the active bank changed before a frame boundary")
+    expect(peer.codes("shadow") == codes, "the shadow bank does not hold what was written")
+    expect(peer.codes("active") == active, "the active bank changed before a frame boundary")
 
 
 def _write_bad(peer: Peer, code: str) -> None:
@@ -421,7 +426,7 @@ def _latch(peer: Peer) -> None:
     peer.ask(wire.Write(peer.new_id(), tuple(codes.items())), wire.RegisterValues)
     peer.frame({})
     active = peer.codes("active")
-    _expect(active == codes, f"the active bank is not what was written: {_difference(peer, active, codes)}")
+    expect(active == codes, f"the active bank is not what was written: {_difference(peer, active, codes)}")
 
 
 def _unnamed(peer: Peer) -> None:
@@ -431,7 +436,7 @@ def _unnamed(peer: Peer) -> None:
     expected = before | {address: other[address]}
     peer.frame({address: other[address]})
     active = peer.codes("active")
-    _expect(active == expected, f"a request for one register changed others: {_difference(peer, active, expected)}")
+    expect(active == expected, f"a request for one register changed others: {_difference(peer, active, expected)}")
 
 
 def _memoryless(peer: Peer) -> None:
@@ -440,7 +445,7 @@ def _memoryless(peer: Peer) -> None:
     first = peer.frame(peer.far(0.5))
     peer.frame(peer.far(0.9), peer.other)
     again = peer.frame(peer.far(0.5))
-    _expect(first.output_hash == again.output_hash, "another frame between them changed the output")
+    expect(first.output_hash == again.output_hash, "another frame between them changed the output")
 
 
 def _in_flight(peer: Peer) -> None:
@@ -451,10 +456,10 @@ def _in_flight(peer: Peer) -> None:
     for answer in answers:
         _as(answer, wire.Frame)
     order = [a.id for a in answers]
-    _expect(order == [r.id for r in requests], "the answers came in another order than the requests")
+    expect(order == [r.id for r in requests], "the answers came in another order than the requests")
     before = len(peer.strays)
     peer.hello()
-    _expect(len(peer.strays) == before, f"answered more than once: {_some(peer.strays[before:])}")
+    expect(len(peer.strays) == before, f"answered more than once: {_some(peer.strays[before:])}")
 
 
 def _hello_between(peer: Peer) -> None:
@@ -479,13 +484,13 @@ def _proof(peer: Peer) -> tuple[wire.Frame, dict[int, int], RawFrame]:
 
 def _boot_id(peer: Peer) -> None:
     frame, _, _ = _proof(peer)
-    _expect(frame.boot_id == peer.info.boot_id, f"FRAME's boot id is {frame.boot_id}, INFO's {peer.info.boot_id}")
+    expect(frame.boot_id == peer.info.boot_id, f"FRAME's boot id is {frame.boot_id}, INFO's {peer.info.boot_id}")
 
 
 def _raw_hash(peer: Peer) -> None:
     frame, _, raw = _proof(peer)
     if not peer.info.live:
-        _expect(frame.raw_hash == raw.hash, f"RAW hash {frame.raw_hash[:12]}…, sent was {raw.hash[:12]}…")
+        expect(frame.raw_hash == raw.hash, f"RAW hash {frame.raw_hash[:12]}…, sent was {raw.hash[:12]}…")
         return
     try:
         wire.raw_frame(frame)
@@ -497,29 +502,29 @@ def _registers(peer: Peer) -> None:
     _needs(peer.info.echo, "the device has no echo")
     frame, codes, _ = _proof(peer)
     named = dict(frame.registers)
-    _expect(named == codes, f"the codes in force are not those asked for: {_difference(peer, named, codes)}")
-    _expect(peer.codes("active") == named, "the active bank reads other codes than the frame names")
+    expect(named == codes, f"the codes in force are not those asked for: {_difference(peer, named, codes)}")
+    expect(peer.codes("active") == named, "the active bank reads other codes than the frame names")
 
 
 def _parameters_hash(peer: Peer) -> None:
     _needs(peer.info.echo, "the device has no echo")
     frame, _, _ = _proof(peer)
     named = dict(frame.registers)
-    _expect(set(named) == set(peer.far(0.0)), "FRAME does not name every register")
-    _expect(frame.parameters_hash == peer.hash(named), "parameters_hash is not that of the codes that FRAME names")
+    expect(set(named) == set(peer.far(0.0)), "FRAME does not name every register")
+    expect(frame.parameters_hash == peer.hash(named), "parameters_hash is not that of the codes that FRAME names")
 
 
 def _output_hash(peer: Peer) -> None:
     frame, _, _ = _proof(peer)
     digest = hashlib.sha256(frame.payload).hexdigest()
-    _expect(frame.output_hash == digest, f"output_hash {frame.output_hash[:12]}…, the payload's is {digest[:12]}…")
+    expect(frame.output_hash == digest, f"output_hash {frame.output_hash[:12]}…, the payload's is {digest[:12]}…")
 
 
 def _image(peer: Peer) -> None:
     frame, _, raw = _proof(peer)
     magic = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}[frame.media_type]
     payload = bytes(frame.payload)
-    _expect(payload.startswith(magic), f"the payload does not begin as {frame.media_type} does")
+    expect(payload.startswith(magic), f"the payload does not begin as {frame.media_type} does")
     try:
         pixels = RgbFrame(payload, frame.media_type).pixels
     except (FrameError, ValueError) as error:
@@ -528,19 +533,19 @@ def _image(peer: Peer) -> None:
         raw = wire.raw_frame(frame)
     height, width = pixels.shape[:2]
     plausible = raw.width / 8 <= width <= 2 * raw.width and raw.height / 8 <= height <= 2 * raw.height
-    _expect(plausible, f"the output has {width}×{height} pixels, the RAW {raw.width}×{raw.height}")
+    expect(plausible, f"the output has {width}×{height} pixels, the RAW {raw.width}×{raw.height}")
 
 
 def _counter(peer: Peer) -> None:
     one, two = peer.frame(peer.far(0.3)), peer.frame(peer.far(0.6))
-    _expect(two.frame == one.frame + 1, f"frame {one.frame} was followed by frame {two.frame}")
+    expect(two.frame == one.frame + 1, f"frame {one.frame} was followed by frame {two.frame}")
 
 
 def _device_time(peer: Peer) -> None:
     start = time.monotonic_ns()
     frame = peer.frame(peer.far(0.5))
     took = time.monotonic_ns() - start
-    _expect(frame.device_ns <= took, f"device_ns is {frame.device_ns}, but the answer took {took} ns in all")
+    expect(frame.device_ns <= took, f"device_ns is {frame.device_ns}, but the answer took {took} ns in all")
 
 
 def _repeat(peer: Peer) -> None:
@@ -549,10 +554,10 @@ def _repeat(peer: Peer) -> None:
     again = peer.ask(request, wire.Frame)
     if peer.info.live:
         return
-    _expect(again.raw_hash == first.raw_hash, "the repeated request was answered with another RAW's frame")
-    _expect(again.registers == first.registers, "the repeated request was answered with other codes in force")
+    expect(again.raw_hash == first.raw_hash, "the repeated request was answered with another RAW's frame")
+    expect(again.registers == first.registers, "the repeated request was answered with other codes in force")
     if peer.info.echo:
-        _expect(again.output_hash == first.output_hash, "the repeated request gave another output")
+        expect(again.output_hash == first.output_hash, "the repeated request gave another output")
 
 
 def _wrong_kind(peer: Peer) -> None:
@@ -654,7 +659,7 @@ def _nesting(peer: Peer) -> None:
     peer.send_parts([spliced(Sample(request_id, 0, 0, []), nested(NESTED))])
     # No bound of section 3 forbids it, so a device may also ignore the key.
     answer = peer.answer(request_id, 0)
-    _expect(isinstance(answer, wire.Info | wire.Error), f"answered with {_kind(answer)}")
+    expect(isinstance(answer, wire.Info | wire.Error), f"answered with {_kind(answer)}")
 
 
 def _any_integer(peer: Peer) -> None:
@@ -668,7 +673,7 @@ def _any_integer(peer: Peer) -> None:
     head += struct.pack(">Q", request_id) + msgpack.packb("type") + b"\xda\x00\x05write" + msgpack.packb("v") + b"\xd2"
     peer.send_parts([head + struct.pack(">i", wire.VERSION)])
     answer = _as(peer.answer(request_id), wire.RegisterValues)
-    _expect(answer.registers == ((address, codes[address]),), f"wrote {codes[address]}, read back {answer.registers}")
+    expect(answer.registers == ((address, codes[address]),), f"wrote {codes[address]}, read back {answer.registers}")
 
 
 def _largest_id(peer: Peer) -> None:
@@ -679,7 +684,7 @@ def _largest_id(peer: Peer) -> None:
 def _id_zero(peer: Peer) -> None:
     peer.send(wire.Hello(0))
     answer = peer.answer(0)
-    _expect(isinstance(answer, wire.Info | wire.Error), f"answered with {_kind(answer)}")
+    expect(isinstance(answer, wire.Info | wire.Error), f"answered with {_kind(answer)}")
 
 
 def _malformed(sample: Malformed, peer: Peer) -> None:
@@ -729,27 +734,27 @@ def _other_client(peer: Peer) -> None:
         _as(other.answer(mine.id), wire.Frame)
         other.listen(QUIET_S)
         foreign = [a for a in other.strays if not other.asked(a)]
-        _expect(not foreign, f"another client got {_some(foreign)}")
+        expect(not foreign, f"another client got {_some(foreign)}")
     finally:
         other.close()
 
 
 def _same_boot(peer: Peer) -> None:
     now = peer.hello()
-    _expect(now.boot_id == peer.info.boot_id, f"the boot id was {peer.info.boot_id} and is {now.boot_id} now")
+    expect(now.boot_id == peer.info.boot_id, f"the boot id was {peer.info.boot_id} and is {now.boot_id} now")
     same = (now.model, now.firmware, now.serial, now.space) == (
         peer.info.model,
         peer.info.firmware,
         peer.info.serial,
         peer.info.space,
     )
-    _expect(same, "INFO names another model, firmware, serial or space than at the start")
+    expect(same, "INFO names another model, firmware, serial or space than at the start")
 
 
 def _no_strays(peer: Peer) -> None:
     peer.hello()
     count = len(peer.strays)
-    _expect(not count, f"{count} answers came to nothing that was asked, or a second time: {_some(peer.strays)}")
+    expect(not count, f"{count} answers came to nothing that was asked, or a second time: {_some(peer.strays)}")
 
 
 def requirements() -> list[Requirement]:
@@ -818,7 +823,8 @@ def requirements() -> list[Requirement]:
 # ---- small things ----------------------------------------------------------------------------------------------------
 
 
-def _expect(met: bool, reason: str) -> None:
+def expect(met: bool, reason: str) -> None:
+    """Raises NotMetError for the reason where the requirement is not met."""
     if not met:
         raise NotMetError(reason)
 

@@ -253,7 +253,7 @@ def test_nobody_there() -> None:
 def test_a_device_that_speaks_no_protocol() -> None:
     told = RUN.invoke(device.app, ["check", "sim:sim20"])
     assert isinstance(told.exception, DeviceError)
-    assert "does not speak the protocol" in str(told.exception)
+    assert "no link of the protocol" in str(told.exception)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ def check(
     from drivers.errors import DeviceError, ProtocolError
     from drivers.protocol_device import ProtocolDevice
     from drivers.raw_files import load_raw
-    from workbench import conformance
+    from drivers.serial_device import open_stream, parse
+    from workbench import conformance, line_conformance
     from workbench.devices import open_devices
     from workbench.interrupt import stoppable
 
@@ -50,7 +51,10 @@ def check(
         else:
             with device:
                 if not isinstance(device, ProtocolDevice):
-                    raise DeviceError(f"{url}: this device does not speak the protocol; there is nothing to check")
+                    raise DeviceError(
+                        f"{url}: there is no link of the protocol to check; name one device by zmq:// or serial:, "
+                        "without a second channel"
+                    )
                 many = device.url.startswith("zmq:")
                 peer = conformance.Peer(device.open_link, deadline, frame, many_clients=many)
                 try:
@@ -58,6 +62,13 @@ def check(
                         tell(result)
                 finally:
                     peer.close()
+            if device.url.startswith("serial:"):
+                stream = open_stream(parse(device.url))
+                try:
+                    for result in line_conformance.check(line_conformance.Line(stream, deadline)):
+                        tell(result)
+                finally:
+                    stream.close()
     counts = Counter(result.outcome for result in results)
     if as_json:
         rows = [{"title": r.title, "section": r.section, "outcome": r.outcome, "reason": r.reason} for r in results]
