@@ -580,6 +580,7 @@ class PortServer:
 
 
 @needs_pty
+@pytest.mark.filterwarnings("ignore:set.* is deprecated:DeprecationWarning:serial")
 def test_a_port_on_the_network(served: Serve) -> None:
     jobs = make_jobs(3)
     with PlainPort(served("pty").url.removeprefix("serial://"), timeout=0) as port:
