@@ -6,6 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from drivers import wire
 from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.protocol_device import ProtocolDevice
+from drivers.raw_files import save_npz
 from drivers.registry import open_device
 from sim.faults import NAMES, SECONDS, Fault, Faults
 from sim.firmware import Firmware
@@ -229,6 +231,22 @@ def test_frames_before_the_check_leave_the_defaults_untried(serving: Serving) ->
     url = serving(Firmware(PIPELINE))
     assert not titles(results(url), "skipped")
     assert titles(results(url), "skipped") == {"Both banks hold the defaults after a start"}
+
+
+def test_a_raw_of_ones_own(serving: Serving, tmp_path: Path) -> None:
+    raw = RawFrame(np.random.default_rng(1).integers(0, 4096, (24, 40), dtype=np.uint16), "BGGR", (256.0,) * 4, 4095)
+    save_npz(tmp_path / "own.npz", raw)
+    seen = []
+
+    class Seeing(Firmware):
+        def _process(self, message: wire.Process) -> wire.Frame:
+            seen.append(message.raw_hash)
+            return super()._process(message)
+
+    options = ["--raw", str(tmp_path / "own.npz"), "--deadline", "30"]
+    told = RUN.invoke(device.app, ["check", serving(Seeing(PIPELINE)), *options], catch_exceptions=False)
+    assert told.exit_code == 0, told.stdout
+    assert raw.hash in seen
 
 
 def test_failures_are_told(serving: Serving) -> None:
