@@ -64,15 +64,17 @@ class LabConfig(BaseModel):
         """
         named = device in self.devices
         url = self.devices.get(device, device)
-        if not url.startswith("zmq:"):
+        # A serial line over a network port has a URL within its URL: serial:socket://host:port.
+        prefix = "serial:" if url.startswith(("serial:socket:", "serial:rfc2217:")) else ""
+        if not prefix and not url.startswith("zmq:"):
             return url
-        parts = urlsplit(url)
+        parts = urlsplit(url.removeprefix(prefix))
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if named and "keys" in query:
             query["keys"] = str(folder / query["keys"])
         if parts.hostname in self.network.plain and "keys" not in query:
             query["plain"] = "1"
-        return urlunsplit(parts._replace(query=urlencode(query, safe="/:\\~")))
+        return prefix + urlunsplit(parts._replace(query=urlencode(query, safe="/:\\~")))
 
 
 def load_lab_config(lab: Path) -> LabConfig:

@@ -36,6 +36,8 @@ def test_hosts_without_encryption_are_marked(lab: Path) -> None:
     assert config.url("zmq://[::2]:1", lab) == "zmq://[::2]:1?plain=1"
     assert config.url("zmq://192.0.2.9:1?keys=a", lab) == "zmq://192.0.2.9:1?keys=a"
     assert config.url("zmq://192.0.2.8:1", lab) == "zmq://192.0.2.8:1"
+    assert config.url("serial:socket://192.0.2.9:7?compress=0", lab) == "serial:socket://192.0.2.9:7?compress=0&plain=1"
+    assert config.url("serial:rfc2217://192.0.2.8:7", lab) == "serial:rfc2217://192.0.2.8:7"
 
 
 def test_other_urls_stay_as_they_are(lab: Path) -> None:
