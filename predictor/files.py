@@ -113,5 +113,7 @@ def load_predictor(folder: Path) -> LoadedPredictor:
         identity = str(description["device"])
         mirrored = bool(description["mirrored"])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder}: the predictor's weights do not fit their description") from error
+        raise WeightsError(
+            f"{folder}: the predictor's weights do not fit their description; run `workbench train` again"
+        ) from error
     return LoadedPredictor(network.eval(), space, longest, identity, mirrored)

@@ -51,5 +51,7 @@ def load_proxy(folder: Path) -> LoadedProxy:
         space = ParameterSpace.from_dict(description["space"])
         identity = str(description["device"])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder}: the proxy's weights do not fit their description") from error
+        raise WeightsError(
+            f"{folder}: the proxy's weights do not fit their description; run `workbench fit-proxy` again"
+        ) from error
     return LoadedProxy(freeze(network), space, identity)
