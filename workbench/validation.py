@@ -66,6 +66,7 @@ import numpy as np
 
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.weights import WeightsError
 from predictor.files import LoadedPredictor, load_predictor
 from proxy.files import load_proxy
 from workbench.bench import Bench
@@ -163,7 +164,7 @@ def _tune_run(lab: Path, name: str | None, industry: bool, info: DeviceInfo) -> 
 
 
 def _predictors(
-    lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str]
+    lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str], notes: list[str]
 ) -> list[tuple[RunFolder, LoadedPredictor]]:
     found = []
     if names:
@@ -176,7 +177,11 @@ def _predictors(
         for run in list_runs(lab, "train"):
             if {p.metadata for _, p in found} == {True, False}:
                 break
-            loaded = load_predictor(run.path)
+            try:
+                loaded = load_predictor(run.path)
+            except WeightsError as error:
+                notes.append(f"left out: {error}")
+                continue
             if loaded.space.hash == info.space.hash and loaded.metadata not in {p.metadata for _, p in found}:
                 found.append((run, loaded))
     for run, _ in found:
@@ -240,7 +245,7 @@ def gather(
             _check_space(run, table.space, info)
             sets = tuple(table.parameters_for(r) for r in raws)
         methods.append(Method(key, label, sets, run.name, run.results.get("captures")))
-    predictors = _predictors(lab, settings.predictors, info, test)
+    predictors = _predictors(lab, settings.predictors, info, test, notes)
     if not predictors:
         notes.append("no predictor for this device: run `workbench train`")
     frames = [r.load() for r in raws] if predictors else []

@@ -204,6 +204,15 @@ def test_runs_made_with_another_firmware_are_noted(knowing: Path, monkeypatch: p
     assert all("this is small/2" in note for note in noted)
 
 
+def test_a_predictor_that_does_not_load_is_left_out_with_a_note(tuned: Path) -> None:
+    for name in ("broken", "with", "without"):
+        if not (tuned / "runs" / name).exists():
+            train_run(tuned, name)
+    notes = run_validation(tuned, oracle_captures=0)["notes"]
+    assert any(note.startswith("left out: ") and "broken" in note for note in notes)
+    (tuned / "runs" / "broken" / "run.json").unlink()
+
+
 def test_runs_of_the_wrong_sort_are_refused(knowing: Path) -> None:
     table = next(r for r in (knowing / "runs").glob("tune-*") if (r / "table.json").exists())
     with pytest.raises(RunError, match="is a table over ISO"):
