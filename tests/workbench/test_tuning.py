@@ -401,7 +401,7 @@ def command(*arguments: str):
 
 
 def test_the_command_tunes_and_prints_json(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drivers.registry.open_device", lambda url: SmallIsp())
+    monkeypatch.setattr("drivers.registry.open_device", lambda url, deadline_s: SmallIsp())
     (tmp_path / "expert.toml").write_text('[tone]\ncurve = "b"\n')
     arguments = ["--device", "small:", "--lab", str(lab), "--captures", "60", "--raws-per-trial", "3"]
     done = command(*arguments, "--expert", str(tmp_path / "expert.toml"), "--json")
@@ -421,7 +421,7 @@ def test_ctrl_c_says_how_to_go_on(lab: Path, monkeypatch: pytest.MonkeyPatch) ->
                 signal.raise_signal(signal.SIGINT)
             return super().process(raw, parameters)
 
-    monkeypatch.setattr("drivers.registry.open_device", lambda url: Interrupted())
+    monkeypatch.setattr("drivers.registry.open_device", lambda url, deadline_s: Interrupted())
     arguments = ["--device", "small:", "--lab", str(lab), "--captures", "60", "--raws-per-trial", "3"]
     done = command(*arguments)
     assert isinstance(done.exception, StoppedError)
@@ -430,6 +430,6 @@ def test_ctrl_c_says_how_to_go_on(lab: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(before) >= 20
     assert list_runs(lab, "tune") == []
     device = SmallIsp()
-    monkeypatch.setattr("drivers.registry.open_device", lambda url: device)
+    monkeypatch.setattr("drivers.registry.open_device", lambda url, deadline_s: device)
     assert command(*arguments).exit_code == 0
     assert device.asked == len(keys(lab) - before)
