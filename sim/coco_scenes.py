@@ -21,7 +21,7 @@ from drivers.frames import CfaPattern
 from drivers.raw_files import save_npz
 from sim.camera import Camera
 from sim.photographs import SceneError
-from sim.scene_set import SOFTNESS, Progress, _claim, _through_lens, _write_bytes, _write_csv, _write_png
+from sim.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_bytes, write_csv, write_png
 from sim.sensor import DEFAULT_SENSOR_SEED, Sensor
 
 ANNOTATIONS = "annotations.json"
@@ -103,17 +103,17 @@ def make_annotated_raws(
         "seed": seed,
         "camera": json.loads(json.dumps(asdict(camera))),
     }
-    _claim(folder, arguments)
+    claim_folder(folder, arguments)
     table = folder / "scenes.csv"
     complete = table.exists() and (folder / ANNOTATIONS).exists()
     rows: list[tuple[str, str, str, str]] = []
     for done, photograph in enumerate(photographs, 1):
         raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
         if not (raw_path.exists() and reference_path.exists()):
-            picture = _through_lens(_picture(photograph))
+            picture = through_lens(_picture(photograph))
             rng = np.random.default_rng([0xC0C0, seed, photograph.number])
             shot = camera.shoot(picture, rng, name=raw_path.name)
-            _write_png(reference_path, picture)
+            write_png(reference_path, picture)
             # The RAW comes second: where it is, its reference is.
             save_npz(raw_path, shot.raw)
             complete = False
@@ -121,8 +121,8 @@ def make_annotated_raws(
         if progress:
             progress(done, len(photographs))
     if not complete:
-        _write_bytes(folder / ANNOTATIONS, annotations)
-        _write_csv(table, sorted(rows))
+        write_bytes(folder / ANNOTATIONS, annotations)
+        write_csv(table, sorted(rows))
     return [folder / row[0] for row in rows]
 
 

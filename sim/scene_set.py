@@ -99,7 +99,7 @@ def make_scene_set(
     plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
     if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
         raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
-    _claim(folder, arguments)
+    claim_folder(folder, arguments)
     table = folder / "scenes.csv"
     complete = table.exists()
     rows: list[tuple[str, str, str, str]] = []
@@ -113,9 +113,9 @@ def make_scene_set(
                 if pictures is None:
                     pictures = scene.pictures()
                 rng = np.random.default_rng([0x5CE4E, seed, _number(scene.name), number])
-                picture = _through_lens(crop(pictures[number % len(pictures)], size, rng))
+                picture = through_lens(crop(pictures[number % len(pictures)], size, rng))
                 shot = camera.shoot(picture, rng, name=f"{name}.npz")
-                _write_png(reference_path, picture)
+                write_png(reference_path, picture)
                 # The RAW comes second: where it is, its reference is.
                 save_npz(raw_path, shot.raw)
                 complete = False
@@ -124,7 +124,7 @@ def make_scene_set(
                 progress(len(rows), total)
     rows.sort()
     if not complete:
-        _write_csv(table, rows)
+        write_csv(table, rows)
     return [folder / row[0] for row in rows]
 
 
@@ -144,7 +144,7 @@ def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size:
         raise SceneError(f"size {size[1]}×{size[0]} must be even and within 16..8192")
 
 
-def _through_lens(picture: np.ndarray) -> np.ndarray:
+def through_lens(picture: np.ndarray) -> np.ndarray:
     """The picture as the lens draws it, ``uint8 [H, W, 3]``: scene of the RAW and reference alike."""
     return cv2.GaussianBlur(picture, (5, 5), SOFTNESS, borderType=cv2.BORDER_REFLECT_101)
 
@@ -172,7 +172,7 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
-def _claim(folder: Path, arguments: dict[str, Any]) -> None:
+def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
     """Make the folder this set's own, or find that it already is; clear away what a stopped run left half-written."""
     manifest = folder / MANIFEST
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,12 +192,13 @@ def _claim(folder: Path, arguments: dict[str, Any]) -> None:
     else:
         if any(not p.name.startswith(".") for p in folder.iterdir()):
             raise SceneError(f"{folder}: is not empty and holds no scene set; choose another folder")
-        _write_bytes(manifest, (json.dumps(arguments, indent=1) + "\n").encode())
+        write_bytes(manifest, (json.dumps(arguments, indent=1) + "\n").encode())
     for left in folder.glob("*.partial"):
         left.unlink(missing_ok=True)
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
         file.write(data)
@@ -206,7 +207,8 @@ def _write_bytes(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, ``uint8 [H, W, 3]``, as a PNG that appears whole or not at all."""
     ok, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3])
     if not ok:
         raise SceneError(f"{path}: the reference could not be encoded as PNG")
@@ -215,7 +217,8 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
     partial.replace(path)
 
 
-def _write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
+def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    """Write ``scenes.csv`` from its rows; it appears whole or not at all."""
     lines = [("file", "scene", "split", "reference"), *rows]
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:

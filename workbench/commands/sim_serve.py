@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,14 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the emulated device over ZeroMQ, or on a serial line, until Ctrl-C."""
+    device: dict[str, Any] = {
+        "faults": faults,
+        "frame_ms": frame_ms,
+        "echo": echo,
+        "latch_frames": latch_frames,
+        "temporal_filter": temporal_filter,
+        "live": live,
+    }
     if serial is not None:
         if keys is not None:
             raise typer.BadParameter("a serial line has no encryption; leave --keys out", param_hint="--keys")
@@ -55,13 +63,8 @@ def serve(
             profile,
             serial,
             bind_any=bind_any,
-            faults=faults,
             pixels=pixels,
-            frame_ms=frame_ms,
-            echo=echo,
-            latch_frames=latch_frames,
-            temporal_filter=temporal_filter,
-            live=live,
+            **device,
         )
         return
     if pixels is not None:
@@ -73,10 +76,5 @@ def serve(
         zmq,
         bind_any=bind_any,
         keys=keys,
-        faults=faults,
-        frame_ms=frame_ms,
-        echo=echo,
-        latch_frames=latch_frames,
-        temporal_filter=temporal_filter,
-        live=live,
+        **device,
     )
