@@ -106,6 +106,7 @@ class ValidationSettings:
         test_raws: how many test RAWs, spread over the scenes and the ISO range by seed; 0: all.
         oracle_captures: a RAW; 0 leaves the oracle out.
         seed: of the oracle and the bootstrap.
+        task: runs that are not named are looked for among those of this task.
     """
 
     predictors: tuple[str, ...] = ()
@@ -116,6 +117,7 @@ class ValidationSettings:
     test_raws: int = 0
     oracle_captures: int = 200
     seed: int = 0
+    task: str = "viewing"
 
 
 def mean_of(sets: Sequence[ParameterSet]) -> ParameterSet:
@@ -147,7 +149,7 @@ def _check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> Non
         )
 
 
-def _tune_run(lab: Path, name: str | None, industry: bool, info: DeviceInfo) -> RunFolder | None:
+def _tune_run(lab: Path, name: str | None, industry: bool, info: DeviceInfo, task: str) -> RunFolder | None:
     if name is not None:
         run = find_run(lab, "tune", name)
         if bool(run.config.get("industry")) != industry:
@@ -158,13 +160,14 @@ def _tune_run(lab: Path, name: str | None, industry: bool, info: DeviceInfo) -> 
         return run
     for run in list_runs(lab, "tune"):
         space_hash = (run.record.get("device") or {}).get("space_hash")
-        if bool(run.config.get("industry")) == industry and space_hash == info.space.hash:
+        same = run.config.get("task", "viewing") == task and bool(run.config.get("industry")) == industry
+        if same and space_hash == info.space.hash:
             return run
     return None
 
 
 def _predictors(
-    lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str], notes: list[str]
+    lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str], notes: list[str], task: str
 ) -> list[tuple[RunFolder, LoadedPredictor]]:
     found = []
     if names:
@@ -177,6 +180,8 @@ def _predictors(
         for run in list_runs(lab, "train"):
             if {p.metadata for _, p in found} == {True, False}:
                 break
+            if run.config.get("task", "viewing") != task:
+                continue
             try:
                 loaded = load_predictor(run.path)
             except WeightsError as error:
@@ -230,7 +235,7 @@ def gather(
         ("fixed", settings.fixed, "best fixed"),
         ("industry", settings.industry, "industry (as-shot WB, ISO table)"),
     ):
-        run = _tune_run(lab, name, key == "industry", info)
+        run = _tune_run(lab, name, key == "industry", info, settings.task)
         if run is None:
             flag = " --industry" if key == "industry" else ""
             notes.append(f"no {label} to compare with: run `workbench tune{flag}` on this device")
@@ -245,7 +250,7 @@ def gather(
             _check_space(run, table.space, info)
             sets = tuple(table.parameters_for(r) for r in raws)
         methods.append(Method(key, label, sets, run.name, run.results.get("captures")))
-    predictors = _predictors(lab, settings.predictors, info, test, notes)
+    predictors = _predictors(lab, settings.predictors, info, test, notes, settings.task)
     if not predictors:
         notes.append("no predictor for this device: run `workbench train`")
     frames = [r.load() for r in raws] if predictors else []

@@ -179,7 +179,7 @@ class Tuner:
             scores = iter([self.scorer(raw, capture) for raw, capture in captured(bench, jobs)])
         finally:
             self.asked += bench.asked
-        return [float(np.mean([next(scores) for _ in candidate])) for candidate in candidates]
+        return [self.scorer.combine([next(scores) for _ in candidate]) for candidate in candidates]
 
     def summary(self) -> dict[str, Any]:
         """What a run records of how the tuning was done."""

@@ -92,3 +92,7 @@ class Scorer:
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> float:
         """The metric of a capture of that RAW; higher is better."""
         return self._metric(capture.rgb().pixels, self.reference(raw))
+
+    def combine(self, values: Sequence[float]) -> float:
+        """The score of one parameter set from those of its captures: their mean."""
+        return sum(values) / len(values)

@@ -58,7 +58,8 @@ def mean_scores(
     for raw, capture in captured(bench, [job for group in groups for job in group]):
         scores.append(scorer(raw, capture))
         if len(scores) == left[-1]:
-            yield sum(scores) / left.pop()
+            left.pop()
+            yield scorer.combine(scores)
             scores = []
 
 
