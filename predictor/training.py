@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,7 +15,11 @@ from torch import Tensor
 
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
+from drivers.weights import WeightsError, load_weights, save_weights
 from predictor.model import Predictor, PredictorConfig
+
+_KIND = "training state"
+_KEEP_S = 30.0
 
 
 class TrainingError(WorkbenchError):
@@ -39,8 +45,8 @@ class Example:
 class TrainingData(Protocol):
     """Where examples come from."""
 
-    def draw(self, batch: int, generator: torch.Generator) -> Example:
-        """A random batch for training."""
+    def draw(self, batch: int, generator: torch.Generator) -> Sequence[Example]:
+        """A random batch for training, in parts of one image size; their gradients are added up."""
 
     def held_out(self) -> Iterator[Example]:
         """The validation split, always the same."""
@@ -131,6 +137,7 @@ def fit(
     held: Sequence[str] = (),
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
+    checkpoint: Path | None = None,
 ) -> tuple[Predictor, float]:
     """Train a predictor.
 
@@ -147,9 +154,12 @@ def fit(
             its gradients would lead nowhere.
         on_step: called after every step.
         evaluations: how often the held-out loss is measured.
+        checkpoint: folder in which training keeps its state every half minute and at every measurement, and from which
+            it goes on where it was stopped; None keeps nothing.
 
     Raises:
         TrainingError: the loss is no longer finite.
+        WeightsError: the state cannot be written.
 
     Returns:
         The network with the weights of the smallest held-out loss, in evaluation mode, and that loss.
@@ -168,37 +178,106 @@ def fit(
     kind = torch.optim.RMSprop if recipe.optimiser == "rmsprop" else torch.optim.AdamW
     optimiser: torch.optim.Optimizer = kind(network.parameters(), lr=recipe.learning_rate)
     model, optimiser = fabric.setup(network, optimiser)
-    best, best_loss, smooth = None, float("inf"), None
+    best: dict[str, Tensor] | None = None
+    best_loss, smooth, done = float("inf"), None, 0
+    kept = _resume(checkpoint, recipe, network, optimiser, generator)
+    if kept is not None:
+        best, best_loss, smooth, done = kept
+    saved = time.monotonic()
     every = max(steps // evaluations, 1)
-    for step in range(1, steps + 1):
+    for step in range(done + 1, steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = _rate(recipe, step, steps)
-        example = data.draw(recipe.batch, generator)
-        metadata = example.metadata.to(fabric.device) if recipe.metadata else None
-        parameters = model(example.planes.to(fabric.device), metadata)
-        parameters = torch.where(still.to(fabric.device), parameters.detach(), parameters)
+        parts = data.draw(recipe.batch, generator)
         whole = step > recipe.coarse * steps
-        value = loss(render(example.raw.to(fabric.device), quantise(parameters), whole), example.target)
-        if not torch.isfinite(value):
-            raise TrainingError(
-                f"step {step}: the loss is {float(value)}; train with a smaller learning rate or fit again"
-            )
+        drawn, mean = sum(len(part.planes) for part in parts), 0.0
         optimiser.zero_grad(set_to_none=True)
-        fabric.backward(value)
+        for part in parts:
+            metadata = part.metadata.to(fabric.device) if recipe.metadata else None
+            parameters = model(part.planes.to(fabric.device), metadata)
+            parameters = torch.where(still.to(fabric.device), parameters.detach(), parameters)
+            value = loss(render(part.raw.to(fabric.device), quantise(parameters), whole), part.target)
+            value = value * (len(part.planes) / drawn)
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"step {step}: the loss is {float(value)}; train with a smaller learning rate or fit again"
+                )
+            fabric.backward(value)
+            mean += float(value.detach())
         if recipe.name == "fast":
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        smooth = float(value.detach()) if smooth is None else 0.95 * smooth + 0.05 * float(value.detach())
+        smooth = mean if smooth is None else 0.95 * smooth + 0.05 * mean
         held_out = None
         if step % every == 0 or step == steps:
             network.hold(still.to(fabric.device), logits.to(fabric.device))
             held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
             if held_out < best_loss:
                 best, best_loss = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}, held_out
+        if checkpoint is not None and (held_out is not None or time.monotonic() - saved > _KEEP_S):
+            _keep(checkpoint, recipe, network, optimiser, generator, (best, best_loss, smooth, step))
+            saved = time.monotonic()
         on_step(TrainingStep(step, steps, smooth, held_out))
     if best is not None:
         network.load_state_dict(best)
     return network.cpu().eval(), best_loss
+
+
+_State = tuple[dict[str, Tensor] | None, float, float | None, int]
+
+
+def _keep(
+    folder: Path,
+    recipe: Recipe,
+    network: Predictor,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    state: _State,
+) -> None:
+    best, best_loss, smooth, step = state
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in (best or {}).items()}
+    for number, slot in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{k}": torch.as_tensor(v) for k, v in slot.items()}
+    tensors |= {"generator": generator.get_state(), "torch": torch.get_rng_state()}
+    folder.mkdir(parents=True, exist_ok=True)
+    # JSON has no infinity.
+    measured = best_loss if best is not None else None
+    save_weights(
+        folder, _KIND, tensors, {"recipe": recipe.to_dict(), "best_loss": measured, "smooth": smooth, "step": step}
+    )
+
+
+def _resume(
+    folder: Path | None,
+    recipe: Recipe,
+    network: Predictor,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> _State | None:
+    """The state kept in ``folder``, put in place; None where there is none of this recipe that can be read."""
+    if folder is None:
+        return None
+    try:
+        tensors, told = load_weights(folder, _KIND)
+    except WeightsError:
+        return None
+    if told["recipe"] != recipe.to_dict():
+        return None
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+    network.load_state_dict(part("network"))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimiser").items():
+        number, _, name = key.partition(".")
+        slots.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+    generator.set_state(tensors["generator"])
+    torch.set_rng_state(tensors["torch"])
+    best_loss = float("inf") if told["best_loss"] is None else float(told["best_loss"])
+    return part("best") or None, best_loss, told["smooth"], int(told["step"])
 
 
 def _rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -61,7 +61,7 @@ class ViewingData:
     def __len__(self) -> int:
         return len(self._training)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Example:
+    def draw(self, batch: int, generator: torch.Generator) -> list[Example]:
         """A random batch of RAWs of one size."""
         first = int(torch.randint(len(self), (1,), generator=generator))
         item = self._training[first]
@@ -81,7 +81,7 @@ class ViewingData:
         target = torch.cat([c[1] for c in crops])
         if self._vary:
             planes, metadata, raw, target = self._varied(planes, metadata, raw, target, generator)
-        return Example(planes, metadata, raw, target)
+        return [Example(planes, metadata, raw, target)]
 
     def held_out(self) -> Iterator[Example]:
         """Centre crops of the validation split, in batches of one size."""

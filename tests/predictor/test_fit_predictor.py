@@ -13,7 +13,7 @@ from toy_task import LENGTH, SPACE, ToyData
 from drivers.parameters import ParameterSpace
 from predictor import training
 from predictor.model import Predictor
-from predictor.training import Quantiser, Recipe, TrainingStep, evaluate, fit, paper_recipe
+from predictor.training import Example, Quantiser, Recipe, TrainingStep, evaluate, fit, paper_recipe
 
 QUICK = Recipe(steps=6, batch=4, width=4, learning_rate=1e-2)
 MIXED = ParameterSpace.from_dict(
@@ -42,8 +42,7 @@ def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
         toy_task.loss,
         recipe,
         metadata_length=LENGTH,
-        on_step=steps.append,
-        **{"start": MIDDLE, **more},
+        **{"start": MIDDLE, "on_step": steps.append, **more},
     )
     return net, held_out, steps
 
@@ -198,3 +197,46 @@ def test_quantiser_lets_gradients_straight_through() -> None:
     upstream = torch.rand(3, 5, generator=torch.Generator().manual_seed(1))
     (Quantiser(MIXED)(unit) * upstream).sum().backward()
     torch.testing.assert_close(unit.grad, upstream)
+
+
+class InParts(ToyData):
+    """The same batches, given in parts of 1, 1 and the rest."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> list[Example]:
+        (whole,) = super().draw(batch, generator)
+        cuts = [slice(0, 1), slice(1, 2), slice(2, None)]
+        return [Example(whole.planes[c], whole.metadata[c], whole.raw[c], whole.target[c]) for c in cuts]
+
+
+def test_a_batch_in_parts_trains_as_the_whole_batch_does() -> None:
+    whole, _, _ = run(replace(QUICK, steps=3))
+    parts, _, _ = run(replace(QUICK, steps=3), data=InParts())
+    for name, tensor in whole.state_dict().items():
+        assert torch.allclose(tensor, parts.state_dict()[name], atol=1e-5), name
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path) -> None:
+    recipe = replace(QUICK, steps=12)
+    undisturbed, expected, _ = run(recipe)
+
+    def stop(step: TrainingStep) -> None:
+        if step.step == 7:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(recipe, checkpoint=tmp_path / "state", on_step=stop)
+    net, held_out, steps = run(recipe, checkpoint=tmp_path / "state")
+    assert [s.step for s in steps] == list(range(7, 13))  # step 6 was the last that was kept
+    assert held_out == pytest.approx(expected, rel=1e-6)
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(tensor, net.state_dict()[name]), name
+
+
+def test_the_state_of_another_recipe_is_not_taken_up(tmp_path) -> None:
+    run(replace(QUICK, seed=5), checkpoint=tmp_path)
+    _, _, steps = run(QUICK, checkpoint=tmp_path)
+    assert [s.step for s in steps] == list(range(1, 7))

@@ -40,8 +40,8 @@ def examples(count: int, generator: torch.Generator) -> Example:
 class ToyData:
     """Endless examples; the held-out ones are two batches of different size."""
 
-    def draw(self, batch: int, generator: torch.Generator) -> Example:
-        return examples(batch, generator)
+    def draw(self, batch: int, generator: torch.Generator) -> list[Example]:
+        return [examples(batch, generator)]
 
     def held_out(self) -> Iterator[Example]:
         generator = torch.Generator().manual_seed(99)

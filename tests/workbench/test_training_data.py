@@ -31,7 +31,7 @@ def place_pair(height: int, width: int, cfa: str = "RGGB") -> tuple[RawFrame, np
 
 def draws(data: ViewingData, count: int, batch: int = 2) -> list[Example]:
     generator = torch.Generator().manual_seed(0)
-    return [data.draw(batch, generator) for _ in range(count)]
+    return [data.draw(batch, generator)[0] for _ in range(count)]
 
 
 def test_shapes() -> None:
