@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,18 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
-from predictor.training import Recipe, TrainingStep, fit
+from predictor.training import Recipe, TrainingData, TrainingStep, fit
 from proxy.files import load_proxy
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run, new_run
+from workbench.runs import RunFolder, find_run, new_run, plain
 from workbench.tasks import viewing
+from workbench.tasks.detectors import check_loss
+from workbench.tasks.vision import VisionTask
 from workbench.training_data import ViewingData
+from workbench.vision_data import VisionData
 
+CHECKPOINT = "checkpoint"
 # Direction (cosine) of the proxy's change against the device's below which its gradient says little about the device.
 FOLLOWED = 0.5
 
@@ -55,53 +62,72 @@ def train(
     recipe: Recipe,
     *,
     proxy_run: str | None = None,
+    task: VisionTask | None = None,
     start: ParameterSet | None = None,
     name: str | None = None,
     on_step: Callable[[TrainingStep], None] = lambda step: None,
 ) -> RunFolder:
-    """Train a predictor for the viewing task and write a finished ``train`` run.
+    """Train a predictor and write a finished ``train`` run.
+
+    A training that was stopped goes on when it is called again with the same arguments on the same data set.
 
     Args:
         lab: the lab folder.
         recipe: optimiser, steps, sizes, seed, metadata.
         proxy_run: name of the ``fit-proxy`` run; by default the newest.
+        task: detection or segmentation; None for human viewing.
         start: what the untrained network predicts; by default the device's default parameters.
         name: the run's name.
         on_step: progress.
 
     Raises:
-        RunError: no proxy, or no training RAW with a reference.
+        RunError: no proxy, or no training RAW with a reference (viewing) or with annotations (``task``).
+        DetectorError: the detector's loss cannot lead a training.
     """
     source = find_run(lab, "fit-proxy", proxy_run)
     proxy = load_proxy(source.path)
     with Dataset.open(lab, create=False) as dataset:
         training, held_out = dataset.raws("train"), dataset.raws("validation")
-        count = sum(r.has_reference for r in training)
-        if not count:
-            raise RunError(
-                "no training RAW has a reference image; the viewing task needs one beside each RAW "
-                "(NAME.reference.png, or the column `reference` of scenes.csv)"
-            )
-        run = new_run(lab, "train", name)
-        run.update(
-            config={
+        data: TrainingData
+        if task is None:
+            used = [r for r in training if r.has_reference]
+            if not used:
+                raise RunError(
+                    "no training RAW has a reference image; the viewing task needs one beside each RAW "
+                    "(NAME.reference.png, or the column `reference` of scenes.csv)"
+                )
+        else:
+            used, held_out = task.annotated(training), _annotated_or_none(task, held_out)
+        config = plain(
+            {
                 "recipe": recipe.to_dict(),
                 "proxy": source.name,
-                "task": "viewing",
-                "scenes": sorted({r.scene for r in training}),
-                "held_out_scenes": sorted({r.scene for r in held_out}),
-                "raws": count,
+                "task": task.key if task else "viewing",
+                "detector": task.specification if task else None,
+                "viewing_weight": task.viewing_weight if task else None,
+                "scenes": {r.scene for r in used},
+                "held_out_scenes": {r.scene for r in held_out},
+                "raws": len(used),
                 "identity": proxy.device_identity,
                 "metadata": recipe.metadata,
-            },
-            seed=recipe.seed,
-            dataset_digest=dataset.digest(),
+                "start": start.hash if start else None,
+                "held": not_followed(source),
+            }
         )
-        data = ViewingData(
-            with_references(training), with_references(held_out), vary=recipe.name == "fast", seed=recipe.seed
-        )
+        digest = dataset.digest()
+        key = hashlib.sha256(json.dumps([config, digest], sort_keys=True).encode()).hexdigest()[:16]
+        run = _stopped(lab, key) if name is None else None
+        run = run or new_run(lab, "train", name)
+        run.update(config=config, seed=recipe.seed, dataset_digest=digest)
+        vary = recipe.name == "fast"
+        if task is None:
+            data = ViewingData(with_references(used), with_references(held_out), vary=vary, seed=recipe.seed)
+        else:
+            vision = VisionData(task, used, held_out, vary=vary)
+            check_loss(task.detector, *vision.judged())
+            data = vision
+    plain_loss, log_loss = (task.loss, task.log_loss) if task else (viewing.loss, viewing.log_loss)
     held = not_followed(source)
-    run.update(config={**run.config, "held": held})
     curve: list[list[float | None]] = []
 
     def record(step: TrainingStep) -> None:
@@ -117,12 +143,13 @@ def train(
         data,
         proxy.space,
         render,
-        viewing.loss if recipe.name == "paper" else viewing.log_loss,
+        plain_loss if recipe.name == "paper" else log_loss,
         recipe,
         metadata_length=LENGTH,
         start=(start or proxy.space.defaults).unit,
         held=held,
         on_step=record,
+        checkpoint=run.path / CHECKPOINT / key,
     )
     save_predictor(run.path, network, proxy.space, proxy.device_identity, mirrored=recipe.name == "fast")
     run.finish(
@@ -133,4 +160,22 @@ def train(
             "torch": torch.__version__,
         }
     )
+    shutil.rmtree(run.path / CHECKPOINT, ignore_errors=True)
     return run
+
+
+def _annotated_or_none(task: VisionTask, raws: list[RawRecord]) -> list[RawRecord]:
+    return task.annotated(raws) if raws else []
+
+
+def _stopped(lab: Path, key: str) -> RunFolder | None:
+    """The newest training of the very same settings that was stopped and kept its state."""
+    found = []
+    for folder in (lab / "runs").glob(f"*/{CHECKPOINT}/{key}"):
+        try:
+            run = RunFolder.open(folder.parent.parent)
+        except RunError:
+            continue
+        if run.kind == "train" and not run.finished:
+            found.append(run)
+    return max(found, key=lambda r: str(r.record["started"]), default=None)

@@ -19,6 +19,10 @@ from proxy.model import RawBatch
 HELD_OUT_BATCH = 32
 WHOLE_SIDE = 256
 """Frames up to this side are kept whole for the proxy; of larger ones a few crops are kept."""
+# In powers of two. More variety than this costs dearly: how bright a RAW is, and how its colours lean, says what the
+# camera's meter and white balance were looking at, and an example moved further no longer says so.
+EXPOSURE_SIGMA = 0.05
+BALANCE_SIGMA = 0.03
 
 
 class ViewingData:
@@ -35,10 +39,7 @@ class ViewingData:
         seed: seed of the fixed crops of large frames and of the held-out crops.
     """
 
-    # In powers of two. More variety than this costs dearly: how bright a RAW is, and how its colours lean, says what
-    # the camera's meter and white balance were looking at, and an example moved further no longer says so.
-    exposure_sigma = 0.05
-    balance_sigma = 0.03
+    exposure_sigma, balance_sigma = EXPOSURE_SIGMA, BALANCE_SIGMA
 
     def __init__(
         self,
@@ -100,22 +101,7 @@ class ViewingData:
     def _varied(
         self, planes: Tensor, metadata: Tensor, raw: RawBatch, target: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, RawBatch, Tensor]:
-        batch = len(planes)
-        normal = torch.randn(batch, 3, generator=generator)
-        exposure = self.exposure_sigma * normal[:, :1]
-        balance = torch.stack([normal[:, 1], torch.zeros(batch), normal[:, 2]], 1) * self.balance_sigma
-        factor = torch.exp2(exposure + balance)
-        metadata = metadata.clone()
-        metadata[:, 2] += exposure[:, 0] / 5 * metadata[:, 3]
-        metadata[:, 4] -= 2 * balance[:, 0] * metadata[:, 6]
-        metadata[:, 5] -= 2 * balance[:, 2] * metadata[:, 6]
-        spread = factor[:, :, None, None]
-        planes = (planes * spread).clamp(max=1)
-        at_positions = factor.gather(1, raw.colours).view(-1, 1, 2, 2)
-        tiled = at_positions.repeat(1, 1, raw.mosaic.shape[2] // 2, raw.mosaic.shape[3] // 2)
-        raw = RawBatch(
-            (raw.mosaic * tiled).clamp(max=1), raw.colours, (raw.thumbnail * spread).clamp(max=1), raw.matrix
-        )
+        planes, metadata, raw = light_varied(planes, metadata, raw, generator, self.exposure_sigma, self.balance_sigma)
         if torch.rand(1, generator=generator) < 0.5:
             planes, target = planes.flip(3), target.flip(3)
             raw = RawBatch(raw.mosaic.flip(3), raw.colours[:, [1, 0, 3, 2]], raw.thumbnail.flip(3), raw.matrix)
@@ -123,6 +109,32 @@ class ViewingData:
             planes, target = planes.flip(2), target.flip(2)
             raw = RawBatch(raw.mosaic.flip(2), raw.colours[:, [2, 3, 0, 1]], raw.thumbnail.flip(2), raw.matrix)
         return planes, metadata, raw, target
+
+
+def light_varied(
+    planes: Tensor,
+    metadata: Tensor,
+    raw: RawBatch,
+    generator: torch.Generator,
+    exposure_sigma: float = EXPOSURE_SIGMA,
+    balance_sigma: float = BALANCE_SIGMA,
+) -> tuple[Tensor, Tensor, RawBatch]:
+    """Examples exposed a little more or less, under a slightly different illuminant; the metadata follow."""
+    batch = len(planes)
+    normal = torch.randn(batch, 3, generator=generator)
+    exposure = exposure_sigma * normal[:, :1]
+    balance = torch.stack([normal[:, 1], torch.zeros(batch), normal[:, 2]], 1) * balance_sigma
+    factor = torch.exp2(exposure + balance)
+    metadata = metadata.clone()
+    metadata[:, 2] += exposure[:, 0] / 5 * metadata[:, 3]
+    metadata[:, 4] -= 2 * balance[:, 0] * metadata[:, 6]
+    metadata[:, 5] -= 2 * balance[:, 2] * metadata[:, 6]
+    spread = factor[:, :, None, None]
+    planes = (planes * spread).clamp(max=1)
+    at_positions = factor.gather(1, raw.colours).view(-1, 1, 2, 2)
+    tiled = at_positions.repeat(1, 1, raw.mosaic.shape[2] // 2, raw.mosaic.shape[3] // 2)
+    raw = RawBatch((raw.mosaic * tiled).clamp(max=1), raw.colours, (raw.thumbnail * spread).clamp(max=1), raw.matrix)
+    return planes, metadata, raw
 
 
 class _Item:

@@ -10,6 +10,14 @@ from typing import Annotated
 import typer
 
 
+class TaskName(StrEnum):
+    """The tasks that an image serves."""
+
+    viewing = "viewing"
+    detection = "detection"
+    segmentation = "segmentation"
+
+
 class RecipeName(StrEnum):
     """The recipes that can be chosen."""
 
@@ -20,7 +28,19 @@ class RecipeName(StrEnum):
 def train(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
+    task: Annotated[TaskName, typer.Option(help="What the images are for.")] = TaskName.viewing,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Detector of the task: darknet:FILE.cfg, torchvision:NAME, package.module:factory."),
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Objects in the RAWs, COCO format, as `workbench sim coco` writes it.")
+    ] = None,
+    viewing_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of the L2 loss to the reference beside the detector's loss.")
+    ] = 0.0,
     recipe: Annotated[RecipeName, typer.Option(help="fast: minutes on a CPU; paper: section 5.1.")] = RecipeName.fast,
+    batch: Annotated[int | None, typer.Option(min=1, help="RAWs a step instead of the recipe's.")] = None,
     metadata: Annotated[
         bool | None,
         typer.Option("--metadata/--no-metadata", help="ISO, exposure and white balance as inputs (fast: on)."),
@@ -53,6 +73,18 @@ def train(
         chosen = replace(chosen, metadata=metadata)
     if steps is not None:
         chosen = replace(chosen, steps=steps, epochs=0)
+    if batch is not None:
+        chosen = replace(chosen, batch=batch)
+    judge = None
+    if task is not TaskName.viewing:
+        from workbench.tasks.vision import open_task
+
+        judge = open_task(
+            "detection" if task is TaskName.detection else "segmentation", detector, annotations, viewing_weight
+        )
+    elif detector or annotations or viewing_weight:
+        raise typer.BadParameter("--detector, --annotations and --viewing-weight are for --task detection|segmentation")
+    measure = "detector's loss" if judge else "L2"
     space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
     cost = gflop(config, 1536, 2048)
@@ -62,18 +94,19 @@ def train(
             f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a pass over a 2048×1536 input"
         )
     with (
-        stoppable("no predictor was written; run the same command again"),
+        stoppable("training keeps its state; run the same command again to go on"),
         Progress("train", 0, unit="step") as progress,
     ):
 
         def show(step: TrainingStep) -> None:
             progress.total = step.steps
-            progress.update(step.step, note=f"{'log ' if chosen.name == 'fast' else ''}L2 {step.loss:.4f}")
+            progress.update(step.step, note=f"{'log ' if chosen.name == 'fast' else ''}{measure} {step.loss:.4f}")
 
         run = predictor_training.train(
             lab,
             chosen,
             proxy_run=proxy,
+            task=judge,
             start=space.load_toml(start) if start else None,
             name=name,
             on_step=show,
@@ -82,6 +115,6 @@ def train(
         typer.echo(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
     else:
         held_out = run.results["held_out_loss"]
-        kind = "log L2" if chosen.name == "fast" else "L2"
-        told = "no held-out RAWs with references" if held_out is None else f"held-out {kind} {held_out:.5f}"
+        kind = f"log {measure}" if chosen.name == "fast" else measure
+        told = "no held-out RAWs to measure on" if held_out is None else f"held-out {kind} {held_out:.5f}"
         typer.echo(f"predictor {run.name}: {told} (through the proxy)")

@@ -1,0 +1,178 @@
+"""Object detection and instance segmentation as tasks (sections 5.1 to 5.3): a frozen detector judges the image.
+
+Annotations are a COCO-format file whose images have the RAWs' file names and sizes; ``workbench sim coco``
+writes it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.dataset import RawRecord
+from workbench.errors import RunError
+from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, read_coco, results_of, target_of
+from workbench.tasks.detectors import Detector, Prediction, Target, check_categories, open_detector
+
+TaskName = Literal["detection", "segmentation"]
+
+
+@dataclass(frozen=True)
+class VisionTask:
+    """A task with its detector and the annotations of the RAWs.
+
+    Attributes:
+        name: ``detection`` or ``segmentation``.
+        specification: what the detector was opened by.
+        detector: judges the images; frozen.
+        data: the annotations, image file = name of the RAW.
+        viewing_weight: weight of the L2 loss against the reference (human viewing) beside the detector's loss.
+    """
+
+    name: TaskName
+    specification: str
+    detector: Detector
+    data: CocoSet
+    viewing_weight: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What runs of this task are known by: the task and the detector."""
+        return f"{self.name}:{self.detector.name}"
+
+    @property
+    def kind(self) -> Kind:
+        """What COCO's evaluation compares: boxes or masks."""
+        return "bbox" if self.name == "detection" else "segm"
+
+    def annotated(self, raws: Sequence[RawRecord]) -> list[RawRecord]:
+        """The RAWs that have annotations.
+
+        Raises:
+            RunError: none has, or one is of another size than its annotations.
+        """
+        images = {image.file: image for image in self.data.images}
+        found = [raw for raw in raws if raw.name in images]
+        if not found:
+            have = f", such as {raws[0].name}" if raws else ""
+            raise RunError(
+                f"{self.data.path}: none of its {len(images)} images is one of the data set's {len(raws)} RAWs{have}; "
+                "give the annotations.json of the folder that was collected"
+            )
+        for raw in found:
+            image = images[raw.name]
+            if (image.width, image.height) != (raw.width, raw.height):
+                raise RunError(
+                    f"{self.data.path}: {raw.name} is {image.width}×{image.height} there, its RAW {raw.width}×"
+                    f"{raw.height}; annotations must be in the RAW's own pixels (`workbench sim coco` writes them so)"
+                )
+        return found
+
+    def image(self, raw: RawRecord) -> AnnotatedImage:
+        """The annotations of a RAW."""
+        return next(image for image in self.data.images if image.file == raw.name)
+
+    def targets(self, raws: Sequence[RawRecord]) -> dict[str, Target]:
+        """What the detector's loss is to find in each RAW, by the RAW's hash."""
+        images = {image.file: image for image in self.data.images}
+        return {raw.hash: target_of(images[raw.name], masks=self.detector.masks) for raw in raws}
+
+    def truth(self, raws: Sequence[RawRecord]) -> dict[str, Any]:
+        """The objects of some RAWs in COCO format; the images' ids are the RAWs' places in the list, from 1."""
+        images = {image.file: image for image in self.data.images}
+        numbered = [replace(images[raw.name], id=i) for i, raw in enumerate(raws, 1)]
+        return coco_dict(numbered, self.data.categories)
+
+    def predict(self, pixels: np.ndarray) -> Prediction:
+        """What the detector sees in an image ``uint8 [H, W, 3]``."""
+        return self.detector.predict(as_batch(pixels))[0]
+
+    def results(self, number: int, pixels: np.ndarray) -> list[dict[str, Any]]:
+        """:meth:`predict` as entries of COCO's result format, of image ``number``."""
+        return results_of(number, self.predict(pixels))
+
+    def loss_of(self, pixels: np.ndarray, target: Target) -> float:
+        """The detector's loss on one image ``uint8 [H, W, 3]``; always the same for the same image."""
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # two-stage detectors sample the proposals that their loss looks at
+            return float(self.detector.loss(as_batch(pixels), [target]))
+
+    def loss(self, output: Tensor, target: VisionTarget) -> Tensor:
+        """Equation 4's loss of images ``float32 [B, 3, H, W]`` in [0, 1]: the detector's, averaged over the images."""
+        detector = self.detector.to(output.device)
+        value = detector.loss(output, [moved(t, output.device) for t in target.objects])
+        return value + self._viewing(output, target)
+
+    def log_loss(self, output: Tensor, target: VisionTarget) -> Tensor:
+        """Mean of the logarithm of each image's loss: the plain mean is ruled by the few images with many objects."""
+        detector = self.detector.to(output.device)
+        losses = [
+            detector.loss(image[None], [moved(t, output.device)])
+            for image, t in zip(output, target.objects, strict=True)
+        ]
+        return (torch.stack(losses) + 1e-2).log().mean() + self._viewing(output, target)
+
+    def _viewing(self, output: Tensor, target: VisionTarget) -> Tensor | float:
+        if not self.viewing_weight or target.reference is None:
+            return 0.0
+        return self.viewing_weight * (output - target.reference.to(output.device)).square().mean()
+
+
+@dataclass(frozen=True)
+class VisionTarget:
+    """What B images should show: their objects, and their references ``float32 [B, 3, H, W]`` where these count."""
+
+    objects: list[Target]
+    reference: Tensor | None = None
+
+
+def open_task(
+    name: TaskName, specification: str | None, annotations: Path | None, viewing_weight: float = 0.0
+) -> VisionTask:
+    """The task with its detector.
+
+    Args:
+        name: ``detection`` or ``segmentation``.
+        specification: see :func:`workbench.tasks.detectors.open_detector`.
+        annotations: the COCO-format file.
+        viewing_weight: see :class:`VisionTask`.
+
+    Raises:
+        RunError: something is not given, or the detector draws no masks for segmentation.
+        DetectorError, CocoError: the detector or the annotations cannot be used.
+    """
+    if specification is None:
+        raise RunError(f"task {name} needs a detector; give --detector, such as darknet:yolov3.cfg")
+    if annotations is None:
+        raise RunError(f"task {name} needs the objects to find; give --annotations, such as raws/annotations.json")
+    data = read_coco(annotations)
+    detector = open_detector(specification)
+    if name == "segmentation" and not detector.masks:
+        raise RunError(f"detector {specification}: draws no masks, which segmentation needs; take a Mask R-CNN")
+    used = {a.category_id for image in data.images for a in image.annotations}
+    check_categories(detector, used, str(annotations))
+    return VisionTask(name, specification, detector, data, viewing_weight)
+
+
+def as_batch(pixels: np.ndarray) -> Tensor:
+    """``uint8 [H, W, 3]`` as ``float32 [1, 3, H, W]`` in [0, 1]."""
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
+
+
+def moved(target: Target, device: torch.device) -> Target:
+    """The target on a torch device."""
+    masks = None if target.masks is None else target.masks.to(device)
+    return Target(target.boxes.to(device), target.category_ids.to(device), masks)
+
+
+def mirrored(target: Target, width: int) -> Target:
+    """The target of the image mirrored left to right."""
+    boxes = target.boxes.clone()
+    boxes[:, [0, 2]] = width - target.boxes[:, [2, 0]]
+    return Target(boxes, target.category_ids, None if target.masks is None else target.masks.flip(2))
