@@ -9,13 +9,7 @@ from typing import Annotated
 
 import typer
 
-
-class TaskName(StrEnum):
-    """The tasks that an image serves."""
-
-    viewing = "viewing"
-    detection = "detection"
-    segmentation = "segmentation"
+from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
 
 
 class RecipeName(StrEnum):
@@ -28,14 +22,9 @@ class RecipeName(StrEnum):
 def train(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
-    task: Annotated[TaskName, typer.Option(help="What the images are for.")] = TaskName.viewing,
-    detector: Annotated[
-        str | None,
-        typer.Option(help="Detector of the task: darknet:FILE.cfg, torchvision:NAME, package.module:factory."),
-    ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Objects in the RAWs, COCO format, as `workbench sim coco` writes it.")
-    ] = None,
+    task: TaskOption = TaskName.viewing,
+    detector: DetectorOption = None,
+    annotations: AnnotationsOption = None,
     viewing_weight: Annotated[
         float, typer.Option(min=0, help="Weight of the L2 loss to the reference beside the detector's loss.")
     ] = 0.0,
@@ -75,15 +64,7 @@ def train(
         chosen = replace(chosen, steps=steps, epochs=0)
     if batch is not None:
         chosen = replace(chosen, batch=batch)
-    judge = None
-    if task is not TaskName.viewing:
-        from workbench.tasks.vision import open_task
-
-        judge = open_task(
-            "detection" if task is TaskName.detection else "segmentation", detector, annotations, viewing_weight
-        )
-    elif detector or annotations or viewing_weight:
-        raise typer.BadParameter("--detector, --annotations and --viewing-weight are for --task detection|segmentation")
+    judge = vision_task(task, detector, annotations, viewing_weight)
     measure = "detector's loss" if judge else "L2"
     space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)

@@ -9,13 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+
 
 class MethodName(StrEnum):
     """The searches that can be chosen."""
 
-    tpe = "tpe"
     cmaes = "cmaes"
+    tpe = "tpe"
+    gp = "gp"
     random = "random"
+    nelder_mead = "nelder-mead"
+    blockwise = "blockwise"
+    nsga2 = "nsga2"
+    worst_rank = "worst-rank"
 
 
 class MetricName(StrEnum):
@@ -23,6 +30,9 @@ class MetricName(StrEnum):
 
     psnr = "psnr"
     ssim = "ssim"
+    map50 = "map50"
+    map = "map"
+    detector_loss = "detector-loss"
 
 
 def tune(
@@ -40,7 +50,13 @@ def tune(
         bool, typer.Option("--industry", help="As-shot white balance sets the gains; tune a table over ISO.")
     ] = False,
     expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set to try first.")] = None,
-    metric: Annotated[MetricName, typer.Option(help="What to search for.")] = MetricName.psnr,
+    task: TaskOption = TaskName.viewing,
+    detector: DetectorOption = None,
+    annotations: AnnotationsOption = None,
+    metric: Annotated[
+        MetricName | None,
+        typer.Option(help="What to search for: psnr (viewing's default), ssim; map50 (a detector's default), map, …"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
@@ -55,7 +71,10 @@ def tune(
     from workbench.progress import Progress
     from workbench.tuning.fixed import TuneSettings, tune_run
 
-    settings = TuneSettings(method.value, captures, raws_per_trial, seed, metric.value)
+    judge = vision_task(task, detector, annotations)
+    metric = metric or (MetricName.map50 if judge else MetricName.psnr)
+    key = judge.key if judge else task.value
+    settings = TuneSettings(method.value, captures, raws_per_trial, seed, metric.value, key)
     with (
         stoppable("every capture is kept; run the same command again to go on"),
         Dataset.open(lab) as dataset,
@@ -65,9 +84,11 @@ def tune(
         with Progress("tune", captures, unit="capture") as progress:
 
             def show(done: int, total: int, best: float) -> None:
-                progress.update(min(done, total), note=f"best {best:.2f}{' dB' if metric is MetricName.psnr else ''}")
+                progress.update(min(done, total), note=f"best {_figure(best, metric)}")
 
-            run = tune_run(lab, dataset, opened, settings, industry=industry, expert=start, name=name, progress=show)
+            run = tune_run(
+                lab, dataset, opened, settings, industry=industry, expert=start, task=judge, name=name, progress=show
+            )
     if as_json:
         typer.echo(json.dumps({"run": run.name, **run.results}))
         return
@@ -75,16 +96,18 @@ def tune(
 
 
 def _print(name: str, results: dict[str, Any], industry: bool, file: Path, metric: MetricName) -> None:
-    unit = " dB" if metric is MetricName.psnr else ""
     what = "industry's table" if industry else "best fixed parameters"
+    score, default = (_figure(results[key], metric) for key in ("score", "default_on_trial_raws"))
     typer.echo(
-        f"{what} ({name}): {results['score']:.2f}{unit} on {results['ranked_on']} training RAWs, "
-        f"default {results['default_on_trial_raws']:.2f}{unit} on the trials' RAWs; {results['captures']} captures"
+        f"{what} ({name}): {score} on {results['ranked_on']} training RAWs, "
+        f"default {default} on the trials' RAWs; {results['captures']} captures"
     )
     if industry:
         knots = ", ".join(f"{k:g}" for k in results["knots_iso"])
-        typer.echo(
-            f"one set for all ISO {results['single_set_score']:.2f}{unit}, table at ISO {knots} "
-            f"{results['table_score']:.2f}{unit}: kept the {results['kept']}"
-        )
+        single, table = (_figure(results[key], metric) for key in ("single_set_score", "table_score"))
+        typer.echo(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {results['kept']}")
     typer.echo(str(file))
+
+
+def _figure(value: float, metric: MetricName) -> str:
+    return f"{value:.2f} dB" if metric is MetricName.psnr else f"{value:.3f}"

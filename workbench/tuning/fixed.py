@@ -21,10 +21,12 @@ from workbench.bench import Bench
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, list_runs, new_run, plain, write_text
+from workbench.tasks.vision import VisionTask
 from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot, with_as_shot
 from workbench.tuning.material import Scorer, referenced_raws, stratified
-from workbench.tuning.proposals import METHODS
+from workbench.tuning.methods import METHODS
 from workbench.tuning.search import Job, Progress, SearchResult, captured, open_study, search
+from workbench.tuning.vision_scorer import VisionScorer
 
 FINALISTS = 5
 RANK_RAWS = 64
@@ -36,12 +38,12 @@ class TuneSettings:
     """What shapes a tuning.
 
     Attributes:
-        method: ``tpe``, ``cmaes`` or ``random``.
+        method: one of :data:`workbench.tuning.methods.METHODS`.
         captures: budget.
         raws_per_trial: K.
         seed: of the RAWs chosen and of the search.
-        metric: ``psnr`` or ``ssim``.
-        task: for the study's name.
+        metric: ``psnr`` or ``ssim``; of a vision task one of :data:`workbench.tuning.vision_scorer.VISION_METRICS`.
+        task: for the study's name: ``viewing``, or the vision task's key.
     """
 
     method: str = "tpe"
@@ -63,6 +65,7 @@ class Tuner:
         settings: TuneSettings,
         *,
         expert: ParameterSet | None = None,
+        task: VisionTask | None = None,
         progress: Progress | None = None,
     ) -> None:
         if settings.method not in METHODS:
@@ -75,8 +78,13 @@ class Tuner:
         self.lab, self.dataset, self.device, self.settings = lab, dataset, device, settings
         self.info = device.info()
         self.progress = progress
-        self.scorer = Scorer(settings.metric)
-        self.train = referenced_raws(dataset, "train")
+        self.scorer: Scorer | VisionScorer
+        if task is None:
+            self.scorer = Scorer(settings.metric)
+            self.train = referenced_raws(dataset, "train")
+        else:
+            self.train = task.annotated(dataset.raws("train"))
+            self.scorer = VisionScorer(task, self.train, settings.metric)
         self.raws = stratified(self.train, settings.raws_per_trial, settings.seed)
         defaults = self.info.space.defaults
         self.starts = [defaults, *([expert] if expert is not None and expert.hash != defaults.hash else [])]
@@ -326,6 +334,7 @@ def tune_run(
     *,
     industry: bool = False,
     expert: ParameterSet | None = None,
+    task: VisionTask | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> RunFolder:
@@ -335,7 +344,7 @@ def tune_run(
         RunError: no training RAW with a reference, settings that cannot be used, or the name is taken.
         DeviceError: the device failed; run again to go on.
     """
-    tuner = Tuner(lab, dataset, device, settings, expert=expert, progress=progress)
+    tuner = Tuner(lab, dataset, device, settings, expert=expert, task=task, progress=progress)
     scenes = {
         r.scene for r in (tuner.train if industry else tuner.rank_raws(tuner.raws, tuner.train, settings.captures))
     }

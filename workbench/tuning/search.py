@@ -18,7 +18,9 @@ from workbench.bench import Bench
 from workbench.dataset import CaptureRecord, RawRecord
 from workbench.errors import RunError
 from workbench.tuning.material import Scorer
-from workbench.tuning.proposals import finished_trial, new_proposer
+from workbench.tuning.methods import new_proposer
+from workbench.tuning.proposals import Values, finished_trial
+from workbench.tuning.vision_scorer import VisionScorer
 
 Job = tuple[RawRecord, ParameterSet]
 Progress = Callable[[int, int, float], None]
@@ -30,13 +32,15 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        trials: value and set of every distinct set tried, in order.
+        trials: value and set of every distinct set tried, in order; with several metrics the value in the first.
+        values: the values in all metrics, a trial each.
         captures: distinct captures that it looked at, whether the device made them now or the data set had them.
         history: captures spent and best value so far, after each trial.
         centre: where the search had its centre at the end, not tried itself; None where it has none.
     """
 
     trials: list[tuple[float, ParameterSet]] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
     captures: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
     centre: ParameterSet | None = None
@@ -47,9 +51,12 @@ class SearchResult:
 
 
 def mean_scores(
-    bench: Bench, scorer: Scorer, sets: Sequence[ParameterSet], jobs_for: Callable[[ParameterSet], list[Job]]
-) -> Iterator[float]:
-    """Mean score of each set over its jobs, given as soon as its captures are there.
+    bench: Bench,
+    scorer: Scorer | VisionScorer,
+    sets: Sequence[ParameterSet],
+    jobs_for: Callable[[ParameterSet], list[Job]],
+) -> Iterator[Values]:
+    """Mean score in each metric of each set over its jobs, given as soon as its captures are there.
 
     All sets are one stream of captures, so that the device is kept busy.
     """
@@ -59,8 +66,13 @@ def mean_scores(
         scores.append(scorer(raw, capture))
         if len(scores) == left[-1]:
             left.pop()
-            yield scorer.combine(scores)
+            yield as_values(scorer.combine(scores))
             scores = []
+
+
+def as_values(score: float | Values) -> Values:
+    """What a scorer gives, of one metric or of several, as values."""
+    return score if isinstance(score, tuple) else (score,)
 
 
 def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, CaptureRecord]]:
@@ -73,8 +85,10 @@ def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, Cap
         interrupt.check()
 
 
-def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.Study:
+def open_study(storage: Path, name: str, attributes: dict[str, str], metrics: int = 1) -> optuna.Study:
     """The Optuna study of that name, made if need be; ``optuna-dashboard`` opens the file.
+
+    All its values are to be made large: what costs is recorded with a minus.
 
     Raises:
         RunError: the file is no study storage of this Optuna version.
@@ -86,7 +100,9 @@ def open_study(storage: Path, name: str, attributes: dict[str, str]) -> optuna.S
             rdb = optuna.storages.RDBStorage(
                 f"sqlite:///{storage.as_posix()}", engine_kwargs={"connect_args": {"timeout": 30}}
             )
-            study = optuna.create_study(storage=rdb, study_name=name, direction="maximize", load_if_exists=True)
+            study = optuna.create_study(
+                storage=rdb, study_name=name, directions=["maximize"] * metrics, load_if_exists=True
+            )
     except RuntimeError as error:
         raise RunError(f"{storage}: cannot be used as Optuna's study file: {str(error).splitlines()[0]}") from error
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
@@ -120,7 +136,7 @@ def _reason(error: Exception) -> str:
 
 def search(
     bench: Bench,
-    scorer: Scorer,
+    scorer: Scorer | VisionScorer,
     *,
     study: optuna.Study,
     method: str,
@@ -140,9 +156,9 @@ def search(
 
     Args:
         bench: makes the captures (its purpose should name the study).
-        scorer: the metric.
-        study: where finished trials are recorded, in native values.
-        method: see :func:`workbench.tuning.proposals.new_proposer`; as are ``seed``, ``free``, ``sigma``, ``explore``.
+        scorer: the metric, or several.
+        study: where finished trials are recorded, in native values of the parameters.
+        method: see :func:`workbench.tuning.methods.new_proposer`; as are ``seed``, ``free``, ``sigma``, ``explore``.
         starts: sets to try first.
         jobs_for: the captures that a set is judged on.
         budget: captures; the last trial may go a little over it. Only a space that runs out of sets ends under it.
@@ -155,26 +171,38 @@ def search(
     with _recording(study):
         trials = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
     known = {
-        t.user_attrs["parameters_hash"]: t.values[0] for t in trials if t.values and "parameters_hash" in t.user_attrs
+        t.user_attrs["parameters_hash"]: tuple(t.values)
+        for t in trials
+        if t.values and "parameters_hash" in t.user_attrs
     }
     cost = max(len(jobs_for(starts[0])), 1)
-    proposer = new_proposer(method, starts[0], free, seed, sigma=sigma, trials=max(budget // cost, 1), explore=explore)
+    proposer = new_proposer(
+        method,
+        starts[0],
+        free,
+        seed,
+        sigma=sigma,
+        trials=max(budget // cost, 1),
+        explore=explore,
+        metrics=len(study.directions),
+    )
     result = SearchResult()
-    seen: dict[str, float] = {}
+    seen: dict[str, Values] = {}
     batch, idle, last = list(starts), 0, False
     while True:
         new = list({p.hash: p for p in batch if p.hash not in seen}.values())
         stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for)
         for p in new:
             if p.hash in known:
-                value = known[p.hash]
+                values = known[p.hash]
             else:
-                value = next(stream)
+                values = next(stream)
                 attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
                 with _recording(study):
-                    study.add_trial(finished_trial(p, free, value, attributes))
-            seen[p.hash] = value
+                    study.add_trial(finished_trial(p, free, values, attributes))
+            seen[p.hash], value = values, values[0]
             result.trials.append((value, p))
+            result.values.append(values)
             result.captures += cost
             result.history.append((result.captures, max(value, result.history[-1][1] if result.history else value)))
             if progress:
