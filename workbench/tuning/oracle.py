@@ -75,7 +75,7 @@ class _Search:
         self.idle = 0 if new else self.idle + 1
         self.done = self.done or self.idle > 20
         if not self.done:
-            self.proposer.tell(self.batch, [self.seen[p.hash] for p in self.batch])
+            self.proposer.tell(self.batch, [(self.seen[p.hash],) for p in self.batch])
             self.batch = self.proposer.ask()
 
 

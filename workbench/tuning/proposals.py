@@ -1,4 +1,4 @@
-"""What to try next: random, TPE (Optuna) and CMA-ES, each deterministic, so that a search is replayed, not restored.
+"""What to try next: random, Optuna's samplers, CMA-ES; each deterministic, so that a search is replayed, not restored.
 
 A proposer gives batches of parameter sets and is told their values. Everything follows from the seed and the values, so
 a stopped search goes on by proposing again from the start, with the values known already taken from the study: no state
@@ -17,15 +17,16 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from drivers.parameters import Native, Parameter, ParameterSet, ParameterSpace
-from workbench.errors import RunError
 
 # Share of the probability that the start's choice has at first; the others share the rest.
 _LIKELY = 0.6
 # First step of a wide search, in normalised units, and the generations without a better set that end a search.
 _WIDE = 0.2
 _PATIENCE = 12
-METHODS = ("tpe", "cmaes", "random")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+# The value of a set in each metric of a search, the first one the most important; higher is better in all of them.
+Values = tuple[float, ...]
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
@@ -48,12 +49,15 @@ def _code(parameter: Parameter, value: Native) -> int:
 
 
 class Proposer(Protocol):
-    """Proposes parameter sets in batches and learns from their values (higher is better)."""
+    """Proposes parameter sets in batches and learns from their values (higher is better).
+
+    What is told before the first batch is asked are the sets that the search starts from.
+    """
 
     def ask(self) -> list[ParameterSet]:
         """The next batch."""
 
-    def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
+    def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """The values of the batch asked last."""
 
     @property
@@ -74,7 +78,7 @@ class RandomProposer:
         unit[self._where] = self._rng.random(len(self._where))
         return [self._start.space.from_unit(unit)]
 
-    def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
+    def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """Nothing to learn."""
 
     @property
@@ -83,17 +87,30 @@ class RandomProposer:
         return None
 
 
-class TpeProposer:
-    """Optuna's multivariate TPE over native values (about 8 ms a trial for 20 parameters and 250 trials)."""
+class OptunaProposer:
+    """A sampler of Optuna over native values.
 
-    def __init__(self, start: ParameterSet, free: Sequence[str], seed: int, startup: int) -> None:
-        self._start, self._free = start, list(free)
+    Args:
+        start: parameters not searched keep its values.
+        free: names of the parameters to search.
+        sampler: deterministic by its seed.
+        metrics: how many values each set has.
+        enqueue: hand the starts to the sampler as trials of its own, as those need that learn by generations.
+    """
+
+    def __init__(
+        self,
+        start: ParameterSet,
+        free: Sequence[str],
+        sampler: optuna.samplers.BaseSampler,
+        metrics: int = 1,
+        *,
+        enqueue: bool = False,
+    ) -> None:
+        self._start, self._free, self._enqueue = start, list(free), enqueue
         self._distributions = {n: distribution(start.space[n]) for n in free}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True)
         # In memory: the study on disk is written one finished trial at a time, which is faster and leaves no zombies.
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study = optuna.create_study(directions=["maximize"] * metrics, sampler=sampler)
         self._trial: optuna.Trial | None = None
 
     def ask(self) -> list[ParameterSet]:
@@ -103,9 +120,12 @@ class TpeProposer:
         codes |= {n: _code(self._start.space[n], self._trial.params[n]) for n in self._free}
         return [self._start.space.from_codes(codes)]
 
-    def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
+    def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """Record the values; sets that this proposer did not ask for (the starts) are added as trials."""
         for parameters, value in zip(batch, values, strict=True):
+            if self._trial is None and self._enqueue:
+                self._study.enqueue_trial({n: parameters[n] for n in self._free})
+                self._trial = self._study.ask(self._distributions)
             if self._trial is not None:
                 self._study.tell(self._trial, value)
                 self._trial = None
@@ -114,8 +134,30 @@ class TpeProposer:
 
     @property
     def centre(self) -> None:
-        """TPE has none."""
+        """Optuna's samplers have none."""
         return None
+
+
+def tpe(start: ParameterSet, free: Sequence[str], seed: int, startup: int) -> OptunaProposer:
+    """Multivariate TPE, ``startup`` random sets first (about 8 ms a trial for 20 parameters and 250 trials)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True)
+    return OptunaProposer(start, free, sampler)
+
+
+def gaussian_process(start: ParameterSet, free: Sequence[str], seed: int, startup: int) -> OptunaProposer:
+    """A Gaussian process with expected improvement, ``startup`` random sets first (about 1 s a trial at 200 trials)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+    return OptunaProposer(start, free, sampler)
+
+
+def nsga2(start: ParameterSet, free: Sequence[str], seed: int, population: int, metrics: int) -> OptunaProposer:
+    """NSGA-II: a population that spreads along the Pareto front of several metrics; the starts are in the first one."""
+    sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+    return OptunaProposer(start, free, sampler, metrics, enqueue=True)
 
 
 class CmaEsProposer:
@@ -194,23 +236,32 @@ class CmaEsProposer:
         ]
 
     @property
+    def best(self) -> ParameterSet:
+        """The best set so far."""
+        return self._best
+
+    def revalue(self, value: float) -> None:
+        """Give the best set so far another value: where values are ranks, they change with every set seen."""
+        self._best_value = value
+
+    @property
     def centre(self) -> ParameterSet | None:
         """The mean of the last population's numbers, with the choices of the best set."""
         if not self._asked or not self._continuous:
             return None
         return self._set(np.mean([s.x for s in self._asked], axis=0), None, None)
 
-    def tell(self, batch: Sequence[ParameterSet], values: Sequence[float]) -> None:
+    def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """Learn from a population, or from starts told before the first one (the search begins at the best)."""
         before, new = self._best_value, {p.hash for p in batch} - self._seen
         self._seen |= new
-        for parameters, value in zip(batch, values, strict=True):
+        for parameters, (value, *_) in zip(batch, values, strict=True):
             if value > self._best_value:
                 self._best, self._best_value = parameters, value
         if self._cma is None:
             return
         self._stagnant = 0 if self._best_value > before else self._stagnant + 1
-        self._cma.tell([(s, -v) for s, v in zip(self._asked, values, strict=True)])
+        self._cma.tell([(s, -v[0]) for s, v in zip(self._asked, values, strict=True)])
         if 2 * len(new) < len(batch) or self._stagnant >= _PATIENCE:
             self._cma, self._wide, self._restarts, self._stagnant = None, True, self._restarts + 1, 0
 
@@ -221,49 +272,14 @@ def _levels(parameter: Parameter) -> list[float]:
     return [parameter.to_unit(int(code)) for code in np.unique(codes)]
 
 
-def new_proposer(
-    method: str,
-    start: ParameterSet,
-    free: Sequence[str],
-    seed: int,
-    *,
-    sigma: float = 0.1,
-    trials: int = 200,
-    explore: bool = False,
-) -> Proposer:
-    """The proposer of a method.
-
-    Args:
-        method: one of :data:`METHODS`.
-        start: parameters not searched keep its values; CMA-ES starts there.
-        free: names of the parameters to search.
-        seed: of everything random.
-        sigma: CMA-ES's first step, in normalised units.
-        trials: how many trials the search will have (TPE draws a tenth of them, 10 to 40, at random).
-        explore: CMA-ES too begins with random sets, a tenth of the trials, at most 40.
-
-    Raises:
-        RunError: unknown method, or nothing to search.
-    """
-    if not free:
-        raise RunError(f"{start.space.name}: no parameter is left to search")
-    if method == "cmaes":
-        return CmaEsProposer(start, free, seed, sigma, min(trials // 10, 40) if explore else 0)
-    if method == "tpe":
-        return TpeProposer(start, free, seed, min(max(trials // 10, 10), 40))
-    if method == "random":
-        return RandomProposer(start, free, seed)
-    raise RunError(f"method {method!r} is not one of {', '.join(METHODS)}")
-
-
 def finished_trial(
-    parameters: ParameterSet, free: Sequence[str], value: float, attributes: dict[str, Any] | None = None
+    parameters: ParameterSet, free: Sequence[str], values: Sequence[float], attributes: dict[str, Any] | None = None
 ) -> optuna.trial.FrozenTrial:
-    """A finished Optuna trial with native values."""
+    """A finished Optuna trial with native values of the parameters."""
     space: ParameterSpace = parameters.space
     return optuna.trial.create_trial(
         params={n: parameters[n] for n in free},
         distributions={n: distribution(space[n]) for n in free},
-        value=value,
+        values=list(values),
         user_attrs=attributes or {},
     )
