@@ -58,7 +58,7 @@ def keys(lab: Path) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("method", METHODS)
 def test_tuning_finds_better_parameters_on_training_raws_only(lab: Path, method: str) -> None:
     device = SmallIsp()
-    captures = 80 if method == "gp" else 320
+    captures = 120 if method == "gp" else 320
     settings = TuneSettings(method, captures=captures, raws_per_trial=4)
     run = tune(lab, device, settings)
     results = run.results
