@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+
 
 def validate(
     device: Annotated[
@@ -31,6 +33,9 @@ def validate(
     oracle_captures: Annotated[
         int, typer.Option(min=0, help="Captures of the per-image oracle for each RAW; 0 leaves it out.")
     ] = 200,
+    task: TaskOption = TaskName.viewing,
+    detector: DetectorOption = None,
+    annotations: AnnotationsOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the oracle and of the bootstrap.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
@@ -45,8 +50,17 @@ def validate(
     from workbench.progress import Progress
     from workbench.validation import ValidationSettings, validate_run
 
+    judge = vision_task(task, detector, annotations)
     settings = ValidationSettings(
-        tuple(predictor or ()), fixed, industry, proxy, expert, test_raws, oracle_captures, seed
+        tuple(predictor or ()),
+        fixed,
+        industry,
+        proxy,
+        expert,
+        test_raws,
+        oracle_captures,
+        seed,
+        judge.key if judge else "viewing",
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),
@@ -59,9 +73,18 @@ def validate(
             progress.total = total
             progress.update(done, note=phase)
 
-        run, results = validate_run(lab, dataset, opened, settings, name=name, progress=show)
+        if judge:
+            from workbench.vision_validation import validate_vision_run
+
+            run, results = validate_vision_run(lab, dataset, opened, settings, judge, name=name, progress=show)
+        else:
+            run, results = validate_run(lab, dataset, opened, settings, name=name, progress=show)
     if as_json:
         typer.echo(json.dumps({"run": run.name, **results}))
+        return
+    if judge:
+        print_vision(results)
+        typer.echo(str(run.path / "report.html"))
         return
     print_results(results)
     typer.echo(str(run.path / "results.json"))
@@ -96,6 +119,29 @@ def print_results(results: dict[str, Any]) -> None:
     console.print(table)
     for line in headline_lines(results):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_vision(results: dict[str, Any]) -> None:
+    """The table of a vision task, for people."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from workbench.vision_page import table_rows
+
+    console = Console()
+    table = Table(
+        title=f"{results['task']}: {results['raws']} test RAWs of {results['scenes']} scenes with "
+        f"{results['objects']} objects on {results['device']['model']}, outputs of the device, {results['detector']}"
+    )
+    rows = table_rows(results)
+    for title in rows[0]:
+        table.add_column(title, justify="left" if title == "method" else "right")
+    for row in rows:
+        table.add_row(*(Text(value) for value in row.values()))
+    console.print(table)
+    for note in results["notes"]:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def interval_text(interval: dict[str, Any], scale: float = 1.0, form: str = "+.2f", unit: str = "") -> str:

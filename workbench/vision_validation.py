@@ -1,0 +1,246 @@
+"""Detection and segmentation on the device (sections 5.2, 5.3): every method's outputs, judged by the detector.
+
+A ``validate-vision`` run writes ``results.json`` (``workbench validate --task detection --json`` prints the same)::
+
+    {"format": 1, "task": "detection", "detector": SPECIFICATION, "kind": "bbox" | "segm",
+     "device": {…}, "space": {…}, "raws": 160, "scenes": 160, "objects": 1383, "seed": 0,
+     "collection_captures": 3000,
+     "methods": [{"key", "label", "run", "captures", "metadata",
+                  "map50", "map75", "map": INTERVAL,   # 0..1, bootstrap over images, by scene
+                  "loss": INTERVAL,                    # mean log of the detector's loss; lower is better
+                  # paired; of the loss too a positive gain is better
+                  "gain_over_fixed": {"map50", "map75", "map", "loss": INTERVAL} | null}],
+     "headline": KEY of the prediction that it is about | null,
+     "per_raw": [{"name", "hash", "scene", "iso", "methods": {KEY: {"loss", "codes", "output_hash"}}}],
+     "notes": ["…"]}
+
+The method ``clean`` is no method: the detector on the clean photographs that the RAWs were simulated from, the ceiling.
+INTERVAL and the other keys are those of :mod:`workbench.validation`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.device import Device
+from workbench.bench import Bench
+from workbench.dataset import Dataset, RawRecord
+from workbench.errors import RunError
+from workbench.runs import RunFolder, describe_device, new_run, write_json
+from workbench.statistics import MIN_CLUSTERS, Interval, mean_interval
+from workbench.tasks.coco_bootstrap import Matches
+from workbench.tasks.vision import VisionTask
+from workbench.tuning.material import stratified
+from workbench.tuning.search import captured
+from workbench.validation import Method, ValidationSettings, collection_captures, gather
+
+KIND = "validate-vision"
+METRICS = ("map50", "map75", "map")
+RESAMPLES = 500
+CLEAN = "clean"
+Progress = Callable[[str, int, int], None]
+
+
+def _counts(scenes: Sequence[str], seed: int) -> np.ndarray:
+    """How often each RAW is drawn, ``[RESAMPLES, n]``: whole scenes with replacement."""
+    places = {scene: i for i, scene in enumerate(dict.fromkeys(scenes))}
+    index = np.array([places[scene] for scene in scenes])
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(len(places), np.full(len(places), 1 / len(places)), RESAMPLES)[:, index].astype(float)
+
+
+def _interval(estimate: float, draws: np.ndarray, scenes: Sequence[str]) -> dict[str, Any]:
+    clusters = len(set(scenes))
+    low: float | None = None
+    high: float | None = None
+    if clusters >= MIN_CLUSTERS and np.isfinite(draws).all():
+        low, high = (float(v) for v in np.percentile(draws, [2.5, 97.5]))
+    return Interval(estimate, low, high, clusters, len(scenes)).to_dict()
+
+
+class _Judged:
+    """What the detector made of one method's images."""
+
+    def __init__(self, task: VisionTask, raws: Sequence[RawRecord]) -> None:
+        self._task, self._raws = task, raws
+        self._targets = task.targets(raws)
+        self.results: list[dict[str, Any]] = []
+        self.losses: list[float] = []
+
+    def add(self, pixels: np.ndarray) -> None:
+        """The next RAW's image, ``uint8 [H, W, 3]``."""
+        number = len(self.losses)
+        self.results += self._task.results(number + 1, pixels)
+        self.losses.append(math.log(max(self._task.loss_of(pixels, self._targets[self._raws[number].hash]), 0) + 1e-2))
+
+    def matches(self) -> Matches:
+        """The detections, matched."""
+        return Matches(self._task.truth(self._raws), self.results, self._task.kind)
+
+
+def validate_vision(
+    lab: Path,
+    dataset: Dataset,
+    device: Device,
+    settings: ValidationSettings,
+    task: VisionTask,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Compare all methods on the test RAWs on the device; the result's shape is in this module's docstring.
+
+    Raises:
+        RunError: no test RAW has annotations or shows an object, or a run does not fit the device or the splits.
+        DeviceError: the device failed; run again to go on (captures made are kept).
+    """
+    info = device.info()
+    raws = task.annotated(dataset.raws("test"))
+    if 0 < settings.test_raws < len(raws):
+        raws = stratified(raws, settings.test_raws, settings.seed)
+    truth = task.truth(raws)
+    objects = sum(not a["iscrowd"] for a in truth["annotations"])
+    if not objects:
+        raise RunError(f"{task.data.path}: no test RAW shows an object; there is nothing to score")
+    methods, notes = gather(lab, dataset, info, raws, settings)
+    bench = Bench(dataset, device, purpose=KIND)
+    judged: dict[str, _Judged] = {}
+    hashes: dict[str, list[str]] = {}
+    done = 0
+    total = len(raws) * (len(methods) + all(r.has_reference for r in raws))
+    # Methods may agree on a set; the detector then looks at an output once.
+    known: dict[str, tuple[list[dict[str, Any]], float]] = {}
+    for method in methods:
+        judge = judged[method.key] = _Judged(task, raws)
+        hashes[method.key] = []
+        for i, (_, capture) in enumerate(captured(bench, list(zip(raws, method.sets, strict=True)))):
+            key = f"{i} {capture.output_hash}"
+            if key in known:
+                judge.results += known[key][0]
+                judge.losses.append(known[key][1])
+            else:
+                before = len(judge.results)
+                judge.add(capture.rgb().pixels)
+                known[key] = (judge.results[before:], judge.losses[-1])
+            hashes[method.key].append(capture.output_hash)
+            done += 1
+            if progress:
+                progress(method.label, done, total)
+    if all(r.has_reference for r in raws):
+        judge = judged[CLEAN] = _Judged(task, raws)
+        for raw in raws:
+            pixels = raw.reference()
+            assert pixels is not None
+            judge.add(pixels)
+            done += 1
+            if progress:
+                progress("clean photographs", done, total)
+    rows = _rows(methods, judged, [r.scene for r in raws], settings.seed)
+    collected = collection_captures(dataset, info.identity)
+    notes += [
+        f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget"
+        for m in methods
+        if m.key in ("fixed", "industry") and (m.captures or 0) < collected
+    ]
+    predicted = [m for m in methods if m.key.startswith("predicted:")]
+    headline = next((m.key for m in predicted if m.metadata), predicted[0].key if predicted else None)
+    return {
+        "format": 1,
+        "task": task.name,
+        "detector": task.specification,
+        "kind": task.kind,
+        "device": describe_device(info),
+        "space": info.space.to_dict(),
+        "raws": len(raws),
+        "scenes": len({r.scene for r in raws}),
+        "objects": objects,
+        "seed": settings.seed,
+        "collection_captures": collected,
+        "methods": rows,
+        "headline": headline,
+        "per_raw": [
+            {
+                "name": raw.name,
+                "hash": raw.hash,
+                "scene": raw.scene,
+                "iso": raw.iso,
+                "methods": {
+                    m.key: {
+                        "loss": judged[m.key].losses[i],
+                        "codes": dict(zip(info.space.names, m.sets[i].codes, strict=True)),
+                        "output_hash": hashes[m.key][i],
+                    }
+                    for m in methods
+                },
+            }
+            for i, raw in enumerate(raws)
+        ],
+        "notes": notes,
+    }
+
+
+def _rows(
+    methods: Sequence[Method], judged: dict[str, _Judged], scenes: Sequence[str], seed: int
+) -> list[dict[str, Any]]:
+    counts = _counts(scenes, seed)
+    whole = np.ones((1, len(scenes)))
+    matches = {key: judge.matches() for key, judge in judged.items()}
+    at = {key: {k: float(v[0]) for k, v in m.scores(whole).items()} for key, m in matches.items()}
+    draws = {key: m.scores(counts) for key, m in matches.items()}
+    shown: list[Method] = list(methods)
+    if CLEAN in judged:
+        shown.append(Method(CLEAN, "clean photographs (ceiling)", ()))
+    rows = []
+    for m in shown:
+        over = None
+        if "fixed" in judged and m.key != "fixed":
+            over = {
+                k: _interval(at[m.key][k] - at["fixed"][k], draws[m.key][k] - draws["fixed"][k], scenes)
+                for k in METRICS
+            }
+            better = np.array(judged["fixed"].losses) - np.array(judged[m.key].losses)
+            over["loss"] = mean_interval(better, scenes, seed=seed).to_dict()
+        rows.append(
+            {
+                "key": m.key,
+                "label": m.label,
+                "run": m.run,
+                "captures": m.captures,
+                "metadata": m.metadata,
+                **{k: _interval(at[m.key][k], draws[m.key][k], scenes) for k in METRICS},
+                "loss": mean_interval(judged[m.key].losses, scenes, seed=seed).to_dict(),
+                "gain_over_fixed": over,
+            }
+        )
+    return rows
+
+
+def validate_vision_run(
+    lab: Path,
+    dataset: Dataset,
+    device: Device,
+    settings: ValidationSettings,
+    task: VisionTask,
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """:func:`validate_vision`, kept as a ``validate-vision`` run: ``results.json``, the table and pictures.
+
+    Raises:
+        RunError: the name is taken; and what :func:`validate_vision` raises.
+    """
+    from workbench.vision_page import write_page
+
+    run = new_run(lab, KIND, name)
+    run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
+    results = validate_vision(lab, dataset, device, settings, task, progress=progress)
+    run.update(config={"task": task.key, "detector": task.specification})
+    write_json(run.path / "results.json", results)
+    run.finish({k: v for k, v in results.items() if k not in ("per_raw", "space")})
+    write_page(run, dataset, results, task)
+    return run, results
