@@ -1,0 +1,234 @@
+"""train, tune and validate for detection and segmentation: the commands, on a small lab with a detector of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from sim_lab import SIDE, make_lab
+from typer.testing import CliRunner
+
+from drivers.errors import WorkbenchError
+from predictor.files import load_predictor
+from workbench.commands.fit_proxy import fit_proxy
+from workbench.commands.train import train
+from workbench.commands.tune import tune
+from workbench.commands.validate import validate
+from workbench.runs import RunFolder, find_run, list_runs
+from workbench.tasks.detectors import DetectorError, Prediction
+from workbench.tasks.vision import open_task
+
+APP = typer.Typer()
+APP.command("fit-proxy")(fit_proxy)
+APP.command()(train)
+APP.command()(tune)
+APP.command()(validate)
+NAMES = [f"{i}.npz" for i in range(9)]
+TASK = ("--task", "detection", "--detector", "tests.brightness:make", "--annotations", "annotations.json")
+QUARTER = SIDE // 4
+
+
+class Brightness:
+    """Sees the object of :func:`annotations` where the image is neither dark nor bright there; also draws it."""
+
+    name = "brightness"
+    category_ids = (1,)
+    masks = True
+
+    def _far(self, images: torch.Tensor) -> torch.Tensor:
+        return (images[:, :, QUARTER:-QUARTER, QUARTER:-QUARTER].mean((1, 2, 3)) - 0.5).abs()
+
+    def loss(self, images, targets):
+        return self._far(images).mean()
+
+    def predict(self, images):
+        mask = torch.zeros(1, *images.shape[2:], dtype=torch.bool)
+        mask[:, QUARTER:-QUARTER, QUARTER:-QUARTER] = True
+        box = torch.tensor([[QUARTER, QUARTER, SIDE - QUARTER, SIDE - QUARTER]]).float()
+        found = []
+        for far in self._far(images).tolist():
+            # The further off, the more the box is moved: mAP falls step by step.
+            found.append(Prediction(box + 20 * far, torch.tensor([1 - far]), torch.tensor([1]), mask))
+        return found
+
+    def to(self, device):
+        return self
+
+
+def annotations(path: Path, names: list[str] = NAMES, side: int = SIDE, category: int = 1) -> None:
+    """One object in the middle of every RAW."""
+    left, right = QUARTER, SIDE - QUARTER
+    corners = [left, left, right, left, right, right, left, right]
+    objects = [
+        {
+            "id": i + 1,
+            "image_id": i + 1,
+            "category_id": category,
+            "bbox": [left, left, right - left, right - left],
+            "area": (right - left) ** 2,
+            "iscrowd": 0,
+            "segmentation": [corners],
+        }
+        for i in range(len(names))
+    ]
+    images = [{"id": i + 1, "file_name": n, "width": side, "height": side} for i, n in enumerate(names)]
+    categories = [{"id": category, "name": "thing"}]
+    path.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    module = types.ModuleType("tests.brightness")
+    module.make = Brightness  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests.brightness", module)
+    annotations(tmp_path / "annotations.json")
+    return make_lab(tmp_path / "lab", captures=16, train=5, validation=2, test=2)
+
+
+def run(*arguments: str) -> str:
+    return CliRunner().invoke(APP, arguments, catch_exceptions=False, env={"COLUMNS": "250"}).stdout
+
+
+def fit_and_train(*more: str) -> RunFolder:
+    run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
+    run("train", *TASK, "--steps", "3", "--batch", "4", *more)
+    return find_run(Path("lab"), "train")
+
+
+def test_the_whole_path_of_a_detector(lab: Path) -> None:
+    trained = fit_and_train("--viewing-weight", "0.5")
+    assert trained.config["task"] == "detection:brightness"
+    assert trained.config["viewing_weight"] == 0.5
+    assert trained.results["held_out_loss"] < 0  # the logarithm of a distance below 1
+    assert load_predictor(trained.path).metadata
+    assert not (trained.path / "checkpoint").exists()
+    told = run("tune", "--device", "sim:sim20", *TASK, "--captures", "24", "--raws-per-trial", "4")
+    assert re.search(r"best fixed parameters \(.*\): [01]\.\d{3} on", told)
+    run("tune", "--device", "sim:sim20", "--captures", "16", "--raws-per-trial", "4")  # of the other task
+    told = run("validate", "--device", "sim:sim20", *TASK)
+    found = find_run(lab, "validate-vision")
+    results = json.loads((found.path / "results.json").read_text())
+    keys = [m["key"] for m in results["methods"]]
+    assert keys == ["default", "fixed", f"mean:{trained.name}", f"predicted:{trained.name}", "clean"]
+    by_key = {m["key"]: m for m in results["methods"]}
+    assert find_run(lab, "tune", by_key["fixed"]["run"]).config["task"] == "detection:brightness"
+    assert results["objects"] == results["raws"] == 2
+    for row in results["methods"]:
+        assert 0 <= row["map"]["estimate"] <= row["map50"]["estimate"] <= 1
+        assert row["label"] in told
+    for raw in results["per_raw"]:
+        assert set(raw["methods"]) == set(keys) - {"clean"}
+    rows = list(csv.DictReader((found.path / "table.csv").open()))
+    assert [r["method"] for r in rows] == [m["label"] for m in results["methods"]]
+    page = (found.path / "report.html").read_text()
+    assert found.name in page
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert (found.path / "pictures.svg").read_text().count("<image") == 2 * 4
+
+
+def test_a_viewing_validation_does_not_take_up_the_runs_of_a_detector(lab: Path) -> None:
+    fit_and_train()
+    run("tune", "--device", "sim:sim20", *TASK, "--captures", "16", "--raws-per-trial", "4")
+    results = json.loads(run("validate", "--device", "sim:sim20", "--oracle-captures", "0", "--json"))
+    assert [m["key"] for m in results["methods"]] == ["default"]
+
+
+def test_masks_are_scored_for_segmentation(lab: Path) -> None:
+    task = ("--task", "segmentation", *TASK[2:])
+    run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
+    run("train", *task, "--steps", "2", "--batch", "2")
+    results = json.loads(run("validate", "--device", "sim:sim20", *task, "--json"))
+    assert results["kind"] == "segm"
+    # The box moves with the brightness, the mask does not.
+    assert [m["map"]["estimate"] for m in results["methods"]] == pytest.approx([1] * len(results["methods"]))
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.progress import Progress
+
+    run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
+    arguments = ("train", *TASK, "--steps", "12", "--batch", "2", "--seed", "3")
+    real = Progress.update
+
+    def stop(self, done, note=""):
+        if done == 7:
+            raise KilledError
+        real(self, done, note=note)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "update", stop)
+        with pytest.raises(KilledError):
+            run(*arguments)
+    assert list_runs(lab, "train") == []
+    steps: list[int] = []
+
+    def record(self, done, note=""):
+        steps.append(done)
+        real(self, done, note=note)
+
+    monkeypatch.setattr(Progress, "update", record)
+    run(*arguments)
+    assert steps[0] == 7
+    assert len([p for p in (lab / "runs").iterdir() if p.name.startswith("train")]) == 1
+    resumed = load_predictor(find_run(lab, "train").path).network.state_dict()
+    run(*arguments, "--name", "undisturbed")
+    undisturbed = load_predictor(find_run(lab, "train", "undisturbed").path).network.state_dict()
+    for name, tensor in undisturbed.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+def test_what_is_missing_is_one_clear_line(lab: Path) -> None:
+    with pytest.raises(WorkbenchError, match="needs a detector; give --detector"):
+        run("train", "--task", "detection", "--annotations", "annotations.json")
+    with pytest.raises(WorkbenchError, match="needs the objects to find; give --annotations"):
+        run("train", "--task", "detection", "--detector", "x.y:z")
+    refused = CliRunner().invoke(APP, ["train", "--detector", "x.y:z"])
+    assert refused.exit_code == 2
+    run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
+    annotations(Path("others.json"), ["other.npz"])
+    with pytest.raises(WorkbenchError, match=r"none of its 1 images is one of the data set's 5 RAWs, such as 0\.npz"):
+        run("train", *TASK[:-1], "others.json")
+    annotations(Path("large.json"), side=2 * SIDE)
+    with pytest.raises(WorkbenchError, match=r"0\.npz is 128×128 there, its RAW 64×64"):
+        run("train", *TASK[:-1], "large.json")
+    annotations(Path("strange.json"), category=7)
+    with pytest.raises(DetectorError, match="category 7 is unknown to brightness"):
+        run("train", *TASK[:-1], "strange.json")
+    with pytest.raises(WorkbenchError, match="metric 'psnr' is not one of map50, map, detector-loss"):
+        run("tune", "--device", "sim:sim20", *TASK, "--metric", "psnr", "--captures", "16", "--raws-per-trial", "4")
+
+
+def test_a_loss_without_gradient_is_refused_before_training(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Brightness, "loss", lambda self, images, targets: images.mean().detach())
+    run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
+    with pytest.raises(DetectorError, match="not differentiable"):
+        run("train", *TASK, "--steps", "2")
+    assert list_runs(lab, "train") == []
+
+
+def test_segmentation_needs_a_detector_that_draws(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Brightness, "masks", False)
+    with pytest.raises(WorkbenchError, match="draws no masks"):
+        open_task("segmentation", "tests.brightness:make", Path("annotations.json"))
+
+
+def test_the_detectors_loss_leads_the_predictor(lab: Path) -> None:
+    """What training through the proxy promises: outputs nearer to what the detector wants than at the start."""
+    run("fit-proxy", "--base-steps", "120", "--steps", "1", "--width", "4")
+    run("train", *TASK, "--steps", "60", "--batch", "8")
+    losses = [point[1] for point in find_run(lab, "train").results["curve"]]
+    assert np.mean(losses[-2:]) < losses[0] - 0.2
