@@ -75,7 +75,8 @@ from workbench.errors import RunError
 from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_run, write_json
 from workbench.statistics import Interval, mean_interval, ratio_interval
 from workbench.tasks import viewing
-from workbench.tuning.industry import IndustryTable, with_as_shot
+from workbench.tuning.balance import with_as_shot
+from workbench.tuning.industry import IndustryTable
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.oracle import OracleResult, search_oracle
 from workbench.tuning.search import captured

@@ -19,17 +19,20 @@ from small_isp import SPACE, SmallIsp, make_lab, render
 from typer.testing import CliRunner
 
 from drivers.errors import DeviceUnreachableError
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from workbench.bench import Bench
 from workbench.commands.tune import tune as tune_command
 from workbench.dataset import Dataset
 from workbench.errors import RunError, StoppedError
 from workbench.runs import RunFolder, list_runs
+from workbench.tuning.balance import grey_world, with_as_shot, with_gains
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot, with_as_shot
+from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.methods import METHODS, new_proposer
 from workbench.tuning.oracle import search_oracle
+from workbench.tuning.rules import sets_of
 from workbench.tuning.worst_rank import WorstRankProposer, worst_ranks
 
 
@@ -112,7 +115,7 @@ def test_a_tuning_that_lost_its_device_goes_on_as_if_nothing_had_been(
     stormy = tune(tmp_path / "stormy", device, settings, industry=industry)
     assert asked + device.asked == len(keys(tmp_path / "stormy"))
     assert keys(tmp_path / "stormy") == keys(tmp_path / "calm")
-    changing = {"seconds", "captures_asked_now"}
+    changing = {"seconds", "compute_s", "captures_asked_now"}
     assert {k: v for k, v in stormy.results.items() if k not in changing} == {
         k: v for k, v in calm.results.items() if k not in changing
     }
@@ -246,6 +249,10 @@ def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
         (TuneSettings("anneal"), "anneal"),
         (TuneSettings(captures=10), "10 captures are too few"),
         (TuneSettings(metric="vmaf", captures=100), "vmaf"),
+        (TuneSettings(metric="bytes", captures=100), "metric 'bytes' is not one of psnr, ssim"),
+        (TuneSettings("nsga2", 100, metric="psnr", more_metrics=("vmaf",)), "vmaf"),
+        (TuneSettings("nsga2", 100, metric="psnr", more_metrics=("psnr",)), "one is given twice"),
+        (TuneSettings("cmaes", 100, metric="psnr", more_metrics=("ssim",)), "use nsga2 or worst-rank"),
     ],
 )
 def test_settings_that_cannot_be_used(lab: Path, settings: TuneSettings, message: str) -> None:
@@ -499,3 +506,65 @@ def test_ctrl_c_says_how_to_go_on(lab: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("drivers.registry.open_device", lambda url, deadline_s: device)
     assert command(*arguments).exit_code == 0
     assert device.asked == len(keys(lab) - before)
+
+
+# ---- rules
+
+
+def test_grey_world_gains_are_those_of_the_pixels() -> None:
+    mosaic = np.full((8, 8), 100, np.uint16)
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = 50, 200
+    mosaic[0, :4] = 1023
+    raw = RawFrame(mosaic, "RGGB", (0, 0, 0, 0), 1023)
+    assert grey_world(raw) == pytest.approx((2.0, 1.0, 0.5))
+    assert with_gains(SPACE.defaults, grey_world(raw))["red"] == 2.0
+    white = RawFrame(np.full((8, 8), 1023, np.uint16), "RGGB", (0, 0, 0, 0), 1023)
+    assert grey_world(white) == pytest.approx((1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("rule", ["as-shot", "industry-grey-world"])
+def test_rules_set_the_gains_of_each_raw(lab: Path, rule: str) -> None:
+    device = SmallIsp()
+    run = tune(lab, device, TuneSettings("cmaes", captures=150, raws_per_trial=3), rule=rule)
+    assert (run.config["rule"], run.config["industry"]) == (rule, False)
+    assert run.results["captures"] == device.asked
+    with Dataset.open(lab) as dataset:
+        raws = dataset.raws("test")
+    sets = sets_of(run, SPACE, raws)
+    for raw, p in zip(raws, sets, strict=True):
+        gains = raw.as_shot_wb if rule == "as-shot" else grey_world(raw)
+        assert (p["red"], p["blue"]) == pytest.approx((gains[0], gains[2]), abs=1 / 256)
+    if rule == "as-shot":
+        assert len({(p["exposure"], p["blur"], p["curve"]) for p in sets}) == 1
+
+
+def test_a_run_of_an_older_version_is_given_back(lab: Path) -> None:
+    settings = TuneSettings("random", captures=20, raws_per_trial=4)
+    first = tune(lab, SmallIsp(), settings)
+    first.update(config={k: v for k, v in first.config.items() if k not in ("rule", "more_metrics")})
+    assert tune(lab, SmallIsp(gone_after=0), settings).path == first.path
+
+
+def test_several_metrics_give_a_pareto_front_in_their_own_units(lab: Path) -> None:
+    settings = TuneSettings("nsga2", captures=160, raws_per_trial=4, metric="psnr", more_metrics=("ssim", "bytes"))
+    run = tune(lab, SmallIsp(), settings)
+    assert [m["better"] for m in run.results["metrics"]] == ["higher", "higher", "lower"]
+    front = [(p["values"]["psnr"], p["values"]["ssim"], -p["values"]["bytes"]) for p in run.results["pareto"]]
+    assert len(front) > 1
+    assert front == sorted(front, reverse=True)
+    for point in front:
+        assert not any(other != point and all(a >= b for a, b in zip(other, point, strict=True)) for other in front)
+    assert run.results["values"]["bytes"] > 0
+    assert SPACE.parse(run.results["pareto"][0]["parameters"]).hash == run.results["pareto"][0]["parameters_hash"]
+    study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
+    assert len(study.directions) == 3
+    assert len({tuple(t.values) for t in study.best_trials}) <= len(front)
+
+
+def test_what_a_tuning_cost_is_counted_from_the_data_set(lab: Path) -> None:
+    settings = TuneSettings("random", captures=40, raws_per_trial=4)
+    first = tune(lab, SmallIsp(), settings)
+    again = tune(lab, SmallIsp(gone_after=0), settings, name="again")
+    assert first.results["device_s"] == again.results["device_s"] == pytest.approx(0.001 * first.results["captures"])
+    assert (again.results["captures"], again.results["captures_asked_now"]) == (first.results["captures"], 0)
+    assert 0 < first.results["compute_s"] <= first.results["seconds"]

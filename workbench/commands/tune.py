@@ -1,4 +1,4 @@
-"""``workbench tune``: search the best fixed parameters, or the industry's table over ISO, on the device."""
+"""``workbench tune``: search the best fixed parameters on the device, or the best of a rule that industry uses."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ class MethodName(StrEnum):
     worst_rank = "worst-rank"
 
 
+class RuleName(StrEnum):
+    """What is tuned: how the parameters of a RAW follow from the result."""
+
+    fixed = "fixed"
+    as_shot = "as-shot"
+    industry = "industry"
+    industry_grey_world = "industry-grey-world"
+
+
 class MetricName(StrEnum):
     """What is searched for."""
 
@@ -33,6 +42,8 @@ class MetricName(StrEnum):
     map50 = "map50"
     map = "map"
     detector_loss = "detector-loss"
+    latency = "latency"
+    bytes = "bytes"
 
 
 def tune(
@@ -46,16 +57,24 @@ def tune(
     method: Annotated[MethodName, typer.Option(help="How to search.")] = MethodName.cmaes,
     captures: Annotated[int, typer.Option(min=2, help="Budget; at least what collection used, to be fair.")] = 4000,
     raws_per_trial: Annotated[int, typer.Option(min=1, help="Training RAWs that each trial is judged on.")] = 16,
-    industry: Annotated[
-        bool, typer.Option("--industry", help="As-shot white balance sets the gains; tune a table over ISO.")
-    ] = False,
+    rule: Annotated[
+        RuleName,
+        typer.Option(
+            help="fixed: one set for all. as-shot: one set, as-shot white balance sets the gains. industry: the same "
+            "with a table over ISO. industry-grey-world: a table over ISO, grey-world white balance."
+        ),
+    ] = RuleName.fixed,
+    industry: Annotated[bool, typer.Option("--industry", help="Short for --rule industry.")] = False,
     expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set to try first.")] = None,
     task: TaskOption = TaskName.viewing,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     metric: Annotated[
-        MetricName | None,
-        typer.Option(help="What to search for: psnr (viewing's default), ssim; map50 (a detector's default), map, …"),
+        list[MetricName] | None,
+        typer.Option(
+            help="What to search for: psnr (viewing's default), ssim; map50 (a detector's default), map, … Several "
+            "for nsga2 and worst-rank (by default psnr and ssim); latency (device seconds) and bytes are costs."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -72,9 +91,14 @@ def tune(
     from workbench.tuning.fixed import TuneSettings, tune_run
 
     judge = vision_task(task, detector, annotations)
-    metric = metric or (MetricName.map50 if judge else MetricName.psnr)
+    if not metric and judge is None and method in (MethodName.nsga2, MethodName.worst_rank):
+        metric = [MetricName.psnr, MetricName.ssim]
+    first, *more = metric or [MetricName.map50 if judge else MetricName.psnr]
     key = judge.key if judge else task.value
-    settings = TuneSettings(method.value, captures, raws_per_trial, seed, metric.value, key)
+    settings = TuneSettings(
+        method.value, captures, raws_per_trial, seed, first.value, key, tuple(m.value for m in more)
+    )
+    chosen = RuleName.industry if industry else rule
     with (
         stoppable("every capture is kept; run the same command again to go on"),
         Dataset.open(lab) as dataset,
@@ -84,30 +108,50 @@ def tune(
         with Progress("tune", captures, unit="capture") as progress:
 
             def show(done: int, total: int, best: float) -> None:
-                progress.update(min(done, total), note=f"best {_figure(best, metric)}")
+                progress.update(min(done, total), note=f"best {_figure(best, first)}")
 
             run = tune_run(
-                lab, dataset, opened, settings, industry=industry, expert=start, task=judge, name=name, progress=show
+                lab, dataset, opened, settings, rule=chosen.value, expert=start, task=judge, name=name, progress=show
             )
     if as_json:
         typer.echo(json.dumps({"run": run.name, **run.results}))
         return
-    _print(run.name, run.results, industry, run.path / run.results["file"], metric)
+    _print(run.name, run.results, chosen, run.path / run.results["file"], first)
 
 
-def _print(name: str, results: dict[str, Any], industry: bool, file: Path, metric: MetricName) -> None:
-    what = "industry's table" if industry else "best fixed parameters"
+_TITLES = {
+    RuleName.fixed: "best fixed parameters",
+    RuleName.as_shot: "best fixed parameters with as-shot white balance",
+    RuleName.industry: "industry's table",
+    RuleName.industry_grey_world: "industry's table with grey-world white balance",
+}
+
+
+def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metric: MetricName) -> None:
     score, default = (_figure(results[key], metric) for key in ("score", "default_on_trial_raws"))
     typer.echo(
-        f"{what} ({name}): {score} on {results['ranked_on']} training RAWs, "
+        f"{_TITLES[rule]} ({name}): {score} on {results['ranked_on']} training RAWs, "
         f"default {default} on the trials' RAWs; {results['captures']} captures"
     )
-    if industry:
+    if "knots_iso" in results:
         knots = ", ".join(f"{k:g}" for k in results["knots_iso"])
         single, table = (_figure(results[key], metric) for key in ("single_set_score", "table_score"))
         typer.echo(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {results['kept']}")
+    if "pareto" in results:
+        typer.echo(
+            f"Pareto front, {len(results['pareto'])} sets on the trials' RAWs, the best in {metric.value} first:"
+        )
+        for point in results["pareto"]:
+            typer.echo("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point["values"].items()))
+    typer.echo(
+        f"{results['device_s']:.1f} s of the device, {results['compute_s']:.1f} s of computing in this call"
+        if "device_s" in results
+        else f"{results['seconds']:.1f} s"
+    )
     typer.echo(str(file))
 
 
 def _figure(value: float, metric: MetricName) -> str:
-    return f"{value:.2f} dB" if metric is MetricName.psnr else f"{value:.3f}"
+    forms = {MetricName.psnr: ".2f", MetricName.latency: ".4f", MetricName.bytes: ".0f"}
+    units = {MetricName.psnr: " dB", MetricName.latency: " s"}
+    return f"{value:{forms.get(metric, '.3f')}}{units.get(metric, '')}"

@@ -1,7 +1,7 @@
 """What industry does today: the as-shot white balance sets the gains, a tuned table over ISO sets the rest.
 
-A RAW without as-shot white balance gets the gains in the table (the device's defaults); one without ISO gets the middle
-knot. ISO beyond the first or last knot takes that knot.
+Grey-world white balance may set the gains instead. A RAW without as-shot white balance gets the gains in the table (the
+device's defaults); one without ISO gets the middle knot. ISO beyond the first or last knot takes that knot.
 """
 
 from __future__ import annotations
@@ -12,46 +12,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
 from drivers.errors import ParameterError
-from drivers.parameters import Parameter, ParameterSet, ParameterSpace
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from workbench.dataset import RawRecord
 from workbench.errors import RunError
 from workbench.runs import write_json
+from workbench.tuning.balance import WhiteBalance, balanced
 
 
 class Metadata(Protocol):
-    """What the table reads of a RAW: a RawRecord or a RawFrame."""
+    """What the knots are chosen by."""
 
     @property
     def iso(self) -> float | None:
         """ISO speed."""
-
-    @property
-    def as_shot_wb(self) -> tuple[float, float, float] | None:
-        """White-balance gains, red, green, blue."""
-
-
-def _clipped(parameter: Parameter, value: float) -> int:
-    return min(max(round(value / parameter.step), parameter.low_code), parameter.high_code)
-
-
-def with_as_shot(parameters: ParameterSet, raw: Metadata) -> ParameterSet:
-    """The set with the red and blue gain of the RAW's as-shot white balance, clipped into their ranges.
-
-    Unchanged where the RAW has no as-shot white balance or the device no such parameters.
-    """
-    if raw.as_shot_wb is None:
-        return parameters
-    red, green, blue = raw.as_shot_wb
-    gains = {"red_gain": red / green, "blue_gain": blue / green}
-    codes = [
-        _clipped(p, gains[p.role]) if p.role is not None else code
-        for p, code in zip(parameters.space.parameters, parameters.codes, strict=True)
-    ]
-    return ParameterSet(parameters.space, tuple(codes))
 
 
 def knots_of(raws: Sequence[Metadata], count: int = 3) -> tuple[float, ...]:
@@ -84,30 +63,33 @@ class IndustryTable:
         space: the device's parameters.
         knots: ISO, ascending.
         sets: one a knot.
+        white_balance: what sets the gains.
     """
 
     space: ParameterSpace
     knots: tuple[float, ...]
     sets: tuple[ParameterSet, ...]
+    white_balance: WhiteBalance = "as-shot"
 
-    def parameters_for(self, raw: Metadata) -> ParameterSet:
-        """The parameters that a RAW gets."""
+    def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
+        """The parameters that a RAW gets; grey-world white balance reads its pixels."""
         nearest = self.sets[nearest_knot(self.knots, raw.iso)]
         right = bisect.bisect_right(self.knots, raw.iso) if raw.iso else 0
         if not raw.iso or right in (0, len(self.knots)):
-            return with_as_shot(nearest, raw)
+            return balanced(nearest, raw, self.white_balance)
         low, high = self.knots[right - 1], self.knots[right]
         t = math.log2(raw.iso / low) / math.log2(high / low)
         mixed = self.space.from_unit((1 - t) * self.sets[right - 1].unit + t * self.sets[right].unit)
         codes = (
             n if p.discrete else m for p, n, m in zip(self.space.parameters, nearest.codes, mixed.codes, strict=True)
         )
-        return with_as_shot(ParameterSet(self.space, tuple(codes)), raw)
+        return balanced(ParameterSet(self.space, tuple(codes)), raw, self.white_balance)
 
     def save(self, path: Path) -> None:
         """Write the table as JSON, native values at each knot."""
         knots = [{"iso": k, "parameters": s.values} for k, s in zip(self.knots, self.sets, strict=True)]
-        write_json(path, {"format": 1, "space": self.space.to_dict(), "knots": knots})
+        table = {"format": 1, "space": self.space.to_dict(), "white_balance": self.white_balance, "knots": knots}
+        write_json(path, table)
 
     @classmethod
     def load(cls, path: Path) -> IndustryTable:
@@ -123,8 +105,11 @@ class IndustryTable:
             space = ParameterSpace.from_dict(data["space"])
             knots = tuple(float(k["iso"]) for k in data["knots"])
             sets = tuple(space.parse(k["parameters"]) for k in data["knots"])
+            white_balance = data.get("white_balance", "as-shot")
         except (OSError, ValueError, KeyError, TypeError, ParameterError) as error:
             raise RunError(f"{path}: cannot be read as a table over ISO: {error}") from error
         if not knots or list(knots) != sorted(set(knots)) or not all(math.isfinite(k) and k > 0 for k in knots):
             raise RunError(f"{path}: the knots' ISO must be ascending and above 0, not {knots}")
-        return cls(space, knots, sets)
+        if white_balance not in get_args(WhiteBalance):
+            raise RunError(f"{path}: white balance {white_balance!r} is not one of {', '.join(get_args(WhiteBalance))}")
+        return cls(space, knots, sets, white_balance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -14,6 +14,12 @@ from workbench.tasks import viewing
 
 Metric = Literal["psnr", "ssim"]
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"psnr": viewing.psnr, "ssim": viewing.ssim}
+# What a capture costs, as its record says: seconds inside the device, bytes of the output.
+COSTS: dict[str, Callable[[CaptureRecord], float]] = {
+    "latency": lambda capture: capture.device_s,
+    "bytes": lambda capture: float(len(capture.rgb().encoded)),
+}
+UNITS = {"psnr": "dB", "latency": "s", "bytes": "bytes"}
 _CACHE_BYTES = 512 * 2**20
 
 
@@ -96,3 +102,52 @@ class Scorer:
     def combine(self, values: Sequence[float]) -> float:
         """The score of one parameter set from those of its captures: their mean."""
         return sum(values) / len(values)
+
+
+class CostScorer:
+    """What captures cost, with a minus, so that higher is better: one of :data:`COSTS`, the mean over a set's captures.
+
+    Raises:
+        RunError: unknown metric.
+    """
+
+    def __init__(self, metric: str) -> None:
+        if metric not in COSTS:
+            raise RunError(f"metric {metric!r} is not one of {', '.join((*METRICS, *COSTS))}")
+        self._cost = COSTS[metric]
+
+    def __call__(self, raw: RawRecord, capture: CaptureRecord) -> float:
+        """Minus the cost of a capture."""
+        return -self._cost(capture)
+
+    def combine(self, values: Sequence[float]) -> float:
+        """Minus the mean cost."""
+        return sum(values) / len(values)
+
+
+class SetScorer(Protocol):
+    """Scores captures, and of those of one parameter set makes its score, in one metric or in several."""
+
+    def __call__(self, raw: RawRecord, capture: CaptureRecord) -> Any:
+        """What :meth:`combine` needs of a capture of that RAW."""
+
+    def combine(self, values: Sequence[Any]) -> float | tuple[float, ...]:
+        """The score of a set; higher is better."""
+
+
+class SeveralScorers:
+    """Several metrics as one scorer; the first is the most important."""
+
+    def __init__(self, scorers: Sequence[SetScorer]) -> None:
+        self._scorers = tuple(scorers)
+
+    def __call__(self, raw: RawRecord, capture: CaptureRecord) -> tuple[Any, ...]:
+        """What each metric needs of a capture."""
+        return tuple(scorer(raw, capture) for scorer in self._scorers)
+
+    def combine(self, values: Sequence[tuple[Any, ...]]) -> tuple[float, ...]:
+        """The score in each metric."""
+        return tuple(
+            float(scorer.combine(column))  # type: ignore[arg-type]
+            for scorer, column in zip(self._scorers, zip(*values, strict=True), strict=True)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,9 @@ from workbench import interrupt
 from workbench.bench import Bench
 from workbench.dataset import CaptureRecord, RawRecord
 from workbench.errors import RunError
-from workbench.tuning.material import Scorer
+from workbench.tuning.material import SetScorer
 from workbench.tuning.methods import new_proposer
 from workbench.tuning.proposals import Values, finished_trial
-from workbench.tuning.vision_scorer import VisionScorer
 
 Job = tuple[RawRecord, ParameterSet]
 Progress = Callable[[int, int, float], None]
@@ -50,9 +49,32 @@ class SearchResult:
         return sorted(self.trials, key=lambda t: -t[0])[:count]
 
 
+class SearchBench(Bench):
+    """A bench that knows how long it was waited for.
+
+    Attributes:
+        waited_s: seconds in which captures were waited for; the rest of a search is its own computing.
+    """
+
+    waited_s = 0.0
+
+    def capture_many(self, jobs: Iterable[Job]) -> Iterator[CaptureRecord]:
+        """See :meth:`workbench.bench.Bench.capture_many`."""
+        stream = super().capture_many(jobs)
+        while True:
+            begin = time.monotonic()
+            try:
+                record = next(stream, None)
+            finally:
+                self.waited_s += time.monotonic() - begin
+            if record is None:
+                return
+            yield record
+
+
 def mean_scores(
     bench: Bench,
-    scorer: Scorer | VisionScorer,
+    scorer: SetScorer,
     sets: Sequence[ParameterSet],
     jobs_for: Callable[[ParameterSet], list[Job]],
 ) -> Iterator[Values]:
@@ -136,7 +158,7 @@ def _reason(error: Exception) -> str:
 
 def search(
     bench: Bench,
-    scorer: Scorer | VisionScorer,
+    scorer: SetScorer,
     *,
     study: optuna.Study,
     method: str,

@@ -1,0 +1,49 @@
+"""The rules that a tuning can make: how the parameters of a RAW follow from what was tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drivers.parameters import ParameterSet, ParameterSpace
+from workbench.dataset import RawRecord
+from workbench.errors import RunError
+from workbench.runs import RunFolder
+from workbench.tuning.industry import IndustryTable
+
+# What each rule is called in a table of results.
+RULES = {
+    "fixed": "fixed set",
+    "as-shot": "fixed set with as-shot WB",
+    "industry": "industry (as-shot WB, ISO table)",
+    "industry-grey-world": "industry (grey-world WB, ISO table)",
+}
+
+
+def rule_of(run: RunFolder) -> str:
+    """The rule of a ``tune`` run; runs of older versions only say whether it is the industry's."""
+    return str(run.config.get("rule") or ("industry" if run.config.get("industry") else "fixed"))
+
+
+def label_of(run: RunFolder) -> str:
+    """What a tune run is called in a table of results: rule, method and, where there are several, metrics."""
+    metrics = [str(run.config.get("metric", "psnr")), *run.config.get("more_metrics", ())]
+    searched = "" if metrics == ["psnr"] else f" for {' and '.join(metrics)}"
+    return f"{RULES.get(rule_of(run), rule_of(run))}, {run.config.get('method')}{searched}"
+
+
+def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) -> tuple[ParameterSet, ...]:
+    """What a ``tune`` run chooses for each RAW.
+
+    Raises:
+        RunError: the run's file cannot be read, or is of another parameter space.
+        ParameterError: ``best.toml`` is not of this space.
+    """
+    if rule_of(run) == "fixed":
+        return (space.load_toml(run.path / "best.toml"),) * len(raws)
+    rule = IndustryTable.load(run.path / "table.json")
+    if rule.space.hash != space.hash:
+        raise RunError(
+            f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "
+            f"device ({space.name}, {len(space)} parameters); choose a run made on this device"
+        )
+    return tuple(rule.parameters_for(raw) for raw in raws)
