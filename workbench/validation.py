@@ -31,34 +31,50 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
     METHOD   = {"key": "fixed", "label": "best fixed", "run": "tune-…" | null,
                 "psnr": 19.1, "ssim": 0.6, "psnr_interval": INTERVAL, "psnr_gain_over_fixed": INTERVAL | null,
                 "captures": 4000 | null,  # device captures spent to get there (search, or collection for a predictor)
-                "fewer_captures_than_collection": false, "metadata": true | false | null}
+                "fewer_captures_than_collection": false, "metadata": true | false | null,
+                "device_s": 40.2 | null,  # seconds that the device spent on those captures
+                "compute_s": 70.1 | null, # seconds of searching (in the call that ended it), or of fitting and training
+                "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see below
     INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66,
                 "verdict": "better" | "worse" | "not shown"}
 
-Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``mean:RUN`` (mean of that predictor's predictions),
-``predicted:RUN`` and ``oracle``. ``run.json`` of the run holds the same object without ``per_raw``, ``space`` and the
-curve as its results.
+Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``tune:RUN`` (further tune runs), ``mean:RUN`` (mean
+of that predictor's predictions), ``predicted:RUN`` and ``oracle``. ``run.json`` holds the same object without ``per_raw``,
+``space`` and the curve as its results.
 
-A ``tune`` run's ``results`` (``best.toml`` or ``table.json`` beside ``run.json``)::
+A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``)::
 
     {"score": 20.1,                      # mean metric on the RAWs that ranked the finalists, training split
      "captures": 4000,                   # distinct captures looked at, asked now or found in the data set
      "captures_asked_now": 3900,         # of them made by the device in this call
+     "device_s": 40.2,                   # seconds that the device spent on those captures, from the data set
+     "compute_s": 12.5,                  # seconds of this call in which no capture was waited for
      "studies": ["fixed tpe viewing …"], "raws": [names of the trials' RAWs], "ranked_on": 64, "trials": 230,
      "history": [[captures, best so far], …], "training_scenes": [...], "seconds": 30.1, "file": "best.toml",
      "default_on_trial_raws": 15.2,
-     # fixed: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native), "parameters_hash"
-     # industry: "single_set_score", "table_score", "kept", "knots_iso"
+     "metrics": [{"name": "psnr", "unit": "dB", "better": "higher" | "lower"}, …],
+     # with several metrics: what the chosen set has on the RAWs that ranked it, and the Pareto front of the sets tried,
+     # the best in the first metric first, with their values on the trials' RAWs; "score", "history" and the other
+     # figures are of the first metric
+     "values": {"psnr": 20.1, "bytes": 4031.0},
+     "pareto": [{"values": {"psnr": 20.3, "bytes": 4400.0}, "parameters": {name: native}, "parameters_hash"}, …]
+     # rules fixed and as-shot: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native),
+     # "parameters_hash"
+     # rules industry and industry-grey-world: "single_set_score", "table_score", "kept", "knots_iso"
     }
 
-and its ``config``: ``{"industry": false, "device": URL, "expert": hash | null, "scenes": [training scenes], method,
-captures, raws_per_trial, seed, metric, task}``.
+and its ``config``: ``{"rule": "fixed" | "as-shot" | "industry" | "industry-grey-world", "industry": false,
+"device": URL, "expert": hash | null, "scenes": [training scenes], method, captures, raws_per_trial, seed, metric,
+more_metrics, task}``.
 """
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +92,22 @@ from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_
 from workbench.statistics import Interval, mean_interval, ratio_interval
 from workbench.tasks import viewing
 from workbench.tuning.balance import with_as_shot
-from workbench.tuning.industry import IndustryTable
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.oracle import OracleResult, search_oracle
-from workbench.tuning.search import captured
+from workbench.tuning.rules import RULES, label_of, rule_of, sets_of
+from workbench.tuning.search import SearchBench, captured
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of choosing parameters: one set a test RAW."""
+    """A way of choosing parameters: one set a test RAW.
+
+    Attributes:
+        key, label, run, captures, metadata, device_s, compute_s, rule, search: as METHOD in this module's docstring.
+        sets: a parameter set for each test RAW.
+    """
 
     key: str
     label: str
@@ -94,6 +115,10 @@ class Method:
     run: str | None = None
     captures: int | None = None
     metadata: bool | None = None
+    device_s: float | None = None
+    compute_s: float | None = None
+    rule: str | None = None
+    search: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +133,7 @@ class ValidationSettings:
         oracle_captures: a RAW; 0 leaves the oracle out.
         seed: of the oracle and the bootstrap.
         task: runs that are not named are looked for among those of this task.
+        tunes: further ``tune`` runs, each a method of its own.
     """
 
     predictors: tuple[str, ...] = ()
@@ -119,6 +145,7 @@ class ValidationSettings:
     oracle_captures: int = 200
     seed: int = 0
     task: str = "viewing"
+    tunes: tuple[str, ...] = ()
 
 
 def mean_of(sets: Sequence[ParameterSet]) -> ParameterSet:
@@ -150,21 +177,55 @@ def _check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> Non
         )
 
 
-def _tune_run(lab: Path, name: str | None, industry: bool, info: DeviceInfo, task: str) -> RunFolder | None:
+def _tune_run(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: str) -> RunFolder | None:
+    """The run of that name, or the newest of the rule on devices like this one; of fixed sets, the newest of one metric
+    by CMA-ES or TPE, unless only other searches were made: a weaker baseline must not take its place unasked.
+    """
     if name is not None:
         run = find_run(lab, "tune", name)
-        if bool(run.config.get("industry")) != industry:
+        if rule_of(run) != rule:
+            what = {"fixed": "a fixed set", "industry": "a table over ISO"}.get(rule_of(run), f"of rule {rule_of(run)}")
+            flag = " --industry" if rule == "industry" else ""
             raise RunError(
-                f"run {run.name}: is {'a fixed set' if industry else 'a table over ISO'}; "
-                f"give a run of `workbench tune{' --industry' if industry else ''}`"
+                f"run {run.name}: is {what}; give a run of `workbench tune{flag}`, or compare it with --tune {run.name}"
             )
         return run
-    for run in list_runs(lab, "tune"):
-        space_hash = (run.record.get("device") or {}).get("space_hash")
-        same = run.config.get("task", "viewing") == task and bool(run.config.get("industry")) == industry
-        if same and space_hash == info.space.hash:
-            return run
-    return None
+    found = [
+        run
+        for run in list_runs(lab, "tune")
+        if run.config.get("task", "viewing") == task
+        and rule_of(run) == rule
+        and (run.record.get("device") or {}).get("space_hash") == info.space.hash
+    ]
+    return next((run for run in found if run.config.get("method") in ("cmaes", "tpe")), found[0] if found else None)
+
+
+def _tuned(
+    dataset: Dataset, info: DeviceInfo, run: RunFolder, raws: Sequence[RawRecord], task: str, key: str, label: str
+) -> tuple[Method, list[str]]:
+    """What a tune run chooses, as a method, and notes."""
+    _check_scenes(run, {r.scene for r in raws})
+    notes = _other_firmware(label, run, (run.record.get("device") or {}).get("identity"), info)
+    if (tuned_for := run.config.get("task", "viewing")) != task:
+        notes.append(f"{label} {run.name} was tuned for {tuned_for}, not for {task}")
+    device_s = run.results.get("device_s")
+    if device_s is None:
+        # Runs of older versions: what their studies asked for first.
+        purposes = {f"tune:{study}" for study in run.results.get("studies", ())}
+        device_s = sum(c.device_s for c in dataset.captures(device_identity=info.identity) if c.purpose in purposes)
+    method = Method(
+        key,
+        label,
+        sets_of(run, info.space, raws),
+        run.name,
+        run.results.get("captures"),
+        None,
+        device_s,
+        run.results.get("compute_s", run.results.get("seconds")),
+        rule_of(run),
+        run.config.get("method"),
+    )
+    return method, notes
 
 
 def _predictors(
@@ -219,6 +280,23 @@ def _proxy_captures(lab: Path, run: RunFolder, test: set[str], collected: int) -
     return int(proxy.config.get("collected") or collected)
 
 
+def _training_s(lab: Path, run: RunFolder) -> float | None:
+    """Seconds from start to end of a train run and of the fit of its proxy; None where the proxy's run is gone."""
+    folder = lab / "runs" / str(run.config.get("proxy"))
+    if not (folder / "run.json").is_file():
+        return None
+    return sum(
+        (datetime.fromisoformat(r.record["finished"]) - datetime.fromisoformat(r.record["started"])).total_seconds()
+        for r in (run, RunFolder.open(folder))
+    )
+
+
+def smaller_budget(method: Method, collected: int) -> bool:
+    """Whether a tuned method had fewer captures than collection, so that a comparison would flatter the predictor."""
+    tuned = method.key in ("fixed", "industry") or method.key.startswith("tune:")
+    return tuned and (method.captures or 0) < collected
+
+
 def gather(
     lab: Path, dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], settings: ValidationSettings
 ) -> tuple[list[Method], list[str]]:
@@ -229,45 +307,59 @@ def gather(
     """
     test, n = {r.scene for r in raws}, len(raws)
     notes: list[str] = []
-    methods = [Method("default", "default", (info.space.defaults,) * n, captures=0)]
+    methods = [Method("default", "default", (info.space.defaults,) * n, captures=0, device_s=0.0, compute_s=0.0)]
     if settings.expert is not None:
-        methods.append(Method("expert", "expert", (info.space.load_toml(settings.expert),) * n, captures=0))
+        by_hand = (info.space.load_toml(settings.expert),) * n
+        methods.append(Method("expert", "expert", by_hand, captures=0, device_s=0.0, compute_s=0.0))
+    chosen: list[tuple[str, RunFolder, str]] = []
     for key, name, label in (
         ("fixed", settings.fixed, "best fixed"),
-        ("industry", settings.industry, "industry (as-shot WB, ISO table)"),
+        ("industry", settings.industry, RULES["industry"]),
     ):
-        run = _tune_run(lab, name, key == "industry", info, settings.task)
+        run = _tune_run(lab, name, key, info, settings.task)
         if run is None:
             flag = " --industry" if key == "industry" else ""
             notes.append(f"no {label} to compare with: run `workbench tune{flag}` on this device")
-            continue
-        _check_scenes(run, test)
-        notes += _other_firmware(label, run, (run.record.get("device") or {}).get("identity"), info)
-        if key == "fixed":
-            best = info.space.load_toml(run.path / "best.toml")
-            sets = (best,) * n
         else:
-            table = IndustryTable.load(run.path / "table.json")
-            _check_space(run, table.space, info)
-            sets = tuple(table.parameters_for(r) for r in raws)
-        methods.append(Method(key, label, sets, run.name, run.results.get("captures")))
+            chosen.append((key, run, label))
+    further = [find_run(lab, "tune", name) for name in dict.fromkeys(settings.tunes)]
+    labels = Counter(label_of(run) for run in further)
+    for run in further:
+        label = label_of(run)
+        chosen.append((f"tune:{run.name}", run, f"{label} ({run.name})" if labels[label] > 1 else label))
+    for key, run, label in chosen:
+        method, more = _tuned(dataset, info, run, raws, settings.task, key, label)
+        methods.append(method)
+        notes += more
     predictors = _predictors(lab, settings.predictors, info, test, notes, settings.task)
     if not predictors:
         notes.append("no predictor for this device: run `workbench train`")
     frames = [r.load() for r in raws] if predictors else []
-    collected = collection_captures(dataset, info.identity)
+    collection = [c for c in dataset.captures(device_identity=info.identity) if c.purpose.startswith("collect")]
+    collection_s = sum(c.device_s for c in collection)
     for run, predictor in predictors:
-        spent = _proxy_captures(lab, run, test, collected)
+        spent = _proxy_captures(lab, run, test, len(collection))
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
         sets = tuple(ParameterSet(info.space, p.codes) for p in predictor.predict(frames))
-        for key, label, chosen in (
+        for key, label, of_each in (
             ("mean", "mean of predictions", (mean_of(sets),) * n),
             ("predicted", "predicted", sets),
         ):
             label = f"{label} ({inputs}{name})"
-            methods.append(Method(f"{key}:{run.name}", label, chosen, run.name, spent, predictor.metadata))
+            methods.append(
+                Method(
+                    f"{key}:{run.name}",
+                    label,
+                    of_each,
+                    run.name,
+                    spent,
+                    predictor.metadata,
+                    collection_s,
+                    _training_s(lab, run),
+                )
+            )
     return methods, notes
 
 
@@ -422,7 +514,8 @@ def validate(
     scores = _measure(bench, scorer, raws, methods, progress)
     oracle: list[OracleResult] = []
     if settings.oracle_captures:
-        search_bench = Bench(dataset, device, purpose="oracle")
+        search_bench = SearchBench(dataset, device, purpose="oracle")
+        begin = time.monotonic()
 
         def show(done: int, total: int, _: float) -> None:
             if progress:
@@ -441,6 +534,8 @@ def validate(
             "per-image oracle",
             tuple(r.parameters for r in oracle),
             captures=sum(r.captures for r in oracle),
+            device_s=_device_s(dataset, info, raws, oracle),
+            compute_s=time.monotonic() - begin - search_bench.waited_s,
         )
         methods.append(best)
         measured = _measure(search_bench, scorer, raws, [best], None)
@@ -452,7 +547,7 @@ def validate(
     for m in methods:
         psnr = np.array(scores.psnr[m.key])
         over = m.key != "fixed" and "fixed" in scores.psnr
-        fewer = m.key in ("fixed", "industry") and (m.captures or 0) < collected
+        fewer = smaller_budget(m, collected)
         if fewer:
             notes.append(f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget")
         rows.append(
@@ -471,6 +566,10 @@ def validate(
                 "captures": m.captures,
                 "fewer_captures_than_collection": fewer,
                 "metadata": m.metadata,
+                "device_s": m.device_s,
+                "compute_s": m.compute_s,
+                "rule": m.rule,
+                "search": m.search,
             }
         )
     by_key = _by_key(methods)
@@ -516,6 +615,12 @@ def validate(
     }
 
 
+def _device_s(dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], oracle: Sequence[OracleResult]) -> float:
+    """Seconds that the device spent on the captures of the oracle."""
+    keys = [(raw.hash, tried) for raw, result in zip(raws, oracle, strict=True) for tried in result.tried]
+    return sum(c.device_s for c in dataset.find(info.identity, keys).values())
+
+
 def _mean_curve(results: Sequence[OracleResult]) -> list[float]:
     length = max(r.captures for r in results)
     curves = [r.curve + [r.curve[-1]] * (length - r.captures) for r in results]
@@ -544,6 +649,7 @@ def validate_run(
             "predictors": [m["run"] for m in results["methods"] if m["key"].startswith("predicted:")],
             "fixed": next((m["run"] for m in results["methods"] if m["key"] == "fixed"), None),
             "industry": next((m["run"] for m in results["methods"] if m["key"] == "industry"), None),
+            "tunes": [m["run"] for m in results["methods"] if m["key"].startswith("tune:")],
             "proxy": (results["proxy"] or {}).get("run"),
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,

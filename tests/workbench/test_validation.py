@@ -123,6 +123,52 @@ def test_a_good_predictor_is_shown_to_be_better(knowing: Path, tmp_path: Path, c
     assert "gap to the per-image oracle closed" in shown
 
 
+def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys) -> None:
+    with Dataset.open(knowing) as dataset:
+        for name, settings, rule in (
+            ("simplex", TuneSettings("nelder-mead", 60, 3), "fixed"),
+            ("simplex-2", TuneSettings("nelder-mead", 60, 3, seed=1), "fixed"),
+            ("grey", TuneSettings("cmaes", 60, 3), "industry-grey-world"),
+        ):
+            if not (knowing / "runs" / name).exists():
+                tune_run(knowing, dataset, SmallIsp(), settings, rule=rule, name=name)
+    results = run_validation(knowing, tunes=("simplex", "simplex-2", "grey"), oracle_captures=5)
+    rows = {m["key"]: m for m in results["methods"]}
+    assert list(rows)[1:6] == ["fixed", "industry", "tune:simplex", "tune:simplex-2", "tune:grey"]
+    assert rows["fixed"]["search"] == "cmaes"
+    assert rows["tune:simplex"]["label"] == "fixed set, nelder-mead (simplex)"
+    assert rows["tune:grey"]["label"] == "industry (grey-world WB, ISO table), cmaes"
+    assert (rows["tune:grey"]["rule"], rows["tune:grey"]["search"]) == ("industry-grey-world", "cmaes")
+    for key, row in rows.items():
+        assert row["device_s"] == pytest.approx(0.001 * row["captures"])
+        if key.startswith("tune:"):
+            gain = row["psnr_gain_over_fixed"]
+            assert gain["estimate"] == pytest.approx(row["psnr"] - rows["fixed"]["psnr"])
+            assert gain["low"] <= gain["estimate"] <= gain["high"]
+            assert row["captures"] <= 60
+            assert row["compute_s"] > 0
+    print_results(results)
+    assert "grey-world" in capsys.readouterr().out
+
+
+def test_a_further_run_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
+    with Dataset.open(knowing) as dataset:
+        leaky = tune_run(knowing, dataset, SmallIsp(), TuneSettings("random", 20, 4), name="leaky-tune")
+    leaky.update(config={**leaky.config, "scenes": ["scene15"]})
+    with pytest.raises(RunError, match="leaky-tune: was made with the test scene 'scene15'"):
+        run_validation(knowing, tunes=("leaky-tune",))
+    (leaky.path / "run.json").unlink()
+
+
+def test_a_weaker_search_does_not_take_the_place_of_the_best_fixed_set(knowing: Path) -> None:
+    before = run_validation(knowing, oracle_captures=0)["methods"][1]["run"]
+    with Dataset.open(knowing) as dataset:
+        weak = tune_run(knowing, dataset, SmallIsp(), TuneSettings("random", 20, 4), name="weak")
+    assert run_validation(knowing, oracle_captures=0)["methods"][1]["run"] == before
+    assert run_validation(knowing, oracle_captures=0, fixed="weak")["methods"][1]["run"] == "weak"
+    (weak.path / "run.json").unlink()
+
+
 def test_every_figure_is_of_the_device_on_test_raws(knowing: Path) -> None:
     results = run_validation(knowing)
     with Dataset.open(knowing) as dataset:
@@ -147,8 +193,10 @@ def test_validation_goes_on_and_then_asks_nothing(knowing: Path) -> None:
     device = SmallIsp(gone_after=37)
     with pytest.raises(DeviceUnreachableError):
         run_validation(knowing, device, **settings)
-    first = run_validation(knowing, **settings)
-    assert run_validation(knowing, SmallIsp(gone_after=0), **settings) == first
+    first, again = run_validation(knowing, **settings), run_validation(knowing, SmallIsp(gone_after=0), **settings)
+    for results in (first, again):
+        assert results["methods"][-1].pop("compute_s") >= 0
+    assert again == first
 
 
 def test_the_run_keeps_everything(knowing: Path) -> None:
@@ -230,6 +278,9 @@ def test_a_tuning_with_a_smaller_budget_is_marked(knowing: Path) -> None:
         )
     results = run_validation(knowing, oracle_captures=0)
     assert next(m for m in results["methods"] if m["key"] == "fixed")["fewer_captures_than_collection"]
+    fixed = next(m["run"] for m in results["methods"] if m["key"] == "fixed")
+    further = run_validation(knowing, oracle_captures=0, tunes=(fixed,))
+    assert next(m for m in further["methods"] if m["key"] == f"tune:{fixed}")["fewer_captures_than_collection"]
     assert any("not the same budget" in note for note in results["notes"])
 
 

@@ -23,9 +23,14 @@ def validate(
         list[str] | None,
         typer.Option(help="A train run, may be repeated; by default the newest with and without metadata."),
     ] = None,
-    fixed: Annotated[str | None, typer.Option(help="Tune run of the best fixed set; by default the newest.")] = None,
+    fixed: Annotated[
+        str | None, typer.Option(help="Tune run of the best fixed set; by default the newest by CMA-ES or TPE.")
+    ] = None,
     industry: Annotated[
         str | None, typer.Option(help="Tune run of the industry's table; by default the newest.")
+    ] = None,
+    tune: Annotated[
+        list[str] | None, typer.Option(help="A further tune run of any rule and method to compare, may be repeated.")
     ] = None,
     proxy: Annotated[str | None, typer.Option(help="fit-proxy run; by default the predictor's own.")] = None,
     expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set.")] = None,
@@ -61,6 +66,7 @@ def validate(
         oracle_captures,
         seed,
         judge.key if judge else "viewing",
+        tuple(tune or ()),
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),

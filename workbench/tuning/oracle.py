@@ -29,12 +29,13 @@ class OracleResult:
     Attributes:
         parameters, value: the best set and its score.
         curve: best score after each capture of the search.
-        captures: distinct sets tried.
+        tried: hash of each set tried, in order.
     """
 
     parameters: ParameterSet
     value: float
     curve: list[float] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
 
     @property
     def captures(self) -> int:
@@ -72,6 +73,7 @@ class _Search:
             if value > self.result.value:
                 self.result.parameters, self.result.value = p, value
             self.result.curve.append(self.result.value)
+            self.result.tried.append(p.hash)
         self.idle = 0 if new else self.idle + 1
         self.done = self.done or self.idle > 20
         if not self.done:
