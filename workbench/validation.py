@@ -39,8 +39,8 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
                 "verdict": "better" | "worse" | "not shown"}
 
 Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``tune:RUN`` (further tune runs), ``mean:RUN`` (mean
-of that predictor's predictions), ``predicted:RUN`` and ``oracle``. ``run.json`` holds the same object without ``per_raw``,
-``space`` and the curve as its results.
+of that predictor's predictions), ``predicted:RUN`` and ``oracle``. ``run.json`` of the run holds the same object as its
+results, without ``per_raw``, ``space`` and the curve.
 
 A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``)::
 
@@ -61,11 +61,13 @@ A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json
      # rules fixed and as-shot: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native),
      # "parameters_hash"
      # rules industry and industry-grey-world: "single_set_score", "table_score", "kept", "knots_iso"
+     # rule regression: "single_set_score", "regression_score", "kept", "images" (names), "captures_an_image",
+     # "optima_score" (mean of the optima on their own RAWs), "penalty"
     }
 
-and its ``config``: ``{"rule": "fixed" | "as-shot" | "industry" | "industry-grey-world", "industry": false,
-"device": URL, "expert": hash | null, "scenes": [training scenes], method, captures, raws_per_trial, seed, metric,
-more_metrics, task}``.
+and its ``config``: ``{"rule": "fixed" | "as-shot" | "industry" | "industry-grey-world" | "regression",
+"industry": rule == "industry", "device": URL, "expert": hash | null, "scenes": [training scenes], method, captures,
+raws_per_trial, seed, metric, more_metrics, task}``.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.methods import METHODS, new_proposer
 from workbench.tuning.oracle import search_oracle
+from workbench.tuning.regression import FEATURES, Regression, constant, features, fit_ridge
 from workbench.tuning.rules import sets_of
 from workbench.tuning.worst_rank import WorstRankProposer, worst_ranks
 
@@ -568,3 +569,62 @@ def test_what_a_tuning_cost_is_counted_from_the_data_set(lab: Path) -> None:
     assert first.results["device_s"] == again.results["device_s"] == pytest.approx(0.001 * first.results["captures"])
     assert (again.results["captures"], again.results["captures_asked_now"]) == (first.results["captures"], 0)
     assert 0 < first.results["compute_s"] <= first.results["seconds"]
+
+
+def test_the_ridge_finds_what_follows_from_the_metadata() -> None:
+    rng = np.random.default_rng(3)
+    frames, optima = [], []
+    for _ in range(40):
+        red = float(rng.uniform(1, 3))
+        mosaic = rng.integers(0, 600, (16, 16), dtype=np.uint16)
+        frames.append(RawFrame(mosaic, "RGGB", (0, 0, 0, 0), 1023, iso=100.0, as_shot_wb=(red, 1.0, 1.5)))
+        optima.append(SPACE.parse({"red": 0.5 + 1.1 * float(np.log2(red)), "curve": "b"}, partial=True))
+    inputs = np.array([features(f) for f in frames])
+    assert inputs.shape == (40, len(FEATURES))
+    regression, penalty = fit_ridge(inputs[:30], optima[:30])
+    assert penalty < 10
+    for frame, best in zip(frames[30:], optima[30:], strict=True):
+        chosen = regression.parameters_for(frame)
+        assert chosen["red"] == pytest.approx(best["red"], abs=0.1)
+        assert (chosen["curve"], chosen["blur"]) == ("b", 3)
+    assert constant(optima[3]).parameters_for(frames[0]) == optima[3]
+
+
+def test_a_ridge_of_noise_is_nearly_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    optima = [SPACE.from_unit(rng.random(len(SPACE))) for _ in range(30)]
+    _, penalty = fit_ridge(rng.normal(size=(30, len(FEATURES))), optima)
+    assert penalty >= 100
+
+
+def test_regression_is_tuned_on_the_device_and_read_again(lab: Path, tmp_path: Path) -> None:
+    settings = TuneSettings("cmaes", captures=300, raws_per_trial=3)
+    with pytest.raises(DeviceUnreachableError):
+        tune(lab, SmallIsp(gone_after=150), settings, rule="regression")
+    device = SmallIsp()
+    run = tune(lab, device, settings, rule="regression")
+    assert 250 < run.results["captures"] == 150 + device.asked <= 300
+    assert run.results["kept"] in ("single set", "regression")
+    assert run.results["score"] == max(run.results["single_set_score"], run.results["regression_score"])
+    assert run.results["optima_score"] > run.results["single_set_score"]
+    with Dataset.open(lab) as dataset:
+        raws = dataset.raws("test")
+    sets = sets_of(run, SPACE, raws)
+    assert sets == tuple(Regression.load(run.path / run.results["file"]).parameters_for(r.load()) for r in raws)
+
+
+def test_too_few_captures_or_several_metrics_for_a_rule(lab: Path) -> None:
+    with pytest.raises(RunError, match="too few for the regression; give at least 160"):
+        tune(lab, SmallIsp(), TuneSettings("random", captures=80, raws_per_trial=3), rule="regression")
+    several = TuneSettings("nsga2", captures=80, raws_per_trial=3, more_metrics=("ssim",))
+    with pytest.raises(RunError, match="rule industry is tuned for one metric"):
+        tune(lab, SmallIsp(gone_after=0), several, rule="industry")
+    with pytest.raises(RunError, match="rule 'magic' is not one of fixed, as-shot"):
+        tune(lab, SmallIsp(gone_after=0), several, rule="magic")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "features": []}'])
+def test_a_broken_regression_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "regression.json").write_text(text)
+    with pytest.raises(RunError, match=r"regression\.json"):
+        Regression.load(tmp_path / "regression.json")

@@ -32,6 +32,7 @@ class RuleName(StrEnum):
     as_shot = "as-shot"
     industry = "industry"
     industry_grey_world = "industry-grey-world"
+    regression = "regression"
 
 
 class MetricName(StrEnum):
@@ -61,7 +62,8 @@ def tune(
         RuleName,
         typer.Option(
             help="fixed: one set for all. as-shot: one set, as-shot white balance sets the gains. industry: the same "
-            "with a table over ISO. industry-grey-world: a table over ISO, grey-world white balance."
+            "with a table over ISO. industry-grey-world: a table over ISO, grey-world white balance. regression: from "
+            "metadata and simple statistics to the best sets of a few training RAWs."
         ),
     ] = RuleName.fixed,
     industry: Annotated[bool, typer.Option("--industry", help="Short for --rule industry.")] = False,
@@ -124,6 +126,7 @@ _TITLES = {
     RuleName.as_shot: "best fixed parameters with as-shot white balance",
     RuleName.industry: "industry's table",
     RuleName.industry_grey_world: "industry's table with grey-world white balance",
+    RuleName.regression: "regression to per-image optima",
 }
 
 
@@ -137,6 +140,12 @@ def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metri
         knots = ", ".join(f"{k:g}" for k in results["knots_iso"])
         single, table = (_figure(results[key], metric) for key in ("single_set_score", "table_score"))
         typer.echo(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {results['kept']}")
+    if "regression_score" in results:
+        single, regression = (_figure(results[key], metric) for key in ("single_set_score", "regression_score"))
+        typer.echo(
+            f"one set for all {single}, regression to the best sets of {len(results['images'])} RAWs {regression}: "
+            f"kept the {results['kept']}"
+        )
     if "pareto" in results:
         typer.echo(
             f"Pareto front, {len(results['pareto'])} sets on the trials' RAWs, the best in {metric.value} first:"

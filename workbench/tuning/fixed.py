@@ -21,6 +21,7 @@ from workbench.tasks.vision import VisionTask
 from workbench.tuning.balance import WhiteBalance, balanced
 from workbench.tuning.industry import IndustryTable
 from workbench.tuning.industry_tuning import tune_industry
+from workbench.tuning.regression import tune_regression
 from workbench.tuning.rules import RULES, rule_of
 from workbench.tuning.search import Progress, SearchResult
 from workbench.tuning.tuner import FINALISTS, Tuner, TuneSettings
@@ -152,6 +153,10 @@ def _tuned(run: RunFolder, rule: str, tuner: Tuner) -> dict[str, Any]:
         title = f"Best fixed parameters of {identity}, {results['score']:.2f} on training RAWs ({run.name})"
         write_text(run.path / "best.toml", space.to_toml(best, title))
         return {**results, "file": "best.toml"}
+    if rule == "regression":
+        regression, results = tune_regression(tuner)
+        regression.save(run.path / "regression.json")
+        return {**results, "file": "regression.json"}
     if rule == "as-shot":
         best, results = tune_fixed(tuner, "as-shot")
         table = IndustryTable(space, (100.0,), (best,))

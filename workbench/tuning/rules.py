@@ -9,6 +9,7 @@ from workbench.dataset import RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder
 from workbench.tuning.industry import IndustryTable
+from workbench.tuning.regression import Regression
 
 # What each rule is called in a table of results.
 RULES = {
@@ -16,6 +17,7 @@ RULES = {
     "as-shot": "fixed set with as-shot WB",
     "industry": "industry (as-shot WB, ISO table)",
     "industry-grey-world": "industry (grey-world WB, ISO table)",
+    "regression": "regression to per-image optima",
 }
 
 
@@ -40,7 +42,11 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
     """
     if rule_of(run) == "fixed":
         return (space.load_toml(run.path / "best.toml"),) * len(raws)
-    rule = IndustryTable.load(run.path / "table.json")
+    rule: IndustryTable | Regression
+    if rule_of(run) == "regression":
+        rule = Regression.load(run.path / "regression.json")
+    else:
+        rule = IndustryTable.load(run.path / "table.json")
     if rule.space.hash != space.hash:
         raise RunError(
             f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "
