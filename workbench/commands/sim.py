@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from workbench.commands.sim_coco import coco
+from workbench.commands.sim_composed import composed
 from workbench.commands.sim_scenes import scenes
 from workbench.commands.sim_serve import serve
 
 app = typer.Typer(help="The emulated hardware: make scenes, serve the emulated device.", no_args_is_help=True)
 app.command()(scenes)
+app.command()(composed)
 app.command()(coco)
 app.command()(serve)
 
