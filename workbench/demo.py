@@ -82,22 +82,10 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
 
     begin = time.monotonic()
     raws, lab, page = folder / "raws", folder / "lab", folder / "report.html"
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"photographs": str(photographs), "captures": captures, "seed": seed}
-    kept, expert = folder / "demo.json", folder / "expert.toml"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != settings:
-        raise RunError(f"{folder}: holds a demo with other settings ({kept}); give another --folder")
-    write_json(kept, settings)
+    claim(folder, {"photographs": str(photographs), "captures": captures, "seed": seed})
+    expert = folder / "expert.toml"
     write_expert(PROFILE, expert)
-
-    def step(what: str, shown: str, work: Callable[[], Any], run: str | None = None) -> None:
-        typer.secho(f"\n[{time.monotonic() - begin:4.0f} s] {what}", bold=True)
-        typer.echo(f"$ workbench {shown}")
-        if run and _finished(lab, run):
-            typer.echo(f"already done: {lab / 'runs' / run}")
-        else:
-            work()
-
+    step = Steps(lab, begin)
     common = f"--lab {lab} --seed {seed}"
     scene_options: dict[str, Any] = {"lab_scenes": 0, "raws_per_photograph": 4}
     if photographs is None:
@@ -158,6 +146,39 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
     return page
 
 
-def _finished(lab: Path, name: str) -> bool:
-    path = lab / "runs" / name
-    return (path / "run.json").is_file() and RunFolder.open(path).finished
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Let a folder belong to a demo of these settings, recorded in ``demo.json``.
+
+    Raises:
+        RunError: it holds a demo with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "demo.json"
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != settings:
+        raise RunError(f"{folder}: holds a demo with other settings ({kept}); give another --folder")
+    write_json(kept, settings)
+
+
+class Steps:
+    """Announces each step of a demo with the command that does the same, and does it unless its run is finished.
+
+    Args:
+        lab: the lab folder.
+        begin: :func:`time.monotonic` at the start of the demo.
+    """
+
+    def __init__(self, lab: Path, begin: float) -> None:
+        self._lab, self._begin = lab, begin
+
+    def __call__(self, what: str, shown: str, work: Callable[[], Any], run: str | None = None) -> None:
+        """One step: what it does, the command as typed, the work, and the name of the run that it leaves."""
+        typer.secho(f"\n[{time.monotonic() - self._begin:4.0f} s] {what}", bold=True)
+        typer.echo(f"$ workbench {shown}")
+        if run and self._finished(run):
+            typer.echo(f"already done: {self._lab / 'runs' / run}")
+        else:
+            work()
+
+    def _finished(self, name: str) -> bool:
+        path = self._lab / "runs" / name
+        return (path / "run.json").is_file() and RunFolder.open(path).finished
