@@ -70,8 +70,8 @@ class LoadedPredictor:
 
     @torch.no_grad()
     def attention(self, raw: RawFrame) -> np.ndarray:
-        """Attention maps c_i(R_j) of one RAW: ``float32 [N, h, w]``, each summing to 1."""
-        return self.network.maps(*self._inputs(raw))[1][0].numpy()
+        """Attention maps of one RAW: ``float32 [N, h, w]``, each summing to 1; c_i(R_j) in the paper's network."""
+        return self.network.attention_maps(*self._inputs(raw))[0].numpy()
 
     def gflop(self, height: int, width: int) -> float:
         """Cost in GFLOP of one prediction for planes of that size (half of the mosaic's), mirror images included."""

@@ -8,19 +8,33 @@ up), concatenated, down-sampled twice and passed through 3×3 and 1×1×N convol
 
 Weighted pooling (equation 6): ``p_i = Σ_j c_i(R_j) g_i(R_j)``. The paper does not say how c is normalised; here it is a
 softmax over the regions, so that each map is a distribution, and p_i passes a sigmoid into [0, 1].
+
+The variants of the paper's ablations (table 3, figure 5c) are settings of :class:`PredictorConfig`. What section 5.5
+leaves open, and how it is filled here:
+
+* ``none``: the prediction path alone. The local predictions are pooled by their mean.
+* ``single``: "the same attention map is used for all parameters". The attention path stays as it is, with all levels,
+  but its last convolution gives one channel: the variants then differ in nothing but the number of maps.
+* ``self``: "combining the prediction path with self-attention". One layer of scaled dot-product attention with
+  :data:`HEADS` heads among the regions of the deepest features, added to them (residual), then the mean; no code of
+  position (the mean does not know it either), no feed-forward part.
+* ``multi`` with fewer or more encoders: one level a encoder, all brought to the size of F3, and halved until they have
+  the size of the prediction path's output (three encoders: not at all; six: three times).
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 ENCODERS = 5
+HEADS = 4
+Attention = Literal["multi", "single", "self", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +46,25 @@ class PredictorConfig:
         width: channels of the first encoder; 32 gives the paper's 129.39 GFLOP at 2048×1536 and N = 32.
         metadata: length of the metadata vector, 0 for the paper's image-only form.
         attention_width: channels of the attention path's 3×3 convolution.
+        attention: the paper's, or one of its ablations; see this module's docstring.
+        encoders: 3 to 6; the paper's network has 5.
+
+    Raises:
+        ValueError: an unknown kind of attention, or a number of encoders that is out of range.
     """
 
     parameters: int
     width: int = 32
     metadata: int = 0
     attention_width: int = 32
+    attention: Attention = "multi"
+    encoders: int = ENCODERS
+
+    def __post_init__(self) -> None:
+        if self.attention not in get_args(Attention):
+            raise ValueError(f"attention {self.attention!r} is not one of {', '.join(get_args(Attention))}")
+        if not 3 <= self.encoders <= 6:
+            raise ValueError(f"{self.encoders} encoders; the network has 3 to 6")
 
     def to_dict(self) -> dict[str, Any]:
         """The sizes as plain data."""
@@ -50,18 +77,21 @@ class Predictor(nn.Module):
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
         self.config = config
-        channels = [3] + [config.width * 2**i for i in range(ENCODERS)]
+        channels = [3] + [config.width * 2**i for i in range(config.encoders)]
         self.encoders = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
             for a, b in itertools.pairwise(channels)
         )
         self.local = nn.Conv2d(channels[-1], config.parameters, 1)
-        self.levels = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels[1:])
-        self.attention = nn.Sequential(
-            nn.Conv2d(ENCODERS, config.attention_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(config.attention_width, config.parameters, 1),
-        )
+        if config.attention in ("multi", "single"):
+            self.levels = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels[1:])
+            self.attention = nn.Sequential(
+                nn.Conv2d(config.encoders, config.attention_width, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(config.attention_width, config.parameters if config.attention == "multi" else 1, 1),
+            )
+        elif config.attention == "self":
+            self.among_regions = nn.MultiheadAttention(channels[-1], HEADS, batch_first=True)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -110,38 +140,76 @@ class Predictor(nn.Module):
         return (local * weights).sum((2, 3)) + direct
 
     def maps(self, planes: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Local predictions g and attention c (equations 7, 8), ``[B, N, h, w]`` both, and the metadata term."""
+        """Local predictions g and pooling weights c (equations 7, 8), ``[B, N, h, w]`` both, and the metadata term."""
+        features, direct = self._features(planes, metadata)
+        deepest = features[-1]
+        if self.config.attention == "self":
+            deepest = deepest + self._among_regions(deepest)[0]
+        local = self.local(deepest)
+        if self.config.attention in ("self", "none"):
+            return local, torch.full_like(local, 1 / local[0, 0].numel()), direct
+        return local, self._path(features, local), direct
+
+    def attention_maps(self, planes: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Where the network looks, to be drawn (figure 6): ``[B, N, h, w]``, each map summing to 1.
+
+        With self-attention the pooling is even, and what is drawn is the attention that a region gets from all regions,
+        the same for every parameter; in the other variants it is the pooling weights c.
+        """
+        if self.config.attention != "self":
+            return self.maps(planes, metadata)[1]
+        deepest = self._features(planes, metadata)[0][-1]
+        got = self._among_regions(deepest)[1].mean(1)
+        return got.view(-1, 1, *deepest.shape[2:]).expand(-1, self.config.parameters, -1, -1)
+
+    def pooled_features(self, planes: Tensor) -> Tensor:
+        """The mean over the regions of the last encoder's features, ``[B, C]``: what a RAW looks like."""
+        return self._encoded(planes)[-1].mean((2, 3))
+
+    def _encoded(self, planes: Tensor) -> list[Tensor]:
+        """The features of every encoder."""
         # Square root: shot noise gets the same size in bright and dark areas.
         x = 2 * planes.clamp_min(0).sqrt() - 1
         features = []
         for encoder in self.encoders:
             x = encoder(x)
             features.append(x)
-        direct: Tensor | float = 0.0
-        deepest = features[-1]
-        if self.config.metadata:
-            if metadata is None:
-                raise ValueError("this predictor needs metadata")
-            code = self.metadata(metadata)
-            scale, shift = self.modulate(code)[:, :, None, None].chunk(2, dim=1)
-            deepest = deepest * (1 + scale) + shift
-            direct = self.direct(torch.cat([code, metadata], 1))
-        local = self.local(deepest)
+        return features
+
+    def _features(self, planes: Tensor, metadata: Tensor | None) -> tuple[list[Tensor], Tensor | float]:
+        """The features of every encoder, with metadata also the deepest as they modulate it; and their direct term."""
+        features = self._encoded(planes)
+        if not self.config.metadata:
+            return features, 0.0
+        if metadata is None:
+            raise ValueError("this predictor needs metadata")
+        code = self.metadata(metadata)
+        scale, shift = self.modulate(code)[:, :, None, None].chunk(2, dim=1)
+        direct = self.direct(torch.cat([code, metadata], 1))
+        return [*features, features[-1] * (1 + scale) + shift], direct
+
+    def _path(self, features: list[Tensor], local: Tensor) -> Tensor:
+        """The attention path's weights, ``[B, N, h, w]``."""
         size = features[2].shape[-2:]
         levels = []
-        for i, (feature, squeeze) in enumerate(zip(features, self.levels, strict=True)):
-            level = squeeze(feature)
+        for i, squeeze in enumerate(self.levels):
+            level = squeeze(features[i])
             if i < 2:
                 level = F.adaptive_max_pool2d(level, size)
             elif i > 2:
                 level = F.interpolate(level, size=size, mode="bilinear", align_corners=False)
             levels.append(level)
         stacked = torch.cat(levels, 1)
-        for _ in range(2):
+        for _ in range(self.config.encoders - 3):
             stacked = F.max_pool2d(stacked, 2, ceil_mode=True)
         scores = self.attention(stacked)
-        weights = scores.flatten(2).softmax(2).view_as(scores)
-        return local, weights, direct
+        return scores.flatten(2).softmax(2).view_as(scores).expand_as(local)
+
+    def _among_regions(self, deepest: Tensor) -> tuple[Tensor, Tensor]:
+        """What self-attention adds to the deepest features ``[B, C, h, w]``, and its weights ``[B, hw, hw]``."""
+        regions = deepest.flatten(2).transpose(1, 2)
+        told, weights = self.among_regions(regions, regions, regions)
+        return told.transpose(1, 2).reshape(deepest.shape), weights
 
 
 def gflop(config: PredictorConfig, height: int, width: int) -> float:

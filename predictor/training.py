@@ -16,7 +16,7 @@ from torch import Tensor
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
 from drivers.weights import WeightsError, load_weights, save_weights
-from predictor.model import Predictor, PredictorConfig
+from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 
 _KIND = "training state"
 _KEEP_S = 30.0
@@ -72,6 +72,7 @@ class Recipe:
         metadata: whether ISO, exposure and white balance are inputs.
         coarse: share of the steps, from the start, that go through the proxy's cheap part alone.
         seed: seed of weights and batches.
+        attention, encoders: the paper's network or one of its ablations, see :mod:`predictor.model`.
     """
 
     name: Literal["paper", "fast"] = "fast"
@@ -86,6 +87,8 @@ class Recipe:
     metadata: bool = True
     coarse: float = 0.8
     seed: int = 0
+    attention: Attention = "multi"
+    encoders: int = ENCODERS
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data."""
@@ -167,7 +170,13 @@ def fit(
     fabric = Fabric(accelerator="auto", devices=1)
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    config = PredictorConfig(len(space), recipe.width, metadata_length if recipe.metadata else 0)
+    config = PredictorConfig(
+        len(space),
+        recipe.width,
+        metadata_length if recipe.metadata else 0,
+        attention=recipe.attention,
+        encoders=recipe.encoders,
+    )
     network = Predictor(config)
     logits = torch.logit(torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98))
     network.start_at(logits)
