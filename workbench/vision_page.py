@@ -25,6 +25,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #111; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ccc; padding: .35rem .5rem; text-align: right; }
+td { white-space: nowrap; } td:first-child { white-space: normal; min-width: 9rem; }
 th:first-child, td:first-child { text-align: left; }
 .wide { overflow-x: auto; } img { max-width: 100%; } small { color: #444; }
 @media print { body { margin: 0; max-width: none; } }
