@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.dataset import RawRecord
 from workbench.errors import RunError
-from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, read_coco, results_of, target_of
+from workbench.tasks.coco import CocoSet, Kind, coco_dict, read_coco, results_of, target_of
 from workbench.tasks.detectors import Detector, Prediction, Target, check_categories, open_detector
 
 TaskName = Literal["detection", "segmentation"]
@@ -73,10 +73,6 @@ class VisionTask:
                     f"{raw.height}; annotations must be in the RAW's own pixels (`workbench sim coco` writes them so)"
                 )
         return found
-
-    def image(self, raw: RawRecord) -> AnnotatedImage:
-        """The annotations of a RAW."""
-        return next(image for image in self.data.images if image.file == raw.name)
 
     def targets(self, raws: Sequence[RawRecord]) -> dict[str, Target]:
         """What the detector's loss is to find in each RAW, by the RAW's hash."""
