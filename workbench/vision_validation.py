@@ -20,7 +20,6 @@ INTERVAL and the other keys are those of :mod:`workbench.validation`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ class _Judged:
         """The next RAW's image, ``uint8 [H, W, 3]``."""
         number = len(self.losses)
         self.results += self._task.results(number + 1, pixels)
-        self.losses.append(math.log(max(self._task.loss_of(pixels, self._targets[self._raws[number].hash]), 0) + 1e-2))
+        self.losses.append(self._task.log_loss_of(pixels, self._targets[self._raws[number].hash]))
 
     def matches(self) -> Matches:
         """The detections, matched."""

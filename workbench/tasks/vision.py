@@ -6,6 +6,7 @@ writes it so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from workbench.tasks.coco import CocoSet, Kind, coco_dict, read_coco, results_of
 from workbench.tasks.detectors import Detector, Prediction, Target, check_categories, open_detector
 
 TaskName = Literal["detection", "segmentation"]
+# Added to a loss before its logarithm is taken: a loss of zero has none.
+LOSS_FLOOR = 1e-2
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ class VisionTask:
             torch.manual_seed(0)  # two-stage detectors sample the proposals that their loss looks at
             return float(self.detector.loss(as_batch(pixels), [target]))
 
+    def log_loss_of(self, pixels: np.ndarray, target: Target) -> float:
+        """The logarithm of :meth:`loss_of`."""
+        return math.log(max(self.loss_of(pixels, target), 0) + LOSS_FLOOR)
+
     def loss(self, output: Tensor, target: VisionTarget) -> Tensor:
         """Equation 4's loss of images ``float32 [B, 3, H, W]`` in [0, 1]: the detector's, averaged over the images."""
         detector = self.detector.to(output.device)
@@ -112,7 +119,7 @@ class VisionTask:
             detector.loss(image[None], [moved(t, output.device)])
             for image, t in zip(output, target.objects, strict=True)
         ]
-        return (torch.stack(losses) + 1e-2).log().mean() + self._viewing(output, target)
+        return (torch.stack(losses) + LOSS_FLOOR).log().mean() + self._viewing(output, target)
 
     def _viewing(self, output: Tensor, target: VisionTarget) -> Tensor | float:
         if not self.viewing_weight or target.reference is None:
