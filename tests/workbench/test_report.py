@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from browser import browse
 from small_isp import SPACE, SmallIsp, make_lab
 from typer.testing import CliRunner
 
@@ -23,7 +25,7 @@ from workbench.bench import Bench
 from workbench.commands.report import report
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.report import images, write_report
+from workbench.report import build, images, write_report
 from workbench.report.build import chosen_raws, interval_text, number
 from workbench.report.material import read_material
 from workbench.runs import find_run, new_run, write_json
@@ -118,7 +120,9 @@ def test_the_page_needs_nothing_else(page: tuple[str, Reader], full: Path) -> No
     html, read = page
     assert read.references
     assert all(r.startswith(("data:image/", "#")) for r in read.references)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & set(read.tags)
+    assert not {"link", "iframe", "object", "base", "form"} & set(read.tags)
+    assert read.tags.count("script") == html.count("<script>") == 1
+    assert "default-src 'none'; img-src data:;" in html
     assert not re.search(r"@import|url\((?!#)", html)
     assert str(full) not in html
     assert not list(full.glob(".report*"))
@@ -280,7 +284,8 @@ def test_names_are_escaped(full: Path, tmp_path: Path) -> None:
     changed(lab, methods=results["methods"])
     html = write_report(lab).read_text(encoding="utf-8")
     assert nasty in Reader(html).text
-    assert "<script" not in html
+    assert html.count("<script") == 1
+    assert nasty not in html
     assert "<b>" in html
     for svg in re.findall(r"<svg\b.*?</svg>", html, re.DOTALL):
         ElementTree.fromstring(svg)
@@ -347,3 +352,110 @@ def test_numbers_for_people() -> None:
     assert interval_text(None) == ""
     assert interval_text({"low": None, "high": None}) == "too few scenes"
     assert interval_text({"low": -0.5, "high": 1.0}, ".0f", 100) == "−50 … 100"
+
+
+def with_script(page: Path, script: str, out: Path) -> Path:
+    """The page with a script at its end, whose outcome it writes into the title."""
+    html = page.read_text(encoding="utf-8")
+    out.write_text(html.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return out
+
+
+def test_a_browser_shows_it_without_complaint(full: Path, tmp_path: Path) -> None:
+    out = write_report(full, out=tmp_path / "r.html")
+    # A browser's own window has a least width, a frame has none. Wider than its frame is what a phone cuts off.
+    script = "parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')"
+    page = with_script(out, script, tmp_path / "framed.html")
+    frames = "".join(f'<iframe src="{page.name}" width="{w}" height="900"></iframe>' for w in (1280, 900, 390))
+    heard = "const all = []; onmessage = (e) => { all.push(e.data); document.title = JSON.stringify(all); }"
+    outer = tmp_path / "outer.html"
+    outer.write_text(f"<title></title><script>{heard}</script>{frames}", encoding="utf-8")
+    dom, console = browse(outer, tmp_path, "--virtual-time-budget=20000", "--dump-dom")
+    assert not console
+    widths = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
+    assert sorted(inner for inner, _ in widths) == [390, 900, 1280]
+    assert all(needed <= inner for inner, needed in widths)
+    picture = tmp_path / "page.png"
+    browse(out, tmp_path, "--window-size=900,1500", f"--screenshot={picture}")
+    shot = cv2.imread(str(picture))
+    assert shot.shape == (1500, 900, 3)
+    assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 200
+
+
+def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, tmp_path: Path) -> None:
+    script = """
+    const part = (name) => document.querySelector(`#viewer [data-part="${name}"]`);
+    const frame = part("frame"), stage = part("stage"), said = {};
+    const at = () => frame.style.getPropertyValue("--at");
+    const key = (k) => stage.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true, cancelable: true }));
+    const drawn = (side) => getComputedStyle(frame.querySelector(`.half.${side}`)).display;
+    const choose = (name, value) => { part(name).value = value; part(name).dispatchEvent(new Event("change")); };
+    addEventListener("load", async () => {
+      said.hidden = document.getElementById("viewer").hidden;
+      said.raws = part("raw").options.length;
+      said.choices = [...part("left-choice").options].map((o) => o.textContent);
+      said.first = [part("left-choice").value, part("right-choice").value, part("left-image").alt];
+      said.start = at();
+      key("ArrowRight"); said.right = at();
+      key("Home"); said.home = at();
+      const box = frame.getBoundingClientRect();
+      const touch = { pointerType: "touch", pointerId: 1, clientX: box.left + box.width / 4 };
+      frame.dispatchEvent(new PointerEvent("pointerdown", touch));
+      said.touched = Math.round(parseFloat(at()));
+      part("at").value = "75"; part("at").dispatchEvent(new Event("input")); said.slid = at();
+      choose("raw", "1"); choose("left-choice", "oracle"); choose("right-choice", "reference");
+      await part("right-image").decode();
+      const row = document.querySelectorAll(".row[data-raw]")[1];
+      said.same = ["oracle", "reference"].map((m, i) =>
+        row.querySelector(`[data-method=${m}]`).src === part(i ? "right-image" : "left-image").src);
+      choose("zoom", "4");
+      said.size = [part("right-image").naturalWidth, frame.getBoundingClientRect().width * devicePixelRatio];
+      said.wiped = [drawn("left"), drawn("right")];
+      const flicker = document.querySelector("input[value=flicker]");
+      flicker.checked = true; flicker.dispatchEvent(new Event("change"));
+      said.flicker = [drawn("left"), drawn("right")];
+      key(" "); said.other = [drawn("left"), drawn("right")];
+      document.title = JSON.stringify(said);
+    });
+    """.replace("\n", " ")
+    page = with_script(write_report(full, out=tmp_path / "r.html"), script, tmp_path / "viewer.html")
+    dom, console = browse(page, tmp_path, "--window-size=900,1200", "--virtual-time-budget=20000", "--dump-dom")
+    assert not console
+    said = json.loads(unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
+    found = read_material(full)
+    assert not said["hidden"]
+    assert said["raws"] == len(chosen_raws(found)) == 5
+    assert said["choices"][:3] == ["reference", "default", "best fixed"]
+    assert not any(label.startswith("mean") for label in said["choices"])
+    first = found.results["per_raw"][chosen_raws(found)[0][1]]["name"]
+    assert said["first"] == ["fixed", "predicted:with", f"{first}: best fixed"]
+    assert (said["start"], said["right"], said["home"], said["slid"]) == ("50%", "52%", "0%", "75%")
+    assert said["touched"] == 25
+    assert said["same"] == [True, True]
+    assert said["size"] == [16, 64]
+    assert said["wiped"] == ["block", "block"]
+    assert said["flicker"] == ["none", "block"]
+    assert said["other"] == ["block", "none"]
+
+
+def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A window smaller than the frames stands for frames larger than the window.
+    monkeypatch.setattr(images, "detailed_window", lambda image: images.Window(4, 4, 8, 8))
+    html = write_report(full, out=tmp_path / "r.html").read_text(encoding="utf-8")
+    whole = re.findall(r'<img src="(data:[^"]*)" alt="([^"]*)"[^>]*data-full="(data:[^"]+)"', html)
+    found = read_material(full)
+    row = found.results["per_raw"][chosen_raws(found)[0][1]]
+    with Dataset.open(full) as dataset:
+        outputs = {c.output_hash: c.rgb().encoded for c in dataset.captures()}
+    crop, _, data = next(item for item in whole if item[1] == f"{row['name']}: best fixed")
+    assert base64.b64decode(data.partition(",")[2]) == outputs[row["methods"]["fixed"]["output_hash"]]
+    small = cv2.imdecode(np.frombuffer(base64.b64decode(crop.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert small.shape == (8, 8, 3)
+    assert len(whole) == 5 * 7
+    monkeypatch.setattr(build, "WHOLE_BYTES", sum(len(item[2]) for item in whole) // 3)
+    less = write_report(full, out=tmp_path / "r.html").read_text(encoding="utf-8")
+    kept = re.findall(r'alt="([^"]*)"[^>]*data-full="data:', less)
+    assert 5 <= len(kept) < len(whole)
+    assert sum("predicted (image + metadata)" in alt for alt in kept) == 5

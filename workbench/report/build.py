@@ -22,7 +22,7 @@ from drivers.frames import RgbFrame
 from drivers.parameters import Parameter
 from drivers.weights import WeightsError
 from predictor.files import load_predictor
-from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.interrupt import check
 from workbench.report import figures, images
@@ -38,7 +38,11 @@ from workbench.runs import RunFolder, list_runs, write_text
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
+REFERENCE = "reference"
 ATTENTION_MAPS = 4
+# Whole outputs that the viewer compares, as they lie in the file; those of large frames are left out beyond it.
+WHOLE_BYTES = 32 * 2**20
+WHOLE_FIRST = ("predicted", "fixed", REFERENCE, "industry", "oracle")
 CSV_COLUMNS = (
     *("key", "label", "run", "psnr_db", "psnr_low", "psnr_high", "ssim"),
     *("gain_over_fixed_db", "gain_low", "gain_high", "verdict", "captures", "metadata"),
@@ -64,14 +68,20 @@ class Drawing:
     sources: list[Source]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Crop:
-    """A cell of the side-by-side crops: a picture (data URI) or the reason for none."""
+    """A cell of the side-by-side crops: a picture (data URI) or the reason for none.
+
+    ``key`` is that of the method where two cells can be compared in the viewer; ``full`` the whole output as a data
+    URI, empty where ``uri`` is that, None where it is not in the file.
+    """
 
     label: str
     note: str
     uri: str | None
     best: bool = False
+    key: str = ""
+    full: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,12 @@ def render(page: Page) -> str:
     template = environment.from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     return template.render(
-        page=page, found=page.found, results=page.found.results, style=Markup(style), verdicts=VERDICTS
+        page=page,
+        found=page.found,
+        results=page.found.results,
+        style=Markup(style),
+        script=Markup((FOLDER / "viewer.js").read_text(encoding="utf-8")),
+        verdicts=VERDICTS,
     )
 
 
@@ -456,19 +471,41 @@ def _add_pictures(page: Page, dataset: Dataset) -> None:
     found = page.found
     raws = {r.hash: r for r in dataset.raws("test")}
     chosen = [(why, found.results["per_raw"][i]) for why, i in chosen_raws(found)]
+    larger: list[tuple[Crop, Callable[[], str]]] = []
     for why, row in chosen:
         raw = raws.get(row["hash"])
         if raw is None:
             page.found.missing.append(f"The RAW {row['name']} is not in the data set; its pictures are left out.")
             continue
-        page.crops.append(_crop_row(found, dataset, raw, why, row))
+        page.crops.append(_crop_row(found, dataset, raw, why, row, larger))
         check()
+    _add_whole(found, larger)
     if not page.crops:
         page.absent["crops"] = "None of the RAWs to show is in the data set."
     _add_attention(page, [(why, raws[row["hash"]]) for why, row in chosen if row["hash"] in raws])
 
 
-def _crop_row(found: Material, dataset: Dataset, raw: RawRecord, why: str, row: dict[str, Any]) -> CropRow:
+def _add_whole(found: Material, larger: Sequence[tuple[Crop, Callable[[], str]]]) -> None:
+    """Put whole outputs into the file, what is most worth comparing first, up to :data:`WHOLE_BYTES`."""
+    first = [found.predicted if key == "predicted" else key for key in WHOLE_FIRST]
+    room = WHOLE_BYTES
+    for cell, load in sorted(larger, key=lambda item: first.index(item[0].key) if item[0].key in first else len(first)):
+        whole, _ = _loaded(load)
+        check()
+        if whole is not None and len(whole) <= room:
+            cell.full = whole
+            room -= len(whole)
+
+
+def _crop_row(
+    found: Material,
+    dataset: Dataset,
+    raw: RawRecord,
+    why: str,
+    row: dict[str, Any],
+    larger: list[tuple[Crop, Callable[[], str]]],
+) -> CropRow:
+    """The crops of a RAW; cells that do not show the whole output are added to ``larger`` with what loads it."""
     identity = found.results["device"]["identity"]
     shown = _shown_methods(found)
     hashes = {key: found.space.from_codes(row["methods"][key]["codes"]).hash for key, _ in shown}
@@ -477,20 +514,35 @@ def _crop_row(found: Material, dataset: Dataset, raw: RawRecord, why: str, row: 
     window = (
         images.detailed_window(reference) if reference is not None else images.Window(0, 0, *([images.CROP_SIDE] * 2))
     )
-    cells = [Crop("reference", "", images.picture(window.of(reference)) if reference is not None else None)]
-    if reference is None:
-        cells = [Crop("reference", reason or "the RAW has none", None)]
+    cells = [Crop(REFERENCE, reason or "the RAW has none", None)]
+    if reference is not None:
+        cells = [Crop(REFERENCE, "", images.picture(window.of(reference)), key=REFERENCE)]
+        if window.covers(reference):
+            cells[0].full = ""
+        else:
+            larger.append((cells[0], partial(images.picture, reference, quality=95)))
     # The oracle knows the reference: "best" is about methods that do not.
     best = max((row["methods"][k]["psnr"] for k, _ in shown if k != "oracle"), default=None)
     for key, label in shown:
         result = row["methods"][key]
         capture = captures.get((raw.hash, hashes[key]))
+        frame: RgbFrame | None = None
         if capture is None or capture.output_hash != result["output_hash"]:
-            uri, reason = None, "capture not in the data set"
+            reason = "capture not in the data set"
         else:
-            uri, reason = _loaded(partial(_capture_uri, capture, window))
+            frame, reason = _loaded(capture.rgb)
         note = reason or f"{result['psnr']:.2f} dB"
-        cells.append(Crop(label, note, uri, best=result["psnr"] == best and key != "oracle"))
+        cell = Crop(label, note, None, best=result["psnr"] == best and key != "oracle", key=key)
+        cells.append(cell)
+        if frame is not None:
+            # The device's own bytes where the whole frame is shown, else a crop of them.
+            whole = window.covers(frame.pixels)
+            cell.uri = _frame_uri(frame) if whole else images.picture(window.of(frame.pixels), quality=95)
+            if whole:
+                cell.full = ""
+            else:
+                assert capture is not None
+                larger.append((cell, lambda c=capture: _frame_uri(c.rgb())))  # type: ignore[misc]
     facts = [f"scene {raw.scene}", f"{raw.width}×{raw.height}"]
     facts += [f"ISO {raw.iso:g}"] if raw.iso else []
     facts += [f"{raw.exposure_s * 1000:.3g} ms"] if raw.exposure_s else []
@@ -499,12 +551,8 @@ def _crop_row(found: Material, dataset: Dataset, raw: RawRecord, why: str, row: 
     return CropRow(why, raw.name, ", ".join(facts), cells)
 
 
-def _capture_uri(capture: CaptureRecord, window: images.Window) -> str:
-    """The device's own bytes where the whole frame is shown, else a crop of them."""
-    frame: RgbFrame = capture.rgb()
-    if frame.pixels.shape[0] <= window.height and frame.pixels.shape[1] <= window.width:
-        return images.data_uri(frame.encoded, frame.media_type)
-    return images.picture(window.of(frame.pixels), quality=95)
+def _frame_uri(frame: RgbFrame) -> str:
+    return images.data_uri(frame.encoded, frame.media_type)
 
 
 def _loaded(load: Callable[[], Any]) -> tuple[Any, str | None]:

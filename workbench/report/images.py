@@ -28,6 +28,10 @@ class Window:
         """The window's pixels of ``[H, W, 3]``."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
+    def covers(self, image: np.ndarray) -> bool:
+        """Whether the whole of ``[H, W, 3]`` lies within the window."""
+        return image.shape[0] <= self.height and image.shape[1] <= self.width
+
 
 def data_uri(encoded: bytes, media_type: str) -> str:
     """The bytes of an image as a ``data:`` URI."""
