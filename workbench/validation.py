@@ -60,6 +60,8 @@ A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json
      "pareto": [{"values": {"psnr": 20.3, "bytes": 4400.0}, "parameters": {name: native}, "parameters_hash"}, …]
      # rules fixed and as-shot: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native),
      # "parameters_hash"
+     # method proxy-gradient: "proxy" (run), "held" (parameters it left alone), "ranking_captures"; its captures,
+     # device_s and compute_s hold the collection and the fit of the proxy too
      # rules industry and industry-grey-world: "single_set_score", "table_score", "kept", "knots_iso"
      # rule regression: "single_set_score", "regression_score", "kept", "images" (names), "captures_an_image",
      # "optima_score" (mean of the optima on their own RAWs), "penalty"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ class MethodName(StrEnum):
     blockwise = "blockwise"
     nsga2 = "nsga2"
     worst_rank = "worst-rank"
+    proxy_gradient = "proxy-gradient"
 
 
 class RuleName(StrEnum):
@@ -78,6 +80,9 @@ def tune(
             "for nsga2 and worst-rank (by default psnr and ssim); latency (device seconds) and bytes are costs."
         ),
     ] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="fit-proxy run of proxy-gradient; by default the newest of the device.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
@@ -110,10 +115,20 @@ def tune(
         with Progress("tune", captures, unit="capture") as progress:
 
             def show(done: int, total: int, best: float) -> None:
-                progress.update(min(done, total), note=f"best {_figure(best, first)}")
+                note = "descending through the proxy" if math.isnan(best) else f"best {_figure(best, first)}"
+                progress.update(min(done, total), note=note)
 
             run = tune_run(
-                lab, dataset, opened, settings, rule=chosen.value, expert=start, task=judge, name=name, progress=show
+                lab,
+                dataset,
+                opened,
+                settings,
+                rule=chosen.value,
+                expert=start,
+                task=judge,
+                proxy=proxy,
+                name=name,
+                progress=show,
             )
     if as_json:
         typer.echo(json.dumps({"run": run.name, **run.results}))

@@ -21,10 +21,11 @@ from workbench.tasks.vision import VisionTask
 from workbench.tuning.balance import WhiteBalance, balanced
 from workbench.tuning.industry import IndustryTable
 from workbench.tuning.industry_tuning import tune_industry
+from workbench.tuning.proxy_gradient import find_proxy, tune_through_proxy
 from workbench.tuning.regression import tune_regression
 from workbench.tuning.rules import RULES, rule_of
 from workbench.tuning.search import Progress, SearchResult
-from workbench.tuning.tuner import FINALISTS, Tuner, TuneSettings
+from workbench.tuning.tuner import FINALISTS, PROXY_GRADIENT, Tuner, TuneSettings
 
 
 def _finalists(tuner: Tuner, found: SearchResult) -> list[ParameterSet]:
@@ -97,12 +98,14 @@ def tune_run(
     industry: bool = False,
     expert: ParameterSet | None = None,
     task: VisionTask | None = None,
+    proxy: str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> RunFolder:
     """Tune and keep the result as a ``tune`` run; a finished run of the very same settings is given back as it is.
 
-    ``rule`` is one of :data:`workbench.tuning.rules.RULES`; ``industry`` is short for ``rule="industry"``.
+    ``rule`` is one of :data:`workbench.tuning.rules.RULES`; ``industry`` is short for ``rule="industry"``. ``proxy`` is
+    the fit-proxy run that the method ``proxy-gradient`` descends through, by default the newest of the device.
 
     Raises:
         RunError: no training RAW with a reference, settings that cannot be used, or the name is taken.
@@ -111,7 +114,8 @@ def tune_run(
     rule = "industry" if industry else rule
     _check(rule, settings)
     tuner = Tuner(lab, dataset, device, settings, expert=expert, task=task, progress=progress)
-    one_set = rule in ("fixed", "as-shot")
+    through = find_proxy(tuner, proxy) if settings.method == PROXY_GRADIENT else None
+    one_set = rule in ("fixed", "as-shot") and through is None
     scenes = {
         r.scene for r in (tuner.rank_raws(tuner.raws, tuner.train, settings.captures) if one_set else tuner.train)
     }
@@ -127,6 +131,8 @@ def tune_run(
             "raws": [r.hash for r in tuner.raws],
         }
     )
+    if through is not None:
+        config |= {"proxy": through.name, "held_out_scenes": through.config.get("held_out_scenes") or []}
     for old in list_runs(lab, "tune"):
         # Runs of older versions say less; what they do not say was so.
         same = {"more_metrics": [], "rule": rule_of(old), **old.config} == config and name in (None, old.name)
@@ -134,22 +140,24 @@ def tune_run(
             return old
     run = new_run(lab, "tune", name)
     run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
-    run.finish(_tuned(run, rule, tuner))
+    run.finish(_tuned(run, rule, tuner, through))
     return run
 
 
 def _check(rule: str, settings: TuneSettings) -> None:
     if rule not in RULES:
         raise RunError(f"rule {rule!r} is not one of {', '.join(RULES)}")
+    if settings.method == PROXY_GRADIENT and rule != "fixed":
+        raise RunError(f"method {PROXY_GRADIENT} gives one fixed set; for rule {rule} choose another method")
     if settings.more_metrics and rule not in ("fixed", "as-shot"):
         raise RunError(f"rule {rule} is tuned for one metric; leave {', '.join(settings.more_metrics)} out")
 
 
-def _tuned(run: RunFolder, rule: str, tuner: Tuner) -> dict[str, Any]:
+def _tuned(run: RunFolder, rule: str, tuner: Tuner, proxy: RunFolder | None) -> dict[str, Any]:
     """Tune, write the file of the rule and give the results."""
     space, identity = tuner.info.space, tuner.info.identity
     if rule == "fixed":
-        best, results = tune_fixed(tuner)
+        best, results = tune_fixed(tuner) if proxy is None else tune_through_proxy(tuner, proxy)
         title = f"Best fixed parameters of {identity}, {results['score']:.2f} on training RAWs ({run.name})"
         write_text(run.path / "best.toml", space.to_toml(best, title))
         return {**results, "file": "best.toml"}
