@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
-from workbench.statistics import MIN_CLUSTERS, mean_interval, ratio_interval
+from workbench.statistics import MIN_CLUSTERS, compare, mean_interval, p_text, ratio_interval
 
 
 def test_mean_interval_agrees_with_the_normal_one_for_many_independent_values() -> None:
@@ -76,3 +77,45 @@ def test_the_seed_decides() -> None:
 def test_bad_input(values: list[float], scenes: list[str]) -> None:
     with pytest.raises(ValueError, match="values"):
         mean_interval(values, scenes)
+
+
+def test_a_difference_that_both_tests_see_is_shown() -> None:
+    values = np.linspace(0.5, 3, 40)
+    values[0] = -0.25
+    found = compare(values, [i // 2 for i in range(40)])
+    assert found.verdict == "better"
+    assert found.p_value == pytest.approx(wilcoxon(values.reshape(20, 2).mean(1)).pvalue)
+    assert found.worse_share == 1 / 40
+    assert found.fifth_percentile == pytest.approx(np.percentile(values, 5))
+    assert found.interval == mean_interval(values, [i // 2 for i in range(40)])
+    words = found.words()
+    assert words.startswith(f"Better: {values.mean():+.2f} [")
+    for piece in ("lies above 0", "p < 0.001", "20 scenes", "2% of 40 RAWs got worse", "5th percentile"):
+        assert piece in words
+    opposite = compare(-values, [i // 2 for i in range(40)])
+    assert opposite.verdict == "worse"
+    assert opposite.to_dict()["verdict"] == "worse"
+    assert "lies below 0" in opposite.reason
+
+
+def test_a_few_scenes_that_make_the_mean_show_nothing() -> None:
+    # 16 scenes hardly change, to both sides, and six gain much: the mean's interval lies above 0 all the same.
+    values = np.concatenate([np.tile([-0.2, -0.1, 0.05, -0.15], 4), np.full(6, 10.0)])
+    found = compare(values, range(22))
+    assert found.interval.verdict == "better"
+    assert found.p_value > 0.05
+    assert found.verdict == found.to_dict()["verdict"] == "not shown"
+    assert "but few scenes may have made it" in found.words()
+
+
+def test_reasons_for_showing_nothing() -> None:
+    assert compare(np.full(10, 3.0), [i % 5 for i in range(10)]).reason == "5 scenes are too few, 6 are the least"
+    assert compare(np.full(10, 3.0), [i % 5 for i in range(10)]).words().startswith("Not shown: +3.00 dB on average")
+    assert compare(np.zeros(10), range(10)).reason == "no RAW differs"
+    assert compare(np.linspace(-1, 1, 10), range(10)).reason == "the 95 % interval holds 0, 10 scenes"
+    assert p_text(0.0312) == "p = 0.031"
+
+
+def test_six_scenes_that_agree_are_the_least_that_show_something() -> None:
+    assert compare(np.arange(1.0, 7.0), range(6)).verdict == "better"
+    assert compare(np.arange(1.0, 6.0), range(5)).p_value is None
