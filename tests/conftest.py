@@ -1,4 +1,9 @@
+from __future__ import annotations
+
 import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,3 +16,30 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"measuring material absent: {folder} (set WORKBENCH_DATA)")
     return folder
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[..., str]]:
+    """``serving(firmware, faults=None)`` serves it over ZeroMQ from a thread until the test's end; gives its URL."""
+    from sim.zmq_server import serve_firmware
+
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(firmware: object, faults: object = None) -> str:
+        urls: queue.Queue[str] = queue.Queue()
+        thread = threading.Thread(
+            target=serve_firmware,
+            args=(firmware, "127.0.0.1:0", urls.put),
+            kwargs={"stop": stop, "faults": faults},
+            daemon=True,
+        )
+        threads.append(thread)
+        thread.start()
+        return urls.get(timeout=10)
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "the server did not stop"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import queue
 import signal
 import socket
 import subprocess
@@ -43,26 +42,6 @@ class HeldIsp:
         if not self.may_end.acquire(timeout=20):
             raise ValueError("the test forgot this frame")
         return b"\xff\xd8\xff\xd9"
-
-
-@pytest.fixture
-def serving() -> Iterator[Callable[[Firmware], str]]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: Firmware) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop}
-        threads.append(
-            threading.Thread(target=serve_firmware, args=(firmware, "127.0.0.1:0", urls.put), kwargs=options)
-        )
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(10)
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import queue
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,6 @@ from drivers.zmq_device import ZmqDevice
 from sim.faults import NAMES, Fault, Faults
 from sim.firmware import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import serve_firmware
 from workbench import live
 from workbench.commands.collect import collect
 from workbench.dataset import Dataset
@@ -43,25 +40,6 @@ def photographs(tmp_path: Path) -> Path:
         mosaic = np.random.default_rng(i).integers(64, 1023, (32, 32), dtype=np.uint16)
         save_npz(folder / f"{i:02}.npz", RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0))
     return folder
-
-
-@pytest.fixture
-def serving() -> Iterator[Serve]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: Firmware, faults: Faults | None = None) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop, "faults": faults}
-        arguments = (firmware, "127.0.0.1:0", urls.put)
-        threads.append(threading.Thread(target=serve_firmware, args=arguments, kwargs=options))
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(10)
 
 
 def run(*arguments: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import queue
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +24,6 @@ from drivers.parameters import ParameterSet
 from drivers.raw_files import save_npz
 from sim.firmware import Firmware
 from sim.isp.pipeline import VERSION, Pipeline
-from sim.zmq_server import serve_firmware
 from workbench.commands import collect, device, tune, validate
 
 RUN = CliRunner()
@@ -47,30 +45,7 @@ class Isp:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Firmware], str]]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: Firmware) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop}
-        threads.append(
-            threading.Thread(
-                target=serve_firmware, args=(firmware, "127.0.0.1:0", urls.put), kwargs=options, daemon=True
-            )
-        )
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-
-
-@pytest.fixture
-def two(serve: Callable[[Firmware], str]) -> list[str]:
+def two(serving: Callable[[Firmware], str]) -> list[str]:
     """Two boards whose first frames wait for each other: both must take part."""
     barrier, met = threading.Barrier(2), threading.Event()
 
@@ -79,7 +54,7 @@ def two(serve: Callable[[Firmware], str]) -> list[str]:
             barrier.wait(60)
             met.set()
 
-    return [serve(Firmware(Isp(meet), model=MODEL, version=VERSION, serial=serial)) for serial in ("left", "right")]
+    return [serving(Firmware(Isp(meet), model=MODEL, version=VERSION, serial=serial)) for serial in ("left", "right")]
 
 
 @pytest.fixture
@@ -127,9 +102,9 @@ def test_tune_and_validate_take_several_devices(tmp_path: Path) -> None:
 
 
 def test_boards_that_differ_are_refused_before_anything_is_kept(
-    serve: Callable[[Firmware], str], raws: Path, tmp_path: Path
+    serving: Callable[[Firmware], str], raws: Path, tmp_path: Path
 ) -> None:
-    one, other = (serve(Firmware(PIPELINE, model=MODEL, version=version)) for version in ("1", "2"))
+    one, other = (serving(Firmware(PIPELINE, model=MODEL, version=version)) for version in ("1", "2"))
     with pytest.raises(DeviceError, match="need the same model, firmware and parameters") as caught:
         run(collect.collect, "--device", one, "--device", other, "--raws", raws, "--captures", "9", "--lab", tmp_path)
     assert one in str(caught.value)
@@ -139,7 +114,7 @@ def test_boards_that_differ_are_refused_before_anything_is_kept(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_two_ctrl_c_stop_a_collection_on_hung_boards(
-    serve: Callable[[Firmware], str], raws: Path, tmp_path: Path
+    serving: Callable[[Firmware], str], raws: Path, tmp_path: Path
 ) -> None:
     may, taken = threading.Event(), threading.Semaphore(0)
 
@@ -148,7 +123,7 @@ def test_two_ctrl_c_stop_a_collection_on_hung_boards(
             taken.release()
             assert may.wait(120)
 
-    urls = [serve(Firmware(Isp(hang), model=MODEL, version=VERSION)) for _ in range(2)]
+    urls = [serving(Firmware(Isp(hang), model=MODEL, version=VERSION)) for _ in range(2)]
     command = [sys.executable, "-m", "workbench.cli", "collect", "--raws", str(raws), "--captures", "50"]
     command += [word for url in urls for word in ("--device", url)]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
@@ -173,10 +148,10 @@ def test_two_ctrl_c_stop_a_collection_on_hung_boards(
 # ---- workbench device list, workbench device set -------------------------------------------------------------------
 
 
-def test_list_as_json(serve: Callable[[Firmware], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_as_json(serving: Callable[[Firmware], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = SimpleNamespace(device="/dev/ttyUSB7", description="a cable", hwid="USB 1:2")
     monkeypatch.setattr(list_ports, "comports", lambda: [port])
-    url = serve(Firmware(PIPELINE, model="m", version="3", serial="s", boot_id="b"))
+    url = serving(Firmware(PIPELINE, model="m", version="3", serial="s", boot_id="b"))
     (tmp_path / "lab.toml").write_text('[devices]\ngone = "zmq://127.0.0.1:9"\n')
     arguments = ["list", url, "sim:sim20", "nothing:", "--lab", str(tmp_path), "--deadline", "0.5", "--json"]
     told = json.loads(RUN.invoke(device.app, arguments, catch_exceptions=False).stdout)
@@ -218,8 +193,8 @@ def firmware() -> Firmware:
     return Firmware(PIPELINE, model=MODEL, version=VERSION)
 
 
-def test_set_writes_and_reads_back(serve: Callable[[Firmware], str], firmware: Firmware) -> None:
-    url = serve(firmware)
+def test_set_writes_and_reads_back(serving: Callable[[Firmware], str], firmware: Firmware) -> None:
+    url = serving(firmware)
     arguments = ["set", url, "gamma=2.1", "demosaic=bilinear", "luma_nr_radius=2"]
     told = json.loads(RUN.invoke(device.app, [*arguments, "--json"], catch_exceptions=False).stdout)
     space = PIPELINE.space
@@ -243,9 +218,9 @@ def test_set_writes_and_reads_back(serve: Callable[[Firmware], str], firmware: F
     ],
 )
 def test_set_refuses_before_anything_is_written(
-    serve: Callable[[Firmware], str], firmware: Firmware, assignment: str, told: str
+    serving: Callable[[Firmware], str], firmware: Firmware, assignment: str, told: str
 ) -> None:
-    url = serve(firmware)
+    url = serving(firmware)
     with pytest.raises(ParameterError, match=told):
         RUN.invoke(device.app, ["set", url, "contrast=0.2", assignment], catch_exceptions=False)
     read = json.loads(RUN.invoke(device.app, ["get", url, "--bank", "shadow", "--json"]).stdout)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from drivers.zmq_device import ZmqDevice
 from sim.faults import Fault, Faults
 from sim.firmware import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import serve_firmware
 from workbench.commands.device_settle import settle
 from workbench.settling import UnsettledError, measure, url_with_count
 
@@ -27,25 +24,6 @@ SPACE = PIPELINE.space
 RAWS = [RawFrame(np.full((32, 32), dn, np.uint16), "RGGB", (64.0,) * 4, 1023) for dn in (300, 500, 700)]
 SETS = [SPACE.from_unit(np.full(len(SPACE), n / 8)) for n in range(8)]
 Serve = Callable[..., str]
-
-
-@pytest.fixture
-def serving() -> Iterator[Serve]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: Firmware, faults: Faults | None = None) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop, "faults": faults}
-        arguments = (firmware, "127.0.0.1:0", urls.put)
-        threads.append(threading.Thread(target=serve_firmware, args=arguments, kwargs=options))
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(10)
 
 
 def run(*arguments: str) -> str:
