@@ -483,9 +483,17 @@ def test_the_command_tunes_and_prints_json(lab: Path, tmp_path: Path, monkeypatc
     results = json.loads(done.stdout)
     assert 60 - 3 < results["captures"] <= 60
     assert (lab / "runs" / results["run"] / "best.toml").is_file()
-    done = command(*arguments, "--industry")
+    assert "captures spent and best score so far: 3: " in command(*arguments, "--method", "blockwise").stdout
+    by_flag, by_rule = command(*arguments, "--industry"), command(*arguments, "--rule", "industry")
+    assert by_flag.exit_code == 0, by_flag.output
+    assert "table.json" in by_flag.stdout
+    assert by_rule.stdout == by_flag.stdout
+    done = command(*arguments, "--method", "nsga2", "--metric", "psnr", "--metric", "bytes")
     assert done.exit_code == 0, done.output
-    assert "table.json" in done.stdout
+    assert "Pareto front" in done.stdout
+    assert json.loads(command(*arguments, "--method", "worst-rank", "--json").stdout)["metrics"][1]["name"] == "ssim"
+    refused = command(*arguments, "--metric", "psnr", "--metric", "bytes")
+    assert "for several use nsga2 or worst-rank" in str(refused.exception)
 
 
 def test_ctrl_c_says_how_to_go_on(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

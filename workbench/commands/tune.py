@@ -167,6 +167,10 @@ def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metri
         )
         for point in results["pareto"]:
             typer.echo("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point["values"].items()))
+    if history := results["history"]:
+        places = sorted({round(i * (len(history) - 1) / 5) for i in range(6)})
+        curve = ", ".join(f"{history[i][0]}: {_figure(history[i][1], metric)}" for i in places)
+        typer.echo(f"captures spent and best score so far: {curve}")
     typer.echo(
         f"{results['device_s']:.1f} s of the device, {results['compute_s']:.1f} s of computing in this call"
         if "device_s" in results
