@@ -21,9 +21,10 @@ from workbench import validation
 from workbench.bench import Bench
 from workbench.commands.predict import most_concentrated, predict
 from workbench.commands.validate import headline_lines, print_results
+from workbench.commands.validate import validate as validate_command
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run, new_run
+from workbench.runs import RunFolder, find_run, list_runs, new_run
 from workbench.tuning.fixed import TuneSettings, tune_run
 from workbench.validation import ValidationSettings, mean_of, validate, validate_run
 
@@ -149,6 +150,21 @@ def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys) -> None:
             assert row["compute_s"] > 0
     print_results(results)
     assert "grey-world" in capsys.readouterr().out
+
+
+def test_the_command_takes_further_tune_runs(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import typer
+
+    monkeypatch.setattr("drivers.registry.open_device", lambda url, deadline_s: SmallIsp())
+    names = [run.name for run in list_runs(knowing, "tune") if run.config["method"] == "cmaes"][:2]
+    app = typer.Typer()
+    app.command()(validate_command)
+    arguments = ["--device", "small:", "--lab", str(knowing), "--oracle-captures", "0", "--json"]
+    done = CliRunner().invoke(app, [*arguments, "--tune", names[0], "--tune", names[1], "--tune", names[0]])
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)
+    assert [m["run"] for m in results["methods"] if m["key"].startswith("tune:")] == names
+    assert RunFolder.open(knowing / "runs" / results["run"]).config["tunes"] == names
 
 
 def test_a_further_run_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
