@@ -8,6 +8,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add every command to the app, in the order in which they are used."""
     from workbench.commands import dataset, device, keys, sim
+    from workbench.commands.ablate import ablate
     from workbench.commands.collect import collect
     from workbench.commands.demo import demo
     from workbench.commands.fit_proxy import fit_proxy
@@ -27,5 +28,6 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(tune)
     app.command()(validate)
+    app.command()(ablate)
     app.command()(predict)
     app.command()(report)

@@ -1,0 +1,131 @@
+"""``workbench ablate``: the paper's ablations, judged on the device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def ablate(
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
+        ),
+    ],
+    lab: Annotated[Path, typer.Option(help="Lab folder with the data set and a fitted proxy.")] = Path("lab"),
+    proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas or blanks.")] = "0,1,2",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each training.")] = 600,
+    batch: Annotated[int | None, typer.Option(min=1, help="RAWs a step instead of the recipe's.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of the first encoder.")] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Inputs of all variants but the one that has the others.")
+    ] = True,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A variant to make, such as none-5, fixed-multi-5 or multi-3; may be repeated."),
+    ] = None,
+    scatter: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two parameters to draw against each other by ISO (figure 5b).")
+    ] = None,
+    raw: Annotated[str | None, typer.Option(help="Test RAW whose attention maps to draw (figure 6).")] = None,
+    test_raws: Annotated[int, typer.Option(min=0, help="How many test RAWs, spread over the scenes; 0: all.")] = 0,
+    prefix: Annotated[str, typer.Option(help="Beginning of the names of the train runs.")] = "ablate",
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    pool_tolerance: Annotated[
+        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
+) -> None:
+    """Train variants of the predictor, a run a seed, and compare them on the device (table 3, figures 5 and 6)."""
+    try:
+        numbers = tuple(int(word) for word in seeds.replace(",", " ").split())
+    except ValueError:
+        raise typer.BadParameter(f"--seeds {seeds!r}: give whole numbers, as in --seeds 0,1,2") from None
+    from dataclasses import replace
+
+    from predictor.training import Recipe
+    from workbench.ablation import AblationSettings, ablate_run, check_device, train_variants
+    from workbench.dataset import Dataset
+    from workbench.devices import open_devices
+    from workbench.interrupt import stoppable
+    from workbench.progress import Progress
+
+    recipe = Recipe(steps=steps, metadata=metadata)
+    recipe = replace(recipe, batch=batch or recipe.batch, width=width or recipe.width)
+    settings = AblationSettings(recipe, numbers, tuple(only or ()), proxy, prefix, scatter, raw, test_raws)
+    with stoppable("what is trained and captured is kept; run the same command again to go on"):
+        with open_devices(device, lab, tolerance=pool_tolerance) as opened:
+            check_device(lab, opened.info(), settings)
+
+        def shown_by(progress: Progress, done: int, total: int, note: str) -> None:
+            progress.total = total
+            progress.update(done, note=note)
+
+        with Progress("train", 0, unit="step") as progress:
+            trained = train_variants(lab, settings, lambda *args: shown_by(progress, *args))
+        with (
+            Dataset.open(lab) as dataset,
+            open_devices(device, lab, tolerance=pool_tolerance) as opened,
+            Progress("measure", 0) as measuring,
+        ):
+            run, results = ablate_run(
+                lab, dataset, opened, settings, trained, name=name, progress=lambda *args: shown_by(measuring, *args)
+            )
+    if as_json:
+        typer.echo(json.dumps({"run": run.name, **results}))
+        return
+    print_results(results)
+    for file in ("results.json", *results["figures"]):
+        typer.echo(str(run.path / file))
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """The table and what it says about table 3's order, for people."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from workbench.commands.validate import interval_text
+
+    console = Console()
+    seeds = results["seeds"]
+    table = Table(
+        title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, outputs of "
+        f"the device; {len(seeds)} seed{'s' * (len(seeds) > 1)}, {results['steps']} steps each"
+    )
+    table.add_column("variant")
+    for title in ("PSNR (dB)", "of the seeds", "SSIM", f"PSNR over {results['reference']} (dB)", "verdict"):
+        table.add_column(title, justify="right")
+    for row in results["table"]:
+        over = row["psnr_over_reference"]
+        by_seed = row["psnr_by_seed"]
+        table.add_row(
+            row["label"],
+            Text(interval_text(row["psnr_interval"], form=".2f")),
+            f"{min(by_seed):.2f}..{max(by_seed):.2f}",
+            f"{row['ssim']:.4f}",
+            Text(interval_text(over) if over else ""),
+            over["verdict"] if over else "",
+        )
+    console.print(table)
+    lines = []
+    if results["order"]:
+        lines.append("table 3 has it in this order; here, 95 % intervals by scene in brackets:")
+        lines += [
+            f"  {pair['lower']} < {pair['higher']}: {interval_text(pair['gain'])} dB: "
+            + {"better": "shown", "worse": "shown to be the other way round"}.get(pair["gain"]["verdict"], "not shown")
+            for pair in results["order"]
+        ]
+    if data := results["scatter"]:
+        told = [
+            f"{p['name']} {'does not move' if r is None else f'{r:+.2f}'}"
+            for p, r in zip(data["parameters"], data["rank_correlation_with_iso"], strict=True)
+        ]
+        lines.append(f"rank correlation with ISO ({data['key']}): {', '.join(told)}")
+    for line in [*lines, *(f"note: {note}" for note in results["notes"])]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
