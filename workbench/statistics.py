@@ -91,6 +91,13 @@ class Comparison:
             return f"the interval lies {side} 0, but few scenes may have made it: {tested}"
         return f"the 95 % interval lies {'above' if i.verdict == 'better' else 'below'} 0, {tested}"
 
+    @property
+    def brief(self) -> str:
+        """What a cell of a table has room for: Wilcoxon's p where a difference is shown, else the reason."""
+        return (
+            self.reason if self.p_value is None or self.verdict == "not shown" else f"Wilcoxon {p_text(self.p_value)}"
+        )
+
     def words(self, unit: str = "dB") -> str:
         """The verdict as a sentence with its evidence, as a careful person would sign it."""
         i = self.interval

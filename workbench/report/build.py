@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +27,7 @@ from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.interrupt import check
 from workbench.report import figures, images
+from workbench.report.checks import Mark, check_validation, refused
 from workbench.report.material import (
     DatasetSummary,
     Material,
@@ -35,6 +37,7 @@ from workbench.report.material import (
     summarise,
 )
 from workbench.runs import RunFolder, list_runs, write_text
+from workbench.statistics import Comparison
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
@@ -46,12 +49,14 @@ WHOLE_FIRST = ("predicted", "fixed", REFERENCE, "industry", "oracle")
 CSV_COLUMNS = (
     *("key", "label", "run", "psnr_db", "psnr_low", "psnr_high", "ssim"),
     *("gain_over_fixed_db", "gain_low", "gain_high", "verdict", "captures", "metadata"),
+    *("wilcoxon_p", "worse_share", "fifth_percentile_db", "words", "device_s", "compute_s"),
 )
-# With these every verdict of an interval can be read aloud.
+# With these every verdict can be read aloud.
 VERDICTS = {
     "better": "shown to be better",
     "worse": "shown to be worse",
     "not shown": "no difference shown",
+    "refused": "refused",
 }
 NR_WORDS, SHARPENING_WORDS = ("noise", "denoise", "nr"), ("sharp", "usm", "edge")
 STRENGTH_WORDS = ("strength", "amount", "level", "gain")
@@ -110,6 +115,8 @@ class Page:
     found: Material
     source: Source
     made: str
+    marks: list[Mark] = field(default_factory=list)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
     headline: list[dict[str, str]] = field(default_factory=list)
     summary: DatasetSummary | None = None
     drawings: dict[str, Drawing] = field(default_factory=dict)
@@ -120,6 +127,11 @@ class Page:
     proxy_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def smaller(self) -> set[str]:
+        """Keys of the methods that had a smaller budget than what they are compared with."""
+        return {key for mark in self.marks if mark.smaller_budget for key in mark.methods}
 
 
 def write_report(lab: Path, *, validation: str | None = None, out: Path | None = None) -> Path:
@@ -190,28 +202,34 @@ def methods_csv(found: Material) -> str:
     writer.writerow(CSV_COLUMNS)
     for m in found.results["methods"]:
         psnr, gain = m["psnr_interval"], m["psnr_gain_over_fixed"] or {}
+        paired = found.comparison("fixed", m["key"])
+        verdict = "refused" if m["key"] in found.refused else paired.verdict if paired else None
         row = [m["key"], m["label"], m["run"], m["psnr"], psnr["low"], psnr["high"], m["ssim"]]
-        row += [gain.get(key) for key in ("estimate", "low", "high", "verdict")]
-        writer.writerow([*row, m["captures"], m["metadata"]])
+        row += [*(gain.get(key) for key in ("estimate", "low", "high")), verdict, m["captures"], m["metadata"]]
+        row += [paired.p_value, paired.worse_share, paired.fifth_percentile, paired.words()] if paired else [None] * 4
+        writer.writerow([*row, m.get("device_s"), m.get("compute_s")])
     return buffer.getvalue()
 
 
 def make_page(found: Material) -> Page:
     """Gather and draw everything; a section whose material is missing gets one line instead (``absent``)."""
     page = Page(found, found.source(found.validation), datetime.now(UTC).strftime("%Y-%m-%d %H:%M"))
-    page.headline = headline(found)
-    with figures.styled():
-        _draw_results(page)
-        check()
-        _draw_proxy(page)
-        _draw_training(page)
-        _draw_parameters(page)
-    check()
     dataset = open_dataset(found)
-    if dataset is None:
-        page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."
-    else:
-        with dataset:
+    with dataset or nullcontext():
+        page.marks = check_validation(found, dataset)
+        found.refused = refused(page.marks, list(found.labels))
+        page.comparisons = {key: c for key in found.labels if (c := found.comparison("fixed", key))}
+        page.headline = headline(found)
+        with figures.styled():
+            _draw_results(page)
+            check()
+            _draw_proxy(page)
+            _draw_training(page)
+            _draw_parameters(page)
+        check()
+        if dataset is None:
+            page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."
+        else:
             page.summary = summarise(dataset)
             _add_pictures(page, dataset)
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
@@ -222,31 +240,36 @@ def make_page(found: Material) -> Page:
 def headline(found: Material) -> list[dict[str, str]]:
     """The headline figures: value, unit, label, interval and verdict; empty without a predictor."""
     head = found.results["headline"]
-    if not head:
+    if not head or found.predicted in found.refused:
         return []
     tiles = []
-    for key, label in (
-        ("gain_over_fixed", "predicted over best fixed"),
-        ("gap_closed", "of the gap from best fixed to the per-image oracle closed"),
-        ("gain_over_industry", "predicted over industry (as-shot white balance, table over ISO)"),
-        ("gain_over_expert", "predicted over expert"),
+    for over, label in (
+        ("fixed", "predicted over best fixed"),
+        ("", "of the gap from best fixed to the per-image oracle closed"),
+        ("industry", "predicted over industry (as-shot white balance, table over ISO)"),
+        ("expert", "predicted over expert"),
     ):
-        interval = head.get(key)
-        if not interval or interval["estimate"] is None:
+        if not over:
+            gap = head.get("gap_closed")
+            if gap and gap["estimate"] is not None and not {"fixed", "oracle"} & found.refused:
+                sure = f"95 % interval {interval_text(gap, '+.0f', 100)}"
+                if gap["low"] is None:
+                    sure = f"no interval: only {gap['clusters']} scenes"
+                value = number(100 * gap["estimate"], ".0f")
+                tiles.append({"value": value, "unit": "%", "label": label, "interval": sure, "verdict": "", "tone": ""})
             continue
-        share = key == "gap_closed"
-        form, scale = ("+.0f", 100.0) if share else ("+.2f", 1.0)
-        sure = interval["low"] is not None
+        paired = found.comparison(over)
+        if paired is None:
+            continue
+        ends = interval_text(paired.interval.to_dict(), "+.2f")
         tiles.append(
             {
-                "value": number(interval["estimate"] * scale, ".0f" if share else form),
-                "unit": "%" if share else "dB",
+                "value": number(paired.interval.estimate, "+.2f"),
+                "unit": "dB",
                 "label": label,
-                "interval": f"95 % interval {interval_text(interval, form, scale)}"
-                if sure
-                else f"no interval: only {interval['clusters']} scenes",
-                "verdict": "" if share else VERDICTS[interval["verdict"]],
-                "tone": "" if share else interval["verdict"].replace(" ", "-"),
+                "interval": f"{'' if paired.interval.low is None else f'95 % interval {ends}; '}{paired.brief}",
+                "verdict": VERDICTS[paired.verdict],
+                "tone": paired.verdict.replace(" ", "-"),
             }
         )
     return tiles
@@ -261,10 +284,14 @@ def _draw(page: Page, name: str, figure: Figure, title: str, text: str, kind: st
 def _draw_results(page: Page) -> None:
     found = page.found
     results, run = found.results, found.validation
+    held = [m for m in results["methods"] if m["key"] not in found.refused]
+    if not held:
+        page.absent["gains"] = "No figure of this validation holds, so none is drawn."
+        return
     _draw(
         page,
         "methods",
-        figures.methods(results["methods"]),
+        figures.methods(held),
         "Mean PSNR of every method",
         "Bars: 95 % intervals, bootstrapped by scene. They say how well each mean is known; whether two methods differ "
         "is in the paired column of the table.",
@@ -273,10 +300,13 @@ def _draw_results(page: Page) -> None:
     )
     gain = found.gains()
     if gain is None:
-        page.absent["gains"] = "Gains need a predictor and a best fixed set."
+        refusal = {found.predicted, "fixed"} & found.refused
+        page.absent["gains"] = (
+            "The gains are refused, see the marks above." if refusal else "Gains need a predictor and a best fixed set."
+        )
     else:
         worse = int((gain < 0).sum())
-        best = found.values("oracle") - found.values("fixed") if "oracle" in found.labels else None
+        best = found.values("oracle") - found.values("fixed") if "oracle" in {m["key"] for m in held} else None
         _draw(
             page,
             "gains",
@@ -299,8 +329,8 @@ def _draw_results(page: Page) -> None:
             run,
         )
     oracle = results["oracle"]
-    if oracle and oracle.get("curve"):
-        means = {m["key"]: m["psnr"] for m in results["methods"] if m["key"] in ("fixed", "industry", found.predicted)}
+    if oracle and oracle.get("curve") and "oracle" not in found.refused:
+        means = {m["key"]: m["psnr"] for m in held if m["key"] in ("fixed", "industry", found.predicted)}
         _draw(
             page,
             "oracle",

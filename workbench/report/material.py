@@ -15,6 +15,7 @@ from drivers.parameters import ParameterSpace
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.runs import RunFolder, find_run, list_runs
+from workbench.statistics import Comparison, compare
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Material:
         predictors: the ``train`` runs that were validated, in the table's order.
         tunings: ``tune`` runs by the key of their method (``fixed``, ``industry``).
         missing: what should have been there and was not, one line each.
+        refused: keys of methods whose figures do not hold (:mod:`workbench.report.checks`).
     """
 
     lab: Path
@@ -86,6 +88,7 @@ class Material:
     predictors: list[RunFolder] = field(default_factory=list)
     tunings: dict[str, RunFolder] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
 
     def source(self, run: RunFolder) -> Source:
         """The source of a run's figures."""
@@ -110,9 +113,17 @@ class Material:
         """Normalised parameters that a method chose for every test RAW: ``float64 [R, N]``."""
         return np.array([self.space.from_codes(row["methods"][key]["codes"]).unit for row in self.results["per_raw"]])
 
+    def comparison(self, over: str, key: str | None = None) -> Comparison | None:
+        """A method (by default the headline's) against another, by PSNR; None where one is absent or refused."""
+        key = self.predicted if key is None else key
+        if key is None or key == over or any(k not in self.labels or k in self.refused for k in (key, over)):
+            return None
+        scenes = [row["scene"] for row in self.results["per_raw"]]
+        return compare(self.values(key) - self.values(over), scenes, seed=self.results.get("seed") or 0)
+
     def gains(self) -> np.ndarray | None:
         """PSNR of the headline's prediction less that of the best fixed set: ``float64 [R]`` in dB, or None."""
-        if self.predicted is None or "fixed" not in self.labels:
+        if self.predicted is None or "fixed" not in self.labels or {self.predicted, "fixed"} & self.refused:
             return None
         return self.values(self.predicted) - self.values("fixed")
 

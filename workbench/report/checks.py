@@ -1,0 +1,232 @@
+"""Checks of a validation against the data set, so that a report cannot flatter.
+
+What a validation says is compared with what the lab holds: the device's captures, the records of the runs behind each
+method, the splits. A figure that does not hold is refused (:attr:`Mark.refused`): the report shows it struck out and
+draws nothing from it. What a reader must know, but what does not make a figure wrong, is marked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from drivers.errors import FrameError
+from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.errors import DatasetError, RunError
+from workbench.interrupt import check
+from workbench.report.material import Material
+from workbench.runs import RunFolder, find_run
+from workbench.tasks import viewing
+
+# PSNR is computed anew for as many RAWs as these pixels allow (all of them, where frames are small), at least so many.
+PIXELS, LEAST_RAWS = 100_000_000, 3
+TOLERANCE_DB = 0.005
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that a reader of a validation must know.
+
+    Attributes:
+        text: one sentence.
+        methods: keys of the methods that it is about; empty: all.
+        refused: whether their figures must not be used.
+        smaller_budget: whether it says that they had fewer captures than what they are compared with.
+    """
+
+    text: str
+    methods: tuple[str, ...] = ()
+    refused: bool = False
+    smaller_budget: bool = False
+
+
+def check_validation(found: Material, dataset: Dataset | None) -> list[Mark]:
+    """All marks of a validation; without a data set only what its own records tell, and that nothing was verified."""
+    marks = [*_sums(found), *_budgets(found), *_leaks(found)]
+    if dataset is None:
+        return [*marks, Mark("Without the data set no figure could be verified against the device's captures.")]
+    return [*marks, *_captures(found, dataset), *_stale(found, dataset)]
+
+
+def refused(marks: Sequence[Mark], keys: Sequence[str]) -> set[str]:
+    """The keys of the methods whose figures are refused."""
+    return {key for mark in marks if mark.refused for key in mark.methods or keys}
+
+
+def _label(found: Material, key: str) -> str:
+    return found.labels.get(key, key)
+
+
+def _sums(found: Material) -> list[Mark]:
+    """Means that are not those of the RAWs beneath them."""
+    marks = []
+    fixed = found.values("fixed") if "fixed" in found.labels else None
+    for m in found.results["methods"]:
+        psnr, gain = found.values(m["key"]), m["psnr_gain_over_fixed"]
+        said = [(m["psnr"], psnr.mean()), (m["ssim"], found.values(m["key"], "ssim").mean())]
+        if fixed is not None and gain:
+            said.append((gain["estimate"], (psnr - fixed).mean()))
+        if any(not np.isclose(a, b, rtol=0, atol=1e-6) for a, b in said):
+            marks.append(Mark(f"{m['label']}: its means are not those of its RAWs.", (m["key"],), True))
+    return marks
+
+
+def _budgets(found: Material) -> list[Mark]:
+    """Competitors that had fewer captures than what was learned, or fewer than the validation says."""
+    marks = []
+    learned = [m["captures"] or 0 for m in found.results["methods"] if m["key"].startswith("predicted:")]
+    collected = max([found.results["collection_captures"], *learned])
+    for m in found.results["methods"]:
+        if m["key"] not in ("fixed", "industry") and not m["key"].startswith("tune:"):
+            continue
+        spent = m["captures"] or 0
+        run = _run(found, "tune", m["run"])
+        own = run.results.get("captures") if run else None
+        if own is not None and own != spent:
+            text = f"{m['label']}: said to have had {spent} captures, its run {m['run']} says {own}."
+            marks.append(Mark(text, (m["key"],), True))
+        if min(spent, own if own is not None else spent) < collected:
+            text = (
+                f"{m['label']} had {own if own is not None else spent} captures, collection {collected}: a smaller "
+                "budget, so a gain over it is not at equal cost."
+            )
+            marks.append(Mark(text, (m["key"],), smaller_budget=True))
+    return marks
+
+
+def _leaks(found: Material) -> list[Mark]:
+    """Methods whose runs saw a scene that they are judged on."""
+    test = {row["scene"] for row in found.results["per_raw"]}
+    marks = []
+    for m in found.results["methods"]:
+        if not m["run"]:
+            continue
+        runs = [_run(found, "train" if m["key"].startswith(("predicted:", "mean:")) else "tune", m["run"])]
+        runs += [_run(found, "fit-proxy", r.config["proxy"]) for r in runs if r and r.config.get("proxy")]
+        for run in runs:
+            seen = set() if run is None else _scenes(run) & test
+            if run is not None and seen:
+                text = f"{m['label']}: the {run.kind} run {run.name} was made with {len(seen)} of the test scenes"
+                marks.append(Mark(f"{text} ({sorted(seen)[0]}).", (m["key"],), True))
+    return marks
+
+
+def _scenes(run: RunFolder) -> set[str]:
+    return {*(run.config.get("scenes") or ()), *(run.config.get("held_out_scenes") or ())}
+
+
+def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:
+    try:
+        return find_run(found.lab, kind, name) if name else None
+    except RunError:
+        return None
+
+
+def _captures(found: Material, dataset: Dataset) -> list[Mark]:
+    """Figures that are not those of the device's captures: other outputs, other scores, or other RAWs."""
+    identity = found.results["device"]["identity"]
+    rows = found.results["per_raw"]
+    raws = {r.hash: r for r in dataset.raws("test")}
+    marks = []
+    strangers = [row["name"] for row in rows if row["hash"] not in raws]
+    if strangers:
+        text = f"{len(strangers)} of {len(rows)} RAWs are no test RAWs of the data set ({strangers[0]})."
+        marks.append(Mark(text, (), True))
+    again = _again(rows, raws, len(found.labels))
+    for key, label in found.labels.items():
+        hashes = [found.space.from_codes(row["methods"][key]["codes"]).hash for row in rows]
+        captures = dataset.find(identity, list(zip((row["hash"] for row in rows), hashes, strict=True)))
+        missing, other, wrong = 0, 0, 0
+        for row, parameters in zip(rows, hashes, strict=True):
+            capture, said = captures.get((row["hash"], parameters)), row["methods"][key]
+            if capture is None:
+                missing += 1
+            elif capture.output_hash != said["output_hash"]:
+                other += 1
+            elif row["hash"] in again and not _holds(capture, raws[row["hash"]], said["psnr"]):
+                wrong += 1
+            check()
+        if other:
+            text = f"{label}: {other} of {len(rows)} outputs are not what the device {identity} gave."
+            marks.append(Mark(text, (key,), True))
+        if wrong:
+            which = f"{wrong} of {len(again)} RAWs"
+            text = f"{label}: the PSNR of {which}, computed anew, is not that of the device's output."
+            marks.append(Mark(text, (key,), True))
+        if missing:
+            text = f"{label}: {missing} of {len(rows)} captures of {identity} are not in the data set."
+            marks.append(Mark(text, (key,), True))
+    return marks
+
+
+def _again(rows: Sequence[dict[str, Any]], raws: dict[str, RawRecord], methods: int) -> set[str]:
+    """Hashes of the RAWs whose scores are computed anew, evenly spread."""
+    known = [raws[row["hash"]] for row in rows if row["hash"] in raws]
+    if not known:
+        return set()
+    largest = max(r.width * r.height for r in known)
+    count = int(np.clip(PIXELS // (largest * methods), min(LEAST_RAWS, len(known)), len(known)))
+    return {known[i].hash for i in np.linspace(0, len(known) - 1, count).round().astype(int)}
+
+
+def _holds(capture: CaptureRecord, raw: RawRecord, psnr: float) -> bool:
+    """Whether the PSNR is that of the capture; what cannot be read is left to the pictures to complain about."""
+    try:
+        reference = raw.reference()
+        return reference is not None and abs(viewing.psnr(capture.rgb().pixels, reference) - psnr) < TOLERANCE_DB
+    except DatasetError:
+        return True
+    except FrameError:
+        return False
+
+
+def _stale(found: Material, dataset: Dataset) -> list[Mark]:
+    """Runs whose data set is another one now: captures that they saw are gone or changed, or more were collected."""
+    captures = dataset.captures()
+    runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
+    marks = []
+    for run in runs:
+        digest = run.record.get("dataset_digest")
+        if digest and digest_until(captures, str(run.record["started"])) != digest:
+            text = (
+                f"The {run.kind} run {run.name} is stale: captures that it was made with are not in the data set any "
+                "more, or are others now (its digest differs); make it again."
+            )
+            marks.append(Mark(text, _methods_of(found, run)))
+    started = str(found.validation.record["started"])
+    identity = found.results["device"]["identity"]
+    later = [
+        c
+        for c in captures
+        if c.device_identity == identity and c.purpose.startswith("collect") and not _until(c, started)
+    ]
+    if later:
+        text = f"{len(later)} captures were collected after this validation: it does not know them."
+        marks.append(Mark(text))
+    return marks
+
+
+def _methods_of(found: Material, run: RunFolder) -> tuple[str, ...]:
+    return tuple(m["key"] for m in found.results["methods"] if m["run"] == run.name)
+
+
+def digest_until(captures: Sequence[CaptureRecord], moment: str) -> str:
+    """What :meth:`Dataset.digest` was at a moment (UTC, ISO 8601), by the captures that are there now."""
+    digest = hashlib.sha256()
+    for line in sorted(
+        (c.raw_hash, c.parameters_hash, c.device_identity, c.repeat, c.output_hash)
+        for c in captures
+        if _until(c, moment)
+    ):
+        digest.update(json.dumps(line).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _until(capture: CaptureRecord, moment: str) -> bool:
+    """Whether a capture was there at a moment; both are UTC, of captures to the millisecond."""
+    return capture.created[:23] <= moment[:23]
