@@ -14,6 +14,7 @@ from workbench.demo import PROFILE, Steps, claim, emulated_device
 DETECTOR = "offline:mask-rcnn"
 TRAIN_IMAGES, TEST_IMAGES = 300, 100
 STEPS, BATCH = 200, 16
+TRIAL_RAWS = 40
 
 
 def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed: int = 0) -> Path:
@@ -78,14 +79,14 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
         )
         step(
             "tune: the best fixed parameters by mAP50 on the device, with as many captures",
-            f"tune {judged} --device {url} --captures {captures} --raws-per-trial 40 --expert {expert} "
+            f"tune {judged} --device {url} --captures {captures} --raws-per-trial {TRIAL_RAWS} --expert {expert} "
             f"--name fixed {common}",
             lambda: tune(
                 [url],
                 lab=lab,
                 method=MethodName.cmaes,
                 captures=captures,
-                raws_per_trial=40,
+                raws_per_trial=TRIAL_RAWS,
                 expert=expert,
                 name="fixed",
                 seed=seed,

@@ -98,6 +98,7 @@ def open_detector(specification: str) -> Detector:
 
     * ``darknet:MODEL.cfg[?weights=FILE]`` (see :func:`workbench.tasks.detectors.darknet.open_darknet`),
     * ``torchvision:NAME[?weights=FILE]`` (see :func:`workbench.tasks.detectors.torchvision_models.open_torchvision`),
+    * ``offline:mask-rcnn``, the project's own for composed scenes,
     * ``package.module:factory``: the factory is called without arguments,
     * ``NAME[:WHAT]`` of another package's entry point of the group ``isp_workbench.detectors``, called with the whole
       specification.
@@ -114,12 +115,18 @@ def open_detector(specification: str) -> Detector:
         return darknet.open_darknet(what)
     if kind == "torchvision":
         return torchvision_models.open_torchvision(what)
+    if specification == "offline:mask-rcnn":
+        from workbench.tasks.detectors.small_mask_rcnn import open_offline
+
+        return open_offline()
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     if kind in known:
         return user_module.checked(lambda: known[kind].load()(specification), specification)
     if colon and "." in kind:
         return user_module.open_factory(specification)
-    names = ", ".join(["darknet:FILE.cfg", "torchvision:NAME", "package.module:factory", *sorted(known)])
+    names = ", ".join(
+        ["darknet:FILE.cfg", "torchvision:NAME", "offline:mask-rcnn", "package.module:factory", *sorted(known)]
+    )
     raise DetectorError(f"detector {specification!r}: no such kind; known are {names}")
 
 

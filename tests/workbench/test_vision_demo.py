@@ -1,0 +1,39 @@
+"""The vision demo, every step over ZeroMQ with small figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench import vision_demo
+from workbench.commands import fit_proxy
+from workbench.commands.task_options import TaskName
+from workbench.errors import RunError
+from workbench.runs import find_run
+
+
+def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    whole = fit_proxy.fit_proxy
+    monkeypatch.setattr(fit_proxy, "fit_proxy", lambda **more: whole(base_steps=2, steps=1, **more))
+    for name, value in (("TRAIN_IMAGES", 24), ("TEST_IMAGES", 7), ("STEPS", 2), ("BATCH", 3), ("TRIAL_RAWS", 8)):
+        monkeypatch.setattr(vision_demo, name, value)
+    page = vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
+    assert page.name == "report.html"
+    results = json.loads((page.parent / "results.json").read_text())
+    assert results["kind"] == "segm"
+    assert results["raws"] == results["scenes"] == 7
+    assert [m["key"] for m in results["methods"]] == [
+        *("default", "expert", "fixed", "mean:predictor", "predicted:predictor", "clean")
+    ]
+    by_key = {m["key"]: m for m in results["methods"]}
+    assert by_key["clean"]["map50"]["estimate"] > by_key["default"]["map50"]["estimate"]
+    assert by_key["predicted:predictor"]["gain_over_fixed"]["loss"]["low"] is not None
+    capsys.readouterr()
+    vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
+    told = capsys.readouterr().out
+    assert told.count("already done") == 3
+    assert find_run(tmp_path / "demo" / "lab", "validate-vision").path.name in told
+    with pytest.raises(RunError, match="holds a demo with other settings"):
+        vision_demo.run_vision_demo(tmp_path / "demo", TaskName.detection, captures=64)
