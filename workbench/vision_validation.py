@@ -36,7 +36,7 @@ from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.material import stratified
 from workbench.tuning.search import captured
-from workbench.validation import Method, ValidationSettings, collection_captures, gather
+from workbench.validation import Method, ValidationSettings, collection_captures, gather, smaller_budget
 
 KIND = "validate-vision"
 METRICS = ("map50", "map75", "map")
@@ -143,7 +143,7 @@ def validate_vision(
     notes += [
         f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget"
         for m in methods
-        if m.key in ("fixed", "industry") and (m.captures or 0) < collected
+        if smaller_budget(m, collected)
     ]
     predicted = [m for m in methods if m.key.startswith("predicted:")]
     headline = next((m.key for m in predicted if m.metadata), predicted[0].key if predicted else None)

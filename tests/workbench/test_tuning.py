@@ -492,6 +492,7 @@ def test_the_command_tunes_and_prints_json(lab: Path, tmp_path: Path, monkeypatc
     assert done.exit_code == 0, done.output
     assert "Pareto front" in done.stdout
     assert json.loads(command(*arguments, "--method", "worst-rank", "--json").stdout)["metrics"][1]["name"] == "ssim"
+    assert command(*arguments, "--industry", "--rule", "regression").exit_code == 2
     refused = command(*arguments, "--metric", "psnr", "--metric", "bytes")
     assert "for several use nsga2 or worst-rank" in str(refused.exception)
 

@@ -57,7 +57,13 @@ def tune(
         ),
     ],
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
-    method: Annotated[MethodName, typer.Option(help="How to search.")] = MethodName.cmaes,
+    method: Annotated[
+        MethodName,
+        typer.Option(
+            help="How to search. nsga2 and worst-rank take several metrics; proxy-gradient descends through the proxy "
+            "and lets the device rank what it finds."
+        ),
+    ] = MethodName.cmaes,
     captures: Annotated[int, typer.Option(min=2, help="Budget; at least what collection used, to be fair.")] = 4000,
     raws_per_trial: Annotated[int, typer.Option(min=1, help="Training RAWs that each trial is judged on.")] = 16,
     rule: Annotated[
@@ -105,6 +111,8 @@ def tune(
     settings = TuneSettings(
         method.value, captures, raws_per_trial, seed, first.value, key, tuple(m.value for m in more)
     )
+    if industry and rule not in (RuleName.fixed, RuleName.industry):
+        raise typer.BadParameter(f"--industry is short for --rule industry; it does not go with --rule {rule.value}")
     chosen = RuleName.industry if industry else rule
     with (
         stoppable("every capture is kept; run the same command again to go on"),
