@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
+from predictor.distance import fit_distance
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.training import Recipe, TrainingData, TrainingStep, fit
@@ -152,6 +153,7 @@ def train(
         checkpoint=run.path / CHECKPOINT / key,
     )
     save_predictor(run.path, network, proxy.space, proxy.device_identity, mirrored=recipe.name == "fast")
+    fit_distance(run.path, (r.load() for r in used), (r.load() for r in held_out))
     run.finish(
         {
             "curve": curve,

@@ -124,7 +124,7 @@ def test_what_is_trained_is_found_again(lab: Path, monkeypatch: pytest.MonkeyPat
     told = run(
         "--seeds", "0", "--only", "none-5", "--only", "multi-3", "--prefix", "again", "--scatter", "gamma", "contrast"
     )
-    assert "no attention, 5 encoders" in told
+    assert "none-5" in told
     assert "multi-5 was left out" in told
     newest = find_run(lab, "ablate")
     kept = json.loads((newest.path / "results.json").read_text(encoding="utf-8"))

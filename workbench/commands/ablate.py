@@ -105,7 +105,7 @@ def print_results(results: dict[str, Any]) -> None:
         over = row["psnr_over_reference"]
         by_seed = row["psnr_by_seed"]
         table.add_row(
-            row["label"],
+            row["key"],
             Text(interval_text(row["psnr_interval"], form=".2f")),
             f"{min(by_seed):.2f}..{max(by_seed):.2f}",
             f"{row['ssim']:.4f}",
