@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     from workbench.commands.fit_proxy import fit_proxy
     from workbench.commands.predict import predict
     from workbench.commands.report import report
+    from workbench.commands.rerun import rerun
     from workbench.commands.train import train
     from workbench.commands.tune import tune
     from workbench.commands.validate import validate
@@ -31,3 +32,4 @@ def register(app: typer.Typer) -> None:
     app.command()(ablate)
     app.command()(predict)
     app.command()(report)
+    app.command()(rerun)

@@ -1,0 +1,278 @@
+"""Repeats a run from its record into a new run, and says whether the figures agree.
+
+What was a capture then is one now: a repeated run reads the captures that it needs from the data set, and asks a device
+only where one is given and a capture is missing. A tuning is searched anew, from an empty study. Where reruns agree
+exactly, the record says everything that shaped the result; where the workbench, the data set, or the number of threads
+is another one, figures may differ, and by how much is told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from drivers.device import Capture, Device, DeviceInfo
+from drivers.errors import DeviceError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from workbench.dataset import Dataset
+from workbench.errors import RunError
+from workbench.runs import RunFolder
+
+KINDS = ("fit-proxy", "train", "tune", "validate")
+# Not figures: how long it took, which boot of the device it was, what a text says around the figures.
+VOLATILE = frozenset(
+    ("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file", "device")
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure that is not the same: where in the results, what it was, what it is; None where it is missing."""
+
+    figure: str
+    before: Any
+    after: Any
+
+    @property
+    def size(self) -> float:
+        """How much it differs: absolute of numbers, infinite of anything else."""
+        if isinstance(self.before, int | float) and isinstance(self.after, int | float):
+            return abs(self.after - self.before)
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a rerun.
+
+    Attributes:
+        before, after: the runs.
+        figures: how many figures were compared.
+        differences: those that are not exactly the same, the largest difference first.
+    """
+
+    before: RunFolder
+    after: RunFolder
+    figures: int
+    differences: list[Difference]
+
+    def agrees(self, tolerance: float = 0.0) -> bool:
+        """Whether no figure differs by more than the tolerance."""
+        return all(d.size <= tolerance for d in self.differences)
+
+
+class RecordedDevice(Device):
+    """A device as the data set remembers it: it can say who it is, its captures must be there already."""
+
+    def __init__(self, info: DeviceInfo, url: str) -> None:
+        self.url = url
+        self._info = info
+
+    def info(self) -> DeviceInfo:
+        """Who the device was."""
+        return self._info
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """No captures come from here.
+
+        Raises:
+            DeviceError: always.
+        """
+        raise DeviceError(
+            f"{raw.source or raw.hash[:12]}: the data set has no capture of {self._info.identity} with the parameters "
+            f"{parameters.hash[:12]}, which the rerun needs; give the device with --device"
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str | None = None) -> Outcome:
+    """Repeat a finished run and compare the results.
+
+    Args:
+        lab: the lab folder.
+        name: the run.
+        device: asked for captures that the data set does not have; it must be the run's device.
+        new_name: of the new run; by default the old name with ``-rerun``.
+
+    Raises:
+        RunError: no such run, one that cannot be repeated, or what it was made from is not there any more.
+        DeviceError: a capture is missing and there is no device, or the device failed.
+    """
+    old = RunFolder.open(Path(lab) / "runs" / name)
+    _check(old)
+    new_name = new_name or _free_name(lab, old.name)
+    if old.kind == "train":
+        new = _train(lab, old, new_name)
+    else:
+        with Dataset.open(lab) as dataset:
+            asked = device or _recorded(dataset, old)
+            _check_identity(old, asked.info())
+            if old.kind == "tune":
+                new = _tune(lab, dataset, asked, old, new_name)
+            elif old.kind == "validate":
+                new = _validate(lab, dataset, asked, old, new_name)
+            else:
+                new = _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
+    new.update(rerun_of=old.name)
+    count, differences = compare_results(results_of(old), results_of(new))
+    return Outcome(old, new, count, differences)
+
+
+def compare_results(before: Any, after: Any) -> tuple[int, list[Difference]]:
+    """The number of figures, and those that differ, the largest difference first.
+
+    What only the new results have (a newer workbench may say more) is no difference.
+    """
+    old, new = dict(_figures(before)), dict(_figures(after))
+    differences = [Difference(key, value, new.get(key)) for key, value in old.items() if new.get(key) != value]
+    return len(old), sorted(differences, key=lambda d: (-d.size, d.figure))
+
+
+def results_of(run: RunFolder) -> dict[str, Any]:
+    """All results of a run: of a validation those of ``results.json``.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    file = run.path / "results.json"
+    if not file.is_file():
+        return run.results
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from error
+
+
+def _figures(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in VOLATILE:
+                yield from _figures(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _figures(inner, f"{path}[{i}]")
+    else:
+        yield path, value
+
+
+def _check(run: RunFolder) -> None:
+    if run.kind not in KINDS:
+        raise RunError(
+            f"run {run.name}: a {run.kind} run is not repeated from its record; of these kinds it can be: "
+            f"{', '.join(KINDS)}. Its command was: {run.record.get('command')}"
+        )
+    if not run.finished:
+        raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.get('command')}")
+    if (task := run.config.get("task", "viewing")) != "viewing":
+        raise RunError(
+            f"run {run.name}: is of the task {task}, whose annotations the record does not hold; repeat its command: "
+            f"{run.record.get('command')}"
+        )
+
+
+def _free_name(lab: Path, name: str) -> str:
+    stem = f"{name}-rerun"
+    taken = {p.name for p in (Path(lab) / "runs").iterdir()}
+    return next(n for i in range(1, len(taken) + 2) if (n := stem if i == 1 else f"{stem}-{i}") not in taken)
+
+
+def _identity(run: RunFolder) -> str:
+    return str((run.record.get("device") or {}).get("identity") or run.config.get("identity"))
+
+
+def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
+    identity = _identity(run)
+    known = next((d for d in dataset.devices() if d["identity"] == identity), None)
+    if known is None:
+        raise RunError(f"run {run.name}: the data set holds no captures of its device {identity}; give --device")
+    serial, boot_id = ((run.record.get("device") or {}).get(key, "") for key in ("serial", "boot_id"))
+    info = DeviceInfo(known["model"], known["firmware"], serial, boot_id, dataset.space(identity))
+    return RecordedDevice(info, str(run.config.get("device", "recorded:")))
+
+
+def _check_identity(run: RunFolder, info: DeviceInfo) -> None:
+    if info.identity != _identity(run):
+        raise RunError(f"run {run.name}: was made with {_identity(run)}, the device is {info.identity}")
+
+
+def _set_of(dataset: Dataset, space: ParameterSpace, digest: str | None) -> ParameterSet | None:
+    """The parameter set of a hash, from the captures that were made with it."""
+    if digest is None:
+        return None
+    if digest == space.defaults.hash:
+        return space.defaults
+    codes = next((c.codes for c in dataset.captures() if c.parameters_hash == digest), None)
+    if codes is None:
+        raise RunError(f"no capture was made with the parameter set {digest[:12]} that the run started from")
+    return space.from_codes(codes)
+
+
+def _own(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values that are fields of a dataclass; those that an older record lacks keep their default."""
+    return {f.name: values[f.name] for f in fields(kind) if f.name in values}
+
+
+def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> RunFolder:
+    from proxy.training import ProxyRecipe
+    from workbench.proxy_fitting import fit_proxy
+
+    recipe = ProxyRecipe(**_own(ProxyRecipe, old.config["recipe"]))
+    return fit_proxy(lab, recipe, device=device, identity=_identity(old), name=name)
+
+
+def _train(lab: Path, old: RunFolder, name: str) -> RunFolder:
+    from predictor.training import Recipe
+    from workbench.predictor_training import train
+
+    start = None
+    if digest := old.config.get("start"):
+        with Dataset.open(lab) as dataset:
+            start = _set_of(dataset, dataset.space(_identity(old)), digest)
+    recipe = Recipe(**_own(Recipe, old.config["recipe"]))
+    return train(lab, recipe, proxy_run=old.config["proxy"], start=start, name=name)
+
+
+def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from workbench.tuning.fixed import tune_run
+    from workbench.tuning.rules import rule_of
+    from workbench.tuning.tuner import TuneSettings
+
+    own = _own(TuneSettings, old.config)
+    settings = TuneSettings(**{**own, "more_metrics": tuple(own.get("more_metrics", ()))})
+    expert, proxy = _set_of(dataset, device.info().space, old.config.get("expert")), old.config.get("proxy")
+    runs = Path(lab) / "runs"
+    # Beside the lab's own studies: there the search would find itself finished.
+    with tempfile.TemporaryDirectory(prefix=".rerun-", dir=lab, ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        if proxy:
+            shutil.copytree(runs / proxy, scratch / "runs" / proxy)
+        made = tune_run(scratch, dataset, device, settings, rule=rule_of(old), expert=expert, proxy=proxy, name=name)
+        shutil.move(made.path, runs / name)
+    return RunFolder.open(runs / name)
+
+
+def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from workbench.validation import ValidationSettings, validate_run
+
+    config = old.config
+    settings = ValidationSettings(
+        predictors=tuple(config["predictors"]),
+        fixed=config["fixed"],
+        industry=config["industry"],
+        proxy=config["proxy"],
+        expert=Path(config["expert"]) if config.get("expert") else None,
+        test_raws=old.results["raws"],
+        oracle_captures=config["oracle_captures"],
+        seed=old.record["seed"],
+        tunes=tuple(config.get("tunes", ())),
+    )
+    return validate_run(lab, dataset, device, settings, name=name)[0]
