@@ -24,6 +24,10 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
         "run": "fit-proxy-…", "psnr_to_device": 29.1,    # proxy's image against the device's, at the predicted set
         "promised": 27.0, "given": 26.2,                 # PSNR to the reference: proxy's, device's
         "promised_minus_given": INTERVAL},
+     "declining": [{                     # a predictor that has a limit, where there is a best fixed set
+        "predictor": "predicted:RUN", "declined_share": 0.02,   # of RAWs, for which the best fixed set was used
+        "worse_share": 0.12, "worse_share_declining": 0.10,     # of RAWs, worse than with the best fixed set
+        "fifth_percentile_gain": -0.4, "fifth_percentile_gain_declining": -0.3}],   # dB over fixed
      "per_raw": [{"name", "hash", "scene", "iso", "exposure_s", "as_shot_wb",
                   "methods": {KEY: {"psnr", "ssim", "codes": {name: code}, "output_hash"}}}],
      "notes": ["…"]}                     # what a reader must know, one line each
@@ -39,8 +43,9 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
                 "verdict": "better" | "worse" | "not shown"}
 
 Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``tune:RUN`` (further tune runs), ``mean:RUN`` (mean
-of that predictor's predictions), ``predicted:RUN`` and ``oracle``. ``run.json`` of the run holds the same object as its
-results, without ``per_raw``, ``space`` and the curve.
+of that predictor's predictions), ``predicted:RUN``, ``declining:RUN`` (the same, but the best fixed set for RAWs beyond
+its limit, see :mod:`predictor.distance`; its captures are those of both) and ``oracle``. ``run.json`` of the run holds
+the same object without ``per_raw``, ``space`` and the curve as its results.
 
 A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``)::
 
@@ -77,7 +82,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +92,7 @@ import numpy as np
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
+from predictor.distance import apply_declining, load_distance
 from predictor.files import LoadedPredictor, load_predictor
 from proxy.files import load_proxy
 from workbench.bench import Bench
@@ -364,6 +370,19 @@ def gather(
                     _training_s(lab, run),
                 )
             )
+        fixed, distance = _by_key(methods).get("fixed"), load_distance(run.path)
+        if fixed is not None and distance is not None:
+            distances = [distance.of(predictor, frame) for frame in frames]
+            methods.append(
+                replace(
+                    methods[-1],
+                    key=f"declining:{run.name}",
+                    label=f"predicted, declining ({inputs}{name})",
+                    sets=apply_declining(sets, distances, distance.limit, fixed.sets[0]),
+                    captures=spent + (fixed.captures or 0),
+                    device_s=collection_s + (fixed.device_s or 0),
+                )
+            )
     return methods, notes
 
 
@@ -451,6 +470,27 @@ def _headline(scores: _Scores, methods: Sequence[Method], scenes: Sequence[str],
             gap = psnr["oracle"] - psnr["fixed"]
             head["gap_closed"] = ratio_interval(difference, gap, scenes, seed=seed).to_dict()
     return head
+
+
+def _declining(scores: _Scores, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """What declining is worth, for each predictor that declines."""
+    by_key, rows = _by_key(methods), []
+    for method in methods:
+        if not method.key.startswith("declining:"):
+            continue
+        predicted = by_key[f"predicted:{method.run}"]
+        plain, careful = (np.array(scores.psnr[m.key]) - scores.psnr["fixed"] for m in (predicted, method))
+        rows.append(
+            {
+                "predictor": predicted.key,
+                "declined_share": float(np.mean([a != b for a, b in zip(predicted.sets, method.sets, strict=True)])),
+                "worse_share": float(np.mean(plain < 0)),
+                "worse_share_declining": float(np.mean(careful < 0)),
+                "fifth_percentile_gain": float(np.percentile(plain, 5)),
+                "fifth_percentile_gain_declining": float(np.percentile(careful, 5)),
+            }
+        )
+    return rows
 
 
 def _proxy_gap(
@@ -595,6 +635,7 @@ def validate(
         if oracle
         else None,
         "proxy": _proxy_gap(lab, settings, info, raws, by_key[head["predictor"]], scores, scorer) if head else None,
+        "declining": _declining(scores, methods),
         "per_raw": [
             {
                 "name": raw.name,

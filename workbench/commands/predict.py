@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
+    from predictor.distance import Distance
 
 
 def predict(
@@ -29,6 +30,7 @@ def predict(
 ) -> None:
     """Predict the parameters of one RAW, in native units."""
     from drivers.raw_files import load_raw
+    from predictor.distance import load_distance
     from predictor.files import input_planes, load_predictor
     from workbench.errors import RunError
     from workbench.runs import find_run, write_text
@@ -42,6 +44,9 @@ def predict(
     parameters = loaded.predict([raw])[0]
     height, width = input_planes(raw, loaded.longest).shape[1:]
     cost = loaded.gflop(height, width)
+    known_raws = load_distance(run.path)
+    distance = known_raws.of(loaded, raw) if known_raws else None
+    declined = known_raws is not None and distance is not None and known_raws.declines(distance)
     text = space.to_toml(parameters, f"Predicted for {file.name} by {run.name}")
     if toml:
         toml.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +71,9 @@ def predict(
                     "metadata": loaded.metadata,
                     "input": [int(width), int(height)],
                     "gflop": cost,
+                    "distance": distance,
+                    "distance_limit": known_raws.limit if known_raws else None,
+                    "declined": declined,
                     "attention": str(picture) if picture else None,
                 }
             )
@@ -74,12 +82,23 @@ def predict(
     _print_table(parameters, f"{file.name}: predicted by {run.name}")
     known = _inputs(raw) if loaded.metadata else "image only"
     typer.echo(f"from {known}; {cost:.3g} GFLOP for {width}×{height} planes of the {raw.width}×{raw.height} RAW")
+    if known_raws is not None and distance is not None:
+        typer.echo(_told_distance(known_raws, distance))
     if toml:
         typer.echo(f"TOML: {toml}")
     else:
         typer.echo("\n" + text, nl=False)
     if picture:
         typer.echo(f"attention maps: {picture}")
+
+
+def _told_distance(known: Distance, distance: float) -> str:
+    """How far the RAW lies from those that the predictor was trained on, and what to do."""
+    text = f"distance from the training RAWs: {distance:.2f}"
+    if known.limit is None:
+        return f"{text} (no limit: there were no validation RAWs to calibrate one on)"
+    text += f", limit {known.limit:.2f} ({known.quantile:.0%} of the validation RAWs lie within)"
+    return f"{text}\ndeclined: use the best fixed set" if known.declines(distance) else text
 
 
 def _inputs(raw: RawFrame) -> str:

@@ -180,6 +180,12 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
                 f"  {head['worse_than_fixed_share']:.0%} of RAWs worse than with the best fixed set; "
                 f"5th percentile {head['fifth_percentile_gain']:+.2f} dB"
             )
+    for row in results.get("declining") or ():
+        lines.append(
+            f"{row['predictor'].partition(':')[2]} declines {row['declined_share']:.0%} of RAWs: worse than the best "
+            f"fixed set {row['worse_share_declining']:.1%} instead of {row['worse_share']:.1%}; 5th percentile "
+            f"{row['fifth_percentile_gain_declining']:+.2f} instead of {row['fifth_percentile_gain']:+.2f} dB"
+        )
     if oracle:
         lines.append(
             f"oracle: {oracle['captures_per_raw']} captures a RAW, the last quarter of them gained "

@@ -106,7 +106,9 @@ def _leaks(found: Material) -> list[Mark]:
     for m in found.results["methods"]:
         if not m["run"]:
             continue
-        runs = [_run(found, "train" if m["key"].startswith(("predicted:", "mean:")) else "tune", m["run"])]
+        runs = [
+            _run(found, "train" if m["key"].startswith(("predicted:", "mean:", "declining:")) else "tune", m["run"])
+        ]
         runs += [_run(found, "fit-proxy", r.config["proxy"]) for r in runs if r and r.config.get("proxy")]
         for run in runs:
             seen = set() if run is None else _scenes(run) & test
