@@ -30,7 +30,8 @@ An ``ablate`` run writes ``results.json`` (``workbench ablate --json`` prints th
                "held_out_loss": [a seed], "weights": 400000, "gflop_2048x1536": 32.3}
 
 INTERVAL is that of :mod:`workbench.validation`: over scenes, of each RAW's mean over the seeds. Its ``verdict`` speaks
-of the seeds too: a difference whose sign is not the same for every seed is not shown.
+of the seeds too: a difference whose sign is not the same for every seed, or that fewer than :data:`MIN_SEEDS` seeds
+stand for, is not shown.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ from workbench.tuning.search import captured
 Progress = Callable[[int, int, str], None]
 
 PURPOSE = "ablate"
+MIN_SEEDS = 3
 # As many RAWs of the training split as the paper took from COCO to fix its predictions (section 5.5).
 FIXED_RAWS = 300
 NR_WORDS, SHARPENING_WORDS = ("noise", "denoise", "nr"), ("sharp", "usm", "edge")
@@ -421,13 +423,13 @@ def difference(one: np.ndarray, other: np.ndarray, scenes: Sequence[str]) -> dic
         one: figures ``[S, R]`` of S seeds and R RAWs; ``other``: what is taken from them.
         scenes: of the R RAWs.
 
-    The interval is over scenes, of the mean over seeds. The verdict is ``not shown`` where the seeds differ in sign:
-    scenes cannot tell how another training would have gone.
+    The interval is over scenes, of the mean over seeds. The verdict is ``not shown`` where the seeds are fewer than
+    :data:`MIN_SEEDS` or differ in sign: scenes cannot tell how another training would have gone.
     """
     by_seed = (one - other).mean(axis=1)
     interval = mean_interval((one - other).mean(axis=0), scenes)
     told = interval.to_dict()
-    if not (np.all(by_seed > 0) or np.all(by_seed < 0)):
+    if len(by_seed) < MIN_SEEDS or not (np.all(by_seed > 0) or np.all(by_seed < 0)):
         told["verdict"] = "not shown"
     return {**told, "by_seed": by_seed.tolist()}
 
@@ -479,7 +481,7 @@ def _results(
     none, single, by_self = (replace(full, attention=a) for a in ("none", "single", "self"))
     pairs = [(replace(full, fixed=True), none), (none, single), (none, by_self), (single, full), (by_self, full)]
     notes = []
-    if len(settings.seeds) < 3:
+    if len(settings.seeds) < MIN_SEEDS:
         notes.append(
             f"{len(settings.seeds)} seed{'s' * (len(settings.seeds) > 1)}: too few to tell a variant from luck"
         )

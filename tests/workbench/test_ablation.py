@@ -198,6 +198,7 @@ def test_what_the_seeds_do_not_agree_on_is_not_shown() -> None:
     better = difference(base + 1.0, base, scenes)
     assert (better["verdict"], better["by_seed"]) == ("better", [1, 1, 1])
     assert difference(base - 1.0, base, scenes)["verdict"] == "worse"
+    assert difference(base[:2] + 1.0, base[:2], scenes)["verdict"] == "not shown"
     one_seed_only = base + np.array([[3.0], [0.1], [-0.1]])
     mixed = difference(one_seed_only, base, scenes)
     assert mixed["low"] > 0
