@@ -11,12 +11,23 @@ import typer
 def report(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and the runs.")] = Path("lab"),
     validation: Annotated[str | None, typer.Option(help="A validate run; by default the newest.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The HTML file; by default report.html in the lab.")] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Two validate runs (names, or paths of other labs' runs) to compare instead, RAW by RAW."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file; by default report.html (report-compare.html) in the lab.")
+    ] = None,
 ) -> None:
     """Write one HTML file with the results, crops, curves and attention maps; the table goes beside it as CSV."""
     from workbench.interrupt import stoppable
-    from workbench.report import write_report
+    from workbench.report import write_comparison, write_report
 
+    if compare and validation:
+        raise typer.BadParameter("--compare names both runs; leave --validation out")
     with stoppable("no report was written; run the same command again"):
-        path = write_report(lab, validation=validation, out=out)
+        if compare:
+            path = write_comparison(lab, *compare, out=out)
+        else:
+            path = write_report(lab, validation=validation, out=out)
     typer.echo(str(path))

@@ -1,5 +1,6 @@
-"""``workbench report``: one self-contained HTML file about a lab."""
+"""``workbench report``: one self-contained HTML file about a lab, or about two validations of it."""
 
 from workbench.report.build import write_report
+from workbench.report.comparison import write_comparison
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]

@@ -152,6 +152,19 @@ def gains(gain: np.ndarray, oracle: np.ndarray | None) -> Figure:
     return figure
 
 
+def differences(difference: np.ndarray) -> Figure:
+    """Paired PSNR differences of two runs (``[R]``, dB), sorted; losses in red."""
+    figure, axes = _canvas(2.6)
+    y = np.sort(difference)[::-1]
+    axes.bar(np.arange(len(y)), y, width=0.9, color=list(np.where(y < 0, WORSE, COLOURS["predicted"])))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_xlabel(f"{len(y)} test RAWs, largest difference first")
+    axes.set_ylabel("second less first (dB)")
+    axes.set_xticks([])
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
 def histogram(gain: np.ndarray) -> Figure:
     """How the RAWs' gains over the best fixed set (``[R]``, dB) are distributed; losses in red."""
     figure, axes = _canvas(3.1)

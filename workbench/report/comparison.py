@@ -1,0 +1,228 @@
+"""Two validations side by side: what is the same, what differs, and the paired difference of every method.
+
+The difference is the second run less the first, on the test RAWs that both have.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from workbench.errors import RunError
+from workbench.report import figures
+from workbench.report.build import FOLDER, VERDICTS, interval_text, number
+from workbench.report.checks import Mark, check_validation, refused
+from workbench.report.material import Material, open_dataset, read_material
+from workbench.runs import find_run, write_text
+from workbench.statistics import Comparison, compare
+
+CSV_COLUMNS = (
+    *("method", "key_first", "key_second", "psnr_first_db", "psnr_second_db", "difference_db", "low", "high"),
+    *("wilcoxon_p", "worse_share", "fifth_percentile_db", "verdict", "words", "captures_first", "captures_second"),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A method that both runs have: its key, PSNR (``[R]``, dB, on the RAWs in common) and captures in each.
+
+    ``paired`` compares the second with the first; None where the figures of one are refused.
+    """
+
+    label: str
+    keys: tuple[str, str]
+    psnr: tuple[np.ndarray, np.ndarray]
+    captures: tuple[int | None, int | None]
+    paired: Comparison | None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that two runs may have in common: what it is, and its text in each."""
+
+    what: str
+    first: str
+    second: str
+
+    @property
+    def same(self) -> bool:
+        """Whether both runs have the same."""
+        return self.first == self.second
+
+
+def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = None) -> Path:
+    """Write the page that compares two ``validate`` runs, with its tables as CSV beside it.
+
+    Args:
+        lab: the lab folder.
+        first, second: names of runs in it, or paths of runs in any lab.
+        out: the HTML file, by default ``report-compare.html`` in the lab.
+
+    Raises:
+        RunError: a run is missing or damaged, they have no RAW in common, or the page cannot be written.
+    """
+    out = Path(lab) / "report-compare.html" if out is None else Path(out)
+    if out.suffix == ".csv":
+        raise RunError(f"{out}: is the name of the table; give the page a name that ends in .html")
+    runs = [find_run(lab, "validate", name) for name in (first, second)]
+    found = [read_material(run.path.parent.parent, run.name) for run in runs]
+    marks = [_marks(f) for f in found]
+    places = common_raws(*found)
+    if not places:
+        raise RunError(f"{first} and {second}: have no test RAW in common, so there is nothing to compare")
+    pairs = pairs_of(found[0], found[1], places)
+    facts = facts_of(found[0], found[1], len(places))
+    with figures.styled():
+        svgs = [
+            (p.label, figures.to_svg(figures.differences(p.psnr[1] - p.psnr[0]), f"pair{i}", f"{p.label}, RAW by RAW"))
+            for i, p in enumerate(pairs)
+            if p.paired is not None and np.any(p.psnr[0] != p.psnr[1])
+        ]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "interval": interval_text}
+    page = environment.from_string((FOLDER / "comparison.html").read_text(encoding="utf-8")).render(
+        found=found,
+        sources=[f.source(f.validation) for f in found],
+        marks=list(zip(("first", "second"), marks, strict=True)),
+        remarks=remarks_of(facts, pairs, found, len(places)),
+        facts=facts,
+        pairs=pairs,
+        svgs=svgs,
+        raws=len(places),
+        verdicts=VERDICTS,
+        style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, page)
+        write_text(out.with_suffix(".csv"), methods_csv(pairs))
+        write_text(out.with_name(f"{out.stem}-raws.csv"), raws_csv(found[0], pairs, places))
+    except OSError as error:
+        raise RunError(
+            f"{out}: the page cannot be written ({error.strerror or error}); choose another --out"
+        ) from error
+    return out
+
+
+def _marks(found: Material) -> list[Mark]:
+    """What a reader must know of a run; its refused methods are noted in the material."""
+    dataset = open_dataset(found)
+    with dataset or nullcontext():
+        marks = check_validation(found, dataset)
+    found.refused = refused(marks, list(found.labels))
+    return marks
+
+
+def common_raws(first: Material, second: Material) -> list[tuple[int, int]]:
+    """Places in the ``per_raw`` of both runs of the RAWs that both have, in the order of the first."""
+    there = {row["hash"]: i for i, row in enumerate(second.results["per_raw"])}
+    rows = first.results["per_raw"]
+    return [(i, there[row["hash"]]) for i, row in enumerate(rows) if row["hash"] in there]
+
+
+def _roles(found: Material) -> dict[str, str]:
+    """Keys of the methods by what they are, whatever their runs are called."""
+    # Runs have names of their own; the prediction of the headline is compared with that of the other's headline.
+    return {"predicted" if k == found.predicted else k if ":" not in k else v: k for k, v in found.labels.items()}
+
+
+def pairs_of(first: Material, second: Material, places: Sequence[tuple[int, int]]) -> list[Pair]:
+    """The methods that both runs have, in the first's order."""
+    here, there = _roles(first), _roles(second)
+    scenes = [first.results["per_raw"][i]["scene"] for i, _ in places]
+    spent = [{m["key"]: m["captures"] for m in f.results["methods"]} for f in (first, second)]
+    pairs = []
+    for role, key in here.items():
+        if role not in there:
+            continue
+        keys = key, there[role]
+        values = first.values(key)[[i for i, _ in places]], second.values(keys[1])[[j for _, j in places]]
+        held = key not in first.refused and keys[1] not in second.refused
+        labels = first.labels[key], second.labels[keys[1]]
+        label = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
+        paired = compare(values[1] - values[0], scenes) if held else None
+        pairs.append(Pair(label, keys, values, (spent[0][key], spent[1][keys[1]]), paired))
+    return pairs
+
+
+def facts_of(first: Material, second: Material, common: int) -> list[Fact]:
+    """What two runs may have in common."""
+
+    def texts(found: Material) -> dict[str, Any]:
+        results, record = found.results, found.validation.record
+        return {
+            "device": results["device"]["model"],
+            "unit": results["device"].get("serial"),
+            "firmware": results["device"]["firmware"],
+            "parameter space": f"{found.space.name} {found.space.hash[:12]}",
+            "data set": str(record.get("dataset_digest") or "–")[:12],
+            "test RAWs": f"{results['raws']} of {results['scenes']} scenes",
+            "RAWs that the other lacks": len(results["per_raw"]) - common,
+            "captures collected": results["collection_captures"],
+            "oracle's captures a RAW": (results["oracle"] or {}).get("captures_per_raw", "–"),
+            "seed": results.get("seed", "–"),
+            "workbench": record.get("workbench_version"),
+        }
+
+    there = texts(second)
+    return [Fact(what, str(value), str(there[what])) for what, value in texts(first).items()]
+
+
+def remarks_of(facts: Sequence[Fact], pairs: Sequence[Pair], found: Sequence[Material], common: int) -> list[str]:
+    """What the differences between the runs mean for the comparison, one sentence each."""
+    other = {f.what for f in facts if not f.same}
+    remarks = []
+    if other & {"device", "firmware", "parameter space"}:
+        remarks.append("The devices are not the same: differences are of devices and methods together.")
+    if "data set" in other:
+        remarks.append("The data sets are not the same: captures were made or changed between the two runs.")
+    if any(len(f.results["per_raw"]) != common for f in found):
+        remarks.append(f"The test RAWs are not the same: only the {common} that both have are compared.")
+    for pair in pairs:
+        if pair.captures[0] != pair.captures[1]:
+            spent = " and ".join("–" if c is None else str(c) for c in pair.captures)
+            remarks.append(f"{pair.label}: {spent} captures, not the same budget.")
+    for one, rest in ((found[0], found[1]), (found[1], found[0])):
+        alone = [one.labels[key] for role, key in _roles(one).items() if role not in _roles(rest)]
+        if alone:
+            remarks.append(f"Only {one.validation.name} has: {', '.join(alone)}.")
+    return remarks
+
+
+def methods_csv(pairs: Sequence[Pair]) -> str:
+    """The table of methods as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for p in pairs:
+        row: list[Any] = [p.label, *p.keys, *(float(v.mean()) for v in p.psnr)]
+        c = p.paired
+        if c is None:
+            row += [None] * 6 + ["refused", None]
+        else:
+            row += [c.interval.estimate, c.interval.low, c.interval.high, c.p_value, c.worse_share]
+            row += [c.fifth_percentile, c.verdict, c.words()]
+        writer.writerow([*row, *p.captures])
+    return buffer.getvalue()
+
+
+def raws_csv(first: Material, pairs: Sequence[Pair], places: Sequence[tuple[int, int]]) -> str:
+    """Every method's PSNR of every RAW in both runs as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["raw", "scene", "iso", "method", "psnr_first_db", "psnr_second_db", "difference_db"])
+    for place, (i, _) in enumerate(places):
+        row = first.results["per_raw"][i]
+        for p in pairs:
+            a, b = float(p.psnr[0][place]), float(p.psnr[1][place])
+            writer.writerow([row["name"], row["scene"], row["iso"], p.label, a, b, b - a])
+    return buffer.getvalue()
