@@ -7,6 +7,7 @@ Numbers are regressed in the normalised space, choices and bools are the ones th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,25 @@ def fit_ridge(inputs: np.ndarray, optima: Sequence[ParameterSet]) -> tuple[Regre
     return Regression(space, mean, scale, best[2], centre, choices), best[1]
 
 
+def _ranking(
+    tuner: Tuner, images: Sequence[RawRecord], common: ParameterSet, regression: Regression
+) -> list[list[Job]]:
+    """The jobs that rank the one set and the regression: as many RAWs not regressed on as the budget allows."""
+    used, keys = {raw.hash for raw in images}, set(tuner.keys)
+    others = [raw for raw in tuner.train if raw.hash not in used]
+    # In an order of which every beginning is a random choice.
+    order = np.random.default_rng(tuner.settings.seed + 2).permutation(len(others))
+    candidates: list[list[Job]] = [[], []]
+    for raw in (others[i] for i in order):
+        jobs = [(raw, common), (raw, regression.parameters_for(raw))]
+        keys |= {(raw.hash, p.hash) for _, p in jobs}
+        if len(keys) > tuner.settings.captures and candidates[0]:
+            break
+        for candidate, job in zip(candidates, jobs, strict=True):
+            candidate.append(job)
+    return candidates
+
+
 def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
     """Regress on-device optima of a few training RAWs.
 
@@ -156,9 +176,9 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
     tuner.history = list(first.history)
     common = first.best()[0][1]
     rest = s.captures - tuner.captures
-    reserve = min(RANK_RAWS, max(rest // 10, 2))
     count = min(max(IMAGES, s.captures // CAPTURES_AN_IMAGE), len(tuner.train) // 2)
     images = stratified(tuner.train, count, s.seed + 1)
+    reserve = min(RANK_RAWS, max(rest // 10, 2), len(tuner.train) - len(images))
     each = (rest - 2 * reserve) // max(len(images), 1)
     if len(images) < 2 or each < _LEAST_AN_IMAGE:
         raise RunError(
@@ -169,7 +189,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
 
     def progress(done: int, _: int, best: float) -> None:
         if tuner.progress:
-            tuner.progress(spent + done, s.captures, best)
+            tuner.progress(spent + done, s.captures, first.best()[0][0] if math.isnan(best) else best)
 
     try:
         found = search_oracle(
@@ -180,11 +200,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
     tuner.keys.update((raw.hash, tried) for raw, result in zip(images, found, strict=True) for tried in result.tried)
     inputs = np.array([features(raw) for raw in images])
     regression, penalty = fit_ridge(inputs, [result.parameters for result in found])
-    used = {raw.hash for raw in images}
-    others = [raw for raw in tuner.train if raw.hash not in used]
-    count = min(RANK_RAWS, max((s.captures - tuner.captures) // 2, 1))
-    ranked = stratified(others, count, s.seed + 2)
-    candidates: list[list[Job]] = [[(r, common) for r in ranked], [(r, regression.parameters_for(r)) for r in ranked]]
+    candidates = _ranking(tuner, images, common, regression)
     scores = [value for value, *_ in tuner.rank(tuner.studies[0], candidates)]
     which = int(np.argmax(scores))
     results = {
@@ -198,7 +214,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
         "penalty": penalty,
         "default_on_trial_raws": next(v for v, p in first.trials if p.hash == tuner.starts[0].hash),
         "trials": len(first.trials),
-        "ranked_on": len(ranked),
+        "ranked_on": len(candidates[0]),
         "training_scenes": sorted({r.scene for r in tuner.train}),
         **tuner.summary(),
     }
