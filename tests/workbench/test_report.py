@@ -222,6 +222,12 @@ def test_the_csv_holds_the_table(full: Path, tmp_path: Path) -> None:
     assert [float(r["psnr_db"]) for r in rows] == [m["psnr"] for m in methods]
     fixed = next(r for r in rows if r["key"] == "fixed")
     assert fixed["gain_over_fixed_db"] == ""
+    results = read_material(full).results
+    raws = list(csv.DictReader((tmp_path / "deep" / "r-raws.csv").open(encoding="utf-8", newline="")))
+    assert [float(r["psnr_db"]) for r in raws if r["key"] == "oracle"] == [
+        row["methods"]["oracle"]["psnr"] for row in results["per_raw"]
+    ]
+    assert len(raws) == len(results["per_raw"]) * len(methods)
 
 
 def test_a_bare_validation_leaves_sections_out(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def write_report(lab: Path, *, validation: str | None = None, out: Path | None =
     Args:
         lab: the lab folder.
         validation: name of the ``validate`` run; by default the newest.
-        out: the HTML file, by default ``report.html`` in the lab; the table of methods goes beside it as CSV.
+        out: the HTML file, by default ``report.html`` in the lab; its tables go beside it as CSV (methods, RAWs).
 
     Returns:
         The HTML file's path.
@@ -158,6 +158,7 @@ def write_report(lab: Path, *, validation: str | None = None, out: Path | None =
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, render(page))
         write_text(table, methods_csv(found))
+        write_text(out.with_name(f"{out.stem}-raws.csv"), raws_csv(found))
     except OSError as error:
         raise RunError(
             f"{out}: the report cannot be written ({error.strerror or error}); choose another --out"
@@ -208,6 +209,17 @@ def methods_csv(found: Material) -> str:
         row += [*(gain.get(key) for key in ("estimate", "low", "high")), verdict, m["captures"], m["metadata"]]
         row += [paired.p_value, paired.worse_share, paired.fifth_percentile, paired.words()] if paired else [None] * 4
         writer.writerow([*row, m.get("device_s"), m.get("compute_s")])
+    return buffer.getvalue()
+
+
+def raws_csv(found: Material) -> str:
+    """Every method's scores of every test RAW as CSV, with the hash of the device's output."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["raw", "scene", "iso", "key", "psnr_db", "ssim", "output_hash"])
+    for row in found.results["per_raw"]:
+        for key, m in row["methods"].items():
+            writer.writerow([row["name"], row["scene"], row["iso"], key, m["psnr"], m["ssim"], m["output_hash"]])
     return buffer.getvalue()
 
 
