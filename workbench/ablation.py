@@ -211,7 +211,7 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
     for (key, seed), recipe in wanted.items():
         if (run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name)) is not None:
             _check_unseen(run, test)
-            done[key, seed] = run
+            done[key, seed] = _marked(run)
     missing = {k: r for k, r in wanted.items() if k not in done}
     before = 0
     for i, ((key, seed), recipe) in enumerate(missing.items()):
@@ -225,7 +225,7 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
             lab, recipe, proxy_run=proxy.name, name=f"{settings.prefix}-{key}-seed{seed}", on_step=show
         )
         before += recipe.steps
-        done[key, seed] = run
+        done[key, seed] = _marked(run)
     return done
 
 
@@ -243,6 +243,13 @@ def _finished(lab: Path, name: str, recipe: Recipe, proxy: str) -> RunFolder | N
         wrong.append(f"proxy {run.config.get('proxy')!r} instead of {proxy!r}")
     if wrong:
         raise RunError(f"run {name}: was trained with {wrong[0]}; give another --prefix, or remove {path}")
+    return run
+
+
+def _marked(run: RunFolder) -> RunFolder:
+    """The run, marked as a part of a study: no other command takes it for the lab's newest predictor."""
+    if run.config.get("study") != PURPOSE:
+        run.update(config={**run.config, "study": PURPOSE})
     return run
 
 

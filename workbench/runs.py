@@ -232,11 +232,13 @@ def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
 def find_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     """A finished run: the newest of its kind, or the one of that name (or path).
 
+    Runs that are parts of a study (``study`` in their config) are found by name only: they are not what a lab uses.
+
     Raises:
         RunError: there is none, it is of another kind, or it never finished.
     """
     if name is None:
-        runs = list_runs(lab, kind)
+        runs = [run for run in list_runs(lab, kind) if not run.config.get("study")]
         if not runs:
             raise RunError(f"{lab}: no finished {kind} run there; run `workbench {kind}` first")
         return runs[0]

@@ -253,7 +253,7 @@ def _predictors(
         for run in list_runs(lab, "train"):
             if {p.metadata for _, p in found} == {True, False}:
                 break
-            if run.config.get("task", "viewing") != task:
+            if run.config.get("task", "viewing") != task or run.config.get("study"):
                 continue
             try:
                 loaded = load_predictor(run.path)

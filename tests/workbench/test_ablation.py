@@ -120,6 +120,9 @@ def test_what_is_trained_is_found_again(lab: Path, monkeypatch: pytest.MonkeyPat
     first = train_variants(lab, replace(QUICK, prefix="again"))
     monkeypatch.setattr(predictor_training, "train", None)
     second = train_variants(lab, replace(QUICK, prefix="again"))
+    with pytest.raises(RunError, match="no finished train run"):
+        find_run(lab, "train")
+    assert find_run(lab, "train", "again-none-5-seed0").config["study"] == "ablate"
     assert {k: r.path for k, r in first.items()} == {k: r.path for k, r in second.items()}
     told = run(
         "--seeds", "0", "--only", "none-5", "--only", "multi-3", "--prefix", "again", "--scatter", "gamma", "contrast"
