@@ -98,8 +98,8 @@ def print_results(results: dict[str, Any]) -> None:
         title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, outputs of "
         f"the device; {len(seeds)} seed{'s' * (len(seeds) > 1)}, {results['steps']} steps each"
     )
-    table.add_column("variant")
-    for title in ("PSNR (dB)", "of the seeds", "SSIM", f"PSNR over {results['reference']} (dB)", "verdict"):
+    table.add_column("variant", no_wrap=True)
+    for title in ("PSNR (dB)", "seeds", "SSIM", f"over {results['reference']} (dB)"):
         table.add_column(title, justify="right")
     for row in results["table"]:
         over = row["psnr_over_reference"]
@@ -109,8 +109,7 @@ def print_results(results: dict[str, Any]) -> None:
             Text(interval_text(row["psnr_interval"], form=".2f")),
             f"{min(by_seed):.2f}..{max(by_seed):.2f}",
             f"{row['ssim']:.4f}",
-            Text(interval_text(over) if over else ""),
-            over["verdict"] if over else "",
+            Text(f"{interval_text(over)} {over['verdict']}" if over else ""),
         )
     console.print(table)
     lines = []
