@@ -52,6 +52,12 @@ def _text(interval: dict[str, Any], form: str) -> str:
     return text if interval["low"] is None else f"{text} [{interval['low']:{form}}, {interval['high']:{form}}]"
 
 
+def _cell(text: str) -> str:
+    """A cell's text with its interval on a line of its own, so that the table fits a page."""
+    figure, bracket, interval = html.escape(text).partition(" [")
+    return f"{figure}<br><small>[{interval}</small>" if bracket else figure
+
+
 def write_page(run: RunFolder, dataset: Dataset, results: dict[str, Any], task: VisionTask) -> None:
     """Write the page of a finished run; what is there of it is written anew."""
     rows = table_rows(results)
@@ -63,7 +69,7 @@ def write_page(run: RunFolder, dataset: Dataset, results: dict[str, Any], task: 
     pictures = draw_pictures(dataset, results, task)
     write_text(run.path / "pictures.svg", pictures)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(v)}</td>" for v in row.values()) + "</tr>" for row in rows)
+    body = "\n".join("<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row.values()) + "</tr>" for row in rows)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in results["notes"])
     device = results["device"]
     made = (
