@@ -22,6 +22,7 @@ from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.commands.validate import validate
+from workbench.report.material import read_material
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tasks.detectors import DetectorError, Prediction
 from workbench.tasks.vision import open_task
@@ -118,7 +119,8 @@ def test_the_whole_path_of_a_detector(lab: Path) -> None:
     found = find_run(lab, "validate-vision")
     results = json.loads((found.path / "results.json").read_text())
     keys = [m["key"] for m in results["methods"]]
-    assert keys == ["default", "fixed", f"mean:{trained.name}", f"predicted:{trained.name}", "clean"]
+    predictions = [f"{kind}:{trained.name}" for kind in ("mean", "predicted", "declining")]
+    assert keys == ["default", "fixed", *predictions, "clean"]
     by_key = {m["key"]: m for m in results["methods"]}
     assert find_run(lab, "tune", by_key["fixed"]["run"]).config["task"] == "detection:brightness"
     assert results["objects"] == results["raws"] == 2
@@ -134,6 +136,8 @@ def test_the_whole_path_of_a_detector(lab: Path) -> None:
     assert "<script" not in page
     assert 'src="http' not in page
     assert (found.path / "pictures.svg").read_text().count("<image") == 2 * 4
+    with pytest.raises(WorkbenchError, match=f"whose page is made with them; the newest: .*{found.name}.report.html"):
+        read_material(lab)
 
 
 def test_a_viewing_validation_does_not_take_up_the_runs_of_a_detector(lab: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert results["kind"] == "segm"
     assert results["raws"] == results["scenes"] == 7
     assert [m["key"] for m in results["methods"]] == [
-        *("default", "expert", "fixed", "mean:predictor", "predicted:predictor", "clean")
+        *("default", "expert", "fixed", "mean:predictor", "predicted:predictor", "declining:predictor", "clean")
     ]
     by_key = {m["key"]: m for m in results["methods"]}
     assert by_key["clean"]["map50"]["estimate"] > by_key["default"]["map50"]["estimate"]

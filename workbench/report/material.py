@@ -134,6 +134,12 @@ def read_material(lab: Path, validation: str | None = None) -> Material:
     Raises:
         RunError: there is no finished ``validate`` run, or its results cannot be read.
     """
+    vision = list_runs(lab, "validate-vision")
+    if validation is None and vision and not list_runs(lab, "validate"):
+        raise RunError(
+            f"{lab}: its validations are of detection or segmentation, whose page is made with them; the newest: "
+            f"{vision[0].path / 'report.html'}"
+        )
     run = find_run(lab, "validate", validation)
     file = run.path / "results.json"
     try:
