@@ -36,7 +36,7 @@ stand for, is not shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, describe_device, find_run, new_run, write_json
 from workbench.statistics import mean_interval
+from workbench.strengths import NR_WORDS, SHARPENING_WORDS, strongest
 from workbench.tasks import viewing
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.search import captured
@@ -65,8 +66,6 @@ PURPOSE = "ablate"
 MIN_SEEDS = 3
 # As many RAWs of the training split as the paper took from COCO to fix its predictions (section 5.5).
 FIXED_RAWS = 300
-NR_WORDS, SHARPENING_WORDS = ("noise", "denoise", "nr"), ("sharp", "usm", "edge")
-STRENGTH_WORDS = ("strength", "amount", "level", "gain")
 
 
 @dataclass(frozen=True)
@@ -554,7 +553,7 @@ def _scatter(
         chosen: list[Parameter] = [space[name] for name in settings.scatter]
     else:
         spreads = np.std([p.unit for p in predicted], axis=0)
-        found = [_strongest(space, spreads, words) for words in (NR_WORDS, SHARPENING_WORDS)]
+        found = [strongest(space, spreads, words) for words in (NR_WORDS, SHARPENING_WORDS)]
         chosen = [p for p in found if p is not None]
         if len(chosen) < 2:
             return None
@@ -575,18 +574,6 @@ def _scatter(
             for raw, row in zip(raws, codes, strict=True)
         ],
     }
-
-
-def _strongest(space: ParameterSpace, spreads: np.ndarray, words: Iterable[str]) -> Parameter | None:
-    """Of the numbers of the blocks that these words name, the strength that the predictions spread most."""
-    own = [
-        (spread, p)
-        for spread, p in zip(spreads, space.parameters, strict=True)
-        if p.kind in ("continuous", "integer") and any(w in p.block.split("_") or p.block.startswith(w) for w in words)
-    ]
-    # Thresholds and radii are of the block too, but figure 5b is about how strongly it acts.
-    strengths = [item for item in own if any(w in item[1].name.split("_") for w in STRENGTH_WORDS)]
-    return max(strengths or own, key=lambda item: item[0])[1] if own else None
 
 
 def _rank_correlation(iso: np.ndarray, values: np.ndarray) -> float | None:

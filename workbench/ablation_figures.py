@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
 from workbench.report.figures import INK, SERIES, styled
+from workbench.report.images import raw_preview
 
 _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
@@ -93,11 +94,7 @@ def encoders(rows: list[dict[str, Any]]) -> Figure:
 
 def attention(frame: RawFrame, maps: dict[str, np.ndarray], places: dict[str, int]) -> Figure:
     """Figure 6: a row a variant, a column a parameter; 1 is what an even map has everywhere."""
-    planes = frame.planes()
-    step = max(1, max(planes.shape[1:]) // 320)
-    image = np.clip(planes[:, ::step, ::step].transpose(1, 2, 0), 0, None)
-    image *= image.mean() / np.maximum(image.mean(axis=(0, 1)), 1e-6)
-    image = np.clip(image / max(float(np.percentile(image, 99)), 1e-6), 0, 1) ** (1 / 2.2)
+    image = raw_preview(frame) / 255
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     height, width = grey.shape[:2]
     columns = len(places) + 1

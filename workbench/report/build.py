@@ -38,6 +38,7 @@ from workbench.report.material import (
 )
 from workbench.runs import RunFolder, list_runs, write_text
 from workbench.statistics import Comparison
+from workbench.strengths import NR_WORDS, SHARPENING_WORDS, strongest
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
@@ -58,8 +59,6 @@ VERDICTS = {
     "not shown": "no difference shown",
     "refused": "refused",
 }
-NR_WORDS, SHARPENING_WORDS = ("noise", "denoise", "nr"), ("sharp", "usm", "edge")
-STRENGTH_WORDS = ("strength", "amount", "level", "gain")
 
 
 @dataclass(frozen=True)
@@ -433,25 +432,13 @@ def _draw_parameters(page: Page) -> None:
         page.absent["iso"] = "The test RAWs do not tell different ISO speeds."
         return
     for name, words in (("iso_noise", NR_WORDS), ("iso_sharpening", SHARPENING_WORDS)):
-        chosen = _most_moved(found, words, spreads)
+        chosen = strongest(found.space, spreads, words)
         if chosen is None:
             page.absent[name] = (
                 f"The device has no parameter for {'noise reduction' if name == 'iso_noise' else 'sharpening'}."
             )
             continue
         _draw(page, name, *_iso_figure(found, chosen, iso), DEVICE, found.validation)
-
-
-def _most_moved(found: Material, words: Sequence[str], spreads: np.ndarray) -> Parameter | None:
-    """The number among the parameters of blocks of those words that predictions spread most."""
-    own = [
-        (spread, p)
-        for spread, p in zip(spreads, found.space.parameters, strict=True)
-        if p.kind in ("continuous", "integer") and any(w in p.block.split("_") or p.block.startswith(w) for w in words)
-    ]
-    # Thresholds and radii are of the block too, but figure 5b is about how strongly it acts.
-    strengths = [item for item in own if any(w in item[1].name.split("_") for w in STRENGTH_WORDS)]
-    return max(strengths or own, key=lambda item: item[0])[1] if own else None
 
 
 def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple[Figure, str, str]:
