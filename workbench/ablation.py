@@ -110,6 +110,7 @@ class AblationSettings:
         scatter: the two parameters of figure 5b; None: the noise-reduction strength and the sharpening amount that the
             predictions spread most.
         raw: test RAW of figure 6 by name; None: the first.
+        start: what the untrained networks predict; None: the device's default parameters.
         test_raws: how many test RAWs, spread over scenes and ISO; 0: all.
     """
 
@@ -121,6 +122,7 @@ class AblationSettings:
     scatter: tuple[str, str] | None = None
     raw: str | None = None
     test_raws: int = 0
+    start: ParameterSet | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -208,7 +210,9 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
     }
     done: Trained = {}
     for (key, seed), recipe in wanted.items():
-        if (run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name)) is not None:
+        if (
+            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start)
+        ) is not None:
             _check_unseen(run, test)
             done[key, seed] = _marked(run)
     missing = {k: r for k, r in wanted.items() if k not in done}
@@ -221,14 +225,19 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
                 progress(before + step.step, step.steps * len(missing), note)
 
         run = predictor_training.train(
-            lab, recipe, proxy_run=proxy.name, name=f"{settings.prefix}-{key}-seed{seed}", on_step=show
+            lab,
+            recipe,
+            proxy_run=proxy.name,
+            start=settings.start,
+            name=f"{settings.prefix}-{key}-seed{seed}",
+            on_step=show,
         )
         before += recipe.steps
         done[key, seed] = _marked(run)
     return done
 
 
-def _finished(lab: Path, name: str, recipe: Recipe, proxy: str) -> RunFolder | None:
+def _finished(lab: Path, name: str, recipe: Recipe, proxy: str, start: ParameterSet | None) -> RunFolder | None:
     """The finished run of that name, which must be of these settings; None where it is to be made or to be ended."""
     path = Path(lab) / "runs" / name
     if not (path / "run.json").is_file():
@@ -240,6 +249,8 @@ def _finished(lab: Path, name: str, recipe: Recipe, proxy: str) -> RunFolder | N
     wrong = [f"{k} {have.get(k)!r} instead of {v!r}" for k, v in asked.items() if have.get(k) != v]
     if run.config.get("proxy") != proxy:
         wrong.append(f"proxy {run.config.get('proxy')!r} instead of {proxy!r}")
+    if run.config.get("start") != (start.hash if start else None):
+        wrong.append("other parameters to start from (--start)")
     if wrong:
         raise RunError(f"run {name}: was trained with {wrong[0]}; give another --prefix, or remove {path}")
     return run

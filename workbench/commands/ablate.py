@@ -33,6 +33,12 @@ def ablate(
         tuple[str, str] | None, typer.Option(help="Two parameters to draw against each other by ISO (figure 5b).")
     ] = None,
     raw: Annotated[str | None, typer.Option(help="Test RAW whose attention maps to draw (figure 6).")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML of the parameters to start from; parameters that the proxy does not follow stay there."
+        ),
+    ] = None,
     test_raws: Annotated[int, typer.Option(min=0, help="How many test RAWs, spread over the scenes; 0: all.")] = 0,
     prefix: Annotated[str, typer.Option(help="Beginning of the names of the train runs.")] = "ablate",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -61,6 +67,8 @@ def ablate(
     with stoppable("what is trained and captured is kept; run the same command again to go on"):
         with open_devices(device, lab, tolerance=pool_tolerance) as opened:
             check_device(lab, opened.info(), settings)
+            if start:
+                settings = replace(settings, start=opened.info().space.load_toml(start))
 
         def shown_by(progress: Progress, done: int, total: int, note: str) -> None:
             progress.total = total
