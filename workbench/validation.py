@@ -19,7 +19,9 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
         "gap_closed": INTERVAL | null,               # (predicted − fixed) / (oracle − fixed), 1 = all
         "worse_than_fixed_share": 0.12 | null,       # of RAWs
         "fifth_percentile_gain": -0.4 | null},       # dB over fixed
-     "oracle": {"captures_per_raw": 200, "last_quarter_gain": 0.1, "curve": [mean best PSNR after each capture]} | null,
+     "oracle": {"captures_per_raw": 200, "last_quarter_gain": 0.1,       # dB that the last quarter of captures gained
+                "found_from_first_start": 0.4,      # share of RAWs whose best set is from the predictor's
+                "curve": [mean best PSNR after each capture]} | null,
      "proxy": {                          # null without a proxy or a predictor
         "run": "fit-proxy-…", "psnr_to_device": 29.1,    # proxy's image against the device's, at the predicted set
         "promised": 27.0, "given": 26.2,                 # PSNR to the reference: proxy's, device's
@@ -437,10 +439,10 @@ def _measure(
 def _oracle_starts(
     raws: Sequence[RawRecord], methods: Sequence[Method], psnr: dict[str, list[float]]
 ) -> list[tuple[RawRecord, list[ParameterSet]]]:
-    """For each RAW what every method chose, best first, and the same with the as-shot gains."""
+    """For each RAW the predictor's answer, what every other method chose, and the same with the as-shot gains."""
     starts = []
     for i, raw in enumerate(raws):
-        ranked = sorted(methods, key=lambda m: -psnr[m.key][i])
+        ranked = sorted(methods, key=lambda m: (not m.key.startswith("predicted:"), -psnr[m.key][i]))
         sets = [m.sets[i] for m in ranked]
         sets += [with_as_shot(s, raw) for s in sets]
         starts.append((raw, list({s.hash: s for s in sets}.values())))
@@ -634,6 +636,7 @@ def validate(
         "oracle": {
             "captures_per_raw": settings.oracle_captures,
             "last_quarter_gain": float(np.mean([r.last_quarter_gain for r in oracle])),
+            "found_from_first_start": float(np.mean([r.start == 0 for r in oracle])),
             "curve": _mean_curve(oracle),
         }
         if oracle

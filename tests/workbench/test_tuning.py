@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import optuna
@@ -18,6 +19,7 @@ import typer
 from small_isp import SPACE, SmallIsp, make_lab, render
 from typer.testing import CliRunner
 
+from drivers.device import Capture
 from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
@@ -470,6 +472,24 @@ def test_oracle_tries_every_start_even_beyond_its_budget(lab: Path) -> None:
 
     assert device.asked == 4
     assert found.value == pytest.approx(max(psnr(render(frame, s), raw.reference()) for s in starts))
+
+
+def test_oracle_searches_from_a_poor_first_start_too_and_ends_where_the_best_was_found(lab: Path) -> None:
+    class Watched(SmallIsp):
+        exposures: ClassVar[list[float]] = []
+
+        def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+            self.exposures.append(float(parameters["exposure"]))
+            return super().process(raw, parameters)
+
+    far, near = SPACE.defaults.replace(exposure=4.0), SPACE.defaults.replace(exposure=1.0)
+    with Dataset.open(lab) as dataset:
+        raw = referenced_raws(dataset, "test")[0]
+        found = search_oracle(Bench(dataset, Watched(), purpose="o"), Scorer(), [(raw, [far, near])], budget=80)[0]
+    by_start = np.abs(np.array(Watched.exposures)[:, None] - [4.0, 1.0]).argmin(axis=1)
+    assert 8 < (by_start[2:40] == 0).sum() < 30
+    assert (by_start[40:] == 0).mean() < 0.2
+    assert (found.start, found.captures) == (1, 80)
 
 
 # ---- the command
