@@ -84,7 +84,11 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
         **tuner.summary(),
     }
     if s.more_metrics:
-        results |= {"values": tuner.native(values[order[0]]), "pareto": _pareto(tuner, found)}
+        results |= {
+            "values": tuner.native(values[order[0]]),
+            "pareto": _pareto(tuner, found),
+            "tried": [list(tuner.native(v).values()) for v in found.values],
+        }
     return best, results
 
 
