@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs
 
 from drivers import pool as pools
 from drivers.device import Capture
@@ -22,32 +23,10 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.pool import AHEAD, DevicePool, open_devices
 from sim.firmware import Firmware
-from sim.isp.pipeline import Pipeline
 from sim.zmq_server import serve_firmware
 
-PIPELINE = Pipeline("sim20")
-SPACE = PIPELINE.space
 SIDE = 32  # the pool's own check RAW has 64
 BAD = RawFrame(np.full((SIDE, SIDE), 77, np.uint16), "RGGB", (64.0,) * 4, 1023)
-
-
-def make_raw(seed: int) -> RawFrame:
-    mosaic = np.random.default_rng(seed).integers(64, 1023, (SIDE, SIDE), np.uint16)
-    return RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0, exposure_s=0.01)
-
-
-RAWS = [make_raw(n) for n in range(4)]
-
-
-def make_jobs(count: int) -> list[tuple[RawFrame, ParameterSet]]:
-    rng = np.random.default_rng(7)
-    return [(RAWS[n % len(RAWS)], SPACE.from_unit(rng.random(len(SPACE)))) for n in range(count)]
-
-
-def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Capture]) -> None:
-    assert [(c.raw_hash, c.parameters.hash) for c in captures] == [(r.hash, p.hash) for r, p in jobs]
-    for (raw, parameters), capture in zip(jobs, captures, strict=True):
-        assert capture.rgb.encoded == PIPELINE.process(raw, parameters)
 
 
 def take(captures: Iterable[Capture], got: list[Capture], until: int | None = None) -> None:

@@ -13,44 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import serial.rfc2217
+from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs, make_raw
 
 from drivers import serial_framing
 from drivers.device import Capture
 from drivers.errors import DeviceError, DeviceUnreachableError, ProtocolError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet
 from drivers.registry import open_device as open_url
 from drivers.serial_device import SerialDevice, open_device, parse
 from sim.faults import Fault, Faults
 from sim.firmware import Firmware, emulated
-from sim.isp.pipeline import Pipeline
 from sim.serial_server import serve_firmware
 
-PIPELINE = Pipeline("sim20")
-SPACE = PIPELINE.space
 TCP = "socket://127.0.0.1:0"
 needs_pty = pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo terminals")
-
-
-def make_raw(seed: int, side: int = 32) -> RawFrame:
-    rng = np.random.default_rng(seed)
-    return RawFrame(
-        rng.integers(64, 1023, (side, side), np.uint16), "RGGB", (64.0,) * 4, 1023, iso=100.0, exposure_s=0.01
-    )
-
-
-RAWS = [make_raw(n) for n in range(4)]
-
-
-def make_jobs(count: int) -> list[tuple[RawFrame, ParameterSet]]:
-    rng = np.random.default_rng(7)
-    return [(RAWS[n % len(RAWS)], SPACE.from_unit(rng.random(len(SPACE)))) for n in range(count)]
-
-
-def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Capture]) -> None:
-    assert [(c.raw_hash, c.parameters.hash) for c in captures] == [(r.hash, p.hash) for r, p in jobs]
-    for (raw, parameters), capture in zip(jobs, captures, strict=True):
-        assert capture.rgb.encoded == PIPELINE.process(raw, parameters)
 
 
 class Served:

@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import zmq
+from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs, make_raw
 
 from drivers import wire
 from drivers.device import Capture
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
-from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet
 from drivers.protocol_device import MAX_REBOOTS
 from drivers.registry import open_device as open_url
 from drivers.zmq_device import ZmqDevice, open_device
@@ -26,30 +24,6 @@ from sim.firmware import Firmware
 from sim.isp.pipeline import Pipeline
 
 Parts = list[wire.Buffer]
-PIPELINE = Pipeline("sim20")
-SPACE = PIPELINE.space
-
-
-def make_raw(seed: int, side: int = 32) -> RawFrame:
-    rng = np.random.default_rng(seed)
-    return RawFrame(
-        rng.integers(64, 1023, (side, side), np.uint16), "RGGB", (64.0,) * 4, 1023, iso=100.0, exposure_s=0.01
-    )
-
-
-RAWS = [make_raw(n) for n in range(4)]
-
-
-def make_jobs(count: int) -> list[tuple[RawFrame, ParameterSet]]:
-    rng = np.random.default_rng(7)
-    return [(RAWS[n % len(RAWS)], SPACE.from_unit(rng.random(len(SPACE)))) for n in range(count)]
-
-
-def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Capture]) -> None:
-    assert [(c.raw_hash, c.parameters.hash) for c in captures] == [(r.hash, p.hash) for r, p in jobs]
-    for (raw, parameters), capture in zip(jobs, captures, strict=True):
-        assert capture.rgb.encoded == PIPELINE.process(raw, parameters)
-        assert capture.parameters_in_force == dict(zip(SPACE.names, parameters.codes, strict=True))
 
 
 class Peer:
