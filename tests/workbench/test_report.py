@@ -25,9 +25,10 @@ from workbench.bench import Bench
 from workbench.commands.report import report
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.report import build, images, write_report
-from workbench.report.build import chosen_raws, interval_text, number
+from workbench.report import images, pictures, write_report
 from workbench.report.material import read_material
+from workbench.report.pictures import chosen_raws
+from workbench.report.words import interval_text, number
 from workbench.runs import find_run, new_run, write_json
 from workbench.tuning.fixed import TuneSettings, tune_run
 from workbench.validation import ValidationSettings, validate_run
@@ -460,7 +461,7 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
     small = cv2.imdecode(np.frombuffer(base64.b64decode(crop.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape == (8, 8, 3)
     assert len(whole) == 5 * 7
-    monkeypatch.setattr(build, "WHOLE_BYTES", sum(len(item[2]) for item in whole) // 3)
+    monkeypatch.setattr(pictures, "WHOLE_BYTES", sum(len(item[2]) for item in whole) // 3)
     less = write_report(full, out=tmp_path / "r.html").read_text(encoding="utf-8")
     kept = re.findall(r'alt="([^"]*)"[^>]*data-full="data:', less)
     assert 5 <= len(kept) < len(whole)

@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from drivers.errors import FrameError, WorkbenchError
-from drivers.frames import RgbFrame
 from drivers.parameters import Parameter
-from drivers.weights import WeightsError
-from predictor.files import load_predictor
-from workbench.dataset import Dataset, RawRecord
-from workbench.errors import DatasetError, RunError
+from workbench.errors import RunError
 from workbench.interrupt import check
-from workbench.report import figures, images
+from workbench.report import figures
 from workbench.report.checks import Mark, check_validation, refused
-from workbench.report.material import (
-    DatasetSummary,
-    Material,
-    Source,
-    open_dataset,
-    read_material,
-    summarise,
-)
+from workbench.report.material import DatasetSummary, Material, Source, open_dataset, read_material, summarise
+from workbench.report.pictures import Attention, CropRow, attention_of, crop_rows
+from workbench.report.words import VERDICTS, csv_text, interval_text, number
 from workbench.runs import RunFolder, list_runs, write_text
 from workbench.statistics import Comparison
 from workbench.strengths import NR_WORDS, SHARPENING_WORDS, strongest
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
-REFERENCE = "reference"
-ATTENTION_MAPS = 4
-# Whole outputs that the viewer compares, as they lie in the file; those of large frames are left out beyond it.
-WHOLE_BYTES = 32 * 2**20
-WHOLE_FIRST = ("predicted", "fixed", REFERENCE, "industry", "oracle")
 CSV_COLUMNS = (
     *("key", "label", "run", "psnr_db", "psnr_low", "psnr_high", "ssim"),
     *("gain_over_fixed_db", "gain_low", "gain_high", "verdict", "captures", "metadata"),
     *("wilcoxon_p", "worse_share", "fifth_percentile_db", "words", "device_s", "compute_s"),
 )
-# With these every verdict can be read aloud.
-VERDICTS = {
-    "better": "shown to be better",
-    "worse": "shown to be worse",
-    "not shown": "no difference shown",
-    "refused": "refused",
-}
 
 
 @dataclass(frozen=True)
@@ -70,41 +43,6 @@ class Drawing:
     text: str
     kind: str
     sources: list[Source]
-
-
-@dataclass
-class Crop:
-    """A cell of the side-by-side crops: a picture (data URI) or the reason for none.
-
-    ``key`` is that of the method where two cells can be compared in the viewer; ``full`` the whole output as a data
-    URI, empty where ``uri`` is that, None where it is not in the file.
-    """
-
-    label: str
-    note: str
-    uri: str | None
-    best: bool = False
-    key: str = ""
-    full: str | None = None
-
-
-@dataclass(frozen=True)
-class CropRow:
-    """The crops of one RAW; ``why`` says why it was chosen, ``facts`` its metadata."""
-
-    why: str
-    name: str
-    facts: str
-    cells: list[Crop]
-
-
-@dataclass(frozen=True)
-class AttentionRow:
-    """The attention maps of one RAW."""
-
-    why: str
-    name: str
-    cells: list[Crop]
 
 
 @dataclass
@@ -120,9 +58,7 @@ class Page:
     summary: DatasetSummary | None = None
     drawings: dict[str, Drawing] = field(default_factory=dict)
     crops: list[CropRow] = field(default_factory=list)
-    attention: list[AttentionRow] = field(default_factory=list)
-    attention_source: Source | None = None
-    attention_cells: str = ""
+    attention: Attention | None = None
     proxy_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
@@ -167,39 +103,37 @@ def write_report(lab: Path, *, validation: str | None = None, out: Path | None =
 
 def render(page: Page) -> str:
     """The page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "interval": interval_text}
-    template = environment.from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    return template.render(
-        page=page,
-        found=page.found,
-        results=page.found.results,
-        style=Markup(style),
-        script=Markup((FOLDER / "viewer.js").read_text(encoding="utf-8")),
-        verdicts=VERDICTS,
+    return (
+        templates()
+        .get_template("page.html")
+        .render(
+            page=page,
+            found=page.found,
+            results=page.found.results,
+            style=Markup(style),
+            script=Markup((FOLDER / "viewer.js").read_text(encoding="utf-8")),
+            verdicts=VERDICTS,
+        )
     )
 
 
-def number(value: float | None, form: str = ".2f") -> str:
-    """A number for people, ``–`` where there is none."""
-    return "–" if value is None or not np.isfinite(value) else format(value, form).replace("-", "−")
-
-
-def interval_text(interval: dict[str, Any] | None, form: str = ".2f", scale: float = 1.0) -> str:
-    """The ends of an interval: ``1.00 … 2.00``, or that there is none."""
-    if interval is None:
-        return ""
-    if interval["low"] is None or interval["high"] is None:
-        return "too few scenes"
-    return f"{number(interval['low'] * scale, form)} … {number(interval['high'] * scale, form)}"
+def templates() -> Environment:
+    """The pages' templates, with the filters that they use."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(FOLDER),
+    )
+    environment.filters |= {"number": number, "interval": interval_text}
+    return environment
 
 
 def methods_csv(found: Material) -> str:
     """The table of methods as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    rows = []
     for m in found.results["methods"]:
         psnr, gain = m["psnr_interval"], m["psnr_gain_over_fixed"] or {}
         paired = found.comparison("fixed", m["key"])
@@ -207,19 +141,20 @@ def methods_csv(found: Material) -> str:
         row = [m["key"], m["label"], m["run"], m["psnr"], psnr["low"], psnr["high"], m["ssim"]]
         row += [*(gain.get(key) for key in ("estimate", "low", "high")), verdict, m["captures"], m["metadata"]]
         row += [paired.p_value, paired.worse_share, paired.fifth_percentile, paired.words()] if paired else [None] * 4
-        writer.writerow([*row, m.get("device_s"), m.get("compute_s")])
-    return buffer.getvalue()
+        rows.append([*row, m.get("device_s"), m.get("compute_s")])
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def raws_csv(found: Material) -> str:
     """Every method's scores of every test RAW as CSV, with the hash of the device's output."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["raw", "scene", "iso", "key", "psnr_db", "ssim", "output_hash"])
-    for row in found.results["per_raw"]:
-        for key, m in row["methods"].items():
-            writer.writerow([row["name"], row["scene"], row["iso"], key, m["psnr"], m["ssim"], m["output_hash"]])
-    return buffer.getvalue()
+    return csv_text(
+        ("raw", "scene", "iso", "key", "psnr_db", "ssim", "output_hash"),
+        (
+            [row["name"], row["scene"], row["iso"], key, m["psnr"], m["ssim"], m["output_hash"]]
+            for row in found.results["per_raw"]
+            for key, m in row["methods"].items()
+        ),
+    )
 
 
 def make_page(found: Material) -> Page:
@@ -242,7 +177,14 @@ def make_page(found: Material) -> Page:
             page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."
         else:
             page.summary = summarise(dataset)
-            _add_pictures(page, dataset)
+            page.crops = crop_rows(found, dataset)
+            if not page.crops:
+                page.absent["crops"] = "None of the RAWs to show is in the data set."
+            looked = attention_of(found, dataset)
+            if isinstance(looked, str):
+                page.absent["attention"] = looked
+            else:
+                page.attention = looked
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
     page.sources = [found.source(r) for r in runs + list_runs(found.lab, "collect")]
     return page
@@ -461,169 +403,3 @@ def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple
     else:
         text += "The prediction does not move."
     return figures.against_iso(parameter, iso, {k: (short[k], native(k)) for k in keys}), f"{name} against ISO", text
-
-
-# Pictures
-
-
-def chosen_raws(found: Material) -> list[tuple[str, int]]:
-    """Test RAWs to show, by fixed rule and not by taste: reasons, and places in ``per_raw``."""
-    gain = found.gains()
-    if gain is not None:
-        values, what = gain, "gain over best fixed"
-        marks = [("best", 1.0), ("upper quartile", 0.75), ("median", 0.5), ("lower quartile", 0.25), ("worst", 0.0)]
-    else:
-        key = found.predicted or next(iter(found.labels))
-        values, what = found.values(key), f"PSNR of {found.labels[key]}"
-        marks = [("best", 1.0), ("median", 0.5), ("worst", 0.0)]
-    order = np.argsort(values, kind="stable")
-    chosen: dict[int, str] = {}
-    for mark, place in marks:
-        index = int(order[round(place * (len(order) - 1))])
-        chosen.setdefault(
-            index, f"{mark} {what} ({number(float(values[index]), '+.2f' if gain is not None else '.2f')} dB)"
-        )
-    return [(why, index) for index, why in chosen.items()]
-
-
-def _shown_methods(found: Material) -> list[tuple[str, str]]:
-    """Keys and short labels of the methods whose crops are shown."""
-    shown = []
-    for key, label in found.labels.items():
-        kind = key.partition(":")[0]
-        if kind != "mean":
-            shown.append((key, "industry" if kind == "industry" else "oracle" if kind == "oracle" else label))
-    return shown
-
-
-def _add_pictures(page: Page, dataset: Dataset) -> None:
-    found = page.found
-    raws = {r.hash: r for r in dataset.raws("test")}
-    chosen = [(why, found.results["per_raw"][i]) for why, i in chosen_raws(found)]
-    larger: list[tuple[Crop, Callable[[], str]]] = []
-    for why, row in chosen:
-        raw = raws.get(row["hash"])
-        if raw is None:
-            page.found.missing.append(f"The RAW {row['name']} is not in the data set; its pictures are left out.")
-            continue
-        page.crops.append(_crop_row(found, dataset, raw, why, row, larger))
-        check()
-    _add_whole(found, larger)
-    if not page.crops:
-        page.absent["crops"] = "None of the RAWs to show is in the data set."
-    _add_attention(page, [(why, raws[row["hash"]]) for why, row in chosen if row["hash"] in raws])
-
-
-def _add_whole(found: Material, larger: Sequence[tuple[Crop, Callable[[], str]]]) -> None:
-    """Put whole outputs into the file, what is most worth comparing first, up to :data:`WHOLE_BYTES`."""
-    first = [found.predicted if key == "predicted" else key for key in WHOLE_FIRST]
-    room = WHOLE_BYTES
-    for cell, load in sorted(larger, key=lambda item: first.index(item[0].key) if item[0].key in first else len(first)):
-        whole, _ = _loaded(load)
-        check()
-        if whole is not None and len(whole) <= room:
-            cell.full = whole
-            room -= len(whole)
-
-
-def _crop_row(
-    found: Material,
-    dataset: Dataset,
-    raw: RawRecord,
-    why: str,
-    row: dict[str, Any],
-    larger: list[tuple[Crop, Callable[[], str]]],
-) -> CropRow:
-    """The crops of a RAW; cells that do not show the whole output are added to ``larger`` with what loads it."""
-    identity = found.results["device"]["identity"]
-    shown = _shown_methods(found)
-    hashes = {key: found.space.from_codes(row["methods"][key]["codes"]).hash for key, _ in shown}
-    captures = dataset.find(identity, [(raw.hash, h) for h in hashes.values()])
-    reference, reason = _loaded(raw.reference)
-    window = (
-        images.detailed_window(reference) if reference is not None else images.Window(0, 0, *([images.CROP_SIDE] * 2))
-    )
-    cells = [Crop(REFERENCE, reason or "the RAW has none", None)]
-    if reference is not None:
-        cells = [Crop(REFERENCE, "", images.picture(window.of(reference)), key=REFERENCE)]
-        if window.covers(reference):
-            cells[0].full = ""
-        else:
-            larger.append((cells[0], partial(images.picture, reference, quality=95)))
-    # The oracle knows the reference: "best" is about methods that do not.
-    best = max((row["methods"][k]["psnr"] for k, _ in shown if k != "oracle"), default=None)
-    for key, label in shown:
-        result = row["methods"][key]
-        capture = captures.get((raw.hash, hashes[key]))
-        frame: RgbFrame | None = None
-        if capture is None or capture.output_hash != result["output_hash"]:
-            reason = "capture not in the data set"
-        else:
-            frame, reason = _loaded(capture.rgb)
-        note = reason or f"{result['psnr']:.2f} dB"
-        cell = Crop(label, note, None, best=result["psnr"] == best and key != "oracle", key=key)
-        cells.append(cell)
-        if frame is not None:
-            # The device's own bytes where the whole frame is shown, else a crop of them.
-            whole = window.covers(frame.pixels)
-            cell.uri = _frame_uri(frame) if whole else images.picture(window.of(frame.pixels), quality=95)
-            if whole:
-                cell.full = ""
-            else:
-                assert capture is not None
-                larger.append((cell, lambda c=capture: _frame_uri(c.rgb())))  # type: ignore[misc]
-    facts = [f"scene {raw.scene}", f"{raw.width}×{raw.height}"]
-    facts += [f"ISO {raw.iso:g}"] if raw.iso else []
-    facts += [f"{raw.exposure_s * 1000:.3g} ms"] if raw.exposure_s else []
-    if reference is not None and reference.shape[:2] != (window.height, window.width):
-        facts.append(f"crop of {window.width}×{window.height} at ({window.left}, {window.top}), where most detail is")
-    return CropRow(why, raw.name, ", ".join(facts), cells)
-
-
-def _frame_uri(frame: RgbFrame) -> str:
-    return images.data_uri(frame.encoded, frame.media_type)
-
-
-def _loaded(load: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What ``load`` gives, or the reason why it cannot."""
-    try:
-        return load(), None
-    except (DatasetError, FrameError) as error:
-        return None, f"cannot be read: {error}"
-
-
-def _add_attention(page: Page, chosen: list[tuple[str, RawRecord]]) -> None:
-    found = page.found
-    run = next((r for r in found.predictors if f"predicted:{r.name}" == found.predicted), None)
-    if run is None or not chosen:
-        page.absent["attention"] = "No predictor to look into."
-        return
-    try:
-        predictor = load_predictor(run.path)
-        frames = [raw.load() for _, raw in chosen]
-        maps = [predictor.attention(frame) for frame in frames]
-    except (WeightsError, WorkbenchError) as error:
-        page.absent["attention"] = f"The attention maps cannot be drawn: {error}"
-        return
-    page.attention_source = found.source(run)
-    page.attention_cells = f"{maps[0].shape[2]}×{maps[0].shape[1]}"
-    names = predictor.space.names
-    # The same parameters for every RAW, so that the columns can be compared.
-    shown = [names[i] for i in sorted(np.argsort(_evenness(maps), kind="stable")[:ATTENTION_MAPS])]
-    for (why, raw), frame, own in zip(chosen, frames, maps, strict=True):
-        preview = images.raw_preview(frame)
-        cells = [Crop("RAW, grey-world", "", images.picture(preview, quality=90))]
-        for name in shown:
-            overlay, most = images.attention_overlay(preview, own[names.index(name)])
-            cells.append(Crop(name.replace("_", " "), f"at most {most:.1f}× even", images.picture(overlay, quality=90)))
-        page.attention.append(AttentionRow(why, raw.name, cells))
-        check()
-
-
-def _evenness(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """How even each parameter's maps are, as entropy from 0 (one place) to 1 (even), mean over RAWs: ``[N]``."""
-    entropies = []
-    for m in maps:
-        most = np.log(m[0].size) if m[0].size > 1 else 1.0
-        entropies.append(-(m * np.log(np.maximum(m, 1e-12))).sum(axis=(1, 2)) / most)
-    return np.mean(entropies, axis=0)

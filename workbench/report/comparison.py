@@ -5,8 +5,6 @@ The difference is the second run less the first, on the test RAWs that both have
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from workbench.errors import RunError
 from workbench.report import figures
-from workbench.report.build import FOLDER, VERDICTS, interval_text, number
+from workbench.report.build import FOLDER, templates
 from workbench.report.checks import Mark, check_validation, refused
 from workbench.report.material import Material, open_dataset, read_material
+from workbench.report.words import VERDICTS, csv_text
 from workbench.runs import find_run, write_text
 from workbench.statistics import Comparison, compare
 
@@ -87,19 +85,21 @@ def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = N
             for i, p in enumerate(pairs)
             if p.paired is not None and np.any(p.psnr[0] != p.psnr[1])
         ]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "interval": interval_text}
-    page = environment.from_string((FOLDER / "comparison.html").read_text(encoding="utf-8")).render(
-        found=found,
-        sources=[f.source(f.validation) for f in found],
-        marks=list(zip(("first", "second"), marks, strict=True)),
-        remarks=remarks_of(facts, pairs, found, len(places)),
-        facts=facts,
-        pairs=pairs,
-        svgs=svgs,
-        raws=len(places),
-        verdicts=VERDICTS,
-        style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+    page = (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            found=found,
+            sources=[f.source(f.validation) for f in found],
+            marks=list(zip(("first", "second"), marks, strict=True)),
+            remarks=remarks_of(facts, pairs, found, len(places)),
+            facts=facts,
+            pairs=pairs,
+            svgs=svgs,
+            raws=len(places),
+            verdicts=VERDICTS,
+            style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+        )
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -200,9 +200,7 @@ def remarks_of(facts: Sequence[Fact], pairs: Sequence[Pair], found: Sequence[Mat
 
 def methods_csv(pairs: Sequence[Pair]) -> str:
     """The table of methods as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    rows = []
     for p in pairs:
         row: list[Any] = [p.label, *p.keys, *(float(v.mean()) for v in p.psnr)]
         c = p.paired
@@ -211,18 +209,17 @@ def methods_csv(pairs: Sequence[Pair]) -> str:
         else:
             row += [c.interval.estimate, c.interval.low, c.interval.high, c.p_value, c.worse_share]
             row += [c.fifth_percentile, c.verdict, c.words()]
-        writer.writerow([*row, *p.captures])
-    return buffer.getvalue()
+        rows.append([*row, *p.captures])
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def raws_csv(first: Material, pairs: Sequence[Pair], places: Sequence[tuple[int, int]]) -> str:
     """Every method's PSNR of every RAW in both runs as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["raw", "scene", "iso", "method", "psnr_first_db", "psnr_second_db", "difference_db"])
+    rows = []
     for place, (i, _) in enumerate(places):
         row = first.results["per_raw"][i]
         for p in pairs:
             a, b = float(p.psnr[0][place]), float(p.psnr[1][place])
-            writer.writerow([row["name"], row["scene"], row["iso"], p.label, a, b, b - a])
-    return buffer.getvalue()
+            rows.append([row["name"], row["scene"], row["iso"], p.label, a, b, b - a])
+    columns = ("raw", "scene", "iso", "method", "psnr_first_db", "psnr_second_db", "difference_db")
+    return csv_text(columns, rows)

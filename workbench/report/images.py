@@ -87,12 +87,16 @@ def raw_preview(raw: RawFrame, longest: int = 320) -> np.ndarray:
     return np.rint(image * 255).astype(np.uint8)
 
 
-def attention_overlay(preview: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
+def attention_overlay(
+    preview: np.ndarray, weights: np.ndarray, bright: float | None = None
+) -> tuple[np.ndarray, float]:
     """An attention map over a grey picture of its RAW (figure 6).
 
     Args:
         preview: ``uint8 [h, w, 3]``.
         weights: ``float [h', w']``, summing to 1.
+        bright: how many times an even map is drawn brightest, the same for maps to be compared; by default the map's
+            own brightest place.
 
     Returns:
         ``uint8 [h, w, 3]``, and how many times an even map the brightest place got.
@@ -106,6 +110,6 @@ def attention_overlay(preview: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
     how = cv2.INTER_LINEAR if min(weights.shape) >= 6 else cv2.INTER_NEAREST
     smooth = cv2.resize(relative, (width, height), interpolation=how)
     # An even map is dark all over: below twice the even weight nothing is stretched to look like a finding.
-    colour = colormaps["inferno"](np.clip(smooth / max(2.0, most), 0, 1))[..., :3]
+    colour = colormaps["inferno"](np.clip(smooth / max(2.0, bright or most), 0, 1))[..., :3]
     grey = preview.mean(axis=2, keepdims=True) / 255
     return np.rint(255 * (0.4 * grey + 0.6 * colour)).clip(0, 255).astype(np.uint8), most
