@@ -14,15 +14,12 @@ from drivers.parameters import ParameterSet
 from drivers.registry import open_device
 from predictor.files import load_predictor
 from predictor.training import Recipe
+from proxy.files import load_proxy
 from workbench import predictor_training
-from workbench.ablation import (
-    AblationSettings,
-    all_variants,
-    check_device,
-    difference,
-    fixed_of,
-    train_variants,
-)
+from workbench.ablation.study import check_device
+from workbench.ablation.table import difference
+from workbench.ablation.training import train_variants
+from workbench.ablation.variants import AblationSettings, all_variants, fixed_of
 from workbench.commands.ablate import ablate
 from workbench.errors import RunError, StoppedError
 from workbench.proxy_fitting import fit_proxy
@@ -179,7 +176,12 @@ def test_requests_that_cannot_be_met(lab: Path) -> None:
     result = CliRunner().invoke(APP, [*ARGUMENTS, "--seeds", "one"])
     assert result.exit_code == 2
     with pytest.raises(RunError, match=r"--raw none.npz: no test RAW of that name"):
-        run("--seeds", "0", "--only", "none-5", "--prefix", "again2", "--raw", "none.npz")
+        run("--seeds", "0", "--only", "none-5", "--prefix", "never", "--raw", "none.npz")
+    assert not list(lab.glob("runs/never*"))
+    start = load_proxy(find_run(lab, "fit-proxy").path).space.defaults.replace(gamma=1.8)
+    train_variants(lab, replace(QUICK, prefix="started", only=("none-5",), start=start))
+    with pytest.raises(RunError, match=r"run started-none-5-seed0: was trained with other parameters to start from"):
+        train_variants(lab, replace(QUICK, prefix="started", only=("none-5",)))
 
 
 def test_fixed_is_the_mean_of_numbers_and_the_mode_of_choices() -> None:

@@ -55,7 +55,9 @@ def ablate(
     from dataclasses import replace
 
     from predictor.training import Recipe
-    from workbench.ablation import AblationSettings, ablate_run, check_device, train_variants
+    from workbench.ablation.study import ablate_run, check_device, study_raws
+    from workbench.ablation.training import train_variants
+    from workbench.ablation.variants import AblationSettings
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
     from workbench.interrupt import stoppable
@@ -65,8 +67,9 @@ def ablate(
     recipe = replace(recipe, batch=batch or recipe.batch, width=width or recipe.width)
     settings = AblationSettings(recipe, numbers, tuple(only or ()), proxy, prefix, scatter, raw, test_raws)
     with stoppable("what is trained and captured is kept; run the same command again to go on"):
-        with open_devices(device, lab, tolerance=pool_tolerance) as opened:
+        with Dataset.open(lab, create=False) as dataset, open_devices(device, lab, tolerance=pool_tolerance) as opened:
             check_device(lab, opened.info(), settings)
+            study_raws(dataset, settings)
             if start:
                 settings = replace(settings, start=opened.info().space.load_toml(start))
 

@@ -72,7 +72,10 @@ class Scorer:
 
     def __init__(self, metric: str = "psnr") -> None:
         if metric not in METRICS:
-            raise RunError(f"metric {metric!r} is not one of {', '.join(METRICS)}")
+            raise RunError(
+                f"metric {metric!r} is not one of {', '.join(METRICS)}; a detector's needs --task detection or "
+                f"segmentation, and a cost ({', '.join(COSTS)}) comes after another metric, for nsga2 or worst-rank"
+            )
         self._metric = METRICS[metric]
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._bytes = 0

@@ -1,0 +1,204 @@
+"""Judges the trained variants on the device and writes the ``ablate`` run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.device import Device, DeviceInfo
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from predictor.files import LoadedPredictor, load_predictor
+from workbench.ablation import figures
+from workbench.ablation.table import Scores, results_of, scatter_of
+from workbench.ablation.training import PURPOSE, Progress, Trained
+from workbench.ablation.variants import AblationSettings, fixed_of
+from workbench.bench import Bench
+from workbench.dataset import Dataset, RawRecord
+from workbench.errors import RunError
+from workbench.runs import RunFolder, find_run, new_run, write_json
+from workbench.tasks import viewing
+from workbench.tuning.material import Scorer, referenced_raws, stratified
+from workbench.tuning.search import captured
+
+# As many RAWs of the training split as the paper took from COCO to fix its predictions (section 5.5).
+FIXED_RAWS = 300
+
+
+@dataclass
+class _Predictions:
+    """What the networks say: a set a test RAW, by variant's key and seed, and where they look on one RAW."""
+
+    sets: dict[tuple[str, int], list[ParameterSet]]
+    maps: dict[str, np.ndarray]
+    frame: RawFrame | None
+
+
+def _predict(
+    settings: AblationSettings,
+    loaded: dict[tuple[str, int], LoadedPredictor],
+    training: Sequence[RawRecord],
+    raws: Sequence[RawRecord],
+    drawn: RawRecord,
+    progress: Progress,
+) -> _Predictions:
+    """RAW by RAW, every network: large frames would not fit into memory together."""
+    fixed = {v.trained for v in settings.variants if v.fixed}
+    moving = {v.trained for v in settings.variants if not v.fixed}
+    on_training: dict[tuple[str, int], list[ParameterSet]] = {k: [] for k in loaded if k[0] in fixed}
+    sets: dict[tuple[str, int], list[ParameterSet]] = {k: [] for k in loaded if k[0] in moving}
+    maps: dict[str, np.ndarray] = {}
+    shown: RawFrame | None = None
+    total = (len(training) if on_training else 0) + len(raws)
+    for i, raw in enumerate(training if on_training else ()):
+        frame = raw.load()
+        for key, got in on_training.items():
+            got += loaded[key].predict([frame])
+        progress(i + 1, total, "predictions for training RAWs")
+    for i, raw in enumerate(raws):
+        frame = raw.load()
+        for key, got in sets.items():
+            got += loaded[key].predict([frame])
+            if raw is drawn and key[1] == settings.seeds[0]:
+                maps[key[0]], shown = loaded[key].attention(frame), frame
+        progress(total - len(raws) + i + 1, total, "predictions")
+    maps = {v.key: maps[v.key] for v in settings.variants if v.key in maps}
+    by_variant = {
+        (v.key, seed): [fixed_of(on_training[v.trained, seed])] * len(raws) if v.fixed else sets[v.trained, seed]
+        for v in settings.variants
+        for seed in settings.seeds
+    }
+    return _Predictions(by_variant, maps, shown)
+
+
+def check_device(lab: Path, info: DeviceInfo, settings: AblationSettings) -> None:
+    """Whether the proxy that the variants are trained through is of this device; asked before hours of training.
+
+    Raises:
+        RunError: it is not, or there is none.
+    """
+    from proxy.files import load_proxy
+
+    run = find_run(lab, "fit-proxy", settings.proxy)
+    space = load_proxy(run.path).space
+    if space.hash != info.space.hash:
+        raise RunError(
+            f"run {run.name}: its parameter space ({space.name}, {len(space)} parameters) is not that of the device "
+            f"{info.identity} ({len(info.space)} parameters); fit a proxy on captures of this device"
+        )
+    for name in settings.scatter or ():
+        if name not in space.names:
+            raise RunError(f"unknown parameter {name!r} for {space.name}; it has {', '.join(space.names)}")
+
+
+def study_raws(dataset: Dataset, settings: AblationSettings) -> tuple[list[RawRecord], RawRecord]:
+    """The test RAWs of the study, and the one whose attention maps are drawn.
+
+    Raises:
+        RunError: no test RAW has a reference, or the one to draw is not among them.
+    """
+    raws = referenced_raws(dataset, "test")
+    if 0 < settings.test_raws < len(raws):
+        raws = stratified(raws, settings.test_raws, 0)
+    drawn = next((r for r in raws if r.name == settings.raw), None) if settings.raw else raws[0]
+    if drawn is None:
+        raise RunError(f"--raw {settings.raw}: no test RAW of that name is in the study; {raws[0].name} is one")
+    return raws, drawn
+
+
+def ablate_run(
+    lab: Path,
+    dataset: Dataset,
+    device: Device,
+    settings: AblationSettings,
+    trained: Trained,
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Judge trained variants on the device, and keep the study as an ``ablate`` run.
+
+    Args:
+        lab: the lab folder; ``dataset``: its data set.
+        device: what decides.
+        settings: what was trained.
+        trained: of :func:`train_variants`.
+        name: the run's name.
+        progress: called with what is done, how much there is, and what is being done.
+
+    Raises:
+        RunError: no test RAW has a reference, the RAW to draw is not among them, or the device is another one.
+        DeviceError: the device failed; run again to go on (captures made are kept).
+    """
+
+    def show(done: int, total: int, note: str) -> None:
+        if progress:
+            progress(done, total, note)
+
+    info = device.info()
+    check_device(lab, info, settings)
+    raws, drawn = study_raws(dataset, settings)
+    training = stratified(referenced_raws(dataset, "train"), FIXED_RAWS, 0)
+    run = new_run(lab, "ablate", name)
+    run.update(
+        seed=settings.seeds[0],
+        dataset_digest=dataset.digest(),
+        device=info,
+        config={
+            "recipe": settings.recipe.to_dict(),
+            "seeds": settings.seeds,
+            "variants": [v.key for v in settings.variants],
+            "trains": [r.name for r in trained.values()],
+            "proxy": find_run(lab, "fit-proxy", settings.proxy).name,
+            "test_raws": settings.test_raws,
+            "scenes": {r.scene for r in training},
+        },
+    )
+    loaded = {key: load_predictor(of.path) for key, of in trained.items()}
+    predictions = _predict(settings, loaded, training, raws, drawn, show)
+    sets = {key: [ParameterSet(info.space, p.codes) for p in of_each] for key, of_each in predictions.sets.items()}
+    scores = _score(Bench(dataset, device, purpose=PURPOSE), raws, sets, show)
+    results = results_of(info, settings, trained, loaded, raws, scores)
+    results["scatter"] = scatter_of(info.space, settings, raws, sets)
+    named = [p["name"] for p in (results["scatter"] or {"parameters": []})["parameters"]]
+    shown = _parameters_to_draw(info.space, named)
+    if predictions.frame is not None and predictions.maps:
+        results["attention"] = {
+            "raw": drawn.name,
+            "seed": settings.seeds[0],
+            "parameters": shown,
+            "variants": list(predictions.maps),
+        }
+    results["figures"] = figures.draw(run.path, info.space, results, predictions.frame, predictions.maps, shown)
+    write_json(run.path / "results.json", results)
+    run.finish({k: v for k, v in results.items() if k not in ("per_raw", "scatter")})
+    return run, results
+
+
+def _score(
+    bench: Bench, raws: Sequence[RawRecord], sets: dict[tuple[str, int], list[ParameterSet]], progress: Progress
+) -> Scores:
+    """PSNR and SSIM ``[R]`` of the device's outputs."""
+    jobs = [(raw, p) for i, raw in enumerate(raws) for p in (of_each[i] for of_each in sets.values())]
+    scorer, known = Scorer("psnr"), {}
+    values: list[dict[str, float]] = []
+    for raw, capture in captured(bench, jobs):
+        key = (raw.hash, capture.output_hash)
+        if key not in known:
+            known[key] = viewing.score(capture.rgb().pixels, scorer.reference(raw))
+        values.append(known[key])
+        progress(len(values), len(jobs), "captures")
+    return {
+        key: {m: np.array([v[m] for v in values[i :: len(sets)]]) for m in ("psnr", "ssim")}
+        for i, key in enumerate(sets)
+    }
+
+
+def _parameters_to_draw(space: ParameterSpace, scatter: Sequence[str]) -> list[str]:
+    """Figure 6 draws one of sharpening, one of noise reduction and one of white balance."""
+    white = [p.name for p in space.parameters if p.role == "red_gain"]
+    return list(dict.fromkeys([*reversed(scatter), *white, *space.names]))[:3]
