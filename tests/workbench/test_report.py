@@ -138,7 +138,7 @@ def test_every_figure_is_well_formed_and_has_its_own_ids(page: tuple[str, Reader
         "Gain over best fixed, RAW by RAW",
         "How the gains are distributed",
         "The per-image oracle's search",
-        "Tuning the fixed competitors",
+        "Result against captures spent",
         "blur against ISO",
         "What was predicted over the test RAWs",
         "Training of the proxy",

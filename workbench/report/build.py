@@ -18,8 +18,11 @@ from workbench.errors import RunError
 from workbench.interrupt import check
 from workbench.report import figures
 from workbench.report.checks import Mark, check_validation, refused
+from workbench.report.figures import Drawing
 from workbench.report.material import DatasetSummary, Material, Source, open_dataset, read_material, summarise
+from workbench.report.pareto import Front, fronts_csv, fronts_of
 from workbench.report.pictures import Attention, CropRow, attention_of, crop_rows
+from workbench.report.searches import curves_of, draw_searches, searches_csv
 from workbench.report.words import VERDICTS, csv_text, interval_text, number
 from workbench.runs import RunFolder, list_runs, write_text
 from workbench.statistics import Comparison
@@ -32,17 +35,6 @@ CSV_COLUMNS = (
     *("gain_over_fixed_db", "gain_low", "gain_high", "verdict", "captures", "metadata"),
     *("wilcoxon_p", "worse_share", "fifth_percentile_db", "words", "device_s", "compute_s"),
 )
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the page: ``svg``, its title, what to read in it, its kind of output and its sources."""
-
-    title: str
-    svg: Markup
-    text: str
-    kind: str
-    sources: list[Source]
 
 
 @dataclass
@@ -59,6 +51,7 @@ class Page:
     drawings: dict[str, Drawing] = field(default_factory=dict)
     crops: list[CropRow] = field(default_factory=list)
     attention: Attention | None = None
+    fronts: list[Front] = field(default_factory=list)
     proxy_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
@@ -94,6 +87,10 @@ def write_report(lab: Path, *, validation: str | None = None, out: Path | None =
         write_text(out, render(page))
         write_text(table, methods_csv(found))
         write_text(out.with_name(f"{out.stem}-raws.csv"), raws_csv(found))
+        if curves := curves_of(found):
+            write_text(out.with_name(f"{out.stem}-searches.csv"), searches_csv(curves))
+        if page.fronts:
+            write_text(out.with_name(f"{out.stem}-pareto.csv"), fronts_csv(page.fronts))
     except OSError as error:
         raise RunError(
             f"{out}: the report cannot be written ({error.strerror or error}); choose another --out"
@@ -172,6 +169,8 @@ def make_page(found: Material) -> Page:
             _draw_proxy(page)
             _draw_training(page)
             _draw_parameters(page)
+            page.fronts, drawings = fronts_of(found, dataset)
+            page.drawings |= drawings
         check()
         if dataset is None:
             page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."
@@ -296,20 +295,11 @@ def _draw_results(page: Page) -> None:
         )
     else:
         page.absent["oracle"] = "No per-image oracle in this validation, so no gap closed can be given."
-    histories = {k: r.results["history"] for k, r in found.tunings.items() if r.results.get("history")}
-    if histories:
-        _draw(
-            page,
-            "searches",
-            figures.searches(histories),
-            "Tuning the fixed competitors",
-            "Best mean score so far on the training RAWs of the trials, on the device. Each search scores its own "
-            "RAWs: compare the methods in the table, not here.",
-            DEVICE,
-            *found.tunings.values(),
-        )
-    else:
+    searched = draw_searches(found)
+    if searched is None:
         page.absent["searches"] = "No history of a tuning run."
+    else:
+        page.drawings["searches"] = searched
 
 
 def _draw_proxy(page: Page) -> None:

@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -18,6 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from drivers.parameters import Parameter, ParameterSpace
+from workbench.report.material import Source
 
 WIDTH = 4.6
 INK, GRID = "#333a42", "#dfe3e8"
@@ -54,6 +56,17 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the page: ``svg``, its title, what to read in it, its kind of output and its sources."""
+
+    title: str
+    svg: Markup
+    text: str
+    kind: str
+    sources: list[Source]
 
 
 def colour_of(key: str) -> str:
@@ -213,19 +226,6 @@ def predictor_loss(curves: dict[str, Sequence[Sequence[float | None]]]) -> Figur
         _plain_log(axes)
     axes.set_xlabel("training step (faint: training batches)")
     axes.set_ylabel("loss through the proxy")
-    _legend(figure)
-    return figure
-
-
-def searches(histories: dict[str, Sequence[Sequence[float]]]) -> Figure:
-    """Best score so far of searches on the device, by the method's key: ``[[captures, score], …]``."""
-    figure, axes = _canvas(2.8)
-    for key, history in histories.items():
-        points = np.array(history, dtype=float)
-        label = {"fixed": "best fixed", "industry": "industry's table"}.get(key, key)
-        axes.step(points[:, 0], points[:, 1], where="post", color=colour_of(key), linewidth=1.5, label=label)
-    axes.set_xlabel("captures")
-    axes.set_ylabel("best score so far (trial RAWs)")
     _legend(figure)
     return figure
 

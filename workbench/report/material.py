@@ -16,6 +16,7 @@ from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.statistics import Comparison, compare
+from workbench.tuning.rules import label_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ class Material:
         validation: the ``validate`` run; ``results``: its ``results.json``; ``space``: of the device.
         proxy: the ``fit-proxy`` run, or None.
         predictors: the ``train`` runs that were validated, in the table's order.
-        tunings: ``tune`` runs by the key of their method (``fixed``, ``industry``).
+        tunings: ``tune`` runs by the key of their method (``fixed``, ``industry``, ``tune:RUN``).
+        more_tunings: the lab's ``tune`` runs on devices like this one that are not of the validation's kinds, the
+            newest of each kind.
+        fronts: ``tune`` runs for several metrics on devices like this one, the newest of each kind.
         missing: what should have been there and was not, one line each.
         refused: keys of methods whose figures do not hold (:mod:`workbench.report.checks`).
     """
@@ -87,6 +91,8 @@ class Material:
     proxy: RunFolder | None = None
     predictors: list[RunFolder] = field(default_factory=list)
     tunings: dict[str, RunFolder] = field(default_factory=dict)
+    more_tunings: list[RunFolder] = field(default_factory=list)
+    fronts: list[RunFolder] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
@@ -154,14 +160,25 @@ def read_material(lab: Path, validation: str | None = None) -> Material:
         if key.startswith("predicted:"):
             if train := _run(found, "train", name):
                 found.predictors.append(train)
-        elif key in ("fixed", "industry") and name and (tune := _run(found, "tune", name)):
+        elif key.startswith(("fixed", "industry", "tune:")) and name and (tune := _run(found, "tune", name)):
             found.tunings[key] = tune
     proxy = results["proxy"]
     if proxy:
         found.proxy = _run(found, "fit-proxy", proxy["run"])
     else:
         found.proxy = next(iter(list_runs(lab, "fit-proxy")), None)
+    tuned = {label_of(run): run for run in reversed(list_runs(lab, "tune")) if _alike(found, run)}
+    known = {label_of(run) for run in found.tunings.values()}
+    found.more_tunings = [
+        r for k, r in tuned.items() if k not in known and r.config.get("task", "viewing") == "viewing"
+    ]
+    found.fronts = [run for run in tuned.values() if run.results.get("pareto")]
     return found
+
+
+def _alike(found: Material, run: RunFolder) -> bool:
+    """Whether a run was made on a device with the validation's parameters."""
+    return bool((run.record.get("device") or {}).get("space_hash") == found.results["device"]["space_hash"])
 
 
 def _check(found: Material) -> None:
