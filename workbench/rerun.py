@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceError
@@ -25,7 +25,10 @@ from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.runs import RunFolder
 
-KINDS = ("fit-proxy", "train", "tune", "validate")
+if TYPE_CHECKING:
+    from workbench.tasks.vision import VisionTask
+
+KINDS = ("fit-proxy", "train", "tune", "validate", "validate-vision")
 # Not figures: how long it took, which boot of the device it was, what a text says around the figures.
 VOLATILE = frozenset(
     ("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file", "device")
@@ -118,7 +121,7 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
             _check_identity(old, asked.info())
             if old.kind == "tune":
                 new = _tune(lab, dataset, asked, old, new_name)
-            elif old.kind == "validate":
+            elif old.kind in ("validate", "validate-vision"):
                 new = _validate(lab, dataset, asked, old, new_name)
             else:
                 new = _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
@@ -172,11 +175,18 @@ def _check(run: RunFolder) -> None:
         )
     if not run.finished:
         raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.get('command')}")
-    if (task := run.config.get("task", "viewing")) != "viewing":
+    if (task := run.config.get("task", "viewing")) != "viewing" and not run.config.get("vision"):
         raise RunError(
             f"run {run.name}: is of the task {task}, whose annotations the record does not hold; repeat its command: "
             f"{run.record.get('command')}"
         )
+
+
+def _task(run: RunFolder) -> VisionTask | None:
+    from workbench.tasks.vision import recorded_task
+
+    record = run.config.get("vision")
+    return recorded_task(record) if record else None
 
 
 def _free_name(lab: Path, name: str) -> str:
@@ -238,7 +248,7 @@ def _train(lab: Path, old: RunFolder, name: str) -> RunFolder:
         with Dataset.open(lab) as dataset:
             start = _set_of(dataset, dataset.space(_identity(old)), digest)
     recipe = Recipe(**_own(Recipe, old.config["recipe"]))
-    return train(lab, recipe, proxy_run=old.config["proxy"], start=start, name=name)
+    return train(lab, recipe, proxy_run=old.config["proxy"], task=_task(old), start=start, name=name)
 
 
 def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
@@ -255,7 +265,17 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
         scratch = Path(folder)
         if proxy:
             shutil.copytree(runs / proxy, scratch / "runs" / proxy)
-        made = tune_run(scratch, dataset, device, settings, rule=rule_of(old), expert=expert, proxy=proxy, name=name)
+        made = tune_run(
+            scratch,
+            dataset,
+            device,
+            settings,
+            rule=rule_of(old),
+            expert=expert,
+            task=_task(old),
+            proxy=proxy,
+            name=name,
+        )
         shutil.move(made.path, runs / name)
     return RunFolder.open(runs / name)
 
@@ -263,16 +283,21 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
     from workbench.validation import ValidationSettings, validate_run
 
-    config = old.config
+    config, task = old.config, _task(old)
     settings = ValidationSettings(
         predictors=tuple(config["predictors"]),
         fixed=config["fixed"],
         industry=config["industry"],
-        proxy=config["proxy"],
+        proxy=config.get("proxy"),
         expert=Path(config["expert"]) if config.get("expert") else None,
         test_raws=old.results["raws"],
-        oracle_captures=config["oracle_captures"],
+        oracle_captures=config.get("oracle_captures", 0),
         seed=old.record["seed"],
+        task=task.key if task else "viewing",
         tunes=tuple(config.get("tunes", ())),
     )
+    if task:
+        from workbench.vision_validation import validate_vision_run
+
+        return validate_vision_run(lab, dataset, device, settings, task, name=name)[0]
     return validate_run(lab, dataset, device, settings, name=name)[0]

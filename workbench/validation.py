@@ -679,6 +679,23 @@ def _mean_curve(results: Sequence[OracleResult]) -> list[float]:
     return [float(v) for v in np.mean(curves, axis=0)]
 
 
+def compared(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The runs that stood in a validation's table, as its record names them."""
+
+    def one(key: str) -> str | None:
+        return next((m["run"] for m in methods if m["key"] == key), None)
+
+    def all_of(kind: str) -> list[str]:
+        return [m["run"] for m in methods if m["key"].startswith(kind)]
+
+    return {
+        "predictors": all_of("predicted:"),
+        "fixed": one("fixed"),
+        "industry": one("industry"),
+        "tunes": all_of("tune:"),
+    }
+
+
 def validate_run(
     lab: Path,
     dataset: Dataset,
@@ -698,10 +715,7 @@ def validate_run(
     results = validate(lab, dataset, device, settings, progress=progress)
     run.update(
         config={
-            "predictors": [m["run"] for m in results["methods"] if m["key"].startswith("predicted:")],
-            "fixed": next((m["run"] for m in results["methods"] if m["key"] == "fixed"), None),
-            "industry": next((m["run"] for m in results["methods"] if m["key"] == "industry"), None),
-            "tunes": [m["run"] for m in results["methods"] if m["key"].startswith("tune:")],
+            **compared(results["methods"]),
             "proxy": (results["proxy"] or {}).get("run"),
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,

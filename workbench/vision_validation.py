@@ -36,7 +36,7 @@ from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.material import stratified
 from workbench.tuning.search import captured
-from workbench.validation import Method, ValidationSettings, collection_captures, gather, smaller_budget
+from workbench.validation import Method, ValidationSettings, collection_captures, compared, gather, smaller_budget
 
 KIND = "validate-vision"
 METRICS = ("map50", "map75", "map")
@@ -238,7 +238,14 @@ def validate_vision_run(
     run = new_run(lab, KIND, name)
     run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
     results = validate_vision(lab, dataset, device, settings, task, progress=progress)
-    run.update(config={"task": task.key, "detector": task.specification})
+    run.update(
+        config={
+            "task": task.key,
+            **compared(results["methods"]),
+            "expert": settings.expert,
+            "vision": task.to_record(),
+        }
+    )
     write_json(run.path / "results.json", results)
     run.finish({k: v for k, v in results.items() if k not in ("per_raw", "space")})
     write_page(run, dataset, results, task)

@@ -22,7 +22,9 @@ from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.commands.validate import validate
+from workbench.errors import RunError
 from workbench.report.material import read_material
+from workbench.rerun import rerun
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tasks.detectors import DetectorError, Prediction
 from workbench.tasks.vision import open_task
@@ -108,7 +110,7 @@ def fit_and_train(*more: str) -> RunFolder:
 def test_the_whole_path_of_a_detector(lab: Path) -> None:
     trained = fit_and_train("--viewing-weight", "0.5")
     assert trained.config["task"] == "detection:brightness"
-    assert trained.config["viewing_weight"] == 0.5
+    assert trained.config["vision"]["viewing_weight"] == 0.5
     assert trained.results["held_out_loss"] < 0  # the logarithm of a distance below 1
     assert load_predictor(trained.path).metadata
     assert not (trained.path / "checkpoint").exists()
@@ -145,6 +147,24 @@ def test_a_viewing_validation_does_not_take_up_the_runs_of_a_detector(lab: Path)
     run("tune", "--device", "sim:sim20", *TASK, "--captures", "16", "--raws-per-trial", "4")
     results = json.loads(run("validate", "--device", "sim:sim20", "--oracle-captures", "0", "--json"))
     assert [m["key"] for m in results["methods"]] == ["default"]
+
+
+def test_runs_of_a_detector_are_repeated_from_their_record(lab: Path) -> None:
+    fit_and_train("--name", "learned", "--viewing-weight", "0.25")
+    run("tune", *TASK, "--device", "sim:sim20", "--captures", "24", "--raws-per-trial", "4", "--name", "fixed")
+    run("validate", *TASK, "--device", "sim:sim20", "--name", "final")
+    for name in ("learned", "fixed", "final"):
+        outcome = rerun(Path("lab"), name)
+        assert outcome.differences == []
+        assert outcome.figures > 5
+        assert outcome.after.config == outcome.before.config
+    moved = Path("annotations.json").rename("elsewhere.json")
+    with pytest.raises(RunError, match=r"annotations\.json: the annotations that the record names are gone"):
+        rerun(Path("lab"), "learned")
+    Path("annotations.json").write_text(moved.read_text() + " ")
+    with pytest.raises(RunError, match=r"annotations\.json: these are not the annotations of the record \(SHA-256"):
+        rerun(Path("lab"), "final")
+    assert not list(Path("lab/runs").glob("*-rerun-2"))
 
 
 def test_masks_are_scored_for_segmentation(lab: Path) -> None:

@@ -6,6 +6,7 @@ writes it so.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,16 @@ class VisionTask:
     def kind(self) -> Kind:
         """What COCO's evaluation compares: boxes or masks."""
         return "bbox" if self.name == "detection" else "segm"
+
+    def to_record(self) -> dict[str, Any]:
+        """What :func:`recorded_task` opens the task from again."""
+        return {
+            "name": self.name,
+            "detector": self.specification,
+            "annotations": str(Path(self.data.path).resolve()),
+            "annotations_sha256": _sha256(self.data.path),
+            "viewing_weight": self.viewing_weight,
+        }
 
     def annotated(self, raws: Sequence[RawRecord]) -> list[RawRecord]:
         """The RAWs that have annotations.
@@ -161,6 +172,27 @@ def open_task(
     used = {a.category_id for image in data.images for a in image.annotations}
     check_categories(detector, used, str(annotations))
     return VisionTask(name, specification, detector, data, viewing_weight)
+
+
+def recorded_task(record: dict[str, Any]) -> VisionTask:
+    """The task of a record made by :meth:`VisionTask.to_record`.
+
+    Raises:
+        RunError: the annotations are gone or are others now; and what :func:`open_task` raises.
+    """
+    path = Path(record["annotations"])
+    if not path.is_file():
+        raise RunError(f"{path}: the annotations that the record names are gone; put them back there")
+    if (digest := _sha256(path)) != record["annotations_sha256"]:
+        raise RunError(
+            f"{path}: these are not the annotations of the record (SHA-256 {digest[:12]} instead of "
+            f"{record['annotations_sha256'][:12]}); put the old file back"
+        )
+    return open_task(record["name"], record["detector"], path, record["viewing_weight"])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def as_batch(pixels: np.ndarray) -> Tensor:

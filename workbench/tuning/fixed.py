@@ -135,6 +135,8 @@ def tune_run(
             "raws": [r.hash for r in tuner.raws],
         }
     )
+    if task is not None:
+        config |= {"vision": task.to_record()}
     if through is not None:
         config |= {"proxy": through.name, "held_out_scenes": through.config.get("held_out_scenes") or []}
     for old in list_runs(lab, "tune"):
