@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+import types
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +36,10 @@ from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.methods import METHODS, new_proposer
 from workbench.tuning.oracle import search_oracle
+from workbench.tuning.proposals import RandomProposer
 from workbench.tuning.regression import FEATURES, Regression, constant, features, fit_ridge
 from workbench.tuning.rules import sets_of
+from workbench.tuning.search import SearchBench
 from workbench.tuning.worst_rank import WorstRankProposer, worst_ranks
 
 
@@ -205,7 +209,7 @@ def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
 
         for method in METHODS:
             result = search(
-                Bench(dataset, SmallIsp(), purpose="t"),
+                SearchBench(dataset, SmallIsp(), purpose="t"),
                 Scorer(),
                 study=open_study(lab / "studies.sqlite", method, {}),
                 method=method,
@@ -605,6 +609,34 @@ def test_what_a_tuning_cost_is_counted_from_the_data_set(lab: Path) -> None:
     assert first.results["device_s"] == again.results["device_s"] == pytest.approx(0.001 * first.results["captures"])
     assert (again.results["captures"], again.results["captures_asked_now"]) == (first.results["captures"], 0)
     assert 0 < first.results["compute_s"] <= first.results["seconds"]
+
+
+def test_computing_before_a_stop_counts(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = RandomProposer.ask
+
+    def slow(self: RandomProposer) -> list[ParameterSet]:
+        clock.now += 100.0
+        return ask(self)
+
+    class Clock:
+        now = 0.0
+
+    clock = Clock()
+    monkeypatch.setattr(RandomProposer, "ask", slow)
+    for module in ("search", "tuner"):
+        monkeypatch.setattr(
+            f"workbench.tuning.{module}.time", types.SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
+        )
+    settings = TuneSettings("random", captures=40, raws_per_trial=4)
+    with pytest.raises(DeviceUnreachableError):
+        tune(lab, SmallIsp(gone_after=22), settings)
+    before = clock.now
+    assert before >= 400
+    run = tune(lab, SmallIsp(), settings)
+    proposed = (run.results["trials"] - 1) * 100.0
+    # What was proposed before the stop is proposed again, to replay the search: both count.
+    assert run.results["compute_s"] == pytest.approx(proposed + before - 100.0)
+    assert run.results["seconds"] == pytest.approx(clock.now - before)
 
 
 def test_the_ridge_finds_what_follows_from_the_metadata() -> None:

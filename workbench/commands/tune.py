@@ -180,7 +180,7 @@ def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metri
         curve = ", ".join(f"{history[i][0]}: {_figure(history[i][1], metric)}" for i in places)
         typer.echo(f"captures spent and best score so far: {curve}")
     typer.echo(
-        f"{results['device_s']:.1f} s of the device, {results['compute_s']:.1f} s of computing in this call"
+        f"{results['device_s']:.1f} s of the device, {results['compute_s']:.1f} s of computing"
         if "device_s" in results
         else f"{results['seconds']:.1f} s"
     )

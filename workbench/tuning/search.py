@@ -36,6 +36,7 @@ class SearchResult:
         captures: distinct captures that it looked at, whether the device made them now or the data set had them.
         history: captures spent and best value so far, after each trial.
         centre: where the search had its centre at the end, not tried itself; None where it has none.
+        earlier_s: computing seconds of earlier calls that this one went on from.
     """
 
     trials: list[tuple[float, ParameterSet]] = field(default_factory=list)
@@ -43,6 +44,7 @@ class SearchResult:
     captures: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
     centre: ParameterSet | None = None
+    earlier_s: float = 0.0
 
     def best(self, count: int = 1) -> list[tuple[float, ParameterSet]]:
         """The best trials, best first."""
@@ -157,7 +159,7 @@ def _reason(error: Exception) -> str:
 
 
 def search(
-    bench: Bench,
+    bench: SearchBench,
     scorer: SetScorer,
     *,
     study: optuna.Study,
@@ -198,6 +200,7 @@ def search(
         if t.values and "parameters_hash" in t.user_attrs
     }
     cost = max(len(jobs_for(starts[0])), 1)
+    begin = time.monotonic() - bench.waited_s
     proposer = new_proposer(
         method,
         starts[0],
@@ -208,7 +211,7 @@ def search(
         explore=explore,
         metrics=len(study.directions),
     )
-    result = SearchResult()
+    result = SearchResult(earlier_s=sum(t.user_attrs.get("compute_s", 0.0) for t in trials))
     seen: dict[str, Values] = {}
     batch, idle, last = list(starts), 0, False
     while True:
@@ -219,7 +222,9 @@ def search(
                 values = known[p.hash]
             else:
                 values = next(stream)
+                now = time.monotonic() - bench.waited_s
                 attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
+                attributes["compute_s"], begin = now - begin, now
                 with _recording(study):
                     study.add_trial(finished_trial(p, free, values, attributes))
             seen[p.hash], value = values, values[0]

@@ -112,6 +112,7 @@ class Tuner:
         self.keys: set[tuple[str, str]] = set()
         self.asked = 0
         self.waited_s = 0.0
+        self.earlier_s = 0.0
         self.history: list[tuple[int, float]] = []
         self._begin = time.monotonic()
 
@@ -211,6 +212,7 @@ class Tuner:
             )
         finally:
             self.done_with(bench)
+        self.earlier_s += result.earlier_s
         for _, p in result.trials:
             self.count(jobs_for(p))
         return result
@@ -251,7 +253,7 @@ class Tuner:
             "captures_asked_now": self.asked,
             "device_s": self.device_s(),
             "seconds": seconds,
-            "compute_s": max(seconds - self.waited_s, 0.0),
+            "compute_s": max(seconds - self.waited_s, 0.0) + self.earlier_s,
             "studies": list(dict.fromkeys(self.studies)),
             "raws": [r.name for r in self.raws],
             "history": [list(h) for h in self.history],
