@@ -16,8 +16,9 @@ from scipy.stats import spearmanr
 from drivers.parameters import Parameter
 from workbench.errors import RunError
 from workbench.interrupt import check
-from workbench.report import figures
-from workbench.report.checks import Mark, check_validation, refused
+from workbench.report import ablation_section, figures
+from workbench.report.ablation_section import ORDER_WORDS, Ablation, ablation_of
+from workbench.report.checks import Mark, check_studies, check_validation, refused
 from workbench.report.figures import Drawing
 from workbench.report.material import DatasetSummary, Material, Source, open_dataset, read_material, summarise
 from workbench.report.pareto import Front, fronts_csv, fronts_of
@@ -52,6 +53,7 @@ class Page:
     crops: list[CropRow] = field(default_factory=list)
     attention: Attention | None = None
     fronts: list[Front] = field(default_factory=list)
+    ablation: Ablation | None = None
     proxy_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
@@ -62,13 +64,16 @@ class Page:
         return {key for mark in self.marks if mark.smaller_budget for key in mark.methods}
 
 
-def write_report(lab: Path, *, validation: str | None = None, out: Path | None = None) -> Path:
+def write_report(
+    lab: Path, *, validation: str | None = None, ablation: str | None = None, out: Path | None = None
+) -> Path:
     """Write the report of a lab.
 
     Args:
         lab: the lab folder.
         validation: name of the ``validate`` run; by default the newest.
-        out: the HTML file, by default ``report.html`` in the lab; its tables go beside it as CSV (methods, RAWs).
+        ablation: name of the ``ablate`` run; by default the newest of the validation's device.
+        out: the HTML file, by default ``report.html`` in the lab; its tables go beside it as CSV.
 
     Returns:
         The HTML file's path.
@@ -77,7 +82,7 @@ def write_report(lab: Path, *, validation: str | None = None, out: Path | None =
         RunError: there is no validation, or the report cannot be written.
     """
     out = Path(lab) / "report.html" if out is None else Path(out)
-    found = read_material(lab, validation)
+    found = read_material(lab, validation, ablation)
     page = make_page(found)
     table = out.with_suffix(".csv")
     if table == out:
@@ -85,17 +90,28 @@ def write_report(lab: Path, *, validation: str | None = None, out: Path | None =
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, render(page))
-        write_text(table, methods_csv(found))
-        write_text(out.with_name(f"{out.stem}-raws.csv"), raws_csv(found))
-        if curves := curves_of(found):
-            write_text(out.with_name(f"{out.stem}-searches.csv"), searches_csv(curves))
-        if page.fronts:
-            write_text(out.with_name(f"{out.stem}-pareto.csv"), fronts_csv(page.fronts))
+        for name, text in tables(page).items():
+            write_text(out.with_name(f"{out.stem}{name}.csv"), text)
     except OSError as error:
         raise RunError(
             f"{out}: the report cannot be written ({error.strerror or error}); choose another --out"
         ) from error
     return out
+
+
+def tables(page: Page) -> dict[str, str]:
+    """The page's tables as CSV, by what their files' names end in."""
+    found = page.found
+    made = {"": methods_csv(found), "-raws": raws_csv(found)}
+    if curves := curves_of(found):
+        made["-searches"] = searches_csv(curves)
+    if page.fronts:
+        made["-pareto"] = fronts_csv(page.fronts)
+    if study := page.ablation:
+        made["-ablation"] = ablation_section.table_csv(study)
+        made["-ablation-order"] = ablation_section.order_csv(study)
+        made["-ablation-raws"] = ablation_section.raws_csv(study)
+    return made
 
 
 def render(page: Page) -> str:
@@ -111,6 +127,7 @@ def render(page: Page) -> str:
             style=Markup(style),
             script=Markup((FOLDER / "viewer.js").read_text(encoding="utf-8")),
             verdicts=VERDICTS,
+            order_words=ORDER_WORDS,
         )
     )
 
@@ -159,7 +176,9 @@ def make_page(found: Material) -> Page:
     page = Page(found, found.source(found.validation), datetime.now(UTC).strftime("%Y-%m-%d %H:%M"))
     dataset = open_dataset(found)
     with dataset or nullcontext():
+        captures = dataset.captures() if dataset else []
         page.marks = check_validation(found, dataset)
+        page.marks += check_studies(found, captures) if dataset else []
         found.refused = refused(page.marks, list(found.labels))
         page.comparisons = {key: c for key in found.labels if (c := found.comparison("fixed", key))}
         page.headline = headline(found)
@@ -170,7 +189,8 @@ def make_page(found: Material) -> Page:
             _draw_training(page)
             _draw_parameters(page)
             page.fronts, drawings = fronts_of(found, dataset)
-            page.drawings |= drawings
+            page.ablation = ablation_of(found, dataset, captures)
+            page.drawings |= drawings | (page.ablation.drawings if page.ablation else {})
         check()
         if dataset is None:
             page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."

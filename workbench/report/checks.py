@@ -37,12 +37,14 @@ class Mark:
         methods: keys of the methods that it is about; empty: all.
         refused: whether their figures must not be used.
         smaller_budget: whether it says that they had fewer captures than what they are compared with.
+        run: name of the run that it is about, where it is about a study beside the validation.
     """
 
     text: str
     methods: tuple[str, ...] = ()
     refused: bool = False
     smaller_budget: bool = False
+    run: str = ""
 
 
 def check_validation(found: Material, dataset: Dataset | None) -> list[Mark]:
@@ -191,15 +193,7 @@ def _stale(found: Material, dataset: Dataset) -> list[Mark]:
     """Runs whose data set is another one now: captures that they saw are gone or changed, or more were collected."""
     captures = dataset.captures()
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
-    marks = []
-    for run in runs:
-        digest = run.record.get("dataset_digest")
-        if digest and digest_until(captures, str(run.record["started"])) != digest:
-            text = (
-                f"The {run.kind} run {run.name} is stale: captures that it was made with are not in the data set any "
-                "more, or are others now (its digest differs); make it again."
-            )
-            marks.append(Mark(text, _methods_of(found, run)))
+    marks = [Mark(mark.text, _methods_of(found, run)) for run in runs for mark in stale_run(run, captures)]
     started = str(found.validation.record["started"])
     identity = found.results["device"]["identity"]
     later = [
@@ -211,6 +205,26 @@ def _stale(found: Material, dataset: Dataset) -> list[Mark]:
         text = f"{len(later)} captures were collected after this validation: it does not know them."
         marks.append(Mark(text))
     return marks
+
+
+def stale_run(run: RunFolder, captures: Sequence[CaptureRecord]) -> list[Mark]:
+    """A mark where the captures that a run was made with are not those of the data set now."""
+    digest = run.record.get("dataset_digest")
+    if not digest or digest_until(captures, str(run.record["started"])) == digest:
+        return []
+    text = (
+        f"The {run.kind} run {run.name} is stale: captures that it was made with are not in the data set any "
+        "more, or are others now (its digest differs); make it again."
+    )
+    return [Mark(text, run=run.name)]
+
+
+def check_studies(found: Material, captures: Sequence[CaptureRecord]) -> list[Mark]:
+    """Studies beside the validation that are stale by the captures of the data set now."""
+    runs = [*([found.ablation] if found.ablation else []), *found.more_tunings, *found.fronts]
+    known = {run.name for run in found.tunings.values()}
+    new = {run.name: run for run in runs if run.name not in known}
+    return [mark for run in new.values() for mark in stale_run(run, captures)]
 
 
 def _methods_of(found: Material, run: RunFolder) -> tuple[str, ...]:

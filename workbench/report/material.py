@@ -80,6 +80,7 @@ class Material:
         more_tunings: the lab's ``tune`` runs on devices like this one that are not of the validation's kinds, the
             newest of each kind.
         fronts: ``tune`` runs for several metrics on devices like this one, the newest of each kind.
+        ablation: the ``ablate`` run, or None.
         missing: what should have been there and was not, one line each.
         refused: keys of methods whose figures do not hold (:mod:`workbench.report.checks`).
     """
@@ -93,6 +94,7 @@ class Material:
     tunings: dict[str, RunFolder] = field(default_factory=dict)
     more_tunings: list[RunFolder] = field(default_factory=list)
     fronts: list[RunFolder] = field(default_factory=list)
+    ablation: RunFolder | None = None
     missing: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
@@ -134,11 +136,13 @@ class Material:
         return self.values(self.predicted) - self.values("fixed")
 
 
-def read_material(lab: Path, validation: str | None = None) -> Material:
-    """Read a validation (by default the newest) and find the runs that it names.
+def read_material(lab: Path, validation: str | None = None, ablation: str | None = None) -> Material:
+    """Read a validation (by default the newest) and find the runs that it names, and the lab's studies.
+
+    ``ablation`` is an ``ablate`` run, by default the newest of the validation's device.
 
     Raises:
-        RunError: there is no finished ``validate`` run, or its results cannot be read.
+        RunError: there is no finished ``validate`` run or no such ``ablate`` run, or the results cannot be read.
     """
     vision = list_runs(lab, "validate-vision")
     if validation is None and vision and not list_runs(lab, "validate"):
@@ -172,6 +176,10 @@ def read_material(lab: Path, validation: str | None = None) -> Material:
     found.more_tunings = [
         r for k, r in tuned.items() if k not in known and r.config.get("task", "viewing") == "viewing"
     ]
+    if ablation:
+        found.ablation = find_run(lab, "ablate", ablation)
+    else:
+        found.ablation = next((run for run in list_runs(lab, "ablate") if _alike(found, run)), None)
     found.fronts = [run for run in tuned.values() if run.results.get("pareto")]
     return found
 

@@ -1,0 +1,221 @@
+"""A finished ``ablate`` run in the report: table 3 and its order in words, figures 5b, 5c and 6."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from drivers.errors import WorkbenchError
+from drivers.weights import WeightsError
+from predictor.files import load_predictor
+from workbench.ablation import figures as ablation_figures
+from workbench.ablation.table import MIN_SEEDS
+from workbench.dataset import CaptureRecord, Dataset
+from workbench.report import figures, images
+from workbench.report.ablation_checks import check_ablation
+from workbench.report.checks import Mark
+from workbench.report.figures import Drawing
+from workbench.report.material import Material
+from workbench.report.pictures import AttentionRow, attention_cells, preview_cell
+from workbench.report.words import csv_text, number
+from workbench.runs import RunFolder, find_run
+
+# What is said of a step of table 3's order.
+ORDER_WORDS = {"better": "shown", "worse": "the other way round", "not shown": "not shown"}
+STEPS = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of table 3's order: two variants by label, the gain from the lower to the higher, and why its verdict."""
+
+    lower: str
+    higher: str
+    gain: dict[str, Any]
+    reason: str
+
+
+@dataclass
+class Ablation:
+    """What the page shows of a study.
+
+    Attributes:
+        run: the ``ablate`` run; ``results``: its ``results.json`` (:mod:`workbench.ablation`).
+        marks: what a reader must know; a refused one strikes the table out and leaves nothing to draw.
+        steps: table 3's order, as far as the study has it; ``order``: what comes out, in a sentence.
+        drawings: of the figures by name; ``maps``: a row a variant, ``maps_absent``: why there are none.
+    """
+
+    run: RunFolder
+    results: dict[str, Any]
+    marks: list[Mark]
+    steps: list[Step] = field(default_factory=list)
+    order: str = ""
+    drawings: dict[str, Drawing] = field(default_factory=dict)
+    maps: list[AttentionRow] = field(default_factory=list)
+    maps_absent: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether its figures do not hold."""
+        return any(mark.refused for mark in self.marks)
+
+
+def ablation_of(found: Material, dataset: Dataset | None, captures: Sequence[CaptureRecord]) -> Ablation | None:
+    """The study of the report; None (noted as missing where it should be there) without one.
+
+    ``captures`` are those of the data set, none without it.
+    """
+    run = found.ablation
+    if run is None:
+        return None
+    file = run.path / "results.json"
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        shown = Ablation(run, results, check_ablation(found, run, results, dataset, captures))
+        labels = {row["key"]: row["label"] for row in results["table"]}
+        shown.steps = [
+            Step(labels[pair["lower"]], labels[pair["higher"]], pair["gain"], reason_of(pair["gain"]))
+            for pair in results["order"]
+        ]
+        shown.order = order_in_words(shown.steps)
+        if not shown.refused:
+            shown.drawings = _drawings(found, shown)
+            shown.maps, shown.maps_absent = _maps(found, shown, dataset)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, WorkbenchError) as error:
+        found.missing.append(f"The ablation {run.name} cannot be read ({error}); run `workbench ablate` again.")
+        return None
+    return shown
+
+
+def reason_of(gain: dict[str, Any]) -> str:
+    """Why a step's verdict is what it is."""
+    by_seed = np.array(gain["by_seed"])
+    if len(by_seed) < MIN_SEEDS:
+        return f"{len(by_seed)} seed{'s' * (len(by_seed) > 1)}, {MIN_SEEDS} are the least"
+    if gain["low"] is None:
+        return f"{gain['clusters']} scenes are too few"
+    if not (np.all(by_seed > 0) or np.all(by_seed < 0)):
+        return f"the {len(by_seed)} seeds do not agree on its sign"
+    if gain["low"] <= 0 <= gain["high"]:
+        return "the 95 % interval holds 0"
+    side = "above" if gain["low"] > 0 else "below"
+    return f"the 95 % interval and all {len(by_seed)} seeds lie {side} 0"
+
+
+def order_in_words(steps: Sequence[Step]) -> str:
+    """What comes out of table 3's order, in a sentence."""
+    if not steps:
+        return "This study has no two neighbours of table 3's order."
+    missing = f" {STEPS - len(steps)} of its {STEPS} steps are not in this study." if len(steps) < STEPS else ""
+    words = [ORDER_WORDS[step.gain["verdict"]] for step in steps]
+    if len(set(words)) == 1:
+        return f"{f'All {len(steps)} steps' if len(steps) > 1 else 'The one step'} of this study: {words[0]}.{missing}"
+    said = [f"{words.count(w)} {w}" for w in ORDER_WORDS.values() if w in words]
+    return f"Of the {len(steps)} steps of this study: {', '.join(said)}.{missing}"
+
+
+def _drawings(found: Material, shown: Ablation) -> dict[str, Drawing]:
+    results, sources = shown.results, [found.source(shown.run)]
+    drawn: dict[str, Drawing] = {}
+    if len(results["encoders"]) > 1:
+        title = "Result against the number of encoders (figure 5c)"
+        best = max(results["encoders"], key=lambda row: row["psnr"])
+        text = f"{best['encoders']} encoders gave the most, {number(best['psnr'])} dB. Whether two depths differ is in "
+        text += "the table: the bars say how well each mean is known."
+        svg = figures.to_svg(ablation_figures.encoders(results["encoders"]), "ablation_encoders", title)
+        drawn["ablation_encoders"] = Drawing(title, svg, text, "device", sources)
+    scatter = results["scatter"]
+    if scatter and scatter["points"]:
+        names = [p["name"].replace("_", " ") for p in scatter["parameters"]]
+        title = f"{names[0]} against {names[1]} (figure 5b)"
+        text = f"What {scatter['key']}, seed {scatter['seed']}, predicted for the {len(scatter['points'])} test RAWs. "
+        text += "Rank correlation with ISO: "
+        ranks = zip(names, scatter["rank_correlation_with_iso"], strict=True)
+        text += ", ".join(f"{name} {'does not move' if r is None else number(r, '+.2f')}" for name, r in ranks) + "."
+        svg = figures.to_svg(ablation_figures.scatter(scatter), "ablation_scatter", title)
+        drawn["ablation_scatter"] = Drawing(title, svg, text, "device", sources)
+    return drawn
+
+
+def _maps(found: Material, shown: Ablation, dataset: Dataset | None) -> tuple[list[AttentionRow], str]:
+    """Figure 6 from the study's networks: a row a variant on one scale; or why it cannot be drawn."""
+    asked = shown.results["attention"]
+    if not asked:
+        return [], "The study drew no attention maps."
+    raws = [r for r in (dataset.raws("test") if dataset else ()) if r.name == asked["raw"]]
+    if not raws:
+        return [], f"The RAW {asked['raw']} of figure 6 is not in the data set."
+    rows = {row["key"]: row for row in shown.results["table"]}
+    place = shown.results["seeds"].index(asked["seed"])
+    try:
+        frame = raws[0].load()
+        maps, names = {}, list[str]()
+        for key in asked["variants"]:
+            network = load_predictor(find_run(found.lab, "train", rows[key]["runs"][place]).path)
+            maps[key], names = network.attention(frame), network.space.names
+        places = {name: names.index(name) for name in asked["parameters"]}
+    except (WeightsError, WorkbenchError, ValueError) as error:
+        return [], f"Figure 6 cannot be drawn again, see attention.svg in the folder of {shown.run.name}: {error}"
+    bright = max(float(m[i].max() * m[i].size) for m in maps.values() for i in places.values())
+    preview = images.raw_preview(frame)
+    size = {key: f"{m.shape[2]}×{m.shape[1]} cells" for key, m in maps.items()}
+    return [
+        AttentionRow(
+            f"{rows[key]['label']}: {size[key]}",
+            asked["raw"],
+            [preview_cell(preview), *attention_cells(preview, m, places, bright)],
+        )
+        for key, m in maps.items()
+    ], ""
+
+
+def table_csv(shown: Ablation) -> str:
+    """The variants as CSV."""
+    seeds = shown.results["seeds"]
+    columns = ["run", "refused", "key", "label", "about", "attention", "encoders", "metadata", "fixed"]
+    for metric in ("psnr_db", "ssim"):
+        columns += [metric, f"{metric}_low", f"{metric}_high", *(f"{metric}_seed_{seed}" for seed in seeds)]
+        columns += [f"{metric}_over_reference{end}" for end in ("", "_low", "_high", "_verdict")]
+    rows = []
+    for row in shown.results["table"]:
+        cells = [shown.run.name, "refused" if shown.refused else "", row["key"], row["label"], "; ".join(row["about"])]
+        cells += [row[k] for k in ("attention", "encoders", "metadata", "fixed")]
+        for metric in ("psnr", "ssim"):
+            interval, over = row[f"{metric}_interval"], row[f"{metric}_over_reference"] or {}
+            cells += [row[metric], interval["low"], interval["high"], *row[f"{metric}_by_seed"]]
+            cells += [over.get(k) for k in ("estimate", "low", "high", "verdict")]
+        rows.append([*cells, row["weights"], row["gflop_2048x1536"], " ".join(row["runs"])])
+    return csv_text([*columns, "weights", "gflop_2048x1536", "train_runs"], rows)
+
+
+def order_csv(shown: Ablation) -> str:
+    """Table 3's order as CSV."""
+    return csv_text(
+        ("run", "refused", "lower", "higher", "gain_db", "low", "high", "by_seed", "words", "reason"),
+        (
+            [shown.run.name, "refused" if shown.refused else "", pair["lower"], pair["higher"], *(gain[k] for k in
+             ("estimate", "low", "high")), " ".join(map(str, gain["by_seed"])), ORDER_WORDS[gain["verdict"]],
+             step.reason]
+            for pair, step in zip(shown.results["order"], shown.steps, strict=True)
+            for gain in (pair["gain"],)
+        ),
+    )  # fmt: skip
+
+
+def raws_csv(shown: Ablation) -> str:
+    """Every variant's scores of every test RAW and seed as CSV, with figure 5b's two parameters where it has them."""
+    scatter = shown.results["scatter"] or {"key": None, "seed": None, "parameters": [], "points": []}
+    names = [p["name"] for p in scatter["parameters"]]
+    points = {p["raw"]: p["values"] for p in scatter["points"]}
+    rows = []
+    for raw in shown.results["per_raw"]:
+        for key, scores in raw["variants"].items():
+            for seed, psnr, ssim in zip(shown.results["seeds"], scores["psnr"], scores["ssim"], strict=True):
+                drawn = points.get(raw["name"], []) if (key, seed) == (scatter["key"], scatter["seed"]) else []
+                rows.append([raw["name"], raw["scene"], raw["iso"], key, seed, psnr, ssim, *drawn])
+    return csv_text(["raw", "scene", "iso", "key", "seed", "psnr_db", "ssim", *names], rows)
