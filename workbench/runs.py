@@ -165,6 +165,12 @@ class RunFolder:
         return cls(path, record)
 
 
+def _program() -> str:
+    """The program's name; ``python -m workbench.cli`` is ``workbench`` too."""
+    called = Path(sys.argv[0])
+    return "workbench" if called.stem == "cli" else called.name
+
+
 def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     """Start a run: make its folder and write its first ``run.json``.
 
@@ -203,7 +209,7 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
         format=FORMAT,
         kind=kind,
         name=path.name,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=shlex.join([_program(), *sys.argv[1:]]),
         config={},
         seed=None,
         dataset_digest=None,
