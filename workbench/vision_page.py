@@ -21,7 +21,7 @@ from workbench.tuning.material import stratified
 
 PICTURES = 4
 SHOWN_SCORE = 0.3
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #111; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ccc; padding: .35rem .5rem; text-align: right; }
@@ -39,15 +39,20 @@ def table_rows(results: dict[str, Any]) -> list[dict[str, str]]:
     for m in results["methods"]:
         gain = m["gain_over_fixed"]
         cells = {"method": m["label"]}
-        cells |= {title: _text(m[key], ".3f") for key, title in _COLUMNS}
-        cells["mAP50 over best fixed"] = f"{_text(gain['map50'], '+.3f')}: {gain['map50']['verdict']}" if gain else ""
-        cells["loss under best fixed"] = f"{_text(gain['loss'], '+.3f')}: {gain['loss']['verdict']}" if gain else ""
+        cells |= {title: interval_text(m[key], ".3f") for key, title in _COLUMNS}
+        cells["mAP50 over best fixed"] = (
+            f"{interval_text(gain['map50'], '+.3f')}: {gain['map50']['verdict']}" if gain else ""
+        )
+        cells["loss under best fixed"] = (
+            f"{interval_text(gain['loss'], '+.3f')}: {gain['loss']['verdict']}" if gain else ""
+        )
         cells["captures"] = "" if m["captures"] is None else str(m["captures"])
         rows.append(cells)
     return rows
 
 
-def _text(interval: dict[str, Any], form: str) -> str:
+def interval_text(interval: dict[str, Any], form: str) -> str:
+    """An interval as text: ``0.264 [0.233, 0.322]``; without brackets where it has none."""
     text = format(interval["estimate"], form)
     return text if interval["low"] is None else f"{text} [{interval['low']:{form}}, {interval['high']:{form}}]"
 
@@ -81,7 +86,7 @@ def write_page(run: RunFolder, dataset: Dataset, results: dict[str, Any], task: 
         run.path / "report.html",
         f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(results["task"])} on {html.escape(device["model"])}</title><style>{_STYLE}</style></head><body>
+<title>{html.escape(results["task"])} on {html.escape(device["model"])}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(results["task"].capitalize())} on {html.escape(device["model"])}</h1>
 <p>{results["raws"]} test RAWs of {results["scenes"]} scenes with {results["objects"]} objects, outputs of the device,
 judged by {html.escape(results["detector"])}. 95&nbsp;% intervals, bootstrapped by scene. Log loss: the mean of the

@@ -23,6 +23,7 @@ from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.commands.validate import validate
 from workbench.errors import RunError
+from workbench.report import write_comparison
 from workbench.report.material import read_material
 from workbench.rerun import rerun
 from workbench.runs import RunFolder, find_run, list_runs
@@ -165,6 +166,31 @@ def test_runs_of_a_detector_are_repeated_from_their_record(lab: Path) -> None:
     with pytest.raises(RunError, match=r"annotations\.json: these are not the annotations of the record \(SHA-256"):
         rerun(Path("lab"), "final")
     assert not list(Path("lab/runs").glob("*-rerun-2"))
+
+
+def test_two_validations_of_a_detector_are_compared(lab: Path) -> None:
+    fit_and_train("--name", "learned")
+    expert = Path("expert.toml")
+    for name, gain in (("dark", 0.6), ("bright", 3.0)):
+        expert.write_text(f"[white_balance]\ndigital_gain = {gain}\n")
+        run("validate", *TASK, "--device", "sim:sim20", "--expert", "expert.toml", "--name", name)
+    page = write_comparison(Path("lab"), "dark", "bright")
+    text = page.read_text()
+    assert "Detection: dark and bright" in text
+    rows = {r["method"]: r for r in csv.DictReader(page.with_suffix(".csv").open())}
+    assert float(rows["default"]["gain"]) == 0
+    runs = [json.loads((lab / "runs" / n / "results.json").read_text()) for n in ("dark", "bright")]
+    losses = [np.mean([r["methods"]["expert"]["loss"] for r in f["per_raw"]]) for f in runs]
+    assert float(rows["expert"]["gain"]) == pytest.approx(losses[0] - losses[1]) != 0
+    with pytest.raises(RunError, match="is a train run, not a validate-vision run"):
+        write_comparison(Path("lab"), "dark", "learned")
+    file = lab / "runs" / "bright" / "results.json"
+    file.write_text(json.dumps({**runs[1], "detector": "another:one"}))
+    with pytest.raises(RunError, match=r"dark and bright: detector .* and another:one; their losses cannot be"):
+        write_comparison(Path("lab"), "dark", "bright")
+    file.write_text("{")
+    with pytest.raises(RunError, match=r"results\.json: cannot be read"):
+        write_comparison(Path("lab"), "dark", "bright")
 
 
 def test_masks_are_scored_for_segmentation(lab: Path) -> None:

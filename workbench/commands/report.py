@@ -14,7 +14,7 @@ def report(
     ablation: Annotated[str | None, typer.Option(help="An ablate run; by default the newest of that device.")] = None,
     compare: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="Two validate runs (names, or paths of other labs' runs) to compare instead, RAW by RAW."),
+        typer.Option(help="Two validations (names, or paths of other labs' runs) to compare instead, RAW by RAW."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The HTML file; by default report.html (report-compare.html) in the lab.")

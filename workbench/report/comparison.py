@@ -19,10 +19,12 @@ from workbench.report import figures
 from workbench.report.build import FOLDER, templates
 from workbench.report.checks import Mark, check_validation, refused
 from workbench.report.material import Material, open_dataset, read_material
+from workbench.report.vision_comparison import write_vision_comparison
 from workbench.report.words import VERDICTS, csv_text
 from workbench.runs import find_run, write_text
 from workbench.statistics import Comparison, compare
 
+VISION = "validate-vision"
 CSV_COLUMNS = (
     *("method", "key_first", "key_second", "psnr_first_db", "psnr_second_db", "difference_db", "low", "high"),
     *("wilcoxon_p", "worse_share", "fifth_percentile_db", "verdict", "words", "captures_first", "captures_second"),
@@ -58,7 +60,7 @@ class Fact:
 
 
 def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = None) -> Path:
-    """Write the page that compares two ``validate`` runs, with its tables as CSV beside it.
+    """Write the page that compares two ``validate`` or two ``validate-vision`` runs, with its tables as CSV beside it.
 
     Args:
         lab: the lab folder.
@@ -71,6 +73,8 @@ def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = N
     out = Path(lab) / "report-compare.html" if out is None else Path(out)
     if out.suffix == ".csv":
         raise RunError(f"{out}: is the name of the table; give the page a name that ends in .html")
+    if _of_vision(lab, first):
+        return write_vision_comparison([find_run(lab, VISION, name) for name in (first, second)], out)
     runs = [find_run(lab, "validate", name) for name in (first, second)]
     found = [read_material(run.path.parent.parent, run.name) for run in runs]
     marks = [_marks(f) for f in found]
@@ -111,6 +115,14 @@ def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = N
             f"{out}: the page cannot be written ({error.strerror or error}); choose another --out"
         ) from error
     return out
+
+
+def _of_vision(lab: Path, name: str) -> bool:
+    try:
+        find_run(lab, VISION, name)
+    except RunError:
+        return False
+    return True
 
 
 def _marks(found: Material) -> list[Mark]:
