@@ -140,8 +140,8 @@ def _page(
 <title>{first} and {second}</title><style>{STYLE}</style></head><body>
 <h1>{task.capitalize()}: {first} and {second}</h1>
 <p>Outputs of the device, judged by {detector}. Log loss: the mean of the logarithm of the detector's loss on the test
-RAWs that both runs have; lower is better. The gain is paired, RAW by RAW, and positive where {second} is better; 95&nbsp;%
-intervals, bootstrapped by scene. mAP50 is of each run's own test RAWs and is not paired.</p>
+RAWs that both runs have; lower is better. The gain is paired, RAW by RAW, and positive where {second} is better;
+95&nbsp;% intervals, bootstrapped by scene. mAP50 is of each run's own test RAWs and is not paired.</p>
 <div class="wide"><table><thead><tr><th>method</th><th>log loss, {first}</th><th>log loss, {second}</th><th>gain</th>
 <th>verdict</th><th>mAP50, {first}</th><th>mAP50, {second}</th></tr></thead><tbody>{body}</tbody></table></div>
 <h2>What they have in common</h2>
