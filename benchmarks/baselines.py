@@ -82,7 +82,7 @@ def markdown(seeds: list[int], labs: list[Path]) -> str:
     about = results[0]["headline"]["predictor"]
     head = [*(f"seed {s}" for s in seeds), "mean (dB)", "SSIM", "prediction over it (dB)", "captures", "device s"]
     lines = [f"| method | {' | '.join([*head, 'compute s'])} |", "|---|" + "---|" * (len(head) + 1)]
-    for key in _order(rows[0], about):
+    for key in _order(rows, about):
         psnr = [r[key]["psnr"] for r in rows]
         cells = [f"{v:.2f}" for v in psnr]
         cells += [f"{np.mean(psnr):.2f}", f"{np.mean([r[key]['ssim'] for r in rows]):.3f}"]
@@ -96,11 +96,13 @@ def _by_key(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {m["key"]: m for m in result["methods"]}
 
 
-def _order(rows: dict[str, dict[str, Any]], about: str) -> list[str]:
-    """Baselines by their PSNR in the first seed, then what is predicted, then the oracle."""
-    late = [k for k in rows if k.split(":")[0] in ("mean", "predicted", "declining")]
-    early = [k for k in rows if k not in late and k != "oracle"]
-    return [*sorted(early, key=lambda k: rows[k]["psnr"]), *(k for k in late if k != about), about, "oracle"]
+def _order(rows: list[dict[str, dict[str, Any]]], about: str) -> list[str]:
+    """Baselines by their mean PSNR over the seeds, then what is predicted, then the oracle."""
+    keys = list(rows[0])
+    late = [k for k in keys if k.split(":")[0] in ("mean", "predicted", "declining")]
+    early = [k for k in keys if k not in late and k != "oracle"]
+    by_mean = sorted(early, key=lambda k: sum(r[k]["psnr"] for r in rows))
+    return [*by_mean, *(k for k in late if k != about), about, "oracle"]
 
 
 def _label(row: dict[str, Any]) -> str:
