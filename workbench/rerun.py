@@ -28,10 +28,14 @@ from workbench.runs import RunFolder
 if TYPE_CHECKING:
     from workbench.tasks.vision import VisionTask
 
-KINDS = ("fit-proxy", "train", "tune", "validate", "validate-vision")
-# Not figures: how long it took, which boot of the device it was, what a text says around the figures.
+KINDS = ("fit-proxy", "train", "tune", "validate", "validate-vision", "ablate")
+# Not figures: how long it took, which boot of the device it was, what a text says around the figures, what the
+# trainings of a study are called.
 VOLATILE = frozenset(
-    ("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file", "device")
+    (
+        *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
+        *("device", "runs"),
+    )
 )
 
 
@@ -121,6 +125,8 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
             _check_identity(old, asked.info())
             if old.kind == "tune":
                 new = _tune(lab, dataset, asked, old, new_name)
+            elif old.kind == "ablate":
+                new = _ablate(lab, dataset, asked, old, new_name)
             elif old.kind in ("validate", "validate-vision"):
                 new = _validate(lab, dataset, asked, old, new_name)
             else:
@@ -278,6 +284,27 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
         )
         shutil.move(made.path, runs / name)
     return RunFolder.open(runs / name)
+
+
+def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from predictor.training import Recipe
+    from workbench.ablation.study import ablate_run
+    from workbench.ablation.training import train_variants
+    from workbench.ablation.variants import AblationSettings
+
+    config = old.config
+    settings = AblationSettings(
+        recipe=Recipe(**_own(Recipe, config["recipe"])),
+        seeds=tuple(config["seeds"]),
+        only=tuple(config["variants"]),
+        proxy=config["proxy"],
+        prefix=name,
+        scatter=tuple(config["scatter"]) if config.get("scatter") else None,
+        raw=config.get("raw"),
+        test_raws=config["test_raws"],
+        start=_set_of(dataset, device.info().space, config.get("start")),
+    )
+    return ablate_run(lab, dataset, device, settings, train_variants(lab, settings), name=name)[0]
 
 
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:

@@ -23,6 +23,7 @@ from workbench.ablation.variants import AblationSettings, all_variants, fixed_of
 from workbench.commands.ablate import ablate
 from workbench.errors import RunError, StoppedError
 from workbench.proxy_fitting import fit_proxy
+from workbench.rerun import rerun
 from workbench.runs import RunFolder, find_run, list_runs
 
 RECIPE = Recipe(steps=2, batch=4, width=4)
@@ -111,6 +112,12 @@ def test_a_study_from_training_to_figures(lab: Path) -> None:
     assert record.record["device"]["model"] == results["device"]["model"]
     assert record.config["variants"] == list(only)
     assert any("too few" in note for note in results["notes"])
+    # Its trainings are made anew from the record; the captures are those of the data set.
+    outcome = rerun(Path("lab"), "study")
+    assert outcome.differences == []
+    assert outcome.figures > 100
+    assert outcome.after.name == "study-rerun"
+    assert (lab / "runs" / "study-rerun-multi-3-seed1" / "run.json").is_file()
 
 
 def test_what_is_trained_is_found_again(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,9 @@ def ablate_run(
             "trains": [r.name for r in trained.values()],
             "proxy": find_run(lab, "fit-proxy", settings.proxy).name,
             "test_raws": settings.test_raws,
+            "scatter": settings.scatter,
+            "raw": settings.raw,
+            "start": settings.start.hash if settings.start else None,
             "scenes": {r.scene for r in training},
         },
     )
