@@ -133,7 +133,7 @@ class RunFolder:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Record the results and that the run came to its end."""
-        self.update(results=results, finished=self._after_all_others())
+        self.update(results=results, threads=_threads(), finished=self._after_all_others())
 
     def _after_all_others(self) -> str:
         """Now, or just after the newest run: a clock that was set back must not make an old run the newest."""
@@ -163,6 +163,12 @@ class RunFolder:
         if record.get("format") != FORMAT:
             raise RunError(f"{file}: format {record.get('format')!r}; this workbench reads format {FORMAT}")
         return cls(path, record)
+
+
+def _threads() -> int | None:
+    """Threads that torch computed with, on which the last digits depend; None where it was not used."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
 
 
 def _program() -> str:

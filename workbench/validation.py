@@ -40,7 +40,7 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
                 "fewer_captures_than_collection": false,  # by more than 1 %
                 "metadata": true | false | null,
                 "device_s": 40.2 | null,  # seconds that the device spent on those captures
-                "compute_s": 70.1 | null, # seconds of searching (in the call that ended it), or of fitting and training
+                "compute_s": 70.1 | null, # seconds of searching, or of fitting and training
                 "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see below
     INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66,
                 "verdict": "better" | "worse" | "not shown"}

@@ -28,7 +28,7 @@ from workbench.report.material import read_material
 from workbench.rerun import rerun
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tasks.detectors import DetectorError, Prediction
-from workbench.tasks.vision import open_task
+from workbench.tasks.vision import open_task, recorded_task, weights_digest
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)
@@ -159,6 +159,12 @@ def test_runs_of_a_detector_are_repeated_from_their_record(lab: Path) -> None:
         assert outcome.differences == []
         assert outcome.figures > 5
         assert outcome.after.config == outcome.before.config
+    record = find_run(Path("lab"), "train", "learned").config["vision"]
+    changed = {**record, "weights_sha256": "0" * 64}
+    with pytest.raises(RunError, match=r"its weights are not those of the record"):
+        recorded_task(changed)
+    with pytest.raises(RunError, match=r"nowhere\.cfg: .*; the record's detector was opened from the folder "):
+        recorded_task({**record, "detector": "darknet:nowhere.cfg"})
     moved = Path("annotations.json").rename("elsewhere.json")
     with pytest.raises(RunError, match=r"annotations\.json: the annotations that the record names are gone"):
         rerun(Path("lab"), "learned")
@@ -166,6 +172,16 @@ def test_runs_of_a_detector_are_repeated_from_their_record(lab: Path) -> None:
     with pytest.raises(RunError, match=r"annotations\.json: these are not the annotations of the record \(SHA-256"):
         rerun(Path("lab"), "final")
     assert not list(Path("lab/runs").glob("*-rerun-2"))
+
+
+def test_the_weights_digest_tells_other_weights() -> None:
+    holder = types.SimpleNamespace(network=torch.nn.Linear(2, 3), name="x")
+    before = weights_digest(holder)
+    assert before == weights_digest(types.SimpleNamespace(network=holder.network))
+    with torch.no_grad():
+        holder.network.weight[0, 0] += 1
+    assert weights_digest(holder) != before
+    assert weights_digest(types.SimpleNamespace(name="x")) is None
 
 
 def test_two_validations_of_a_detector_are_compared(lab: Path) -> None:

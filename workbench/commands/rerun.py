@@ -65,7 +65,11 @@ def _print(outcome: object, agrees: bool, tolerance: float) -> None:
 
     assert isinstance(outcome, Outcome)
     before, after = outcome.before, outcome.after
-    for key, what in (("dataset_digest", "data set"), ("workbench_version", "workbench")):
+    for key, what in (
+        ("dataset_digest", "data set"),
+        ("workbench_version", "workbench"),
+        ("threads", "threads of torch"),
+    ):
         then, now = before.record.get(key), after.record.get(key)
         if then != now:
             typer.echo(f"{what}: {str(then)[:12]} then, {str(now)[:12]} now")

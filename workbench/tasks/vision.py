@@ -20,7 +20,7 @@ from torch import Tensor
 from workbench.dataset import RawRecord
 from workbench.errors import RunError
 from workbench.tasks.coco import CocoSet, Kind, coco_dict, read_coco, results_of, target_of
-from workbench.tasks.detectors import Detector, Prediction, Target, check_categories, open_detector
+from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_categories, open_detector
 
 TaskName = Literal["detection", "segmentation"]
 # Added to a loss before its logarithm is taken: a loss of zero has none.
@@ -60,6 +60,8 @@ class VisionTask:
         return {
             "name": self.name,
             "detector": self.specification,
+            "weights_sha256": weights_digest(self.detector),
+            "folder": str(Path.cwd()),
             "annotations": str(Path(self.data.path).resolve()),
             "annotations_sha256": _sha256(self.data.path),
             "viewing_weight": self.viewing_weight,
@@ -178,7 +180,7 @@ def recorded_task(record: dict[str, Any]) -> VisionTask:
     """The task of a record made by :meth:`VisionTask.to_record`.
 
     Raises:
-        RunError: the annotations are gone or are others now; and what :func:`open_task` raises.
+        RunError: the annotations are gone or are others now, or the detector cannot be opened or has other weights.
     """
     path = Path(record["annotations"])
     if not path.is_file():
@@ -188,7 +190,24 @@ def recorded_task(record: dict[str, Any]) -> VisionTask:
             f"{path}: these are not the annotations of the record (SHA-256 {digest[:12]} instead of "
             f"{record['annotations_sha256'][:12]}); put the old file back"
         )
-    return open_task(record["name"], record["detector"], path, record["viewing_weight"])
+    try:
+        task = open_task(record["name"], record["detector"], path, record["viewing_weight"])
+    except DetectorError as error:
+        raise RunError(f"{error}; the record's detector was opened from the folder {record['folder']}") from error
+    if weights_digest(task.detector) != record["weights_sha256"]:
+        raise RunError(f"detector {record['detector']}: its weights are not those of the record; put the old file back")
+    return task
+
+
+def weights_digest(detector: Detector) -> str | None:
+    """SHA-256 of the weights of a detector's networks; None where it holds none as a ``torch.nn.Module``."""
+    held = [detector, *vars(detector).values()]
+    tensors = [t for m in held if isinstance(m, torch.nn.Module) for t in m.state_dict().items()]
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest() if tensors else None
 
 
 def _sha256(path: Path) -> str:
