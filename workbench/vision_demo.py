@@ -40,7 +40,7 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
     from workbench.commands.sim_coco import coco
     from workbench.commands.sim_composed import composed
     from workbench.commands.train import train
-    from workbench.commands.tune import MethodName, tune
+    from workbench.commands.tune import RuleName, tune
     from workbench.commands.validate import validate
     from workbench.runs import find_run
 
@@ -77,23 +77,27 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
             f"collect --device {url} --raws {raws} --captures {captures} {common}",
             lambda: collect([url], captures, raws, lab=lab, seed=seed),
         )
-        step(
-            "tune: the best fixed parameters by mAP50 on the device, with as many captures",
-            f"tune {judged} --device {url} --captures {captures} --raws-per-trial {TRIAL_RAWS} --expert {expert} "
-            f"--name fixed {common}",
-            lambda: tune(
-                [url],
-                lab=lab,
-                method=MethodName.cmaes,
-                captures=captures,
-                raws_per_trial=TRIAL_RAWS,
-                expert=expert,
-                name="fixed",
-                seed=seed,
-                **judge,
-            ),
-            run="fixed",
-        )
+        for rule, told in (
+            (RuleName.fixed, "the best fixed parameters by mAP50 on the device, with as many captures"),
+            (RuleName.industry, "as-shot white balance sets the gains, a table over ISO the rest"),
+        ):
+            step(
+                f"tune: {told}",
+                f"tune {judged} --device {url} --rule {rule.value} --captures {captures} --raws-per-trial {TRIAL_RAWS} "
+                f"--expert {expert} --name {rule.value} {common}",
+                lambda rule=rule: tune(  # type: ignore[misc]
+                    [url],
+                    lab=lab,
+                    rule=rule,
+                    captures=captures,
+                    raws_per_trial=TRIAL_RAWS,
+                    expert=expert,
+                    name=rule.value,
+                    seed=seed,
+                    **judge,
+                ),
+                run=rule.value,
+            )
         step(
             "fit-proxy: a differentiable network learns to imitate the device",
             f"fit-proxy --device {url} --name proxy {common}",

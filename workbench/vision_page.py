@@ -30,7 +30,7 @@ th:first-child, td:first-child { text-align: left; }
 .wide { overflow-x: auto; } img { max-width: 100%; } small { color: #444; }
 @media print { body { margin: 0; max-width: none; } }
 """
-_COLUMNS = (("map50", "mAP50"), ("map75", "mAP75"), ("map", "mAP50:95"), ("loss", "log loss"))
+COLUMNS = (("map50", "mAP50"), ("map75", "mAP75"), ("map", "mAP50:95"), ("loss", "log loss"))
 
 
 def table_rows(results: dict[str, Any]) -> list[dict[str, str]]:
@@ -39,7 +39,7 @@ def table_rows(results: dict[str, Any]) -> list[dict[str, str]]:
     for m in results["methods"]:
         gain = m["gain_over_fixed"]
         cells = {"method": m["label"]}
-        cells |= {title: interval_text(m[key], ".3f") for key, title in _COLUMNS}
+        cells |= {title: interval_text(m[key], ".3f") for key, title in COLUMNS}
         cells["mAP50 over best fixed"] = (
             f"{interval_text(gain['map50'], '+.3f')}: {gain['map50']['verdict']}" if gain else ""
         )

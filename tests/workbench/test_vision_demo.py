@@ -25,7 +25,8 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert results["kind"] == "segm"
     assert results["raws"] == results["scenes"] == 7
     assert [m["key"] for m in results["methods"]] == [
-        *("default", "expert", "fixed", "mean:predictor", "predicted:predictor", "declining:predictor", "clean")
+        *("default", "expert", "fixed", "industry"),
+        *("mean:predictor", "predicted:predictor", "declining:predictor", "clean"),
     ]
     by_key = {m["key"]: m for m in results["methods"]}
     assert by_key["clean"]["map50"]["estimate"] > by_key["default"]["map50"]["estimate"]
@@ -33,7 +34,7 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     capsys.readouterr()
     vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
     told = capsys.readouterr().out
-    assert told.count("already done") == 3
+    assert told.count("already done") == 4
     assert find_run(tmp_path / "demo" / "lab", "validate-vision").path.name in told
     with pytest.raises(RunError, match="holds a demo with other settings"):
         vision_demo.run_vision_demo(tmp_path / "demo", TaskName.detection, captures=64)

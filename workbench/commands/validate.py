@@ -96,6 +96,9 @@ def validate(
     typer.echo(str(run.path / "results.json"))
 
 
+_GAINS = (("map50", "mAP50"), ("loss", "log loss"))
+
+
 def print_results(results: dict[str, Any]) -> None:
     """The table and the headline figures, for people."""
     from rich.console import Console
@@ -133,21 +136,34 @@ def print_vision(results: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from workbench.vision_page import table_rows
+    from workbench.vision_page import COLUMNS
 
     console = Console()
     table = Table(
         title=f"{results['task']}: {results['raws']} test RAWs of {results['scenes']} scenes with "
         f"{results['objects']} objects on {results['device']['model']}, outputs of the device, {results['detector']}"
     )
-    rows = table_rows(results)
-    for title in rows[0]:
-        table.add_column(title, justify="left" if title == "method" else "right")
-    for row in rows:
-        table.add_row(*(Text(value) for value in row.values()))
+    table.add_column("method")
+    for title in (*(title for _, title in COLUMNS), "captures"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for m in results["methods"]:
+        captures = "" if m["captures"] is None else str(m["captures"])
+        table.add_row(Text(m["label"]), *(f"{m[key]['estimate']:.3f}" for key, _ in COLUMNS), captures)
     console.print(table)
-    for note in results["notes"]:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    for line in vision_lines(results):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def vision_lines(results: dict[str, Any]) -> list[str]:
+    """What each method gains over the best fixed set, one line each, and the notes."""
+    lines = []
+    gains = {m["label"]: gain for m in results["methods"] if (gain := m["gain_over_fixed"])}
+    if gains:
+        lines.append("over the best fixed set, 95 % intervals by scene in brackets (loss: how far it is below):")
+    for label, gain in gains.items():
+        told = (f"{what} {interval_text(gain[key], form='+.3f')}: {gain[key]['verdict']}" for key, what in _GAINS)
+        lines.append(f"  {label}: {'; '.join(told)}")
+    return lines + [f"note: {note}" for note in results["notes"]]
 
 
 def interval_text(interval: dict[str, Any], scale: float = 1.0, form: str = "+.2f", unit: str = "") -> str:
