@@ -308,7 +308,8 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
 
 
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
-    from workbench.validation import ValidationSettings, validate_run
+    from workbench.compared_methods import ValidationSettings
+    from workbench.validation import validate_run
 
     config, task = old.config, _task(old)
     settings = ValidationSettings(

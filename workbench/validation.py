@@ -41,7 +41,7 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
                 "metadata": true | false | null,
                 "device_s": 40.2 | null,  # seconds that the device spent on those captures
                 "compute_s": 70.1 | null, # seconds of searching, or of fitting and training
-                "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see below
+                "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see workbench.tuning.fixed
     INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66,
                 "verdict": "better" | "worse" | "not shown"}
 
@@ -50,354 +50,45 @@ of that predictor's predictions), ``predicted:RUN``, ``declining:RUN`` (the same
 its limit, see :mod:`predictor.distance`; its captures are those of both) and ``oracle``. ``run.json`` of the run holds
 the same object without ``per_raw``, ``space`` and the curve as its results.
 
-A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``)::
-
-    {"score": 20.1,                      # mean metric on the RAWs that ranked the finalists, training split
-     "captures": 4000,                   # distinct captures looked at, asked now or found in the data set
-     "captures_asked_now": 3900,         # of them made by the device in this call
-     "device_s": 40.2,                   # seconds that the device spent on those captures, from the data set
-     "compute_s": 12.5,                  # seconds of this call in which no capture was waited for
-     "studies": ["fixed tpe viewing …"], "raws": [names of the trials' RAWs], "ranked_on": 64, "trials": 230,
-     "history": [[captures, best so far], …], "training_scenes": [...], "seconds": 30.1, "file": "best.toml",
-     "default_on_trial_raws": 15.2,
-     "metrics": [{"name": "psnr", "unit": "dB", "better": "higher" | "lower"}, …],
-     # with several metrics: what the chosen set has on the RAWs that ranked it, and the Pareto front of the sets tried,
-     # the best in the first metric first, with their values on the trials' RAWs; "score", "history" and the other
-     # figures are of the first metric
-     "values": {"psnr": 20.1, "bytes": 4031.0},
-     "pareto": [{"values": {"psnr": 20.3, "bytes": 4400.0}, "parameters": {name: native}, "parameters_hash"}, …]
-     # rules fixed and as-shot: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native),
-     # "parameters_hash"
-     # method proxy-gradient: "proxy" (run), "held" (parameters it left alone), "ranking_captures"; its captures,
-     # device_s and compute_s hold the collection and the fit of the proxy too
-     # rules industry and industry-grey-world: "single_set_score", "table_score", "kept", "knots_iso"
-     # rule regression: "single_set_score", "regression_score", "kept", "images" (names), "captures_an_image",
-     # "optima_score" (mean of the optima on their own RAWs), "penalty"
-    }
-
-and its ``config``: ``{"rule": "fixed" | "as-shot" | "industry" | "industry-grey-world" | "regression",
-"industry": rule == "industry", "device": URL, "expert": hash | null, "scenes": [training scenes], method, captures,
-raws_per_trial, seed, metric, more_metrics, task}``.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from drivers.device import Device, DeviceInfo
-from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.weights import WeightsError
-from predictor.distance import apply_declining, load_distance
-from predictor.files import LoadedPredictor, load_predictor
+from drivers.parameters import ParameterSet
 from proxy.files import load_proxy
 from workbench.bench import Bench
+from workbench.compared_methods import (
+    Method,
+    ValidationSettings,
+    check_space,
+    collection_captures,
+    compared,
+    gather,
+    smaller_budget,
+)
 from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import RunError
-from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_run, write_json
+from workbench.runs import RunFolder, describe_device, find_run, new_run, write_json
 from workbench.statistics import Interval, mean_interval, ratio_interval
 from workbench.tasks import viewing
 from workbench.tuning.balance import with_as_shot
 from workbench.tuning.material import Scorer, referenced_raws, stratified
 from workbench.tuning.oracle import OracleResult, search_oracle
-from workbench.tuning.rules import RULES, label_of, rule_of, sets_of
 from workbench.tuning.search import SearchBench, captured
 
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way of choosing parameters: one set a test RAW.
-
-    Attributes:
-        key, label, run, captures, metadata, device_s, compute_s, rule, search: as METHOD in this module's docstring.
-        sets: a parameter set for each test RAW.
-    """
-
-    key: str
-    label: str
-    sets: tuple[ParameterSet, ...]
-    run: str | None = None
-    captures: int | None = None
-    metadata: bool | None = None
-    device_s: float | None = None
-    compute_s: float | None = None
-    rule: str | None = None
-    search: str | None = None
-
-
-@dataclass(frozen=True)
-class ValidationSettings:
-    """What to validate; runs by name or path, None for the newest of their kind.
-
-    Attributes:
-        predictors: ``train`` runs; empty: the newest with metadata and the newest without.
-        fixed, industry: ``tune`` runs; proxy: a ``fit-proxy`` run.
-        expert: TOML of the expert's set.
-        test_raws: how many test RAWs, spread over the scenes and the ISO range by seed; 0: all.
-        oracle_captures: a RAW; 0 leaves the oracle out.
-        seed: of the oracle and the bootstrap.
-        task: runs that are not named are looked for among those of this task.
-        tunes: further ``tune`` runs, each a method of its own.
-    """
-
-    predictors: tuple[str, ...] = ()
-    fixed: str | None = None
-    industry: str | None = None
-    proxy: str | None = None
-    expert: Path | None = None
-    test_raws: int = 0
-    oracle_captures: int = 200
-    seed: int = 0
-    task: str = "viewing"
-    tunes: tuple[str, ...] = ()
-
-
-def mean_of(sets: Sequence[ParameterSet]) -> ParameterSet:
-    """The mean of predictions: of numbers in the normalised space, the most frequent of choices and bools."""
-    space = sets[0].space
-    mean = space.from_unit(np.mean([s.unit for s in sets], axis=0))
-    codes = np.array([s.codes for s in sets])
-    merged = [
-        int(np.bincount(codes[:, i]).argmax()) if p.kind in ("choice", "bool") else mean.codes[i]
-        for i, p in enumerate(space.parameters)
-    ]
-    return ParameterSet(space, tuple(merged))
-
-
-def _check_scenes(run: RunFolder, test: set[str]) -> None:
-    seen = {*(run.config.get("scenes") or ()), *(run.config.get("held_out_scenes") or ())}
-    if leaked := sorted(test & seen):
-        raise RunError(
-            f"run {run.name}: was made with the test scene {leaked[0]!r}"
-            f"{f' and {len(leaked) - 1} more' if leaked[1:] else ''}; train or tune again on this data set's splits"
-        )
-
-
-def _check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> None:
-    if space.hash != info.space.hash:
-        raise RunError(
-            f"run {run.name}: its parameter space ({space.name}, {len(space)} parameters) is not that of the device "
-            f"{info.identity} ({len(info.space)} parameters); choose a run made on this device"
-        )
-
-
-def _tune_run(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: str) -> RunFolder | None:
-    """The run of that name, or the newest of the rule on devices like this one; of fixed sets, the newest of one metric
-    by CMA-ES or TPE, unless only other searches were made: a weaker baseline must not take its place unasked.
-    """
-    if name is not None:
-        run = find_run(lab, "tune", name)
-        if rule_of(run) != rule:
-            what = {"fixed": "a fixed set", "industry": "a table over ISO"}.get(rule_of(run), f"of rule {rule_of(run)}")
-            flag = " --industry" if rule == "industry" else ""
-            raise RunError(
-                f"run {run.name}: is {what}; give a run of `workbench tune{flag}`, or compare it with --tune {run.name}"
-            )
-        return run
-    found = [
-        run
-        for run in list_runs(lab, "tune")
-        if run.config.get("task", "viewing") == task
-        and rule_of(run) == rule
-        and (run.record.get("device") or {}).get("space_hash") == info.space.hash
-    ]
-    return next((run for run in found if run.config.get("method") in ("cmaes", "tpe")), found[0] if found else None)
-
-
-def _tuned(
-    dataset: Dataset, info: DeviceInfo, run: RunFolder, raws: Sequence[RawRecord], task: str, key: str, label: str
-) -> tuple[Method, list[str]]:
-    """What a tune run chooses, as a method, and notes."""
-    _check_scenes(run, {r.scene for r in raws})
-    notes = _other_firmware(label, run, (run.record.get("device") or {}).get("identity"), info)
-    if (tuned_for := run.config.get("task", "viewing")) != task:
-        notes.append(f"{label} {run.name} was tuned for {tuned_for}, not for {task}")
-    device_s = run.results.get("device_s")
-    if device_s is None:
-        # Runs of older versions: what their studies asked for first.
-        purposes = {f"tune:{study}" for study in run.results.get("studies", ())}
-        device_s = sum(c.device_s for c in dataset.captures(device_identity=info.identity) if c.purpose in purposes)
-    method = Method(
-        key,
-        label,
-        sets_of(run, info.space, raws),
-        run.name,
-        run.results.get("captures"),
-        None,
-        device_s,
-        run.results.get("compute_s", run.results.get("seconds")),
-        rule_of(run),
-        run.config.get("method"),
-    )
-    return method, notes
-
-
-def _predictors(
-    lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str], notes: list[str], task: str
-) -> list[tuple[RunFolder, LoadedPredictor]]:
-    found = []
-    if names:
-        for name in names:
-            run = find_run(lab, "train", name)
-            loaded = load_predictor(run.path)
-            _check_space(run, loaded.space, info)
-            found.append((run, loaded))
-    else:
-        for run in list_runs(lab, "train"):
-            if {p.metadata for _, p in found} == {True, False}:
-                break
-            if run.config.get("task", "viewing") != task or run.config.get("study"):
-                continue
-            try:
-                loaded = load_predictor(run.path)
-            except WeightsError as error:
-                notes.append(f"left out: {error}")
-                continue
-            if loaded.space.hash == info.space.hash and loaded.metadata not in {p.metadata for _, p in found}:
-                found.append((run, loaded))
-    for run, _ in found:
-        _check_scenes(run, test)
-    return sorted(found, key=lambda f: not f[1].metadata) if not names else found
-
-
-def _other_firmware(what: str, run: RunFolder, identity: str | None, info: DeviceInfo) -> list[str]:
-    """A note where a run was made with another device than the one that validates, of the same parameters."""
-    if identity is None or identity == info.identity:
-        return []
-    return [
-        f"{what} {run.name} was made with {identity}, this is {info.identity}: make it again to compare like with like"
-    ]
-
-
-def collection_captures(dataset: Dataset, identity: str) -> int:
-    """How many captures collection made on a device."""
-    return sum(c.purpose.startswith("collect") for c in dataset.captures(device_identity=identity))
-
-
-def _proxy_captures(lab: Path, run: RunFolder, test: set[str], collected: int) -> int:
-    """Captures collected when the predictor's proxy was fitted; the proxy must not have seen a test scene either."""
-    folder = lab / "runs" / str(run.config.get("proxy"))
-    if not (folder / "run.json").is_file():
-        return collected
-    proxy = RunFolder.open(folder)
-    _check_scenes(proxy, test)
-    return int(proxy.config.get("collected") or collected)
-
-
-def _training_s(lab: Path, run: RunFolder) -> float | None:
-    """Seconds from start to end of a train run and of the fit of its proxy; None where the proxy's run is gone."""
-    folder = lab / "runs" / str(run.config.get("proxy"))
-    if not (folder / "run.json").is_file():
-        return None
-    return sum(
-        (datetime.fromisoformat(r.record["finished"]) - datetime.fromisoformat(r.record["started"])).total_seconds()
-        for r in (run, RunFolder.open(folder))
-    )
-
-
-def smaller_budget(method: Method, collected: int) -> bool:
-    """Whether a tuned method had fewer captures than collection, so that a comparison would flatter the predictor.
-
-    One in a hundred may be missing: budgets are seldom a whole number of trials.
-    """
-    tuned = method.key in ("fixed", "industry") or method.key.startswith("tune:")
-    return tuned and (method.captures or 0) < 0.99 * collected
-
-
-def gather(
-    lab: Path, dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], settings: ValidationSettings
-) -> tuple[list[Method], list[str]]:
-    """The methods to compare, in the table's order, and notes for the reader.
-
-    Raises:
-        RunError: a run does not fit the device, or has seen a test scene.
-    """
-    test, n = {r.scene for r in raws}, len(raws)
-    notes: list[str] = []
-    methods = [Method("default", "default", (info.space.defaults,) * n, captures=0, device_s=0.0, compute_s=0.0)]
-    if settings.expert is not None:
-        by_hand = (info.space.load_toml(settings.expert),) * n
-        methods.append(Method("expert", "expert", by_hand, captures=0, device_s=0.0, compute_s=0.0))
-    chosen: list[tuple[str, RunFolder, str]] = []
-    for key, name, label in (
-        ("fixed", settings.fixed, "best fixed"),
-        ("industry", settings.industry, RULES["industry"]),
-    ):
-        run = _tune_run(lab, name, key, info, settings.task)
-        if run is None:
-            flag = " --industry" if key == "industry" else ""
-            notes.append(f"no {label} to compare with: run `workbench tune{flag}` on this device")
-        else:
-            chosen.append((key, run, label))
-    further = [find_run(lab, "tune", name) for name in dict.fromkeys(settings.tunes)]
-    labels = Counter(label_of(run) for run in further)
-    for run in further:
-        label = label_of(run)
-        chosen.append((f"tune:{run.name}", run, f"{label} ({run.name})" if labels[label] > 1 else label))
-    for key, run, label in chosen:
-        method, more = _tuned(dataset, info, run, raws, settings.task, key, label)
-        methods.append(method)
-        notes += more
-    predictors = _predictors(lab, settings.predictors, info, test, notes, settings.task)
-    if not predictors:
-        notes.append("no predictor for this device: run `workbench train`")
-    frames = [r.load() for r in raws] if predictors else []
-    collection = [c for c in dataset.captures(device_identity=info.identity) if c.purpose.startswith("collect")]
-    collection_s = sum(c.device_s for c in collection)
-    for run, predictor in predictors:
-        spent = _proxy_captures(lab, run, test, len(collection))
-        notes += _other_firmware("predictor", run, predictor.device_identity, info)
-        inputs = "image + metadata" if predictor.metadata else "image only"
-        name = f", {run.name}" if len(predictors) > 2 else ""
-        sets = tuple(ParameterSet(info.space, p.codes) for p in predictor.predict(frames))
-        for key, label, of_each in (
-            ("mean", "mean of predictions", (mean_of(sets),) * n),
-            ("predicted", "predicted", sets),
-        ):
-            label = f"{label} ({inputs}{name})"
-            methods.append(
-                Method(
-                    f"{key}:{run.name}",
-                    label,
-                    of_each,
-                    run.name,
-                    spent,
-                    predictor.metadata,
-                    collection_s,
-                    _training_s(lab, run),
-                )
-            )
-        fixed, distance = _by_key(methods).get("fixed"), load_distance(run.path)
-        if fixed is not None and distance is not None:
-            distances = [distance.of(predictor, frame) for frame in frames]
-            methods.append(
-                replace(
-                    methods[-1],
-                    key=f"declining:{run.name}",
-                    label=f"predicted, declining ({inputs}{name})",
-                    sets=apply_declining(sets, distances, distance.limit, fixed.sets[0]),
-                    captures=spent + (fixed.captures or 0),
-                    device_s=collection_s + (fixed.device_s or 0),
-                )
-            )
-    return methods, notes
-
-
 def _interval(values: Sequence[float] | np.ndarray, scenes: Sequence[str], seed: int) -> Interval:
     return mean_interval(values, scenes, seed=seed)
-
-
-def _by_key(methods: Sequence[Method]) -> dict[str, Method]:
-    return {m.key: m for m in methods}
 
 
 class _Scores:
@@ -480,7 +171,7 @@ def _headline(scores: _Scores, methods: Sequence[Method], scenes: Sequence[str],
 
 def _declining(scores: _Scores, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """What declining is worth, for each predictor that declines."""
-    by_key, rows = _by_key(methods), []
+    by_key, rows = {m.key: m for m in methods}, []
     for method in methods:
         if not method.key.startswith("declining:"):
             continue
@@ -521,7 +212,7 @@ def _proxy_gap(
     if run is None:
         return None
     proxy = load_proxy(run.path)
-    _check_space(run, proxy.space, info)
+    check_space(run, proxy.space, info)
     to_device, promised = [], []
     for raw, parameters, capture in zip(raws, method.sets, scores.captures[method.key], strict=True):
         image = proxy.render(raw.load(), parameters)
@@ -622,7 +313,7 @@ def validate(
                 "search": m.search,
             }
         )
-    by_key = _by_key(methods)
+    by_key = {m.key: m for m in methods}
     return {
         "format": 1,
         "device": describe_device(info),
@@ -677,23 +368,6 @@ def _mean_curve(results: Sequence[OracleResult]) -> list[float]:
     length = max(r.captures for r in results)
     curves = [r.curve + [r.curve[-1]] * (length - r.captures) for r in results]
     return [float(v) for v in np.mean(curves, axis=0)]
-
-
-def compared(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The runs that stood in a validation's table, as its record names them."""
-
-    def one(key: str) -> str | None:
-        return next((m["run"] for m in methods if m["key"] == key), None)
-
-    def all_of(kind: str) -> list[str]:
-        return [m["run"] for m in methods if m["key"].startswith(kind)]
-
-    return {
-        "predictors": all_of("predicted:"),
-        "fixed": one("fixed"),
-        "industry": one("industry"),
-        "tunes": all_of("tune:"),
-    }
 
 
 def validate_run(

@@ -28,6 +28,7 @@ import numpy as np
 
 from drivers.device import Device
 from workbench.bench import Bench
+from workbench.compared_methods import Method, ValidationSettings, collection_captures, compared, gather, smaller_budget
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, describe_device, new_run, write_json
@@ -36,7 +37,6 @@ from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.material import stratified
 from workbench.tuning.search import captured
-from workbench.validation import Method, ValidationSettings, collection_captures, compared, gather, smaller_budget
 
 KIND = "validate-vision"
 METRICS = ("map50", "map75", "map")

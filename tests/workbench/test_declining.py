@@ -20,10 +20,11 @@ from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.commands.predict import predict
 from workbench.commands.validate import headline_lines
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.runs import new_run
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate
+from workbench.validation import validate
 
 
 @pytest.fixture(scope="module")

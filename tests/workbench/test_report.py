@@ -23,6 +23,7 @@ from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.bench import Bench
 from workbench.commands.report import report
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.report import images, pictures, write_report
@@ -31,7 +32,7 @@ from workbench.report.pictures import chosen_raws
 from workbench.report.words import interval_text, number
 from workbench.runs import find_run, new_run, write_json
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate_run
+from workbench.validation import validate_run
 
 FIDELITY = {
     "parameters": [

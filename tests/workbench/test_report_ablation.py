@@ -19,6 +19,7 @@ from predictor.training import Recipe
 from workbench.ablation.study import ablate_run
 from workbench.ablation.training import train_variants
 from workbench.ablation.variants import AblationSettings
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.proxy_fitting import fit_proxy
@@ -27,7 +28,7 @@ from workbench.report.ablation_section import Step, order_in_words, reason_of
 from workbench.report.words import interval_text, number
 from workbench.runs import RunFolder, write_json
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate_run
+from workbench.validation import validate_run
 
 ONLY = ("fixed-multi-5", "none-5", "multi-5", "multi-3")
 

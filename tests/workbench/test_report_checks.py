@@ -15,6 +15,7 @@ from small_isp import SPACE, SmallIsp, best_for, make_lab, render
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
 from workbench.bench import Bench
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.report import build
@@ -25,7 +26,7 @@ from workbench.report.material import read_material
 from workbench.runs import RunFolder, new_run, write_json
 from workbench.tasks import viewing
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate_run
+from workbench.validation import validate_run
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from workbench.bench import Bench
 from workbench.commands.report import report
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.report import write_comparison
 from workbench.runs import RunFolder, find_run, write_json
 from workbench.statistics import compare
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate_run
+from workbench.validation import validate_run
 
 
 @pytest.fixture(scope="module")

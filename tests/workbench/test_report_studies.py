@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from small_isp import SPACE, SmallIsp, make_lab
 
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.report import write_report
 from workbench.report.material import open_dataset, read_material
@@ -19,7 +20,7 @@ from workbench.report.pareto import Front, fronts_of
 from workbench.report.searches import curves_of
 from workbench.runs import RunFolder, find_run
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate_run
+from workbench.validation import validate_run
 
 
 @pytest.fixture(scope="module")

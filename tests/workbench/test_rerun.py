@@ -16,12 +16,13 @@ from workbench.bench import Bench
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.rerun import rerun as command
 from workbench.commands.train import train
+from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.rerun import Difference, compare_results, rerun
 from workbench.runs import RunFolder, list_runs, new_run, write_json
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, validate_run
+from workbench.validation import validate_run
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)

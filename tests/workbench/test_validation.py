@@ -17,16 +17,17 @@ from drivers.raw_files import save_npz
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
-from workbench import validation
+from workbench import compared_methods, validation
 from workbench.bench import Bench
 from workbench.commands.predict import most_concentrated, predict
 from workbench.commands.validate import headline_lines, print_results
 from workbench.commands.validate import validate as validate_command
+from workbench.compared_methods import ValidationSettings, mean_of
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.runs import RunFolder, find_run, list_runs, new_run
 from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import ValidationSettings, mean_of, validate, validate_run
+from workbench.validation import validate, validate_run
 
 
 @dataclass
@@ -79,7 +80,7 @@ def knowing(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
             train_run(tuned, name, proxy="proxy")
     if not (tuned / "runs" / "proxy").exists():
         new_run(tuned, "fit-proxy", "proxy").finish({})
-    monkeypatch.setattr(validation, "load_predictor", lambda path: KnowingPredictor(path.name == "with"))
+    monkeypatch.setattr(compared_methods, "load_predictor", lambda path: KnowingPredictor(path.name == "with"))
     monkeypatch.setattr(validation, "load_proxy", lambda path: HonestProxy())
     return tuned
 
@@ -252,7 +253,7 @@ def test_a_predictor_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
 
 def test_a_predictor_of_another_space_is_refused(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"})
-    monkeypatch.setattr(validation, "load_predictor", lambda path: KnowingPredictor(space=other))
+    monkeypatch.setattr(compared_methods, "load_predictor", lambda path: KnowingPredictor(space=other))
     with pytest.raises(RunError, match="is not that of the device small/1"):
         run_validation(knowing, predictors=("with",))
 

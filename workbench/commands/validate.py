@@ -49,11 +49,12 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Push every method's parameters for each test RAW, capture, score, and compare."""
+    from workbench.compared_methods import ValidationSettings
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
-    from workbench.validation import ValidationSettings, validate_run
+    from workbench.validation import validate_run
 
     judge = vision_task(task, detector, annotations)
     settings = ValidationSettings(

@@ -2,6 +2,35 @@
 
 A search judges every set on the same K training RAWs, spread over ISO and scenes. Such a subset can be over-fitted, so
 the best sets are judged again on a larger one (up to 64 RAWs) within the same budget, and that score decides.
+
+A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``)::
+
+    {"score": 20.1,                      # mean metric on the RAWs that ranked the finalists, training split
+     "captures": 4000,                   # distinct captures looked at, asked now or found in the data set
+     "captures_asked_now": 3900,         # of them made by the device in this call
+     "device_s": 40.2,                   # seconds that the device spent on those captures, from the data set
+     "compute_s": 12.5,                  # seconds of this call in which no capture was waited for
+     "studies": ["fixed tpe viewing …"], "raws": [names of the trials' RAWs], "ranked_on": 64, "trials": 230,
+     "history": [[captures, best so far], …], "training_scenes": [...], "seconds": 30.1, "file": "best.toml",
+     "default_on_trial_raws": 15.2,
+     "metrics": [{"name": "psnr", "unit": "dB", "better": "higher" | "lower"}, …],
+     # with several metrics: what the chosen set has on the RAWs that ranked it, and the Pareto front of the sets tried,
+     # the best in the first metric first, with their values on the trials' RAWs; "score", "history" and the other
+     # figures are of the first metric
+     "values": {"psnr": 20.1, "bytes": 4031.0},
+     "pareto": [{"values": {"psnr": 20.3, "bytes": 4400.0}, "parameters": {name: native}, "parameters_hash"}, …]
+     # rules fixed and as-shot: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native),
+     # "parameters_hash"
+     # method proxy-gradient: "proxy" (run), "held" (parameters it left alone), "ranking_captures"; its captures,
+     # device_s and compute_s hold the collection and the fit of the proxy too
+     # rules industry and industry-grey-world: "single_set_score", "table_score", "kept", "knots_iso"
+     # rule regression: "single_set_score", "regression_score", "kept", "images" (names), "captures_an_image",
+     # "optima_score" (mean of the optima on their own RAWs), "penalty"
+    }
+
+and its ``config``: ``{"rule": "fixed" | "as-shot" | "industry" | "industry-grey-world" | "regression",
+"industry": rule == "industry", "device": URL, "expert": hash | null, "scenes": [training scenes], method, captures,
+raws_per_trial, seed, metric, more_metrics, task}``.
 """
 
 from __future__ import annotations
@@ -52,7 +81,7 @@ def _pareto(tuner: Tuner, found: SearchResult) -> list[dict[str, Any]]:
 
 
 def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple[ParameterSet, dict[str, Any]]:
-    """The best fixed set of a device and the run's results (see :mod:`workbench.validation` for their shape).
+    """The best fixed set of a device and the run's results (their shape: this module's docstring).
 
     With ``white_balance`` that sets the gains of each RAW, and the rest is fixed.
     """
