@@ -176,7 +176,13 @@ def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
     """Make the folder this set's own, or find that it already is; clear away what a stopped run left half-written."""
     manifest = folder / MANIFEST
     folder.mkdir(parents=True, exist_ok=True)
-    if manifest.exists():
+    ours = manifest.exists()
+    holds = any(
+        not p.name.startswith((".", MANIFEST)) and not (ours and p.name.endswith(".partial")) for p in folder.iterdir()
+    )
+    if holds and not ours:
+        raise SceneError(f"{folder}: is not empty and holds no scene set; choose another folder")
+    if holds:
         try:
             known = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError:
@@ -190,8 +196,7 @@ def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
             )
             raise SceneError(f"{folder}: holds scenes made differently ({what}); choose another folder or delete it")
     else:
-        if any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise SceneError(f"{folder}: is not empty and holds no scene set; choose another folder")
+        # A call that failed before its first RAW leaves the manifest alone behind: it binds nobody.
         write_bytes(manifest, (json.dumps(arguments, indent=1) + "\n").encode())
     for left in folder.glob("*.partial"):
         left.unlink(missing_ok=True)

@@ -158,9 +158,23 @@ def test_another_set_or_other_files_are_not_overwritten(tmp_path):
     with pytest.raises(SceneError, match="not empty"):
         make_scene_set(other, **SMALL)
     assert contents(other) == {"mine.txt": b"mine"}
+    (other / "mine.txt").rename(other / "mine.partial")
+    with pytest.raises(SceneError, match="not empty"):
+        make_scene_set(other, **SMALL)
+    assert contents(other) == {"mine.partial": b"mine"}
     (folder / "scene_set.json").write_text("{")
     with pytest.raises(SceneError, match="damaged"):
         make_scene_set(folder, **SMALL)
+
+
+def test_a_call_that_made_no_raw_binds_nobody(tmp_path):
+    make_scene_set(tmp_path / "wanted", **SMALL)
+    folder = tmp_path / "raws"
+    folder.mkdir()
+    (folder / "scene_set.json").write_text('{"version": 0}')
+    (folder / "lab_000000_000.npz.partial").write_bytes(b"half")
+    make_scene_set(folder, **SMALL)
+    assert contents(folder) == contents(tmp_path / "wanted")
 
 
 @pytest.mark.parametrize(
