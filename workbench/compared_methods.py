@@ -105,7 +105,7 @@ def check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> None
         )
 
 
-def _tune_run(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: str) -> RunFolder | None:
+def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: str) -> RunFolder | None:
     """The run of that name, or the newest of the rule on devices like this one; of fixed sets, the newest of one metric
     by CMA-ES or TPE, unless only other searches were made: a weaker baseline must not take its place unasked.
     """
@@ -247,7 +247,7 @@ def gather(
         ("fixed", settings.fixed, "best fixed"),
         ("industry", settings.industry, RULES["industry"]),
     ):
-        run = _tune_run(lab, name, key, info, settings.task)
+        run = find_tuned(lab, name, key, info, settings.task)
         if run is None:
             flag = " --industry" if key == "industry" else ""
             notes.append(f"no {label} to compare with: run `workbench tune{flag}` on this device")

@@ -62,7 +62,7 @@ def _interval(estimate: float, draws: np.ndarray, scenes: Sequence[str]) -> dict
     return Interval(estimate, low, high, clusters, len(scenes)).to_dict()
 
 
-class _Judged:
+class Judged:
     """What the detector made of one method's images."""
 
     def __init__(self, task: VisionTask, raws: Sequence[RawRecord]) -> None:
@@ -107,14 +107,14 @@ def validate_vision(
         raise RunError(f"{task.data.path}: no test RAW shows an object; there is nothing to score")
     methods, notes = gather(lab, dataset, info, raws, settings)
     bench = Bench(dataset, device, purpose=KIND)
-    judged: dict[str, _Judged] = {}
+    judged: dict[str, Judged] = {}
     hashes: dict[str, list[str]] = {}
     done = 0
     total = len(raws) * (len(methods) + all(r.has_reference for r in raws))
     # Methods may agree on a set; the detector then looks at an output once.
     known: dict[str, tuple[list[dict[str, Any]], float]] = {}
     for method in methods:
-        judge = judged[method.key] = _Judged(task, raws)
+        judge = judged[method.key] = Judged(task, raws)
         hashes[method.key] = []
         for i, (_, capture) in enumerate(captured(bench, list(zip(raws, method.sets, strict=True)))):
             key = f"{i} {capture.output_hash}"
@@ -130,7 +130,7 @@ def validate_vision(
             if progress:
                 progress(method.label, done, total)
     if all(r.has_reference for r in raws):
-        judge = judged[CLEAN] = _Judged(task, raws)
+        judge = judged[CLEAN] = Judged(task, raws)
         for raw in raws:
             pixels = raw.reference()
             assert pixels is not None
@@ -183,7 +183,7 @@ def validate_vision(
 
 
 def _rows(
-    methods: Sequence[Method], judged: dict[str, _Judged], scenes: Sequence[str], seed: int
+    methods: Sequence[Method], judged: dict[str, Judged], scenes: Sequence[str], seed: int
 ) -> list[dict[str, Any]]:
     counts = _counts(scenes, seed)
     whole = np.ones((1, len(scenes)))

@@ -9,6 +9,7 @@ def register(app: typer.Typer) -> None:
     """Add every command to the app, in the order in which they are used."""
     from workbench.commands import dataset, device, keys, sim
     from workbench.commands.ablate import ablate
+    from workbench.commands.choose import choose
     from workbench.commands.collect import collect
     from workbench.commands.demo import demo
     from workbench.commands.fit_proxy import fit_proxy
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("fit-proxy")(fit_proxy)
     app.command()(train)
     app.command()(tune)
+    app.command()(choose)
     app.command()(validate)
     app.command()(ablate)
     app.command()(predict)

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import RunError
+from workbench.raw_folder import Split
 from workbench.tasks import viewing
 
 Metric = Literal["psnr", "ssim"]
@@ -23,7 +24,7 @@ UNITS = {"psnr": "dB", "latency": "s", "bytes": "bytes"}
 _CACHE_BYTES = 512 * 2**20
 
 
-def referenced_raws(dataset: Dataset, split: Literal["train", "test"]) -> list[RawRecord]:
+def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
     """The RAWs of a split that have a reference.
 
     Raises:
