@@ -21,6 +21,9 @@ from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 _KIND = "training state"
 _KEEP_S = 30.0
 
+Curve = list[tuple[int, float, float | None]]
+"""Step, running loss and, where it was measured, held-out loss: every ten steps and at every measurement."""
+
 
 class TrainingError(WorkbenchError):
     """A training that cannot go on."""
@@ -141,7 +144,7 @@ def fit(
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
     checkpoint: Path | None = None,
-) -> tuple[Predictor, float]:
+) -> tuple[Predictor, float, Curve]:
     """Train a predictor.
 
     Args:
@@ -165,7 +168,8 @@ def fit(
         WeightsError: the state cannot be written.
 
     Returns:
-        The network with the weights of the smallest held-out loss, in evaluation mode, and that loss.
+        The network with the weights of the smallest held-out loss, in evaluation mode, that loss, and the curve of the
+        whole training, of what was done before a stop too.
     """
     fabric = Fabric(accelerator="auto", devices=1)
     torch.manual_seed(recipe.seed)
@@ -188,10 +192,11 @@ def fit(
     optimiser: torch.optim.Optimizer = kind(network.parameters(), lr=recipe.learning_rate)
     model, optimiser = fabric.setup(network, optimiser)
     best: dict[str, Tensor] | None = None
+    curve: Curve = []
     best_loss, smooth, done = float("inf"), None, 0
     kept = _resume(checkpoint, recipe, network, optimiser, generator)
     if kept is not None:
-        best, best_loss, smooth, done = kept
+        best, best_loss, smooth, done, curve = kept
     saved = time.monotonic()
     every = max(steps // evaluations, 1)
     for step in range(done + 1, steps + 1):
@@ -223,16 +228,18 @@ def fit(
             held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
             if held_out < best_loss:
                 best, best_loss = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}, held_out
+        if step % 10 == 0 or held_out is not None:
+            curve.append((step, smooth, held_out))
         if checkpoint is not None and (held_out is not None or time.monotonic() - saved > _KEEP_S):
-            _keep(checkpoint, recipe, network, optimiser, generator, (best, best_loss, smooth, step))
+            _keep(checkpoint, recipe, network, optimiser, generator, (best, best_loss, smooth, step, curve))
             saved = time.monotonic()
         on_step(TrainingStep(step, steps, smooth, held_out))
     if best is not None:
         network.load_state_dict(best)
-    return network.cpu().eval(), best_loss
+    return network.cpu().eval(), best_loss, curve
 
 
-_State = tuple[dict[str, Tensor] | None, float, float | None, int]
+_State = tuple[dict[str, Tensor] | None, float, float | None, int, Curve]
 
 
 def _keep(
@@ -243,7 +250,7 @@ def _keep(
     generator: torch.Generator,
     state: _State,
 ) -> None:
-    best, best_loss, smooth, step = state
+    best, best_loss, smooth, step, curve = state
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in (best or {}).items()}
     for number, slot in optimiser.state_dict()["state"].items():
@@ -252,9 +259,8 @@ def _keep(
     folder.mkdir(parents=True, exist_ok=True)
     # JSON has no infinity.
     measured = best_loss if best is not None else None
-    save_weights(
-        folder, _KIND, tensors, {"recipe": recipe.to_dict(), "best_loss": measured, "smooth": smooth, "step": step}
-    )
+    told = {"recipe": recipe.to_dict(), "best_loss": measured, "smooth": smooth, "step": step, "curve": curve}
+    save_weights(folder, _KIND, tensors, told)
 
 
 def _resume(
@@ -286,7 +292,8 @@ def _resume(
     generator.set_state(tensors["generator"])
     torch.set_rng_state(tensors["torch"])
     best_loss = float("inf") if told["best_loss"] is None else float(told["best_loss"])
-    return part("best") or None, best_loss, told["smooth"], int(told["step"])
+    curve = [(int(step), float(mean), held) for step, mean, held in told["curve"]]
+    return part("best") or None, best_loss, told["smooth"], int(told["step"]), curve
 
 
 def _rate(recipe: Recipe, step: int, steps: int) -> float:

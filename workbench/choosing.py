@@ -6,12 +6,12 @@ A ``choose`` run writes ``results.json`` (``workbench choose --json`` prints the
      "metric": "psnr" | "loss", "device": {…}, "raws": 90, "scenes": 30,
      "rows": [{"run": NAME, "rule": "fixed" | null,       # fixed: the best fixed set; null: a predictor
                "scores": {"psnr", "ssim"} | {"loss", "map50", "map75", "map"},     # means over the RAWs
-               "gain": INTERVAL | null}],                 # in the metric over the first row; above 0 is better
+               "gain": COMPARISON | null}],                 # in the metric over the first row; above 0 is better
      "best": NAME,                                        # of the predictors, by the metric
      "per_raw": [{"name", "scene", "iso", "scores": {NAME: value of the metric}}]}
 
 ``loss`` is the mean logarithm of the detector's loss, lower is better: it tells predictors apart long before mAP does.
-INTERVAL is that of :mod:`workbench.validation`.
+COMPARISON is that of :mod:`workbench.validation`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workbench.compared_methods import check_space, find_tuned
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_run, write_json
-from workbench.statistics import mean_interval
+from workbench.statistics import compare
 from workbench.tasks import viewing
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.material import Scorer, referenced_raws
@@ -113,7 +113,7 @@ def choose(
             means.append({name: float(np.mean([s[name] for s in scores])) for name in ("psnr", "ssim")})
             values.append(np.array([s["psnr"] for s in scores]))
     sign, scenes = (-1 if task else 1), [raw.scene for raw in raws]
-    gains = [mean_interval(sign * (v - values[0]), scenes, seed=seed).to_dict() for v in values[1:]]
+    gains = [compare(sign * (v - values[0]), scenes, seed=seed).to_dict() for v in values[1:]]
     ranked = [(sign * m[metric], run.name) for m, (run, rule, _) in zip(means, rows, strict=True) if rule is None]
     return {
         "format": 1,
@@ -146,7 +146,7 @@ def _all_of(lab: Path, info: DeviceInfo, task: str) -> list[RunFolder]:
         run
         for run in list_runs(lab, "train")
         if run.config.get("task", "viewing") == task
-        and not run.config.get("study")
+        and not run.aside
         and load_predictor(run.path).space.hash == info.space.hash
     ]
     if not found:

@@ -21,6 +21,9 @@ from workbench.errors import RunError
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tuning.rules import RULES, label_of, rule_of, sets_of
 
+NONE = "(none)"
+"""In place of a run's name: leave it out. No run can have this name."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -46,7 +49,7 @@ class Method:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What to validate; runs by name or path, None for the newest of their kind.
+    """What to validate; runs by name or path, None for the newest of their kind, :data:`NONE` for none.
 
     Attributes:
         predictors: ``train`` runs; empty: the newest with metadata and the newest without.
@@ -106,9 +109,13 @@ def check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> None
 
 
 def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: str) -> RunFolder | None:
-    """The run of that name, or the newest of the rule on devices like this one; of fixed sets, the newest of one metric
-    by CMA-ES or TPE, unless only other searches were made: a weaker baseline must not take its place unasked.
+    """The run of that name, or the newest of the rule on devices like this one.
+
+    One that was tuned for the table's metric (PSNR, of a detector mAP50) by CMA-ES or TPE comes before all others: a
+    weaker baseline must not take its place unasked.
     """
+    if name == NONE:
+        return None
     if name is not None:
         run = find_run(lab, "tune", name)
         if rule_of(run) != rule:
@@ -123,9 +130,18 @@ def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: s
         for run in list_runs(lab, "tune")
         if run.config.get("task", "viewing") == task
         and rule_of(run) == rule
+        and not run.aside
         and (run.record.get("device") or {}).get("space_hash") == info.space.hash
     ]
-    return next((run for run in found if run.config.get("method") in ("cmaes", "tpe")), found[0] if found else None)
+    strong = [run for run in found if run.config.get("method") in ("cmaes", "tpe")]
+    asked = headline_metric(task)
+    ranked = [run for run in strong if run.config.get("metric", asked) == asked] + strong + found
+    return ranked[0] if ranked else None
+
+
+def headline_metric(task: str) -> str:
+    """What methods are compared by, and tunings search for unless told otherwise."""
+    return "psnr" if task == "viewing" else "map50"
 
 
 def _tuned(
@@ -136,6 +152,8 @@ def _tuned(
     notes = _other_firmware(label, run, (run.record.get("device") or {}).get("identity"), info)
     if (tuned_for := run.config.get("task", "viewing")) != task:
         notes.append(f"{label} {run.name} was tuned for {tuned_for}, not for {task}")
+    elif (metric := run.config.get("metric", headline_metric(task))) != headline_metric(task):
+        notes.append(f"{label} ({run.name}) was tuned for {metric}, not for {headline_metric(task)}")
     device_s = run.results.get("device_s")
     if device_s is None:
         # Runs of older versions: what their studies asked for first.
@@ -162,7 +180,11 @@ def _predictors(
     found = []
     if names:
         for name in names:
+            if name == NONE:
+                continue
             run = find_run(lab, "train", name)
+            if run.path.resolve().parent != (Path(lab) / "runs").resolve():
+                raise RunError(f"{run.path}: is a run of another lab; copy its folder and its proxy's to {lab}/runs")
             loaded = load_predictor(run.path)
             check_space(run, loaded.space, info)
             found.append((run, loaded))
@@ -170,7 +192,7 @@ def _predictors(
         for run in list_runs(lab, "train"):
             if {p.metadata for _, p in found} == {True, False}:
                 break
-            if run.config.get("task", "viewing") != task or run.config.get("study"):
+            if run.config.get("task", "viewing") != task or run.aside:
                 continue
             try:
                 loaded = load_predictor(run.path)
@@ -206,6 +228,16 @@ def _proxy_captures(lab: Path, run: RunFolder, test: set[str], collected: int) -
     proxy = RunFolder.open(folder)
     _check_scenes(proxy, test)
     return int(proxy.config.get("collected") or collected)
+
+
+def _not_counted(lab: Path, run: RunFolder) -> list[str]:
+    """A note on the captures that a proxy's fidelity report took, since what it says decides what training holds."""
+    folder = lab / "runs" / str(run.config.get("proxy"))
+    if not (folder / "run.json").is_file():
+        return []
+    proxy = RunFolder.open(folder)
+    spent = (proxy.results.get("fidelity") or {}).get("captures")
+    return [f"the fidelity report of {proxy.name} took {spent} captures more, which no budget counts"] if spent else []
 
 
 def _training_s(lab: Path, run: RunFolder) -> float | None:
@@ -270,6 +302,7 @@ def gather(
     collection_s = sum(c.device_s for c in collection)
     for run, predictor in predictors:
         spent = _proxy_captures(lab, run, test, len(collection))
+        notes += _not_counted(lab, run)
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
@@ -304,7 +337,13 @@ def gather(
                     device_s=collection_s + (fixed.device_s or 0),
                 )
             )
-    return methods, notes
+    return methods, list(dict.fromkeys(notes))
+
+
+def headline_method(methods: Sequence[Method]) -> Method | None:
+    """The prediction that a validation is about: the first with metadata, or else the first; None without any."""
+    predicted = [m for m in methods if m.key.startswith("predicted:")]
+    return next((m for m in predicted if m.metadata), predicted[0] if predicted else None)
 
 
 def compared(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def train(
 ) -> RunFolder:
     """Train a predictor and write a finished ``train`` run.
 
-    A training that was stopped goes on when it is called again with the same arguments on the same data set.
+    A training that was stopped goes on when it is called again with the same arguments on the same RAWs.
 
     Args:
         lab: the lab folder.
@@ -114,11 +114,12 @@ def train(
                 "held": not_followed(source),
             }
         )
-        digest = dataset.digest()
-        key = hashlib.sha256(json.dumps([config, digest], sort_keys=True).encode()).hexdigest()[:16]
+        # Of the RAWs, not of the captures: a lab that goes on capturing must not cost it a training.
+        learnt_from = sorted(r.hash for r in [*used, *held_out])
+        key = hashlib.sha256(json.dumps([config, learnt_from], sort_keys=True).encode()).hexdigest()[:16]
         run = _stopped(lab, key) if name is None else None
         run = run or new_run(lab, "train", name)
-        run.update(config=config, seed=recipe.seed, dataset_digest=digest)
+        run.update(config=config, seed=recipe.seed, dataset_digest=dataset.digest())
         vary = recipe.name == "fast"
         if task is None:
             data = ViewingData(with_references(used), with_references(held_out), vary=vary, seed=recipe.seed)
@@ -128,18 +129,12 @@ def train(
             data = vision
     plain_loss, log_loss = (task.loss, task.log_loss) if task else (viewing.loss, viewing.log_loss)
     held = not_followed(source)
-    curve: list[list[float | None]] = []
-
-    def record(step: TrainingStep) -> None:
-        if step.step % 10 == 0 or step.held_out is not None:
-            curve.append([step.step, step.loss, step.held_out])
-        on_step(step)
 
     def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
         # Training may run on another torch device than the one that the proxy was loaded to.
         return proxy.network.to(parameters.device)(raw, parameters, residual=whole)
 
-    network, held_out_loss = fit(
+    network, held_out_loss, curve = fit(
         data,
         proxy.space,
         render,
@@ -148,14 +143,14 @@ def train(
         metadata_length=LENGTH,
         start=(start or proxy.space.defaults).unit,
         held=held,
-        on_step=record,
+        on_step=on_step,
         checkpoint=run.path / CHECKPOINT / key,
     )
     save_predictor(run.path, network, proxy.space, proxy.device_identity, mirrored=recipe.name == "fast")
     fit_distance(run.path, (r.load() for r in used), (r.load() for r in held_out))
     run.finish(
         {
-            "curve": curve,
+            "curve": [list(point) for point in curve],
             "held_out_loss": held_out_loss,
             "parameters": sum(w.numel() for w in network.parameters()),
             "torch": torch.__version__,

@@ -23,7 +23,7 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.runs import RunFolder
+from workbench.runs import RunFolder, find_run
 
 if TYPE_CHECKING:
     from workbench.tasks.vision import VisionTask
@@ -116,24 +116,35 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
     """
     old = RunFolder.open(Path(lab) / "runs" / name)
     _check(old)
+    before = results_of(old)
+    if new_name and (Path(lab) / "runs" / new_name).exists():
+        raise RunError(f"run {new_name!r} is already there; choose another name")
     new_name = new_name or _free_name(lab, old.name)
-    if old.kind == "train":
-        new = _train(lab, old, new_name)
-    else:
-        with Dataset.open(lab) as dataset:
-            asked = device or _recorded(dataset, old)
-            _check_identity(old, asked.info())
-            if old.kind == "tune":
-                new = _tune(lab, dataset, asked, old, new_name)
-            elif old.kind == "ablate":
-                new = _ablate(lab, dataset, asked, old, new_name)
-            elif old.kind in ("validate", "validate-vision"):
-                new = _validate(lab, dataset, asked, old, new_name)
-            else:
-                new = _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
+    try:
+        new = _repeat(lab, old, new_name, device)
+    except KeyError as error:
+        raise RunError(
+            f"run {old.name}: its record lacks {error}, so it cannot be repeated; its command was: "
+            f"{old.record.get('command')}"
+        ) from error
     new.update(rerun_of=old.name)
-    count, differences = compare_results(results_of(old), results_of(new))
+    count, differences = compare_results(before, results_of(new))
     return Outcome(old, new, count, differences)
+
+
+def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None) -> RunFolder:
+    if old.kind == "train":
+        return _train(lab, old, new_name)
+    with Dataset.open(lab) as dataset:
+        asked = device or _recorded(dataset, old)
+        _check_identity(old, asked.info())
+        if old.kind == "tune":
+            return _tune(lab, dataset, asked, old, new_name)
+        if old.kind == "ablate":
+            return _ablate(lab, dataset, asked, old, new_name)
+        if old.kind in ("validate", "validate-vision"):
+            return _validate(lab, dataset, asked, old, new_name)
+        return _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
 
 
 def compare_results(before: Any, after: Any) -> tuple[int, list[Difference]]:
@@ -156,9 +167,12 @@ def results_of(run: RunFolder) -> dict[str, Any]:
     if not file.is_file():
         return run.results
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        results = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from error
+        raise RunError(f"{file}: cannot be read ({error}); put the file back, or validate again") from error
+    if not isinstance(results, dict):
+        raise RunError(f"{file}: holds no results; put the file back, or validate again")
+    return results
 
 
 def _figures(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -270,6 +284,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
     with tempfile.TemporaryDirectory(prefix=".rerun-", dir=lab, ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
         if proxy:
+            find_run(lab, "fit-proxy", proxy)
             shutil.copytree(runs / proxy, scratch / "runs" / proxy)
         made = tune_run(
             scratch,
@@ -282,7 +297,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
             proxy=proxy,
             name=name,
         )
-        shutil.move(made.path, runs / name)
+        made.path.rename(runs / name)
     return RunFolder.open(runs / name)
 
 
@@ -308,14 +323,14 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
 
 
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
-    from workbench.compared_methods import ValidationSettings
+    from workbench.compared_methods import NONE, ValidationSettings
     from workbench.validation import validate_run
 
     config, task = old.config, _task(old)
     settings = ValidationSettings(
-        predictors=tuple(config["predictors"]),
-        fixed=config["fixed"],
-        industry=config["industry"],
+        predictors=tuple(config["predictors"]) or (NONE,),
+        fixed=config["fixed"] or NONE,
+        industry=config["industry"] or NONE,
         proxy=config.get("proxy"),
         expert=Path(config["expert"]) if config.get("expert") else None,
         test_raws=old.results["raws"],

@@ -124,6 +124,11 @@ class RunFolder:
         """The results of the run; empty where it has none."""
         return self.record.get("results") or {}
 
+    @property
+    def aside(self) -> bool:
+        """Whether no command takes the run unasked: it is part of a study, or repeats another run."""
+        return bool(self.config.get("study") or self.record.get("rerun_of"))
+
     def update(self, *, device: DeviceInfo | None = None, **fields: Any) -> None:
         """Change fields of ``run.json`` (``config``, ``seed``, ``dataset_digest``, …) and write it at once."""
         if device is not None:
@@ -160,6 +165,12 @@ class RunFolder:
             raise RunError(f"{file}: cannot be read as a run: {error}") from error
         if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
             raise RunError(f"{file}: is not the record of a run")
+        for key, kind in (("config", dict), ("results", dict), ("started", str), ("finished", str)):
+            if not isinstance(record.get(key), kind | None):
+                raise RunError(f"{file}: {key} is damaged ({record[key]!r:.60}); put the file back")
+        for key in ("started", "finished"):
+            if record.get(key) is not None and not _is_utc(record[key]):
+                raise RunError(f"{file}: {key} is no time ({record[key]!r:.60}); put the file back")
         if record.get("format") != FORMAT:
             raise RunError(f"{file}: format {record.get('format')!r}; this workbench reads format {FORMAT}")
         return cls(path, record)
@@ -228,6 +239,13 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     return run
 
 
+def _is_utc(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).utcoffset() is not None
+    except ValueError:
+        return False
+
+
 def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
     """The finished runs of a lab, newest first; folders without a readable ``run.json`` are left out."""
     found = []
@@ -244,13 +262,13 @@ def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
 def find_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     """A finished run: the newest of its kind, or the one of that name (or path).
 
-    Runs that are parts of a study (``study`` in their config) are found by name only: they are not what a lab uses.
+    Runs that are parts of a study or repeat another run are found by name only: they are not what a lab uses.
 
     Raises:
         RunError: there is none, it is of another kind, or it never finished.
     """
     if name is None:
-        runs = [run for run in list_runs(lab, kind) if not run.config.get("study")]
+        runs = [run for run in list_runs(lab, kind) if not run.aside]
         if not runs:
             raise RunError(f"{lab}: no finished {kind} run there; run `workbench {kind}` first")
         return runs[0]

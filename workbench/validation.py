@@ -13,9 +13,9 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
      "methods": [METHOD, …],             # in the table's order
      "headline": {                       # null where there is no predictor
         "predictor": "predicted:RUN",    # the key of the method that it is about
-        "gain_over_fixed": INTERVAL | null,          # dB, PSNR
-        "gain_over_industry": INTERVAL | null,       # dB, PSNR
-        "gain_over_expert": INTERVAL | null,
+        "gain_over_fixed": COMPARISON | null,        # dB, PSNR
+        "gain_over_industry": COMPARISON | null,     # dB, PSNR
+        "gain_over_expert": COMPARISON | null,
         "gap_closed": INTERVAL | null,               # (predicted − fixed) / (oracle − fixed), 1 = all
         "worse_than_fixed_share": 0.12 | null,       # of RAWs
         "fifth_percentile_gain": -0.4 | null},       # dB over fixed
@@ -35,15 +35,17 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
      "notes": ["…"]}                     # what a reader must know, one line each
 
     METHOD   = {"key": "fixed", "label": "best fixed", "run": "tune-…" | null,
-                "psnr": 19.1, "ssim": 0.6, "psnr_interval": INTERVAL, "psnr_gain_over_fixed": INTERVAL | null,
+                "psnr": 19.1, "ssim": 0.6, "psnr_interval": INTERVAL, "psnr_gain_over_fixed": COMPARISON | null,
                 "captures": 4000 | null,  # device captures spent to get there (search, or collection for a predictor)
                 "fewer_captures_than_collection": false,  # by more than 1 %
                 "metadata": true | false | null,
                 "device_s": 40.2 | null,  # seconds that the device spent on those captures
-                "compute_s": 70.1 | null, # seconds of searching, or of fitting and training
+                "compute_s": 70.1 | null, # seconds of searching, or from start to end of fitting and training
                 "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see workbench.tuning.fixed
     INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66,
                 "verdict": "better" | "worse" | "not shown"}
+    COMPARISON = INTERVAL and {"p_value": 0.01 | null, "worse_share": 0.1, "fifth_percentile": -0.4, "reason"}; its
+                verdict speaks only where Wilcoxon's test over the scenes agrees (workbench.statistics)
 
 Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``tune:RUN`` (further tune runs), ``mean:RUN`` (mean
 of that predictor's predictions), ``predicted:RUN``, ``declining:RUN`` (the same, but the best fixed set for RAWs beyond
@@ -72,12 +74,13 @@ from workbench.compared_methods import (
     collection_captures,
     compared,
     gather,
+    headline_method,
     smaller_budget,
 )
 from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, describe_device, find_run, new_run, write_json
-from workbench.statistics import Interval, mean_interval, ratio_interval
+from workbench.statistics import Interval, compare, mean_interval, ratio_interval
 from workbench.tasks import viewing
 from workbench.tuning.balance import with_as_shot
 from workbench.tuning.material import Scorer, referenced_raws, stratified
@@ -141,14 +144,13 @@ def _oracle_starts(
 
 
 def _headline(scores: _Scores, methods: Sequence[Method], scenes: Sequence[str], seed: int) -> dict[str, Any] | None:
-    predicted = [m for m in methods if m.key.startswith("predicted:")]
-    if not predicted:
+    about = headline_method(methods)
+    if about is None:
         return None
-    about = next((m for m in predicted if m.metadata), predicted[0])
     psnr = {k: np.array(v) for k, v in scores.psnr.items()}
 
     def gain(over: str) -> dict[str, Any] | None:
-        return _interval(psnr[about.key] - psnr[over], scenes, seed).to_dict() if over in psnr else None
+        return compare(psnr[about.key] - psnr[over], scenes, seed=seed).to_dict() if over in psnr else None
 
     head: dict[str, Any] = {
         "predictor": about.key,
@@ -190,29 +192,32 @@ def _declining(scores: _Scores, methods: Sequence[Method]) -> list[dict[str, Any
     return rows
 
 
+def _proxy_run(lab: Path, settings: ValidationSettings, info: DeviceInfo, predictor: str) -> RunFolder | None:
+    """The proxy that was asked for, or that the predictor was trained through, or else the newest; None without any."""
+    trained_through = find_run(lab, "train", predictor).config.get("proxy")
+    for name in [settings.proxy] if settings.proxy else [trained_through, None]:
+        try:
+            run = find_run(lab, "fit-proxy", name)
+        except RunError:
+            if settings.proxy:
+                raise
+            continue
+        check_space(run, load_proxy(run.path).space, info)
+        return run
+    return None
+
+
 def _proxy_gap(
-    lab: Path,
+    run: RunFolder | None,
     settings: ValidationSettings,
-    info: DeviceInfo,
     raws: Sequence[RawRecord],
     method: Method,
     scores: _Scores,
     scorer: Scorer,
 ) -> dict[str, Any] | None:
-    trained_through = find_run(lab, "train", method.run).config.get("proxy") if method.run else None
-    names = [settings.proxy] if settings.proxy else [trained_through, None]
-    run = None
-    for name in names:
-        try:
-            run = find_run(lab, "fit-proxy", name)
-            break
-        except RunError:
-            if settings.proxy:
-                raise
     if run is None:
         return None
     proxy = load_proxy(run.path)
-    check_space(run, proxy.space, info)
     to_device, promised = [], []
     for raw, parameters, capture in zip(raws, method.sets, scores.captures[method.key], strict=True):
         image = proxy.render(raw.load(), parameters)
@@ -249,6 +254,8 @@ def validate(
         raws = stratified(raws, settings.test_raws, settings.seed)
     scenes = [r.scene for r in raws]
     methods, notes = gather(lab, dataset, info, raws, settings)
+    about = headline_method(methods)
+    proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
     collected = collection_captures(dataset, info.identity)
     scorer = Scorer("psnr")
     bench = Bench(dataset, device, purpose="validate")
@@ -299,8 +306,8 @@ def validate(
                 "psnr": float(psnr.mean()),
                 "ssim": float(np.mean(scores.ssim[m.key])),
                 "psnr_interval": _interval(psnr, scenes, settings.seed).to_dict(),
-                "psnr_gain_over_fixed": _interval(
-                    psnr - np.array(scores.psnr["fixed"]), scenes, settings.seed
+                "psnr_gain_over_fixed": compare(
+                    psnr - np.array(scores.psnr["fixed"]), scenes, seed=settings.seed
                 ).to_dict()
                 if over
                 else None,
@@ -325,14 +332,14 @@ def validate(
         "methods": rows,
         "headline": head,
         "oracle": {
-            "captures_per_raw": settings.oracle_captures,
+            "captures_per_raw": max(r.captures for r in oracle),
             "last_quarter_gain": float(np.mean([r.last_quarter_gain for r in oracle])),
             "found_from_first_start": float(np.mean([r.start == 0 for r in oracle])),
             "curve": _mean_curve(oracle),
         }
         if oracle
         else None,
-        "proxy": _proxy_gap(lab, settings, info, raws, by_key[head["predictor"]], scores, scorer) if head else None,
+        "proxy": _proxy_gap(proxy, settings, raws, by_key[head["predictor"]], scores, scorer) if head else None,
         "declining": _declining(scores, methods),
         "per_raw": [
             {

@@ -9,13 +9,13 @@ A ``validate-vision`` run writes ``results.json`` (``workbench validate --task d
                   "map50", "map75", "map": INTERVAL,   # 0..1, bootstrap over images, by scene
                   "loss": INTERVAL,                    # mean log of the detector's loss; lower is better
                   # paired; of the loss too a positive gain is better
-                  "gain_over_fixed": {"map50", "map75", "map", "loss": INTERVAL} | null}],
+                  "gain_over_fixed": {"map50", "map75", "map": INTERVAL, "loss": COMPARISON} | null}],
      "headline": KEY of the prediction that it is about | null,
      "per_raw": [{"name", "hash", "scene", "iso", "methods": {KEY: {"loss", "codes", "output_hash"}}}],
      "notes": ["…"]}
 
 The method ``clean`` is no method: the detector on the clean photographs that the RAWs were simulated from, the ceiling.
-INTERVAL and the other keys are those of :mod:`workbench.validation`.
+INTERVAL, COMPARISON and the other keys are those of :mod:`workbench.validation`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ import numpy as np
 
 from drivers.device import Device
 from workbench.bench import Bench
-from workbench.compared_methods import Method, ValidationSettings, collection_captures, compared, gather, smaller_budget
+from workbench.compared_methods import (
+    Method,
+    ValidationSettings,
+    collection_captures,
+    compared,
+    gather,
+    headline_method,
+    smaller_budget,
+)
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, describe_device, new_run, write_json
-from workbench.statistics import MIN_CLUSTERS, Interval, mean_interval
+from workbench.statistics import MIN_CLUSTERS, Interval, compare, mean_interval
 from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.material import stratified
@@ -145,8 +153,7 @@ def validate_vision(
         for m in methods
         if smaller_budget(m, collected)
     ]
-    predicted = [m for m in methods if m.key.startswith("predicted:")]
-    headline = next((m.key for m in predicted if m.metadata), predicted[0].key if predicted else None)
+    about = headline_method(methods)
     return {
         "format": 1,
         "task": task.name,
@@ -160,7 +167,7 @@ def validate_vision(
         "seed": settings.seed,
         "collection_captures": collected,
         "methods": rows,
-        "headline": headline,
+        "headline": about.key if about else None,
         "per_raw": [
             {
                 "name": raw.name,
@@ -202,7 +209,7 @@ def _rows(
                 for k in METRICS
             }
             better = np.array(judged["fixed"].losses) - np.array(judged[m.key].losses)
-            over["loss"] = mean_interval(better, scenes, seed=seed).to_dict()
+            over["loss"] = compare(better, scenes, seed=seed).to_dict()
         rows.append(
             {
                 "key": m.key,

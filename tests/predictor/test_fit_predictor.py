@@ -35,7 +35,7 @@ MIDDLE = np.array([0.5, 0.5, 0.5])
 
 def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
     steps: list[TrainingStep] = []
-    net, held_out = fit(
+    net, held_out, _ = fit(
         more.pop("data", ToyData()),
         SPACE,
         more.pop("render", toy_task.render),
@@ -149,10 +149,11 @@ def test_the_best_weights_are_kept() -> None:
     seen: list[TrainingStep] = []
     args = (ToyData(), SPACE, toy_task.render)
     common = {"metadata_length": LENGTH, "start": MIDDLE, "evaluations": 4}
-    long, best = fit(*args, loss, replace(QUICK, steps=12), on_step=seen.append, **common)
+    long, best, curve = fit(*args, loss, replace(QUICK, steps=12), on_step=seen.append, **common)
     looks = [s for s in seen if s.held_out is not None]
     assert [s.step for s in looks] == [3, 6, 9, 12]
     assert best == looks[0].held_out
+    assert curve == [(s.step, s.loss, s.held_out) for s in seen if s.held_out is not None or s.step == 10]
     # What came after the first look left no trace: other evaluations, same first steps, same weights.
     weights: list[dict] = []
     original = training.evaluate

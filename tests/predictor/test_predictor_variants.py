@@ -122,7 +122,7 @@ def test_the_recipe_chooses_the_variant_and_it_learns(attention: Attention, enco
 
     def held_out(recipe: Recipe) -> tuple[Predictor, float]:
         start = np.full(3, 0.9)
-        return fit(ToyData(), SPACE, render, loss, recipe, metadata_length=LENGTH, start=start)
+        return fit(ToyData(), SPACE, render, loss, recipe, metadata_length=LENGTH, start=start)[:2]
 
     net, learned = held_out(recipe)
     assert (net.config.attention, net.config.encoders) == (attention, encoders)

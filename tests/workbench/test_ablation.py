@@ -170,6 +170,14 @@ def test_a_training_that_saw_a_test_scene_is_refused(lab: Path) -> None:
         train_variants(lab, replace(QUICK, prefix="cheat", only=("none-5",)))
 
 
+def test_networks_of_other_raws_do_not_share_a_table(lab: Path) -> None:
+    made = train_variants(lab, replace(QUICK, prefix="grown", only=("none-5",)))
+    (only,) = made.values()
+    RunFolder.open(only.path).update(config={**only.config, "raws": 5, "scenes": only.config["scenes"][:-1]})
+    with pytest.raises(RunError, match=r"was trained on 5 RAWs, without scene 'scene5'; the data set now has 6; give"):
+        train_variants(lab, replace(QUICK, prefix="grown", only=("none-5",)))
+
+
 def test_requests_that_cannot_be_met(lab: Path) -> None:
     with pytest.raises(RunError, match=r"unknown variant 'multi-7'; there are fixed-multi-5, none-5"):
         replace(QUICK, only=("multi-7",))

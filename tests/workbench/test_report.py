@@ -30,7 +30,7 @@ from workbench.report import images, pictures, write_report
 from workbench.report.material import read_material
 from workbench.report.pictures import chosen_raws
 from workbench.report.words import interval_text, number
-from workbench.runs import find_run, new_run, write_json
+from workbench.runs import RunFolder, find_run, new_run, write_json
 from workbench.tuning.fixed import TuneSettings, tune_run
 from workbench.validation import validate_run
 
@@ -310,6 +310,35 @@ def test_damaged_results_are_one_clear_line(full: Path, tmp_path: Path, text: st
     (lab / "runs" / "final" / "results.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"results.json: cannot be read as a validation .*again$"):
         write_report(lab)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda results: results["methods"][1].pop("psnr_gain_over_fixed"),
+        lambda results: results["per_raw"][0].pop("scene"),
+        lambda results: results["per_raw"][0]["methods"]["default"].pop("ssim"),
+        lambda results: results["headline"].update(predictor="predicted:gone"),
+        lambda results: results["device"].pop("identity"),
+    ],
+)
+def test_results_that_lack_a_part_are_one_clear_line(full: Path, tmp_path: Path, damage) -> None:
+    lab = copy(full, tmp_path)
+    file = lab / "runs" / "final" / "results.json"
+    results = json.loads(file.read_text(encoding="utf-8"))
+    damage(results)
+    write_json(file, results)
+    with pytest.raises(RunError, match=r"results.json: cannot be read as a validation .*again$"):
+        write_report(lab)
+
+
+def test_the_proxy_of_another_device_is_not_shown(full: Path, tmp_path: Path) -> None:
+    lab = changed(copy(full, tmp_path), proxy=None)
+    assert read_material(lab).proxy is None
+    identity = json.loads((lab / "runs" / "final" / "results.json").read_text())["device"]["identity"]
+    run = RunFolder.open(lab / "runs" / "proxy")
+    run.update(config={"identity": identity})
+    assert read_material(lab).proxy.name == "proxy"
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(full: Path, tmp_path: Path) -> None:

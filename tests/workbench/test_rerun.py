@@ -151,6 +151,42 @@ def test_what_cannot_be_repeated_is_one_clear_line(lab: Path) -> None:
     assert {r.name for r in list_runs(lab)} == {"fixed", "table", "learned", "final", "c", "seeing"}
 
 
+def test_a_name_that_is_taken_is_refused_before_any_work(lab: Path) -> None:
+    before = RunFolder.open(lab / "runs" / "table").record
+    with pytest.raises(RunError, match="run 'table' is already there; choose another name"):
+        rerun(lab, "fixed", new_name="table")
+    assert RunFolder.open(lab / "runs" / "table").record == before
+
+
+@pytest.mark.parametrize("content", ["", "[1]"])
+def test_damaged_results_are_refused_before_any_work(lab: Path, content: str) -> None:
+    (lab / "runs" / "final" / "results.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=r"results\.json: .*put the file back, or validate again"):
+        rerun(lab, "final")
+    assert not (lab / "runs" / "final-rerun").exists()
+
+
+def test_a_record_that_lacks_a_setting_is_one_clear_line(lab: Path) -> None:
+    old = RunFolder.open(lab / "runs" / "final")
+    old.update(config={k: v for k, v in old.config.items() if k != "fixed"})
+    with pytest.raises(RunError, match=r"run final: its record lacks 'fixed', so it cannot be repeated; its command"):
+        rerun(lab, "final")
+
+
+def test_a_validation_without_a_method_is_repeated_without_it(lab: Path) -> None:
+    """What was not there at the time is not taken up because it is there now."""
+    for name in ("table", "learned"):
+        (lab / "runs" / name).rename(lab / name)
+    with Dataset.open(lab) as dataset:
+        settings = ValidationSettings(test_raws=6, oracle_captures=0, seed=2)
+        validate_run(lab, dataset, SmallIsp(), settings, name="early")
+    for name in ("table", "learned"):
+        (lab / name).rename(lab / "runs" / name)
+    outcome = rerun(lab, "early")
+    assert outcome.agrees()
+    assert [m["key"] for m in outcome.after.results["methods"]] == ["default", "fixed"]
+
+
 def test_differences_are_told_largest_first() -> None:
     before = {"a": 1.0, "b": [1, 2, {"c": 3}], "gone": 1, "seconds": 3, "kept": "table"}
     after = {"a": 1.5, "b": [1, 2, {"c": 5}], "more": 2, "seconds": 9, "kept": "single set"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run, list_runs, new_run, plain
+from workbench.runs import RunFolder, find_run, list_runs, new_run, plain, write_json
 
 
 def test_a_run_is_found_only_once_it_is_finished(tmp_path: Path) -> None:
@@ -61,6 +61,25 @@ def test_a_broken_record_is_one_clear_line(tmp_path: Path, content: str) -> None
         RunFolder.open(folder)
     assert "\n" not in str(caught.value)
     assert "odd" in str(caught.value)
+    assert list_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config", [1]),
+        ("results", "good"),
+        ("started", 5),
+        ("started", "yesterday"),
+        ("finished", "2026-01-01T00:00:00"),
+    ],
+)
+def test_a_damaged_field_is_one_clear_line(tmp_path: Path, key: str, value: object) -> None:
+    run = new_run(tmp_path, "tune", "odd")
+    run.finish({})
+    write_json(run.path / "run.json", {**run.record, key: value})
+    with pytest.raises(RunError, match=f"run.json: {key} is .*put the file back"):
+        RunFolder.open(run.path)
     assert list_runs(tmp_path) == []
 
 

@@ -281,7 +281,7 @@ def test_no_reference_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_study_file_of_another_kind_is_refused(lab: Path) -> None:
     (lab / "studies.sqlite").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(RunError, match=r"studies\.sqlite") as caught:
+    with pytest.raises(RunError, match=r"studies\.sqlite: is no study file .*; move it away and") as caught:
         tune(lab, SmallIsp(), TuneSettings(captures=100, raws_per_trial=4))
     assert "\n" not in str(caught.value)
 

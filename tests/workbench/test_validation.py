@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,9 +24,10 @@ from workbench.bench import Bench
 from workbench.commands.predict import most_concentrated, predict
 from workbench.commands.validate import headline_lines, print_results
 from workbench.commands.validate import validate as validate_command
-from workbench.compared_methods import ValidationSettings, mean_of
+from workbench.compared_methods import NONE, ValidationSettings, mean_of
 from workbench.dataset import Dataset
 from workbench.errors import RunError
+from workbench.rerun import rerun
 from workbench.runs import RunFolder, find_run, list_runs, new_run
 from workbench.tuning.fixed import TuneSettings, tune_run
 from workbench.validation import validate, validate_run
@@ -184,6 +187,71 @@ def test_a_weaker_search_does_not_take_the_place_of_the_best_fixed_set(knowing: 
     assert run_validation(knowing, oracle_captures=0)["methods"][1]["run"] == before
     assert run_validation(knowing, oracle_captures=0, fixed="weak")["methods"][1]["run"] == "weak"
     (weak.path / "run.json").unlink()
+
+
+def test_a_search_for_another_metric_does_not_take_the_place_of_the_best_fixed_set(knowing: Path) -> None:
+    before = run_validation(knowing, oracle_captures=0)
+    with Dataset.open(knowing) as dataset:
+        settings = TuneSettings("cmaes", 30, 3, metric="ssim")
+        by_ssim = tune_run(knowing, dataset, SmallIsp(), settings, name="by-ssim")
+    after = run_validation(knowing, oracle_captures=0)
+    assert after["methods"][1]["run"] == before["methods"][1]["run"] != "by-ssim"
+    asked = run_validation(knowing, oracle_captures=0, fixed="by-ssim")
+    assert asked["methods"][1]["run"] == "by-ssim"
+    assert "best fixed (by-ssim) was tuned for ssim, not for psnr" in asked["notes"]
+    (by_ssim.path / "run.json").unlink()
+
+
+def test_repeated_runs_do_not_take_the_place_of_the_originals(knowing: Path) -> None:
+    before = run_validation(knowing, oracle_captures=0)
+    train_run(knowing, "with-rerun", proxy="proxy").update(rerun_of="with")
+    tuned = rerun(knowing, str(before["methods"][1]["run"]), device=SmallIsp()).after
+    after = run_validation(knowing, oracle_captures=0)
+    assert [m["run"] for m in after["methods"]] == [m["run"] for m in before["methods"]]
+    assert find_run(knowing, "train").name != "with-rerun"
+    for name in ("with-rerun", tuned.name):
+        assert find_run(knowing, RunFolder.open(knowing / "runs" / name).kind, name).name == name
+        (knowing / "runs" / name / "run.json").unlink()
+
+
+def test_none_leaves_a_method_out(knowing: Path) -> None:
+    results = run_validation(knowing, oracle_captures=0, fixed=NONE, industry=NONE, predictors=(NONE,))
+    assert [m["key"] for m in results["methods"]] == ["default"]
+
+
+def test_an_interval_that_wilcoxon_does_not_share_is_no_gain(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One verdict on every page: bootstrap and signed-rank test together."""
+    gain = run_validation(knowing, oracle_captures=0)["headline"]["gain_over_fixed"]
+    assert gain["verdict"] == "better"
+    assert gain["p_value"] < 0.05
+    assert gain["worse_share"] == 0
+    monkeypatch.setattr("workbench.statistics.wilcoxon", lambda *a, **k: SimpleNamespace(pvalue=0.3))
+    results = run_validation(knowing, oracle_captures=0)
+    for told in (results["headline"]["gain_over_fixed"], results["methods"][-1]["psnr_gain_over_fixed"]):
+        assert told["low"] > 0
+        assert told["verdict"] == "not shown"
+
+
+def test_captures_that_no_budget_counts_are_noted_once(knowing: Path) -> None:
+    proxy = RunFolder.open(knowing / "runs" / "proxy")
+    before = proxy.results
+    proxy.finish({**before, "fidelity": {"captures": 336}})
+    notes = run_validation(knowing, oracle_captures=0)["notes"]
+    assert notes == ["the fidelity report of proxy took 336 captures more, which no budget counts"]
+    proxy.finish(before)
+
+
+def test_a_predictor_of_another_lab_is_refused(knowing: Path, tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(knowing / "runs" / "with", tmp_path / "other" / "runs" / "with"))
+    with pytest.raises(RunError, match=r"is a run of another lab; copy its folder and its proxy's to"):
+        run_validation(knowing, oracle_captures=0, predictors=(str(elsewhere),))
+
+
+def test_an_unknown_proxy_is_refused_before_the_first_capture(knowing: Path) -> None:
+    device = SmallIsp(gone_after=0)
+    with pytest.raises(RunError, match="nothing"):
+        run_validation(knowing, device, proxy="nothing", oracle_captures=999)
+    assert device.asked == 0
 
 
 def test_every_figure_is_of_the_device_on_test_raws(knowing: Path) -> None:

@@ -17,11 +17,14 @@ from sim_lab import SIDE, make_lab
 from typer.testing import CliRunner
 
 from drivers.errors import WorkbenchError
+from drivers.registry import open_device
 from predictor.files import load_predictor
+from workbench.bench import Bench
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.commands.validate import validate
+from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.report import write_comparison
 from workbench.report.material import read_material
@@ -240,6 +243,9 @@ def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytes
         with pytest.raises(KilledError):
             run(*arguments)
     assert list_runs(lab, "train") == []
+    with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
+        # A lab that goes on capturing loses no training.
+        Bench(dataset, device, purpose="collect").capture(dataset.raws("train")[0], device.info().space.defaults)
     steps: list[int] = []
 
     def record(self, done, note=""):
@@ -250,8 +256,11 @@ def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytes
     run(*arguments)
     assert steps[0] == 7
     assert len([p for p in (lab / "runs").iterdir() if p.name.startswith("train")]) == 1
+    curve = find_run(lab, "train").results["curve"]
     resumed = load_predictor(find_run(lab, "train").path).network.state_dict()
     run(*arguments, "--name", "undisturbed")
+    assert curve == find_run(lab, "train", "undisturbed").results["curve"]
+    assert curve[0][0] < 7
     undisturbed = load_predictor(find_run(lab, "train", "undisturbed").path).network.state_dict()
     for name, tensor in undisturbed.items():
         assert torch.equal(tensor, resumed[name]), name

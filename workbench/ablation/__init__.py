@@ -26,10 +26,10 @@ An ``ablate`` run writes ``results.json`` (``workbench ablate --json`` prints th
                "runs": ["ablate-multi-5-seed0", …],
                "psnr": 25.1, "ssim": 0.8, "psnr_interval": INTERVAL, "ssim_interval": INTERVAL,
                "psnr_by_seed": [25.0, …], "ssim_by_seed": [0.8, …],
-               "psnr_over_reference": INTERVAL | null, "ssim_over_reference": INTERVAL | null,
+               "psnr_over_reference": COMPARISON | null, "ssim_over_reference": COMPARISON | null,
                "held_out_loss": [a seed], "weights": 400000, "gflop_2048x1536": 32.3}
 
-INTERVAL is that of :mod:`workbench.validation`: over scenes, of each RAW's mean over the seeds. Its ``verdict`` speaks
-of the seeds too: a difference whose sign is not the same for every seed, or that fewer than :data:`MIN_SEEDS` seeds
-stand for, is not shown.
+INTERVAL and COMPARISON are those of :mod:`workbench.validation`: over scenes, of each RAW's mean over the seeds. The
+``verdict`` speaks of the seeds too: a difference whose sign is not the same for every seed, or that fewer than
+:data:`MIN_SEEDS` seeds stand for, is not shown.
 """

@@ -16,7 +16,7 @@ from workbench.ablation.training import Trained
 from workbench.ablation.variants import AblationSettings, about
 from workbench.dataset import RawRecord
 from workbench.runs import describe_device
-from workbench.statistics import mean_interval
+from workbench.statistics import compare, mean_interval
 from workbench.strengths import NR_WORDS, SHARPENING_WORDS, strongest
 
 MIN_SEEDS = 3
@@ -25,7 +25,7 @@ Scores = dict[tuple[str, int], dict[str, np.ndarray]]
 
 
 def difference(one: np.ndarray, other: np.ndarray, scenes: Sequence[str]) -> dict[str, Any]:
-    """The paired difference of two variants as INTERVAL.
+    """The paired difference of two variants as COMPARISON.
 
     Args:
         one: figures ``[S, R]`` of S seeds and R RAWs; ``other``: what is taken from them.
@@ -35,8 +35,7 @@ def difference(one: np.ndarray, other: np.ndarray, scenes: Sequence[str]) -> dic
     :data:`MIN_SEEDS` or differ in sign: scenes cannot tell how another training would have gone.
     """
     by_seed = (one - other).mean(axis=1)
-    interval = mean_interval((one - other).mean(axis=0), scenes)
-    told = interval.to_dict()
+    told = compare((one - other).mean(axis=0), scenes).to_dict()
     if len(by_seed) < MIN_SEEDS or not (np.all(by_seed > 0) or np.all(by_seed < 0)):
         told["verdict"] = "not shown"
     return {**told, "by_seed": by_seed.tolist()}
@@ -70,7 +69,7 @@ def results_of(
         own = stacked[variant.key]
         runs = [trained[variant.trained, seed] for seed in settings.seeds]
         network = loaded[variant.trained, settings.seeds[0]].network
-        compare = variant.key != reference and reference in stacked
+        compared = variant.key != reference and reference in stacked
         rows.append(
             {
                 "key": variant.key,
@@ -85,7 +84,7 @@ def results_of(
                 **{f"{m}_interval": mean_interval(own[m].mean(axis=0), scenes).to_dict() for m in own},
                 **{f"{m}_by_seed": own[m].mean(axis=1).tolist() for m in own},
                 **{
-                    f"{m}_over_reference": difference(own[m], stacked[reference][m], scenes) if compare else None
+                    f"{m}_over_reference": difference(own[m], stacked[reference][m], scenes) if compared else None
                     for m in own
                 },
                 "held_out_loss": [run.results.get("held_out_loss") for run in runs],

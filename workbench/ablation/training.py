@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from drivers.parameters import ParameterSet
 from predictor.training import Recipe
 from workbench import predictor_training
 from workbench.ablation.variants import AblationSettings
-from workbench.dataset import Dataset
+from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.runs import RunFolder, find_run
 
@@ -36,6 +36,7 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
     proxy = find_run(lab, "fit-proxy", settings.proxy)
     with Dataset.open(lab, create=False) as dataset:
         test = {r.scene for r in dataset.raws("test")}
+        training = [r for r in dataset.raws("train") if r.has_reference]
     _check_unseen(proxy, test)
     wanted = {
         (variant.trained, seed): replace(
@@ -54,6 +55,7 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
             run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start)
         ) is not None:
             _check_unseen(run, test)
+            _check_raws(run, training)
             done[key, seed] = _marked(run)
     missing = {k: r for k, r in wanted.items() if k not in done}
     before = 0
@@ -101,6 +103,17 @@ def _marked(run: RunFolder) -> RunFolder:
     if run.config.get("study") != PURPOSE:
         run.update(config={**run.config, "study": PURPOSE})
     return run
+
+
+def _check_raws(run: RunFolder, training: Sequence[RawRecord]) -> None:
+    """Refuse a network of another training split: in one table all have learnt from the same RAWs."""
+    new = sorted({r.scene for r in training} - set(run.config.get("scenes") or ()))
+    if run.config.get("raws") != len(training) or new:
+        without = f", without scene {new[0]!r}" if new else ""
+        raise RunError(
+            f"run {run.name}: was trained on {run.config.get('raws')} RAWs{without}; the data set now has "
+            f"{len(training)}; give another --prefix, or remove {run.path}"
+        )
 
 
 def _check_unseen(run: RunFolder, test: set[str]) -> None:

@@ -170,8 +170,10 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
     if proxy:
         found.proxy = _run(found, "fit-proxy", proxy["run"])
     else:
-        found.proxy = next(iter(list_runs(lab, "fit-proxy")), None)
-    tuned = {label_of(run): run for run in reversed(list_runs(lab, "tune")) if _alike(found, run)}
+        identity = results["device"]["identity"]
+        of_device = (r for r in list_runs(lab, "fit-proxy") if r.config.get("identity") == identity and not r.aside)
+        found.proxy = next(of_device, None)
+    tuned = {label_of(run): run for run in reversed(list_runs(lab, "tune")) if _alike(found, run) and not run.aside}
     known = {label_of(run) for run in found.tunings.values()}
     found.more_tunings = [
         r for k, r in tuned.items() if k not in known and r.config.get("task", "viewing") == "viewing"
@@ -196,9 +198,20 @@ def _check(found: Material) -> None:
         results[key]
     if not results["per_raw"] or not results["methods"]:
         raise ValueError("it holds no methods or no RAWs")
+    for key in ("identity", "space_hash"):
+        results["device"][key]
+    for method in results["methods"]:
+        for key in ("run", "captures", "psnr", "ssim", "psnr_interval", "psnr_gain_over_fixed"):
+            method[key]
+    for row in results["per_raw"]:
+        for key in ("hash", "name", "scene", "iso"):
+            row[key]
     for key in found.labels:
         found.values(key)
+        found.values(key, "ssim")
         found.units(key)
+    if found.predicted is not None and found.predicted not in found.labels:
+        raise ValueError(f"its headline is about {found.predicted}, of which it has no row")
 
 
 def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.errors import RunError
 from workbench.report.words import csv_text
 from workbench.runs import RunFolder, write_text
-from workbench.statistics import mean_interval
+from workbench.statistics import compare
 from workbench.vision_page import STYLE, interval_text
 
 COLUMNS = ("method", "first", "second", "log_loss_first", "log_loss_second", "gain", "low", "high", "verdict")
@@ -85,7 +85,7 @@ def _rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "second": second,
                 "log_loss_first": float(losses[0].mean()),
                 "log_loss_second": float(losses[1].mean()),
-                "interval": mean_interval(losses[0] - losses[1], scenes).to_dict(),
+                "interval": compare(losses[0] - losses[1], scenes).to_dict(),
                 "map50": [m[key]["map50"] for m, key in zip(methods, (first, second), strict=True)],
             }
         )

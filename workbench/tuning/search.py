@@ -130,6 +130,11 @@ def open_study(storage: Path, name: str, attributes: dict[str, str], metrics: in
     except RuntimeError as error:
         raise RunError(f"{storage}: cannot be used as Optuna's study file: {str(error).splitlines()[0]}") from error
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        if "not a database" in _reason(error):
+            raise RunError(
+                f"{storage}: is no study file ({_reason(error)}); move it away and run the same command again: "
+                "every capture is kept"
+            ) from error
         raise RunError(
             f"{storage}: cannot be opened: {_reason(error)}; check that its folder is writable, "
             "the disk not full and no other program writes to it"
