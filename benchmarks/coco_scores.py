@@ -79,7 +79,9 @@ def by_faster_coco_eval(truth: dict[str, Any], results: list[dict[str, Any]], ki
 def by_torchmetrics(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
     from torchmetrics.detection import MeanAveragePrecision
 
-    metric = MeanAveragePrecision(iou_type=kind, box_format="xywh", backend="pycocotools")
+    # Its own recall thresholds are float32: a recall of exactly 0.7, say, then falls on the other side of its threshold.
+    recalls = np.linspace(0, 1, 101).tolist()
+    metric = MeanAveragePrecision(iou_type=kind, box_format="xywh", backend="pycocotools", rec_thresholds=recalls)
     size = {i["id"]: (i["height"], i["width"]) for i in truth["images"]}
     for image, (height, width) in size.items():
         mine = [r for r in results if r["image_id"] == image]
