@@ -79,7 +79,7 @@ def by_faster_coco_eval(truth: dict[str, Any], results: list[dict[str, Any]], ki
 def by_torchmetrics(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float]:
     from torchmetrics.detection import MeanAveragePrecision
 
-    # Its own recall thresholds are float32: a recall of exactly 0.7, say, then falls on the other side of its threshold.
+    # Its own recall thresholds are float32: a recall of exactly 0.7, say, then falls on the other side of one.
     recalls = np.linspace(0, 1, 101).tolist()
     metric = MeanAveragePrecision(iou_type=kind, box_format="xywh", backend="pycocotools", rec_thresholds=recalls)
     size = {i["id"]: (i["height"], i["width"]) for i in truth["images"]}

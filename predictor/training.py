@@ -214,7 +214,8 @@ def fit(
             value = value * (len(part.planes) / drawn)
             if not torch.isfinite(value):
                 raise TrainingError(
-                    f"step {step}: the loss is {float(value)}; train with a smaller learning rate or fit again"
+                    f"step {step}: the loss is {float(value.detach())}; train with another --seed, and where that "
+                    "fails too look for what the loss cannot take: a detector, a reference, annotations"
                 )
             fabric.backward(value)
             mean += float(value.detach())

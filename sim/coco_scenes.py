@@ -81,8 +81,8 @@ def make_annotated_raws(
         The RAW files in the order of the photographs.
 
     Raises:
-        SceneError: a photograph cannot be read, is of another size than said or too small, or the folder holds
-            something else.
+        SceneError: a photograph cannot be read, is of another size than said or too small, or is in the test split and
+            in another, or the folder holds something else.
     """
     folder = Path(folder)
     if min(seed, sensor_seed) < 0:
@@ -93,6 +93,7 @@ def make_annotated_raws(
                 f"{photograph.path}: a RAW of {photograph.size[0]}×{photograph.size[1]} cannot be made of it; "
                 f"sides must be even and within {_SHORTEST_SIDE}..{_LONGEST_SIDE}"
             )
+    _check_splits(photographs)
     camera = Camera(Sensor(sensor_seed, cfa))
     plan = [(p.name, p.split, p.number, p.source, p.crop, p.size) for p in photographs]
     arguments: dict[str, Any] = {
@@ -124,6 +125,28 @@ def make_annotated_raws(
         write_bytes(folder / ANNOTATIONS, annotations)
         write_csv(table, sorted(rows))
     return [folder / row[0] for row in rows]
+
+
+def _check_splits(photographs: Sequence[AnnotatedPhotograph]) -> None:
+    """Refuse a photograph that is in the test split and in another: what was trained with it knows the test."""
+    by_size: dict[int, list[AnnotatedPhotograph]] = {}
+    for photograph in photographs:
+        try:
+            by_size.setdefault(photograph.path.stat().st_size, []).append(photograph)
+        except OSError as error:
+            raise SceneError(f"{photograph.path}: cannot read the photograph: {error.strerror}") from error
+    for alike in by_size.values():
+        if len({p.split == "test" for p in alike}) < 2:
+            continue
+        seen: dict[str, AnnotatedPhotograph] = {}
+        for photograph in alike:
+            with photograph.path.open("rb") as file:
+                other = seen.setdefault(hashlib.file_digest(file, "sha256").hexdigest(), photograph)
+            if (other.split == "test") != (photograph.split == "test"):
+                raise SceneError(
+                    f"{photograph.path}: is in split {photograph.split} and, as {other.path}, in split {other.split}; "
+                    "give every photograph to one split"
+                )
 
 
 def _picture(photograph: AnnotatedPhotograph) -> np.ndarray:

@@ -175,6 +175,8 @@ def _number(name: str) -> int:
 def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
     """Make the folder this set's own, or find that it already is; clear away what a stopped run left half-written."""
     manifest = folder / MANIFEST
+    if folder.exists() and not folder.is_dir():
+        raise SceneError(f"{folder}: is a file; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     ours = manifest.exists()
     holds = any(
@@ -191,9 +193,9 @@ def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
             raise SceneError(f"{manifest}: is damaged; delete {folder} and make the scenes again")
         if known != arguments:
             changed = [k for k in arguments if known.get(k) != arguments[k]]
-            what = ", ".join(
-                k if k == "photographs" else f"{k} {known.get(k)}, asked for {arguments[k]}" for k in changed
-            )
+            # What is kept as digests has no values that people could compare.
+            words = {"photographs": "photographs", "annotations": "annotations", "plan": "images, splits or sizes"}
+            what = ", ".join(words.get(k, f"{k} {known.get(k)}, asked for {arguments[k]}") for k in changed)
             raise SceneError(f"{folder}: holds scenes made differently ({what}); choose another folder or delete it")
     else:
         # A call that failed before its first RAW leaves the manifest alone behind: it binds nobody.

@@ -8,6 +8,7 @@ A ``choose`` run writes ``results.json`` (``workbench choose --json`` prints the
                "scores": {"psnr", "ssim"} | {"loss", "map50", "map75", "map"},     # means over the RAWs
                "gain": COMPARISON | null}],                 # in the metric over the first row; above 0 is better
      "best": NAME,                                        # of the predictors, by the metric
+     "notes": ["…"],
      "per_raw": [{"name", "scene", "iso", "scores": {NAME: value of the metric}}]}
 
 ``loss`` is the mean logarithm of the detector's loss, lower is better: it tells predictors apart long before mAP does.
@@ -26,10 +27,10 @@ from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet
 from predictor.files import load_predictor
 from workbench.bench import Bench
-from workbench.compared_methods import check_space, find_tuned
+from workbench.compared_methods import check_space, find_tuned, trained_for
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
-from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_run, write_json
+from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_run, removed_on_failure, write_json
 from workbench.statistics import compare
 from workbench.tasks import viewing
 from workbench.tasks.vision import VisionTask
@@ -75,7 +76,7 @@ def choose(
         raise RunError(
             "the data set has no validation RAW; collect RAWs whose split is `validation` (scenes.csv), or more scenes"
         )
-    raws = task.annotated(held_out) if task else referenced_raws(dataset, "validation")
+    raws = task.annotated(held_out, "validation") if task else referenced_raws(dataset, "validation")
     key = task.key if task else "viewing"
     chosen = [find_run(lab, "train", name) for name in dict.fromkeys(predictors)] or _all_of(lab, info, key)
     rows: list[tuple[RunFolder, str | None, tuple[ParameterSet, ...]]] = []
@@ -128,6 +129,7 @@ def choose(
             for (run, rule, _), scores, gain in zip(rows, means, [None, *gains], strict=True)
         ],
         "best": max(ranked)[1],
+        "notes": [note for run in chosen for note in trained_for(run, key)],
         "per_raw": [
             {
                 "name": raw.name,
@@ -178,8 +180,11 @@ def choose_run(
         RunError: the name is taken; and what :func:`choose` raises.
     """
     run = new_run(lab, KIND, name)
-    run.update(seed=seed, dataset_digest=dataset.digest(), device=device.info())
-    results = choose(lab, dataset, device, predictors=predictors, fixed=fixed, task=task, seed=seed, progress=progress)
+    with removed_on_failure(run):
+        run.update(seed=seed, dataset_digest=dataset.digest(), device=device.info())
+        results = choose(
+            lab, dataset, device, predictors=predictors, fixed=fixed, task=task, seed=seed, progress=progress
+        )
     run.update(config={"task": results["task"], "runs": [row["run"] for row in results["rows"]]})
     write_json(run.path / "results.json", results)
     run.finish({k: v for k, v in results.items() if k != "per_raw"})

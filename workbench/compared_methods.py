@@ -139,6 +139,16 @@ def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: s
     return ranked[0] if ranked else None
 
 
+def trained_for(run: RunFolder, task: str) -> list[str]:
+    """A note where a predictor was trained for another task."""
+    own = run.config.get("task", "viewing")
+    return [] if own == task else [f"predictor {run.name} was trained for {own}, not for {task}"]
+
+
+def _option(task: str) -> str:
+    return "" if task == "viewing" else f" --task {task.partition(':')[0]} …"
+
+
 def headline_metric(task: str) -> str:
     """What methods are compared by, and tunings search for unless told otherwise."""
     return "psnr" if task == "viewing" else "map50"
@@ -282,7 +292,9 @@ def gather(
         run = find_tuned(lab, name, key, info, settings.task)
         if run is None:
             flag = " --industry" if key == "industry" else ""
-            notes.append(f"no {label} to compare with: run `workbench tune{flag}` on this device")
+            notes.append(
+                f"no {label} to compare with: run `workbench tune{flag}{_option(settings.task)}` on this device"
+            )
         else:
             chosen.append((key, run, label))
     further = [find_run(lab, "tune", name) for name in dict.fromkeys(settings.tunes)]
@@ -296,12 +308,13 @@ def gather(
         notes += more
     predictors = _predictors(lab, settings.predictors, info, test, notes, settings.task)
     if not predictors:
-        notes.append("no predictor for this device: run `workbench train`")
+        notes.append(f"no predictor for this device: run `workbench train{_option(settings.task)}`")
     frames = [r.load() for r in raws] if predictors else []
     collection = [c for c in dataset.captures(device_identity=info.identity) if c.purpose.startswith("collect")]
     collection_s = sum(c.device_s for c in collection)
     for run, predictor in predictors:
         spent = _proxy_captures(lab, run, test, len(collection))
+        notes += trained_for(run, settings.task)
         notes += _not_counted(lab, run)
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"

@@ -98,7 +98,7 @@ def train(
                     "(NAME.reference.png, or the column `reference` of scenes.csv)"
                 )
         else:
-            used, held_out = task.annotated(training), _annotated_or_none(task, held_out)
+            used, held_out = task.annotated(training, "train"), _annotated_or_none(task, held_out)
         config = plain(
             {
                 "recipe": recipe.to_dict(),
@@ -161,7 +161,7 @@ def train(
 
 
 def _annotated_or_none(task: VisionTask, raws: list[RawRecord]) -> list[RawRecord]:
-    return task.annotated(raws) if raws else []
+    return task.annotated(raws, "validation") if raws else []
 
 
 def _stopped(lab: Path, key: str) -> RunFolder | None:

@@ -117,6 +117,8 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
     old = RunFolder.open(Path(lab) / "runs" / name)
     _check(old)
     before = results_of(old)
+    if next(_figures(before), None) is None:
+        raise RunError(f"run {old.name}: its results hold no figure to compare with; put its files back")
     if new_name and (Path(lab) / "runs" / new_name).exists():
         raise RunError(f"run {new_name!r} is already there; choose another name")
     new_name = new_name or _free_name(lab, old.name)

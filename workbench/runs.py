@@ -16,13 +16,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -162,7 +163,7 @@ class RunFolder:
         except FileNotFoundError as error:
             raise RunError(f"{path}: no run there (no run.json); `--lab` or the run's name may be wrong") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{file}: cannot be read as a run: {error}") from error
+            raise RunError(f"{file}: cannot be read as a run ({error}); put the file back") from error
         if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
             raise RunError(f"{file}: is not the record of a run")
         for key, kind in (("config", dict), ("results", dict), ("started", str), ("finished", str)):
@@ -237,6 +238,22 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
         results=None,
     )
     return run
+
+
+@contextlib.contextmanager
+def removed_on_failure(run: RunFolder) -> Iterator[None]:
+    """Remove the folder of a run that ends here without having written anything but its record.
+
+    What it captured is in the data set, where the same command finds it again.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if [p.name for p in run.path.iterdir()] == ["run.json"]:
+                (run.path / "run.json").unlink()
+                run.path.rmdir()
+        raise
 
 
 def _is_utc(text: str) -> bool:

@@ -49,8 +49,8 @@ class Interval:
         return "better" if self.low > 0 else "worse" if self.high < 0 else "not shown"
 
     def to_dict(self) -> dict[str, Any]:
-        """The interval as plain data, with the verdict."""
-        return {**asdict(self), "verdict": self.verdict}
+        """The interval as plain data; without the verdict, which only differences have."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
                 "device_s": 40.2 | null,  # seconds that the device spent on those captures
                 "compute_s": 70.1 | null, # seconds of searching, or from start to end of fitting and training
                 "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see workbench.tuning.fixed
-    INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66,
-                "verdict": "better" | "worse" | "not shown"}
-    COMPARISON = INTERVAL and {"p_value": 0.01 | null, "worse_share": 0.1, "fifth_percentile": -0.4, "reason"}; its
-                verdict speaks only where Wilcoxon's test over the scenes agrees (workbench.statistics)
+    INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66}
+    COMPARISON = INTERVAL and {"verdict": "better" | "worse" | "not shown", "p_value": 0.01 | null, "worse_share": 0.1,
+                "fifth_percentile": -0.4, "reason"}; the verdict speaks only where Wilcoxon's test over the scenes
+                agrees (workbench.statistics)
 
 Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``tune:RUN`` (further tune runs), ``mean:RUN`` (mean
 of that predictor's predictions), ``predicted:RUN``, ``declining:RUN`` (the same, but the best fixed set for RAWs beyond
@@ -79,7 +79,7 @@ from workbench.compared_methods import (
 )
 from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import RunError
-from workbench.runs import RunFolder, describe_device, find_run, new_run, write_json
+from workbench.runs import RunFolder, describe_device, find_run, new_run, removed_on_failure, write_json
 from workbench.statistics import Interval, compare, mean_interval, ratio_interval
 from workbench.tasks import viewing
 from workbench.tuning.balance import with_as_shot
@@ -392,8 +392,9 @@ def validate_run(
         RunError: the name is taken; and what :func:`validate` raises.
     """
     run = new_run(lab, "validate", name)
-    run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
-    results = validate(lab, dataset, device, settings, progress=progress)
+    with removed_on_failure(run):
+        run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
+        results = validate(lab, dataset, device, settings, progress=progress)
     run.update(
         config={
             **compared(results["methods"]),

@@ -77,20 +77,22 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
             f"collect --device {url} --raws {raws} --captures {captures} {common}",
             lambda: collect([url], captures, raws, lab=lab, seed=seed),
         )
+        # The industry's table takes eight trials and the ranking of its sets at least.
+        trial = max(min(TRIAL_RAWS, captures // 12), 1)
         for rule, told in (
             (RuleName.fixed, "the best fixed parameters by mAP50 on the device, with as many captures"),
             (RuleName.industry, "as-shot white balance sets the gains, a table over ISO the rest"),
         ):
             step(
                 f"tune: {told}",
-                f"tune {judged} --device {url} --rule {rule.value} --captures {captures} --raws-per-trial {TRIAL_RAWS} "
+                f"tune {judged} --device {url} --rule {rule.value} --captures {captures} --raws-per-trial {trial} "
                 f"--expert {expert} --name {rule.value} {common}",
                 lambda rule=rule: tune(  # type: ignore[misc]
                     [url],
                     lab=lab,
                     rule=rule,
                     captures=captures,
-                    raws_per_trial=TRIAL_RAWS,
+                    raws_per_trial=trial,
                     expert=expert,
                     name=rule.value,
                     seed=seed,

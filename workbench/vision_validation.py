@@ -9,7 +9,7 @@ A ``validate-vision`` run writes ``results.json`` (``workbench validate --task d
                   "map50", "map75", "map": INTERVAL,   # 0..1, bootstrap over images, by scene
                   "loss": INTERVAL,                    # mean log of the detector's loss; lower is better
                   # paired; of the loss too a positive gain is better
-                  "gain_over_fixed": {"map50", "map75", "map": INTERVAL, "loss": COMPARISON} | null}],
+                  "gain_over_fixed": {"map50", "map75", "map": INTERVAL with "verdict", "loss": COMPARISON} | null}],
      "headline": KEY of the prediction that it is about | null,
      "per_raw": [{"name", "hash", "scene", "iso", "methods": {KEY: {"loss", "codes", "output_hash"}}}],
      "notes": ["…"]}
@@ -39,7 +39,7 @@ from workbench.compared_methods import (
 )
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
-from workbench.runs import RunFolder, describe_device, new_run, write_json
+from workbench.runs import RunFolder, describe_device, new_run, removed_on_failure, write_json
 from workbench.statistics import MIN_CLUSTERS, Interval, compare, mean_interval
 from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.vision import VisionTask
@@ -61,13 +61,19 @@ def _counts(scenes: Sequence[str], seed: int) -> np.ndarray:
     return rng.multinomial(len(places), np.full(len(places), 1 / len(places)), RESAMPLES)[:, index].astype(float)
 
 
-def _interval(estimate: float, draws: np.ndarray, scenes: Sequence[str]) -> dict[str, Any]:
+def _interval(estimate: float, draws: np.ndarray, scenes: Sequence[str]) -> Interval:
     clusters = len(set(scenes))
     low: float | None = None
     high: float | None = None
     if clusters >= MIN_CLUSTERS and np.isfinite(draws).all():
         low, high = (float(v) for v in np.percentile(draws, [2.5, 97.5]))
-    return Interval(estimate, low, high, clusters, len(scenes)).to_dict()
+    return Interval(estimate, low, high, clusters, len(scenes))
+
+
+def _difference(estimate: float, draws: np.ndarray, scenes: Sequence[str]) -> dict[str, Any]:
+    """Of mAP, which has no figure a RAW: no test beside the interval."""
+    interval = _interval(estimate, draws, scenes)
+    return {**interval.to_dict(), "verdict": interval.verdict}
 
 
 class Judged:
@@ -106,7 +112,7 @@ def validate_vision(
         DeviceError: the device failed; run again to go on (captures made are kept).
     """
     info = device.info()
-    raws = task.annotated(dataset.raws("test"))
+    raws = task.annotated(dataset.raws("test"), "test")
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
     truth = task.truth(raws)
@@ -205,7 +211,7 @@ def _rows(
         over = None
         if "fixed" in judged and m.key != "fixed":
             over = {
-                k: _interval(at[m.key][k] - at["fixed"][k], draws[m.key][k] - draws["fixed"][k], scenes)
+                k: _difference(at[m.key][k] - at["fixed"][k], draws[m.key][k] - draws["fixed"][k], scenes)
                 for k in METRICS
             }
             better = np.array(judged["fixed"].losses) - np.array(judged[m.key].losses)
@@ -217,7 +223,7 @@ def _rows(
                 "run": m.run,
                 "captures": m.captures,
                 "metadata": m.metadata,
-                **{k: _interval(at[m.key][k], draws[m.key][k], scenes) for k in METRICS},
+                **{k: _interval(at[m.key][k], draws[m.key][k], scenes).to_dict() for k in METRICS},
                 "loss": mean_interval(judged[m.key].losses, scenes, seed=seed).to_dict(),
                 "gain_over_fixed": over,
             }
@@ -243,8 +249,9 @@ def validate_vision_run(
     from workbench.vision_page import write_page
 
     run = new_run(lab, KIND, name)
-    run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
-    results = validate_vision(lab, dataset, device, settings, task, progress=progress)
+    with removed_on_failure(run):
+        run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
+        results = validate_vision(lab, dataset, device, settings, task, progress=progress)
     run.update(
         config={
             "task": task.key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,8 @@ def test_a_detectors_loss_chooses(lab: Path) -> None:  # noqa: F811
     assert all(0 <= row["scores"]["map50"] <= 1 for row in results["rows"])
     told = run("choose", *DEVICE, *TASK)
     assert f"the best by log loss: {results['best']}" in told
+    test = f"test it once: workbench validate {shlex.join([*DEVICE, *TASK, '--predictor', results['best']])}"
+    assert test in told
     with pytest.raises(WorkbenchError, match="no predictor of the task viewing"):
         run("choose", *DEVICE)
 

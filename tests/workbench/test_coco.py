@@ -1,6 +1,7 @@
 """COCO-format data sets: read, moved into RAW frames, simulated, scored; and what is said of those that are broken."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -55,10 +56,10 @@ def uncompressed(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
 
 
-def small_set(folder: Path, first_id: int = 7) -> dict:
+def small_set(folder: Path, first_id: int = 7, pictures: int = 1) -> dict:
     """Two images with a polygon, a crowd as run lengths and a box; written as ``set.json`` and ``images/``."""
-    photograph(folder / "images/a.png", 101, 80, 1)
-    photograph(folder / "images/sub/b.jpg", 90, 61, 2)
+    photograph(folder / "images/a.png", 101, 80, pictures)
+    photograph(folder / "images/sub/b.jpg", 90, 61, pictures + 1)
     data = {
         "info": {},
         "licenses": [{"id": 2, "name": "CC BY 2.0"}],
@@ -306,7 +307,7 @@ def test_a_target_leaves_out_crowds_and_empty_boxes():
 
 def test_a_set_becomes_a_raw_folder(tmp_path):
     small_set(tmp_path)
-    small_set(tmp_path / "other", first_id=7)
+    small_set(tmp_path / "other", first_id=7, pictures=3)
     arguments = ("--train", tmp_path / "set.json", tmp_path / "images", "--longest", 60, "--validation-share", 0)
     arguments += ("--test", tmp_path / "other/set.json", tmp_path / "other/images", "--json")
     result = run(tmp_path / "raws", *arguments)
@@ -339,6 +340,20 @@ def test_a_set_becomes_a_raw_folder(tmp_path):
     other = run(tmp_path / "raws", *arguments, "--seed", 1)
     assert isinstance(other.exception, SceneError)
     assert "holds scenes made differently (seed 0, asked for 1)" in str(other.exception)
+    smaller = run(tmp_path / "raws", *(48 if word == 60 else word for word in arguments))
+    assert "holds scenes made differently (annotations, images, splits or sizes)" in str(smaller.exception)
+
+
+def test_a_photograph_in_the_test_split_and_another_is_refused(tmp_path):
+    small_set(tmp_path)
+    small_set(tmp_path / "other", first_id=99, pictures=2)  # its first picture is the other's second, in another format
+    photograph(tmp_path / "other/images/sub/b.jpg", 90, 61, 2)
+    arguments = ("--train", tmp_path / "set.json", tmp_path / "images")
+    arguments += ("--test", tmp_path / "other/set.json", tmp_path / "other/images")
+    result = run(tmp_path / "raws", *arguments)
+    assert isinstance(result.exception, SceneError)
+    assert re.search(r"b\.jpg: is in split test and, as .*b\.jpg, in split \w+; give every", str(result.exception))
+    assert not (tmp_path / "raws").exists()
 
 
 def test_a_raw_depends_on_its_image_and_the_seed_alone(tmp_path):

@@ -158,6 +158,12 @@ def test_a_name_that_is_taken_is_refused_before_any_work(lab: Path) -> None:
     assert RunFolder.open(lab / "runs" / "table").record == before
 
 
+def test_results_without_a_figure_agree_with_nothing(lab: Path) -> None:
+    (lab / "runs" / "final" / "results.json").write_text('{"methods": []}', encoding="utf-8")
+    with pytest.raises(RunError, match="run final: its results hold no figure to compare with; put its files back"):
+        rerun(lab, "final")
+
+
 @pytest.mark.parametrize("content", ["", "[1]"])
 def test_damaged_results_are_refused_before_any_work(lab: Path, content: str) -> None:
     (lab / "runs" / "final" / "results.json").write_text(content, encoding="utf-8")

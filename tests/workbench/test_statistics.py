@@ -48,7 +48,7 @@ def test_verdicts() -> None:
     assert mean_interval(np.linspace(-2, -1, 10), scenes).verdict == "worse"
     assert mean_interval(np.linspace(-1, 1, 10), scenes).verdict == "not shown"
     assert mean_interval(np.zeros(10), scenes).verdict == "not shown"
-    assert mean_interval(np.zeros(10), scenes).to_dict()["verdict"] == "not shown"
+    assert "verdict" not in mean_interval(np.zeros(10), scenes).to_dict()
 
 
 def test_gap_closed_of_proportional_gains_is_exact() -> None:

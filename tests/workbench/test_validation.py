@@ -247,6 +247,43 @@ def test_a_predictor_of_another_lab_is_refused(knowing: Path, tmp_path: Path) ->
         run_validation(knowing, oracle_captures=0, predictors=(str(elsewhere),))
 
 
+def test_a_predictor_of_another_task_is_noted(knowing: Path) -> None:
+    run = train_run(knowing, "seeing", proxy="proxy")
+    run.update(config={**run.config, "task": "detection abc"})
+    notes = run_validation(knowing, oracle_captures=0, predictors=("seeing",))["notes"]
+    assert "predictor seeing was trained for detection abc, not for viewing" in notes
+    (knowing / "runs" / "seeing" / "run.json").unlink()
+
+
+def test_a_best_set_that_was_changed_is_refused_and_leaves_no_run(knowing: Path) -> None:
+    with Dataset.open(knowing) as dataset:
+        tuned = tune_run(knowing, dataset, SmallIsp(), TuneSettings("random", 20, 4), name="edited")
+    file = tuned.path / "best.toml"
+    file.write_text(file.read_text(encoding="utf-8") + "\n[tone]\ncurve = 'c'\n", encoding="utf-8")
+    before = sorted(p.name for p in (knowing / "runs").iterdir())
+    for text in (SPACE.to_toml(SPACE.defaults.replace(blur=1), "edited"), "[noise]\nblur = 1\n"):
+        file.write_text(text, encoding="utf-8")
+        with (
+            Dataset.open(knowing) as dataset,
+            pytest.raises(RunError, match=r"best\.toml: is not the set that the run"),
+        ):
+            validate_run(knowing, dataset, SmallIsp(), ValidationSettings(fixed="edited"))
+    tuned.update(
+        device=replace(SmallIsp().info(), space=ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"}))
+    )
+    with pytest.raises(
+        RunError, match=r"run edited: was tuned on small, whose parameters are not those of this device"
+    ):
+        run_validation(knowing, tunes=("edited",))
+    assert sorted(p.name for p in (knowing / "runs").iterdir()) == before
+    (tuned.path / "run.json").unlink()
+
+
+def test_without_a_best_fixed_set_no_heading_stands_alone(knowing: Path) -> None:
+    results = run_validation(knowing, oracle_captures=0, fixed=NONE, industry=NONE)
+    assert not any("intervals by scene" in line for line in headline_lines(results))
+
+
 def test_an_unknown_proxy_is_refused_before_the_first_capture(knowing: Path) -> None:
     device = SmallIsp(gone_after=0)
     with pytest.raises(RunError, match="nothing"):

@@ -32,6 +32,7 @@ from workbench.rerun import rerun
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tasks.detectors import DetectorError, Prediction
 from workbench.tasks.vision import open_task, recorded_task, weights_digest
+from workbench.vision_validation import Judged
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)
@@ -207,9 +208,12 @@ def test_two_validations_of_a_detector_are_compared(lab: Path) -> None:
     file.write_text(json.dumps({**runs[1], "detector": "another:one"}))
     with pytest.raises(RunError, match=r"dark and bright: detector .* and another:one; their losses cannot be"):
         write_comparison(Path("lab"), "dark", "bright")
-    file.write_text("{")
-    with pytest.raises(RunError, match=r"results\.json: cannot be read"):
-        write_comparison(Path("lab"), "dark", "bright")
+    for text in ("{", '{"methods": []}', "[]"):
+        file.write_text(text)
+        with pytest.raises(RunError, match=r"results\.json: cannot be read as a validation of a detector .* again$"):
+            write_comparison(Path("lab"), "dark", "bright")
+    with pytest.raises(RunError, match=r"run dark: is a validation of a detector, whose page came with it: .*report"):
+        read_material(Path("lab"), "dark")
 
 
 def test_masks_are_scored_for_segmentation(lab: Path) -> None:
@@ -273,9 +277,17 @@ def test_what_is_missing_is_one_clear_line(lab: Path) -> None:
         run("train", "--task", "detection", "--detector", "x.y:z")
     refused = CliRunner().invoke(APP, ["train", "--detector", "x.y:z"])
     assert refused.exit_code == 2
+    refused = CliRunner().invoke(APP, ["train", "--viewing-weight", "3"])
+    assert (refused.exit_code, "--viewing-weight: for --task detection" in refused.output) == (2, True)
+    refused = CliRunner().invoke(APP, ["train", *TASK, "--viewing-weight", "inf"])
+    assert refused.exit_code == 2
+    refused = CliRunner().invoke(APP, ["validate", "--device", "sim:sim20", *TASK, "--oracle-captures", "5"])
+    assert refused.exit_code == 2
     run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
     annotations(Path("others.json"), ["other.npz"])
-    with pytest.raises(WorkbenchError, match=r"none of its 1 images is one of the data set's 5 RAWs, such as 0\.npz"):
+    with pytest.raises(
+        WorkbenchError, match=r"none of its 1 images is one of the data set's 5 train RAWs, such as 0\."
+    ):
         run("train", *TASK[:-1], "others.json")
     annotations(Path("large.json"), side=2 * SIDE)
     with pytest.raises(WorkbenchError, match=r"0\.npz is 128×128 there, its RAW 64×64"):
@@ -285,6 +297,34 @@ def test_what_is_missing_is_one_clear_line(lab: Path) -> None:
         run("train", *TASK[:-1], "strange.json")
     with pytest.raises(WorkbenchError, match="metric 'psnr' is not one of map50, map, detector-loss"):
         run("tune", "--device", "sim:sim20", *TASK, "--metric", "psnr", "--captures", "16", "--raws-per-trial", "4")
+    for choice in (("--method", "proxy-gradient"), ("--rule", "regression")):
+        with pytest.raises(WorkbenchError, match=r"for --task detection choose another (method|rule)$"):
+            run("tune", "--device", "sim:sim20", *TASK, *choice, "--captures", "40", "--raws-per-trial", "4")
+    assert [p.name for p in (lab / "runs").iterdir() if p.name.startswith("tune")] == []
+
+
+def test_a_lab_without_test_raws_is_said_so(lab: Path) -> None:
+    make_lab(lab.parent / "other", captures=4, test=0)
+    arguments = ("validate", "--device", "sim:sim20", "--lab", "other", *TASK)
+    with pytest.raises(WorkbenchError, match="the data set has no test RAW; collect a folder with some"):
+        run(*arguments)
+    assert list((lab.parent / "other" / "runs").iterdir()) == []
+
+
+def test_the_loss_that_tuning_shows_is_the_one_that_validation_shows(lab: Path) -> None:
+    arguments = ("--device", "sim:sim20", *TASK, "--metric", "detector-loss", "--captures", "16")
+    told = run("tune", *arguments, "--raws-per-trial", "4", "--name", "by-loss")
+    results = find_run(lab, "tune", "by-loss").results
+    score = results["score"]
+    assert f"(by-loss): log loss {-score:.3f} on" in told
+    task = open_task("detection", TASK[3], Path(TASK[5]))
+    with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
+        raws = [raw for raw in dataset.raws("train") if raw.scene in results["training_scenes"]]
+        best = device.info().space.load_toml(lab / "runs" / "by-loss" / "best.toml")
+        judged = Judged(task, raws)
+        for raw in raws:
+            judged.add(Bench(dataset, device, purpose="collect").capture(raw, best).rgb().pixels)
+    assert score == pytest.approx(-np.mean(judged.losses))
 
 
 def test_a_loss_without_gradient_is_refused_before_training(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

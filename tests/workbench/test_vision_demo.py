@@ -17,7 +17,7 @@ from workbench.runs import find_run
 def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     whole = fit_proxy.fit_proxy
     monkeypatch.setattr(fit_proxy, "fit_proxy", lambda **more: whole(base_steps=2, steps=1, **more))
-    for name, value in (("TRAIN_IMAGES", 24), ("TEST_IMAGES", 7), ("STEPS", 2), ("BATCH", 3), ("TRIAL_RAWS", 8)):
+    for name, value in (("TRAIN_IMAGES", 24), ("TEST_IMAGES", 7), ("STEPS", 2), ("BATCH", 3)):
         monkeypatch.setattr(vision_demo, name, value)
     page = vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
     assert page.name == "report.html"

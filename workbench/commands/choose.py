@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,11 +69,20 @@ def choose(
     if as_json:
         typer.echo(json.dumps(results))
         return
-    print_results(results)
+    again = ["workbench", "validate", *(word for url in device for word in ("--device", url))]
+    options = {
+        "--lab": None if lab == Path("lab") else lab,
+        "--task": None if judge is None else task.value,
+        "--detector": detector,
+        "--annotations": annotations,
+        "--fixed": fixed,
+    }
+    again += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    print_results(results, shlex.join([*again, "--predictor", results["best"]]))
 
 
-def print_results(results: dict[str, Any]) -> None:
-    """The table and which predictor to take, for people."""
+def print_results(results: dict[str, Any], test: str) -> None:
+    """The table, which predictor to take and the command that tests it, for people."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -99,4 +109,6 @@ def print_results(results: dict[str, Any]) -> None:
         table.add_row(Text(label), *cells, Text(interval_text(row["gain"], form=form) if row["gain"] else ""))
     Console().print(table)
     typer.echo(f"the best by {columns[results['metric']]}: {results['best']}")
-    typer.echo(f"test it once: workbench validate --predictor {results['best']}")
+    for note in results["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(f"test it once: {test}")

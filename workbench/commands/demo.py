@@ -18,7 +18,7 @@ def demo(
     task: Annotated[TaskName, typer.Option(help="What the images are for.")] = TaskName.viewing,
     captures: Annotated[
         int | None,
-        typer.Option(min=64, help="Captures of the collection and of each search: 4000 for viewing, otherwise 2000."),
+        typer.Option(min=200, help="Captures of the collection and of each search: 4000 for viewing, otherwise 2000."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
 ) -> None:

@@ -39,8 +39,9 @@ def vision_task(
         typer.BadParameter: a detector is given for human viewing.
     """
     if task is TaskName.viewing:
-        if detector or annotations or viewing_weight:
-            raise typer.BadParameter("a detector and annotations are for --task detection and --task segmentation")
+        given = {"--detector": detector, "--annotations": annotations, "--viewing-weight": viewing_weight}
+        if named := [option for option, value in given.items() if value]:
+            raise typer.BadParameter(f"{' and '.join(named)}: for --task detection and --task segmentation alone")
         return None
     from workbench.tasks.vision import open_task
 

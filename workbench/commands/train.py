@@ -26,7 +26,7 @@ def train(
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     viewing_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of the L2 loss to the reference beside the detector's loss.")
+        float, typer.Option(min=0, max=1e6, help="Weight of the L2 loss to the reference beside the detector's loss.")
     ] = 0.0,
     recipe: Annotated[RecipeName, typer.Option(help="fast: minutes on a CPU; paper: section 5.1.")] = RecipeName.fast,
     batch: Annotated[int | None, typer.Option(min=1, help="RAWs a step instead of the recipe's.")] = None,
@@ -66,6 +66,8 @@ def train(
         chosen = replace(chosen, batch=batch)
     judge = vision_task(task, detector, annotations, viewing_weight)
     measure = "detector's loss" if judge else "L2"
+    log = "log " if chosen.name == "fast" else ""
+    measure = f"{log}{measure}" + (f" + {viewing_weight:g} × L2" if viewing_weight else "")
     space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
     cost = gflop(config, 1536, 2048)
@@ -81,7 +83,7 @@ def train(
 
         def show(step: TrainingStep) -> None:
             progress.total = step.steps
-            progress.update(step.step, note=f"{'log ' if chosen.name == 'fast' else ''}{measure} {step.loss:.4f}")
+            progress.update(step.step, note=f"{measure} {step.loss:.4f}")
 
         run = predictor_training.train(
             lab,
@@ -96,6 +98,5 @@ def train(
         typer.echo(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
     else:
         held_out = run.results["held_out_loss"]
-        kind = f"log {measure}" if chosen.name == "fast" else measure
-        told = "no held-out RAWs to measure on" if held_out is None else f"held-out {kind} {held_out:.5f}"
+        told = "no held-out RAWs to measure on" if held_out is None else f"held-out {measure} {held_out:.5f}"
         typer.echo(f"predictor {run.name}: {told} (through the proxy)")

@@ -188,6 +188,9 @@ def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metri
 
 
 def _figure(value: float, metric: MetricName) -> str:
+    if metric is MetricName.detector_loss:
+        # The search makes scores large, the loss is to be small: people see what `validate` calls log loss.
+        return f"log loss {-value:.3f}"
     forms = {MetricName.psnr: ".2f", MetricName.latency: ".4f", MetricName.bytes: ".0f"}
     units = {MetricName.psnr: " dB", MetricName.latency: " s"}
     return f"{value:{forms.get(metric, '.3f')}}{units.get(metric, '')}"

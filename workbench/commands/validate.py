@@ -36,8 +36,9 @@ def validate(
     expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set.")] = None,
     test_raws: Annotated[int, typer.Option(min=0, help="How many test RAWs, spread over the scenes; 0: all.")] = 0,
     oracle_captures: Annotated[
-        int, typer.Option(min=0, help="Captures of the per-image oracle for each RAW; 0 leaves it out.")
-    ] = 200,
+        int | None,
+        typer.Option(min=0, help="Captures of the per-image oracle for each RAW, 200 by default; 0 leaves it out."),
+    ] = None,
     task: TaskOption = TaskName.viewing,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
@@ -57,6 +58,8 @@ def validate(
     from workbench.validation import validate_run
 
     judge = vision_task(task, detector, annotations)
+    if judge and oracle_captures:
+        raise typer.BadParameter("--oracle-captures is for --task viewing: mAP judges no single image")
     settings = ValidationSettings(
         tuple(predictor or ()),
         fixed,
@@ -64,7 +67,7 @@ def validate(
         proxy,
         expert,
         test_raws,
-        oracle_captures,
+        200 if oracle_captures is None else oracle_captures,
         seed,
         judge.key if judge else "viewing",
         tuple(tune or ()),
@@ -182,7 +185,6 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
     lines = []
     head, oracle, proxy = results["headline"], results["oracle"], results["proxy"]
     if head:
-        lines.append(f"{head['predictor'].partition(':')[2]}, 95 % intervals by scene in brackets:")
         for key, label in (
             ("gain_over_fixed", "over the best fixed set"),
             ("gain_over_industry", "over industry"),
@@ -197,6 +199,8 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
                 f"  {head['worse_than_fixed_share']:.0%} of RAWs worse than with the best fixed set; "
                 f"5th percentile {head['fifth_percentile_gain']:+.2f} dB"
             )
+        if lines:
+            lines.insert(0, f"{head['predictor'].partition(':')[2]}, 95 % intervals by scene in brackets:")
     for row in results.get("declining") or ():
         lines.append(
             f"{row['predictor'].partition(':')[2]} declines {row['declined_share']:.0%} of RAWs: worse than the best "

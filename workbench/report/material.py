@@ -150,6 +150,10 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
             f"{lab}: its validations are of detection or segmentation, whose page is made with them; the newest: "
             f"{vision[0].path / 'report.html'}"
         )
+    if validation is not None and (named := _named(lab, validation)) is not None:
+        raise RunError(
+            f"run {named.name}: is a validation of a detector, whose page came with it: {named.path / 'report.html'}"
+        )
     run = find_run(lab, "validate", validation)
     file = run.path / "results.json"
     try:
@@ -184,6 +188,14 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
         found.ablation = next((run for run in list_runs(lab, "ablate") if _alike(found, run)), None)
     found.fronts = [run for run in tuned.values() if run.results.get("pareto")]
     return found
+
+
+def _named(lab: Path, name: str) -> RunFolder | None:
+    """The validation of a detector that has that name, if it is one."""
+    try:
+        return find_run(lab, "validate-vision", name)
+    except RunError:
+        return None
 
 
 def _alike(found: Material, run: RunFolder) -> bool:

@@ -55,9 +55,24 @@ def write_vision_comparison(runs: list[RunFolder], out: Path) -> Path:
 def _results(run: RunFolder) -> dict[str, Any]:
     file = run.path / "results.json"
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from error
+        results = dict(json.loads(file.read_text(encoding="utf-8")))
+        for key in ("task", "detector", "headline", "methods", "raws", "scenes", "device"):
+            results[key]
+        for method in results["methods"]:
+            for key in ("key", "label", "map50"):
+                method[key]
+        for row in results["per_raw"]:
+            for key in ("hash", "scene", "methods"):
+                row[key]
+            for told in row["methods"].values():
+                told["loss"]
+        if not results["per_raw"]:
+            raise ValueError("it holds no RAWs")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{file}: cannot be read as a validation of a detector ({error}); run `workbench validate` again"
+        ) from error
+    return results
 
 
 def _rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

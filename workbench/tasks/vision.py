@@ -67,19 +67,20 @@ class VisionTask:
             "viewing_weight": self.viewing_weight,
         }
 
-    def annotated(self, raws: Sequence[RawRecord]) -> list[RawRecord]:
-        """The RAWs that have annotations.
+    def annotated(self, raws: Sequence[RawRecord], split: str) -> list[RawRecord]:
+        """The RAWs of a split that have annotations.
 
         Raises:
-            RunError: none has, or one is of another size than its annotations.
+            RunError: the split is empty, none has, or one is of another size than its annotations.
         """
+        if not raws:
+            raise RunError(f"the data set has no {split} RAW; collect a folder with some (`workbench collect --raws`)")
         images = {image.file: image for image in self.data.images}
         found = [raw for raw in raws if raw.name in images]
         if not found:
-            have = f", such as {raws[0].name}" if raws else ""
             raise RunError(
-                f"{self.data.path}: none of its {len(images)} images is one of the data set's {len(raws)} RAWs{have}; "
-                "give the annotations.json of the folder that was collected"
+                f"{self.data.path}: none of its {len(images)} images is one of the data set's {len(raws)} {split} "
+                f"RAWs, such as {raws[0].name}; give the annotations.json of the folder that was collected"
             )
         for raw in found:
             image = images[raw.name]

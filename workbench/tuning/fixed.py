@@ -45,7 +45,7 @@ from drivers.device import Device
 from drivers.parameters import ParameterSet
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.runs import RunFolder, list_runs, new_run, plain, write_text
+from workbench.runs import RunFolder, list_runs, new_run, plain, removed_on_failure, write_text
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.balance import WhiteBalance, balanced
 from workbench.tuning.industry import IndustryTable
@@ -174,8 +174,9 @@ def tune_run(
         if same and (old.path / str(old.results.get("file"))).is_file():
             return old
     run = new_run(lab, "tune", name)
-    run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
-    run.finish(_tuned(run, rule, tuner, through))
+    with removed_on_failure(run):
+        run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
+        run.finish(_tuned(run, rule, tuner, through))
     return run
 
 

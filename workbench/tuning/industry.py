@@ -107,7 +107,9 @@ class IndustryTable:
             sets = tuple(space.parse(k["parameters"]) for k in data["knots"])
             white_balance = data.get("white_balance", "as-shot")
         except (OSError, ValueError, KeyError, TypeError, ParameterError) as error:
-            raise RunError(f"{path}: cannot be read as a table over ISO: {error}") from error
+            raise RunError(
+                f"{path}: cannot be read as a table over ISO ({error}); put the file back, or tune again"
+            ) from error
         if not knots or list(knots) != sorted(set(knots)) or not all(math.isfinite(k) and k > 0 for k in knots):
             raise RunError(f"{path}: the knots' ISO must be ascending and above 0, not {knots}")
         if white_balance not in get_args(WhiteBalance):

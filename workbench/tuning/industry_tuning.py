@@ -32,33 +32,39 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
     free = [p.name for p in space.parameters if p.role is None]
     knots = knots_of(tuner.train)
     ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
-    budget = s.captures - 2 * len(ranked)
-    if budget < 4 * len(tuner.raws):
+    trial, starts_at_knots = len(tuner.raws), 2
+    budget, refining = s.captures - 2 * len(ranked), starts_at_knots * len(knots) * trial
+    if budget < (least := max(2 * len(tuner.starts) * trial, len(tuner.starts) * trial + refining)):
         raise RunError(
-            f"{s.captures} captures are too few for the industry's table; give at least "
-            f"{4 * len(tuner.raws) + 2 * len(ranked)}"
+            f"{s.captures} captures are too few for the industry's table; give at least {least + 2 * len(ranked)}"
         )
-    first = tuner.search(name, tuner.raws, tuner.starts, free, budget // 2, white_balance=white_balance)
+    # Searches spend whole trials: what does not fill one is left for the next part.
+    share = min(budget // 2, budget - refining)
+    first = tuner.search(name, tuner.raws, tuner.starts, free, share - share % trial, white_balance=white_balance)
     tuner.history = list(first.history)
     single = first.best()[0][1]
     starts = [single, *([first.centre] if first.centre is not None else [])]
     refined: list[ParameterSet] = []
 
+    pools = [
+        [r for r in tuner.train if nearest_knot(knots, r.iso) == knot] or tuner.train for knot in range(len(knots))
+    ]
+    trials = [stratified(pool, s.raws_per_trial, s.seed + 2 + knot) for knot, pool in enumerate(pools)]
+
     def refine(knot: int, share: int) -> ParameterSet:
-        pool = [r for r in tuner.train if nearest_knot(knots, r.iso) == knot] or tuner.train
-        raws = stratified(pool, s.raws_per_trial, s.seed + 2 + knot)
-        what, spent, share = f"{name} ISO {knots[knot]:g}", tuner.captures, max(share, len(raws))
+        raws, what, spent = trials[knot], f"{name} ISO {knots[knot]:g}", tuner.captures
         found = tuner.search(what, raws, starts, free, share, white_balance=white_balance, refine=True, offset=spent)
         return found.best()[0][1]
 
-    share = 0
-    for knot in range(len(knots)):
+    for knot, raws in enumerate(trials):
         share = (budget - tuner.captures) // (len(knots) - knot)
+        share -= share % len(raws)
         refined.append(refine(knot, share))
     # Captures shared by several parts leave some of the budget: for more RAWs to rank on, then for the last knot.
     for _ in range(3):
         tables = [table([single] * len(knots)), table(refined)]
         filled, left = _fill(tuner, tables, ranked)
+        left -= left % len(trials[-1])
         if left <= 0:
             break
         share += left
@@ -93,10 +99,11 @@ def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRec
     chosen, have = list(ranked), {r.hash for r in ranked}
     keys = set(tuner.keys)
     for raw in [*ranked, *stratified(tuner.train, len(tuner.train), tuner.settings.seed)]:
-        if raw.hash not in have and len(keys) >= tuner.settings.captures:
-            break
+        wider = keys | {(raw.hash, t.parameters_for(raw).hash) for t in tables}
         if raw.hash not in have:
+            if len(wider) > tuner.settings.captures:
+                break
             have.add(raw.hash)
             chosen.append(raw)
-        keys |= {(raw.hash, t.parameters_for(raw).hash) for t in tables}
+        keys = wider
     return chosen, tuner.settings.captures - len(keys)

@@ -91,7 +91,10 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, dict
     """
     s, space = tuner.settings, tuner.info.space
     if not isinstance(tuner.scorer, Scorer):
-        raise RunError(f"method {s.method} descends on the loss of viewing; give --metric psnr or ssim, not {s.metric}")
+        raise RunError(
+            f"method {s.method} descends on the loss of viewing; for --task "
+            f"{s.task.partition(':')[0]} choose another method"
+        )
     proxy = load_proxy(run.path)
     if proxy.space.hash != space.hash:
         raise RunError(f"run {run.name}: is a proxy of {proxy.device_identity}, not of {tuner.info.identity}")

@@ -171,7 +171,10 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
     s, space = tuner.settings, tuner.info.space
     scorer = tuner.scorer
     if not isinstance(scorer, Scorer):
-        raise RunError(f"rule regression searches the best set of single images, for psnr or ssim, not for {s.metric}")
+        raise RunError(
+            f"rule regression searches the best set of single images, which mAP does not judge; for --task "
+            f"{s.task.partition(':')[0]} choose another rule"
+        )
     first = tuner.search("regression", tuner.raws, tuner.starts, space.names, s.captures // 4, white_balance=None)
     tuner.history = list(first.history)
     common = first.best()[0][1]

@@ -37,11 +37,20 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
     """What a ``tune`` run chooses for each RAW.
 
     Raises:
-        RunError: the run's file cannot be read, or is of another parameter space.
-        ParameterError: ``best.toml`` is not of this space.
+        RunError: the run's file cannot be read or is not the one that the run wrote, or is of another parameter space.
     """
+    device = run.record.get("device") or {}
+    if device.get("space_hash") not in (None, space.hash):
+        raise RunError(
+            f"run {run.name}: was tuned on {device.get('model')}, whose parameters are not those of this device "
+            f"({space.name}, {len(space)} parameters); choose a run made on this device"
+        )
     if rule_of(run) == "fixed":
-        return (space.load_toml(run.path / "best.toml"),) * len(raws)
+        file = run.path / "best.toml"
+        best = space.load_toml(file)
+        if run.results.get("parameters_hash") not in (None, best.hash):
+            raise RunError(f"{file}: is not the set that the run found; put the file back, or tune again")
+        return (best,) * len(raws)
     rule: IndustryTable | Regression
     if rule_of(run) == "regression":
         rule = Regression.load(run.path / "regression.json")

@@ -14,7 +14,7 @@ VISION_METRICS = ("map50", "map", "detector-loss")
 
 
 class VisionScorer:
-    """COCO's mAP over the captures of one set (``map50``, ``map``), or minus the detector's mean loss.
+    """COCO's mAP over the captures of one set (``map50``, ``map``), or minus the mean logarithm of the detector's loss.
 
     mAP belongs to a set of images, not to one: a capture's own score is what was found in it, and :meth:`combine`
     makes one figure of those.
@@ -36,7 +36,7 @@ class VisionScorer:
         if key not in self._known:
             pixels = capture.rgb().pixels
             if self._metric == "detector-loss":
-                self._known[key] = self._task.loss_of(pixels, self._targets[raw.hash])
+                self._known[key] = self._task.log_loss_of(pixels, self._targets[raw.hash])
             else:
                 self._known[key] = (raw, self._task.results(0, pixels))
         return self._known[key]

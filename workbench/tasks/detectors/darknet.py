@@ -108,7 +108,7 @@ def read_cfg(path: Path) -> list[Section]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise DetectorError(f"{path}: cannot read the Darknet .cfg: {error.strerror}") from error
+        raise DetectorError(f"{path}: cannot read the Darknet .cfg: {error.strerror}; give darknet:FILE.cfg") from error
     except UnicodeDecodeError as error:
         raise DetectorError(f"{path}: is not a Darknet .cfg, which is text") from error
     sections: list[Section] = []
@@ -391,7 +391,9 @@ def _read_weights(path: Path, needed: int) -> np.ndarray:
             file.seek(header)
             values = np.fromfile(file, "<f4", needed)
     except OSError as error:
-        raise DetectorError(f"{path}: cannot read the Darknet weights: {error.strerror}") from error
+        raise DetectorError(
+            f"{path}: cannot read the Darknet weights: {error.strerror}; put them beside the .cfg"
+        ) from error
     if not np.isfinite(values).all():
         raise DetectorError(f"{path}: holds weights that are not finite; the file is damaged")
     return values.astype(np.float32, copy=False)
