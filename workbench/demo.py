@@ -30,11 +30,14 @@ def emulated_device(profile: str = PROFILE) -> Iterator[str]:
         RunError: it did not start before the deadline.
     """
     command = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--profile", profile, "--zmq", "127.0.0.1:0"]
+    # Its standard input is a pipe from here: closed by this program's end, even one that it could not prepare for.
+    command += ["--until-stdin-closes"]
     # A process group of its own: Ctrl-C is for the bench, which still has frames to take from the device.
     apart: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", **apart) as process:
+    streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen(command, **streams, **apart) as process:
         lines: queue.Queue[str] = queue.Queue()
         assert process.stdout is not None
         threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()

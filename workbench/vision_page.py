@@ -31,6 +31,7 @@ th:first-child, td:first-child { text-align: left; }
 @media print { body { margin: 0; max-width: none; } }
 """
 COLUMNS = (("map50", "mAP50"), ("map75", "mAP75"), ("map", "mAP50:95"), ("loss", "log loss"))
+GAINS = (("map50", "mAP50"), ("loss", "log loss"))
 
 
 def table_rows(results: dict[str, Any]) -> list[dict[str, str]]:
@@ -49,6 +50,16 @@ def table_rows(results: dict[str, Any]) -> list[dict[str, str]]:
         cells["captures"] = "" if m["captures"] is None else str(m["captures"])
         rows.append(cells)
     return rows
+
+
+def over_industry(results: dict[str, Any]) -> list[str]:
+    """What prediction gains over industry, one line a predictor; none where industry was not there."""
+    lines = []
+    for m in results["methods"]:
+        if m["key"].startswith("predicted:") and (gain := m["gain_over_industry"]):
+            told = (f"{title} {interval_text(gain[key], '+.3f')}: {gain[key]['verdict']}" for key, title in GAINS)
+            lines.append(f"{m['label']} over industry: {'; '.join(told)}")
+    return lines
 
 
 def interval_text(interval: dict[str, Any], form: str) -> str:
@@ -75,7 +86,7 @@ def write_page(run: RunFolder, dataset: Dataset, results: dict[str, Any], task: 
     write_text(run.path / "pictures.svg", pictures)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
     body = "\n".join("<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row.values()) + "</tr>" for row in rows)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in results["notes"])
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in [*over_industry(results), *results["notes"]])
     device = results["device"]
     made = (
         f"run {run.name}; data set {str(run.record['dataset_digest'])[:12]}; device {device['identity']}; "

@@ -9,7 +9,8 @@ A ``validate-vision`` run writes ``results.json`` (``workbench validate --task d
                   "map50", "map75", "map": INTERVAL,   # 0..1, bootstrap over images, by scene
                   "loss": INTERVAL,                    # mean log of the detector's loss; lower is better
                   # paired; of the loss too a positive gain is better
-                  "gain_over_fixed": {"map50", "map75", "map": INTERVAL with "verdict", "loss": COMPARISON} | null}],
+                  "gain_over_fixed": {"map50", "map75", "map": INTERVAL with "verdict", "loss": COMPARISON} | null,
+                  "gain_over_industry": the same | null}],
      "headline": KEY of the prediction that it is about | null,
      "per_raw": [{"name", "hash", "scene", "iso", "methods": {KEY: {"loss", "codes", "output_hash"}}}],
      "notes": ["…"]}
@@ -206,16 +207,16 @@ def _rows(
     shown: list[Method] = list(methods)
     if CLEAN in judged:
         shown.append(Method(CLEAN, "clean photographs (ceiling)", ()))
+
+    def gain(key: str, over: str) -> dict[str, Any] | None:
+        if over not in judged or key == over:
+            return None
+        gains = {k: _difference(at[key][k] - at[over][k], draws[key][k] - draws[over][k], scenes) for k in METRICS}
+        better = np.array(judged[over].losses) - np.array(judged[key].losses)
+        return {**gains, "loss": compare(better, scenes, seed=seed).to_dict()}
+
     rows = []
     for m in shown:
-        over = None
-        if "fixed" in judged and m.key != "fixed":
-            over = {
-                k: _difference(at[m.key][k] - at["fixed"][k], draws[m.key][k] - draws["fixed"][k], scenes)
-                for k in METRICS
-            }
-            better = np.array(judged["fixed"].losses) - np.array(judged[m.key].losses)
-            over["loss"] = compare(better, scenes, seed=seed).to_dict()
         rows.append(
             {
                 "key": m.key,
@@ -225,7 +226,8 @@ def _rows(
                 "metadata": m.metadata,
                 **{k: _interval(at[m.key][k], draws[m.key][k], scenes).to_dict() for k in METRICS},
                 "loss": mean_interval(judged[m.key].losses, scenes, seed=seed).to_dict(),
-                "gain_over_fixed": over,
+                "gain_over_fixed": gain(m.key, "fixed"),
+                "gain_over_industry": gain(m.key, "industry"),
             }
         )
     return rows

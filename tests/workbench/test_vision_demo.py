@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from drivers.registry import open_device
 from workbench import vision_demo
 from workbench.commands import fit_proxy
 from workbench.commands.task_options import TaskName
@@ -31,10 +36,33 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     by_key = {m["key"]: m for m in results["methods"]}
     assert by_key["clean"]["map50"]["estimate"] > by_key["default"]["map50"]["estimate"]
     assert by_key["predicted:predictor"]["gain_over_fixed"]["loss"]["low"] is not None
-    capsys.readouterr()
+    gain = by_key["predicted:predictor"]["gain_over_industry"]["map50"]
+    assert gain["estimate"] == pytest.approx(
+        by_key["predicted:predictor"]["map50"]["estimate"] - by_key["industry"]["map50"]["estimate"]
+    )
+    line = f"predicted (image + metadata) over industry: mAP50 {gain['estimate']:+.3f}"
+    assert line in capsys.readouterr().out
+    assert line in page.read_text()
     vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
     told = capsys.readouterr().out
     assert told.count("already done") == 4
     assert find_run(tmp_path / "demo" / "lab", "validate-vision").path.name in told
     with pytest.raises(RunError, match="holds a demo with other settings"):
         vision_demo.run_vision_demo(tmp_path / "demo", TaskName.detection, captures=64)
+
+
+def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:
+    program = (
+        "from workbench.demo import emulated_device\nwith emulated_device() as url: print(url, flush=True), input()"
+    )
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], **streams) as process:
+        url = process.stdout.readline().strip()
+        with open_device(url) as device:
+            assert device.info().model
+        host, port = url.removeprefix("zmq://").split(":")
+        # Without a handshake the device would keep this line open for half a minute.
+        with socket.create_connection((host, int(port)), timeout=20) as line, suppress(ConnectionResetError):
+            process.kill()
+            while line.recv(1024):
+                pass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +47,13 @@ def serve(
         Path | None,
         typer.Option(metavar="FOLDER", help="Photograph these RAWs in turn, taking none; lab: generated scenes."),
     ] = None,
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="End with the program that started it, however that ends.")
+    ] = False,
 ) -> None:
     """Serve the emulated device over ZeroMQ, or on a serial line, until Ctrl-C."""
+    if until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     device: dict[str, Any] = {
         "faults": faults,
         "frame_ms": frame_ms,
@@ -78,3 +86,9 @@ def serve(
         keys=keys,
         **device,
     )
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    # An emulated device has nothing to lose, and the main thread may be waiting in ZeroMQ.
+    os._exit(0)

@@ -100,9 +100,6 @@ def validate(
     typer.echo(str(run.path / "results.json"))
 
 
-_GAINS = (("map50", "mAP50"), ("loss", "log loss"))
-
-
 def print_results(results: dict[str, Any]) -> None:
     """The table and the headline figures, for people."""
     from rich.console import Console
@@ -160,14 +157,16 @@ def print_vision(results: dict[str, Any]) -> None:
 
 def vision_lines(results: dict[str, Any]) -> list[str]:
     """What each method gains over the best fixed set, one line each, and the notes."""
+    from workbench.vision_page import GAINS, over_industry
+
     lines = []
     gains = {m["label"]: gain for m in results["methods"] if (gain := m["gain_over_fixed"])}
     if gains:
         lines.append("over the best fixed set, 95 % intervals by scene in brackets (loss: how far it is below):")
     for label, gain in gains.items():
-        told = (f"{what} {interval_text(gain[key], form='+.3f')}: {gain[key]['verdict']}" for key, what in _GAINS)
+        told = (f"{what} {interval_text(gain[key], form='+.3f')}: {gain[key]['verdict']}" for key, what in GAINS)
         lines.append(f"  {label}: {'; '.join(told)}")
-    return lines + [f"note: {note}" for note in results["notes"]]
+    return [*lines, *(f"  {line}" for line in over_industry(results)), *(f"note: {note}" for note in results["notes"])]
 
 
 def interval_text(interval: dict[str, Any], scale: float = 1.0, form: str = "+.2f", unit: str = "") -> str:
