@@ -66,3 +66,13 @@ def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:
             process.kill()
             while line.recv(1024):
                 pass
+
+
+@pytest.mark.parametrize("end", ["terminate", "close stdin"])
+def test_a_device_that_ends_with_its_starter_ends_quietly(end: str) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--zmq", "127.0.0.1:0", "--until-stdin-closes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert b"serving" in process.stdout.readline()
+        process.terminate() if end == "terminate" else process.stdin.close()
+        process.wait(timeout=20)
+        assert process.stderr.read() == b""

@@ -89,6 +89,8 @@ def serve(
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock the interpreter wants when it ends first.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     # An emulated device has nothing to lose, and the main thread may be waiting in ZeroMQ.
     os._exit(0)
