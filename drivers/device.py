@@ -77,6 +77,27 @@ class Capture:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A frame that came to nothing: the device refused it, or its output is no picture of the RAW. The rest goes on.
+
+    Attributes:
+        raw_hash: content hash of the RAW; empty where a live device failed before it gave one.
+        parameters: the set that was asked for.
+        code: ``failed`` or another of the protocol's errors; ``output`` where what came is no picture of the RAW.
+        reason: one line for people, with what the device said.
+        boot_id: the device's boot at the time.
+        serial: which of several units; empty where :attr:`DeviceInfo.serial` says so.
+    """
+
+    raw_hash: str
+    parameters: ParameterSet
+    code: str
+    reason: str
+    boot_id: str = ""
+    serial: str = ""
+
+
 class Device(ABC):
     """An ISP that turns a RAW and a parameter set into a capture. A context manager; every call has a deadline.
 

@@ -1,0 +1,25 @@
+"""Text from elsewhere (devices, files, names of files), made fit to be shown on a terminal or in one line."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Control and format characters (escape sequences, bidirectional overrides), surrogates (names of files that are no
+# UTF-8), private use and unassigned: what may change how the rest of a terminal's line looks, or cannot be encoded.
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def shown(text: object, *, keep: str = "") -> str:
+    r"""The text with every character that a terminal might act on written as ``\x1b``, ``\u202e``, …
+
+    Args:
+        text: anything; its ``str``.
+        keep: characters let through all the same, such as ``"\n"`` for text of several lines.
+
+    >>> shown("gain\x1b[31m")
+    'gain\\x1b[31m'
+    """
+    string = str(text)
+    if string.isascii() and string.isprintable():
+        return string
+    return "".join(c if c in keep or unicodedata.category(c) not in _UNSHOWN else ascii(c)[1:-1] for c in string)
