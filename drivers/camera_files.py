@@ -10,6 +10,7 @@ import numpy as np
 
 from drivers.errors import FrameError
 from drivers.frames import CfaPattern, RawFrame
+from drivers.orientation import exif_of_libraw
 
 # Linear sRGB (D65) to CIE XYZ.
 XYZ_FROM_SRGB = np.array(
@@ -22,7 +23,8 @@ _COLOURS = "RGBG"  # LibRaw's colour indices
 def load_camera_file(file: Path | BinaryIO, source: str = "") -> RawFrame:
     """The RAW frame of a camera file.
 
-    The mosaic is LibRaw's visible area, cut to an even size; levels and pattern are those of its top-left corner.
+    The mosaic is LibRaw's visible area as the sensor read it, cut to an even size; levels and pattern are those of its
+    top-left corner; the file's orientation is kept beside it.
 
     Args:
         file: path, or an open binary file.
@@ -77,6 +79,7 @@ def _to_frame(raw: Any, name: str) -> RawFrame:
         as_shot_wb=_as_shot(raw.camera_whitebalance),
         colour_matrix=_matrix(raw),
         source=name,
+        orientation=exif_of_libraw(raw.sizes.flip),
     )
 
 

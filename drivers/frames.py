@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.orientation import ORIENTATIONS, UPRIGHT
 
 CfaPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 CFA_PATTERNS: tuple[str, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
@@ -31,6 +32,8 @@ class RawFrame:
         as_shot_wb: the camera's white-balance gains (red, green, blue), green = 1, or None.
         colour_matrix: 3×3 rows, camera RGB after white balance → linear sRGB, each row summing to 1, or None.
         source: where the frame came from, for people; not part of the hash.
+        orientation: Exif's flag, 1..8, that turns the scene upright. The mosaic lies as the sensor read it, whatever
+            the flag; it is neither sent to a device nor part of the hash.
     """
 
     mosaic: np.ndarray
@@ -42,6 +45,7 @@ class RawFrame:
     as_shot_wb: tuple[float, float, float] | None = None
     colour_matrix: tuple[tuple[float, float, float], ...] | None = None
     source: str = ""
+    orientation: int = UPRIGHT
 
     def __post_init__(self) -> None:
         m = self.mosaic
@@ -69,6 +73,8 @@ class RawFrame:
             raise FrameError(
                 f"{name}: black level {max(self.black_level):g} must be below white level {self.white_level} (≤ 65535)"
             )
+        if self.orientation not in ORIENTATIONS or not isinstance(self.orientation, int):
+            raise FrameError(f"{name}: orientation {self.orientation!r} is not one of Exif's 1 to 8")
         m.flags.writeable = False
 
     @property
@@ -83,7 +89,7 @@ class RawFrame:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """Everything but the pixels, as plain data (the wire's RAW header, the hash and files use it)."""
+        """What a device is told beside the pixels, as plain data (the wire's RAW header, the hash and files use it)."""
         return {
             "width": self.width,
             "height": self.height,

@@ -10,7 +10,8 @@ The sidecar of ``frame.raw`` is ``frame.raw.toml`` or ``frame.toml``::
     cfa = "RGGB"
     black_level = 64         # one value, or four in reading order of the 2×2 block
     white_level = 4095
-    # optional: offset (bytes before the pixels), iso, exposure_s, as_shot_wb = [red, green, blue]
+    # optional: offset (bytes before the pixels), iso, exposure_s, as_shot_wb = [red, green, blue],
+    # orientation (Exif's 1 to 8: how the scene lies in the pixels; 1 is upright)
 
 Refused for certain: a size that does not agree with the file, values above the bit depth, levels out of range. Refused
 where the pixels clearly contradict the sidecar (correlations between neighbours, so noise and flat frames pass): byte
@@ -30,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from drivers.errors import FrameError
 from drivers.frames import MAX_SIDE, CfaPattern, RawFrame
+from drivers.orientation import UPRIGHT
 
 Level = Annotated[float, Field(ge=0, le=65535)]
 
@@ -54,6 +56,7 @@ class Sidecar(BaseModel):
     iso: float | None = Field(default=None, gt=0)
     exposure_s: float | None = Field(default=None, gt=0)
     as_shot_wb: tuple[float, float, float] | None = None
+    orientation: int = Field(default=UPRIGHT, ge=1, le=8, strict=True)
 
     @model_validator(mode="after")
     def _check(self) -> Sidecar:
@@ -113,6 +116,7 @@ def load_headerless(path: Path) -> RawFrame:
         exposure_s=sidecar.exposure_s,
         as_shot_wb=sidecar.as_shot_wb,
         source=str(path),
+        orientation=sidecar.orientation,
     )
 
 

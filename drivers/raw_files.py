@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 import zipfile
@@ -14,6 +15,7 @@ import numpy as np
 
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
+from drivers.orientation import UPRIGHT
 
 CAMERA_SUFFIXES = frozenset(
     f".{kind}"
@@ -27,7 +29,8 @@ NPZ_SUFFIX = ".npz"
 RAW_SUFFIXES = CAMERA_SUFFIXES | HEADERLESS_SUFFIXES | {NPZ_SUFFIX}
 
 _REQUIRED = {"mosaic", "cfa", "black_level", "white_level"}
-_OPTIONAL = {"iso", "exposure_s", "as_shot_wb", "colour_matrix"}
+_KNOWN_OR_NOT = {"iso", "exposure_s", "as_shot_wb", "colour_matrix"}
+_OPTIONAL = _KNOWN_OR_NOT | {"orientation"}
 
 
 def load_raw(path: Path) -> RawFrame:
@@ -74,7 +77,8 @@ def save_npz(path: Path, raw: RawFrame) -> None:
     """Write a RAW frame as ``.npz``: whole or not at all, the same bytes for the same frame.
 
     Keys: ``mosaic`` (uint16 [H, W]), ``cfa``, ``black_level`` (4), ``white_level``, and where known ``iso``,
-    ``exposure_s``, ``as_shot_wb`` (3), ``colour_matrix`` (3×3); as in :class:`~drivers.frames.RawFrame`.
+    ``exposure_s``, ``as_shot_wb`` (3), ``colour_matrix`` (3×3), and ``orientation`` where it is not 1; as in
+    :class:`~drivers.frames.RawFrame`.
 
     Raises:
         FrameError: the name does not end in ``.npz``.
@@ -84,9 +88,11 @@ def save_npz(path: Path, raw: RawFrame) -> None:
     if path.suffix.lower() != NPZ_SUFFIX:
         raise FrameError(f"{path}: a RAW frame is saved as {NPZ_SUFFIX}, not {path.suffix or 'without suffix'}")
     arrays: dict[str, Any] = {"mosaic": np.ascontiguousarray(raw.mosaic)}
-    for key in ("cfa", "black_level", "white_level", *sorted(_OPTIONAL)):
+    for key in ("cfa", "black_level", "white_level", *sorted(_KNOWN_OR_NOT)):
         if raw.metadata[key] is not None:
             arrays[key] = np.array(raw.metadata[key])
+    if raw.orientation != UPRIGHT:
+        arrays["orientation"] = np.array(raw.orientation)
     handle, partial = tempfile.mkstemp(prefix=path.name + ".", suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -119,7 +125,9 @@ def _load_npz(path: Path) -> RawFrame:
     metadata = {key: array.tolist() for key, array in arrays.items() if key != "mosaic"}
     if not isinstance(metadata["black_level"], list):
         metadata["black_level"] = [metadata["black_level"]] * 4
-    return RawFrame.from_metadata(arrays["mosaic"], metadata, source=str(path))
+    orientation = metadata.pop("orientation", UPRIGHT)
+    frame = RawFrame.from_metadata(arrays["mosaic"], metadata, source=str(path))
+    return dataclasses.replace(frame, orientation=orientation)
 
 
 def _key_list() -> str:
