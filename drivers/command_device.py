@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from drivers import recipes
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
 from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame, RgbFrame
@@ -95,22 +95,26 @@ class CommandDevice(Device):
         """Process one RAW.
 
         Raises:
-            DeviceUnreachableError: the program is missing or was ended at its time limit.
-            DeviceError: the program failed, or its output is missing, unreadable or of another size.
+            DeviceUnreachableError: the program is missing.
+            FrameFailedError: the program failed or was ended at its time limit, or its output is missing, unreadable or
+                of another size.
         """
-        with self._processes() as processes:
-            return self._frame(raw, parameters, self._checked(parameters), processes)
+        return self.single(raw, parameters)
 
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
-        """Captures in the order of the jobs, ``max_in_flight`` processes at once."""
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
+        """Captures in the order of the jobs, ``max_in_flight`` processes at once.
+
+        A frame whose program fails, is ended at its time limit, or leaves no picture of the RAW is a failure in its
+        place: ``failed``, or ``output`` where there is one that does not fit.
+        """
         workers = self.info().max_in_flight
-        pending: collections.deque[Future[Capture]] = collections.deque()
+        pending: collections.deque[Future[Capture | Failure]] = collections.deque()
         with self._processes() as processes:
             pool = ThreadPoolExecutor(workers, thread_name_prefix="command")
             try:
                 for raw, parameters in jobs:
                     info = self._checked(parameters)
-                    pending.append(pool.submit(self._frame, raw, parameters, info, processes))
+                    pending.append(pool.submit(self._result, raw, parameters, info, processes))
                     if len(pending) == workers:
                         yield pending.popleft().result()
                 while pending:
@@ -142,9 +146,21 @@ class CommandDevice(Device):
             )
         return info
 
+    def _named(self, raw: RawFrame) -> str:
+        return f"{self.url}: RAW {raw.hash[:12]} ({raw.width}×{raw.height})"
+
+    def _result(
+        self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: _Processes
+    ) -> Capture | Failure:
+        try:
+            return self._frame(raw, parameters, info, processes)
+        except _ProgramError as error:
+            reason = str(error).removeprefix(f"{self._named(raw)}: ")
+            return Failure(raw.hash, parameters, error.code, reason, info.boot_id)
+
     def _frame(self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: _Processes) -> Capture:
         start = time.monotonic()
-        what = f"{self.url}: RAW {raw.hash[:12]} ({raw.width}×{raw.height})"
+        what = self._named(raw)
         recipe = self.recipe
         with _folder(what) as folder:
             files = {k: folder / v for k, v in recipe.files.items()}
@@ -160,7 +176,7 @@ class CommandDevice(Device):
             code = processes.run([self._program(), *command[1:]], folder, self._environment(folder), limit_s, what)
             seconds = time.monotonic() - began
             if code != 0:
-                raise DeviceError(f"{what}: {recipe.program} ended with exit code {code}: {_last_words(folder)}")
+                raise _ProgramError(f"{what}: {recipe.program} ended with exit code {code}: {_last_words(folder)}")
             rgb = self._output(files["output"], raw, what, folder)
         return Capture(
             raw_hash=raw.hash,
@@ -179,22 +195,25 @@ class CommandDevice(Device):
             size = path.stat().st_size
             data = path.read_bytes() if size <= limit else b""
         except OSError:
-            raise DeviceError(
+            raise _ProgramError(
                 f"{what}: {self.recipe.program} wrote no {path.name} (exit code 0): {_last_words(folder)}; "
                 "check output.file in the recipe"
             ) from None
         if size > limit:
-            raise DeviceError(f"{what}: {path.name} has {size} bytes, more than an image of this RAW can have")
+            raise _ProgramError(
+                f"{what}: {path.name} has {size} bytes, more than an image of this RAW can have", "output"
+            )
         if not data.startswith(_STARTS[kind]):
-            raise DeviceError(
-                f"{what}: {path.name} ({size} bytes) does not start as {kind} does; check output.kind in the recipe"
+            raise _ProgramError(
+                f"{what}: {path.name} ({size} bytes) does not start as {kind} does; check output.kind in the recipe",
+                "output",
             )
         try:
             frame = RgbFrame(data, "image/jpeg") if kind == "jpeg" else None
             pixels = frame.pixels if frame else _decoded(data)
         except FrameError:
-            raise DeviceError(
-                f"{what}: {path.name} ({size} bytes) does not decode as {kind}: {_last_words(folder)}"
+            raise _ProgramError(
+                f"{what}: {path.name} ({size} bytes) does not decode as {kind}: {_last_words(folder)}", "output"
             ) from None
         if pixels.shape[:2] != (raw.height, raw.width):
             pixels = self._fitted(pixels, raw, f"{what}: {path.name}")
@@ -206,9 +225,10 @@ class CommandDevice(Device):
         """The output at the RAW's size where the recipe says that its borders were cut off."""
         rows, columns = raw.height - pixels.shape[0], raw.width - pixels.shape[1]
         if self.recipe.output.size != "pad" or rows < 0 or columns < 0:
-            raise DeviceError(
+            raise _ProgramError(
                 f"{what} is {pixels.shape[1]}×{pixels.shape[0]}, the RAW is {raw.width}×{raw.height}: switch cropping "
-                'and scaling off in the recipe, or let output.size = "pad" repeat the edges of a smaller output'
+                'and scaling off in the recipe, or let output.size = "pad" repeat the edges of a smaller output',
+                "output",
             )
         widths = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
         return np.pad(pixels, widths, mode="edge")
@@ -233,7 +253,10 @@ class CommandDevice(Device):
             raise DeviceUnreachableError(f"{self.url}: there is no program {command[0]!r}, which tells the version")
         with self._processes() as processes, _folder(what) as folder:
             # Many programs end with an error where they only print their usage.
-            processes.run([found, *command[1:]], folder, self._environment(folder), self.deadline_s, what)
+            try:
+                processes.run([found, *command[1:]], folder, self._environment(folder), self.deadline_s, what)
+            except _ProgramError as error:
+                raise DeviceUnreachableError(str(error)) from error
             said = _tail(folder / "stdout", 65536) + "\n" + _tail(folder / "stderr", 65536)
             words = _last_words(folder)
         match = re.search(self.recipe.version.pattern, said)
@@ -247,6 +270,14 @@ class CommandDevice(Device):
         homes = dict.fromkeys(_HOMES, str(folder / "home")) | dict.fromkeys(_TEMPORARY, str(folder / "tmp"))
         # Several frames are processed at once, so each process keeps to one core unless the recipe says otherwise.
         return {**passed, **homes, "LC_ALL": "C", "OMP_NUM_THREADS": "1", **self.recipe.environment}
+
+
+class _ProgramError(DeviceError):
+    """A program that failed, was ended, or left something that is no picture of the RAW; ``code``: as in failures."""
+
+    def __init__(self, message: str, code: str = "failed") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class _Processes:
@@ -281,7 +312,7 @@ class _Processes:
             try:
                 code = process.wait(limit_s)
             except subprocess.TimeoutExpired:
-                raise DeviceUnreachableError(
+                raise _ProgramError(
                     f"{what}: {Path(command[0]).name} did not end within {limit_s:g} s and was ended: "
                     f"{_last_words(folder)}; a higher time_limit_s in the recipe gives it longer"
                 ) from None

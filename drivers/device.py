@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -98,6 +100,20 @@ class Failure:
     serial: str = ""
 
 
+class FrameFailedError(DeviceError):
+    """A single frame came to nothing; the device goes on. ``failure`` has the facts, None where they are not known."""
+
+    def __init__(self, message: str, failure: Failure | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+    @classmethod
+    def of(cls, url: str, failure: Failure, source: str = "") -> FrameFailedError:
+        """The error of a failure, with the device and the RAW named; ``source``: the RAW's name, for people."""
+        raw = source or (f"RAW {failure.raw_hash[:12]}" if failure.raw_hash else "a photograph")
+        return cls(f"{url}: {raw} with parameters {failure.parameters.hash[:12]}: {failure.reason}", failure)
+
+
 class Device(ABC):
     """An ISP that turns a RAW and a parameter set into a capture. A context manager; every call has a deadline.
 
@@ -107,6 +123,15 @@ class Device(ABC):
 
     url: str
     deadline_s: float = DEFAULT_DEADLINE_S
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """What went wrong since the device was opened and was mended, by kind; empty where nothing did."""
+        return Counter()
+
+    def counts_by_unit(self) -> dict[str, Counter[str]]:
+        """:attr:`counts` of each unit: by serial, or by URL where a unit has none or was never reached."""
+        return {self.info().serial or self.url: Counter(self.counts)}
 
     @abstractmethod
     def info(self) -> DeviceInfo:
@@ -122,27 +147,53 @@ class Device(ABC):
 
         Raises:
             DeviceUnreachableError: no answer before the deadline.
+            FrameFailedError: this frame failed; others may not.
             DeviceError: the device refused, or its answer does not prove the parameters.
         """
 
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
-        """Captures of many jobs, in the order of the jobs; jobs are drawn as the device takes them."""
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
+        """The capture of each job, in the order of the jobs, or why that one failed; jobs are drawn as they are taken.
+
+        What is no fault of a single frame (the link, the device, a wrong parameter set) is raised and ends the stream.
+        """
         for raw, parameters in jobs:
-            yield self.process(raw, parameters)
+            try:
+                yield self.process(raw, parameters)
+            except FrameFailedError as error:
+                if error.failure is None:
+                    raise
+                yield error.failure
+
+    def single(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """:meth:`process` for drivers that implement :meth:`process_many`.
+
+        Raises:
+            FrameFailedError: this frame failed.
+        """
+        (result,) = self.process_many([(raw, parameters)])
+        if isinstance(result, Failure):
+            raise FrameFailedError.of(self.url, result, raw.source)
+        return result
 
     def capture(self, parameters: ParameterSet) -> tuple[RawFrame, Capture]:
         """Photograph what is before a live device: the RAW, and what the device made of it with the parameters.
 
         Raises:
             DeviceUnreachableError: no answer before the deadline.
+            FrameFailedError: this frame failed; others may not.
             DeviceError: the device is not live, refused, or its answer does not prove RAW and parameters.
         """
         raise DeviceError(f"{self.url}: this device takes stored RAWs and has no camera of its own; give it --raws")
 
-    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture]]:
-        """Photographs with many parameter sets, in their order; sets are drawn as the device takes them."""
+    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture] | Failure]:
+        """Photographs with many parameter sets, in their order; a set whose frame failed has a failure in its place."""
         for parameters in sets:
-            yield self.capture(parameters)
+            try:
+                yield self.capture(parameters)
+            except FrameFailedError as error:
+                if error.failure is None:
+                    raise
+                yield error.failure
 
     @abstractmethod
     def close(self) -> None:

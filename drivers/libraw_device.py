@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
 from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame, RgbFrame
@@ -26,6 +26,7 @@ from drivers.libraw_child import MIN_SIDE, read_message, write_message
 from drivers.parameters import ParameterSet, ParameterSpace
 
 Message = tuple[dict[str, Any], bytes]
+_Sent = tuple[int, RawFrame, ParameterSet, float]
 # The slowest settings take about a second a megapixel on a free core; a bench with other work may be much slower.
 S_PER_MEGAPIXEL = 10.0
 
@@ -80,20 +81,25 @@ class LibRawDevice(Device):
         """Process one RAW.
 
         Raises:
-            DeviceUnreachableError: no answer before the deadline; the process is ended.
-            DeviceError: LibRaw refused the frame or crashed.
+            FrameFailedError: LibRaw refused the frame, crashed on it, or did not end before the deadline.
+            DeviceUnreachableError: the process does not start.
         """
-        return self._collect(*self._submit(raw, parameters))
+        return self.single(raw, parameters)
 
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
-        """Captures in the order of the jobs; the next frame is written while LibRaw works on this one."""
-        pending: collections.deque[tuple[int, RawFrame, ParameterSet, float]] = collections.deque()
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
+        """Captures in the order of the jobs; the next frame is written while LibRaw works on this one.
+
+        A frame that LibRaw refuses, crashes on or does not end before the deadline is a failure in its place.
+        """
+        pending: collections.deque[_Sent | Failure] = collections.deque()
         for raw, parameters in jobs:
+            if not pending:
+                self.info()  # starts a process that ended meanwhile; one that holds a frame is seen in its turn
             pending.append(self._submit(raw, parameters))
             if len(pending) == 2:
-                yield self._collect(*pending.popleft())
+                yield self._next(pending)
         while pending:
-            yield self._collect(*pending.popleft())
+            yield self._next(pending)
 
     def close(self) -> None:
         """End the process."""
@@ -101,12 +107,23 @@ class LibRawDevice(Device):
         if child is not None:
             child.end()
 
-    def _submit(self, raw: RawFrame, parameters: ParameterSet) -> tuple[int, RawFrame, ParameterSet, float]:
+    def _next(self, pending: collections.deque[_Sent | Failure]) -> Capture | Failure:
+        """What comes of the first; where it cost the process, those behind it go to the next one."""
+        first = pending.popleft()
+        if isinstance(first, Failure):
+            return first
+        result = self._collect(*first)
+        if self._child is None:
+            for i, sent in enumerate(pending):
+                if not isinstance(sent, Failure):
+                    pending[i] = self._submit(sent[1], sent[2])
+        return result
+
+    def _submit(self, raw: RawFrame, parameters: ParameterSet) -> _Sent | Failure:
         if min(raw.width, raw.height) < MIN_SIDE:
-            raise DeviceError(
-                f"{self.url} takes RAWs of {MIN_SIDE}×{MIN_SIDE} or more, not {raw.width}×{raw.height}: use larger RAWs"
-            )
-        space = self.info().space
+            text = f"LibRaw takes RAWs of {MIN_SIDE}×{MIN_SIDE} or more, not {raw.width}×{raw.height}; use larger RAWs"
+            return Failure(raw.hash, parameters, "bad_raw", text)
+        space = (self._info or self.info()).space
         if parameters.space.hash != space.hash:
             raise DeviceError(f"{self.url}: parameters of {parameters.space.name}, not of this LibRaw; ask its info()")
         self._next_id += 1
@@ -118,17 +135,21 @@ class LibRawDevice(Device):
         self._raw_there = raw.hash
         return self._next_id, raw, parameters, start
 
-    def _collect(self, number: int, raw: RawFrame, parameters: ParameterSet, start: float) -> Capture:
+    def _collect(self, number: int, raw: RawFrame, parameters: ParameterSet, start: float) -> Capture | Failure:
         allowed_s = self.deadline_s + S_PER_MEGAPIXEL * max(raw.width * raw.height / 1e6 - 1, 0)
         boot_id = self._info.boot_id if self._info else ""
         what = f"RAW {raw.hash[:12]} ({raw.width}×{raw.height})"
         deadline = time.monotonic() + allowed_s
-        while True:
-            header, payload = self._receive(deadline, allowed_s, what)
-            if header["id"] == number:
-                break  # an earlier id answers a frame that its caller gave up
+        try:
+            while True:
+                header, payload = self._receive(deadline, allowed_s, what)
+                if header["id"] == number:
+                    break  # an earlier id answers a frame that its caller gave up
+        except _EndedError as error:
+            return Failure(raw.hash, parameters, "failed", str(error).removeprefix(f"{self.url}: "), boot_id)
         if "error" in header:
-            raise DeviceError(f"{self.url} refused {what}: {header['error']}")
+            text = f"LibRaw refused it ({raw.width}×{raw.height}): {header['error']}"
+            return Failure(raw.hash, parameters, "failed", text, boot_id)
         rgb = RgbFrame(payload, "image/png")
         return Capture(
             raw_hash=raw.hash,
@@ -148,15 +169,19 @@ class LibRawDevice(Device):
             message = self._child.answers.get(timeout=max(deadline - time.monotonic(), 0))
         except queue.Empty:
             self.close()
-            raise DeviceUnreachableError(
+            raise _EndedError(
                 f"{self.url}: no answer to {what} within {allowed_s:.3g} s; the process was ended and the next call "
                 "starts it again"
             ) from None
         if message is None:
             code = self._child.code()
             self.close()
-            raise DeviceError(f"{self.url}: LibRaw crashed on {what} (exit code {code}); the next call starts it again")
+            raise _EndedError(f"{self.url}: LibRaw crashed on {what} (exit code {code}); the next call starts it again")
         return message
+
+
+class _EndedError(DeviceUnreachableError):
+    """The process crashed, or was ended at a deadline."""
 
 
 class _Child:

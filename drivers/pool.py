@@ -11,14 +11,14 @@ import contextlib
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from drivers import registry
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.errors import DeviceError, DeviceUnreachableError, WorkbenchError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -57,24 +57,32 @@ def _say(line: str) -> None:
 
 @dataclass(eq=False)
 class _Job:
-    """One frame asked for; ``raw`` is let go once it is done, ``failures`` says what failed it on which board."""
+    """One frame asked for; ``raw`` is let go once it is done.
+
+    ``failures``: errors that ended a board's stream at this frame; ``refusals``: boards that refused the frame itself.
+    """
 
     raw: RawFrame | None
     parameters: ParameterSet
     size: int
     failures: list[tuple[_Board, DeviceError]] = field(default_factory=list)
-    capture: Capture | None = None
+    refusals: list[tuple[_Board, Failure]] = field(default_factory=list)
+    result: Capture | Failure | None = None
     error: Exception | None = None
     dropped: bool = False
 
     @property
     def done(self) -> bool:
-        return self.capture is not None or self.error is not None
+        return self.result is not None or self.error is not None
 
 
 @dataclass(eq=False)
 class _Board:
-    """One URL. ``error`` says why it is not in use; None with ``opening`` false: it is."""
+    """One URL. ``error`` says why it is not in use; None with ``opening`` false: it is.
+
+    ``strikes``: frames in a row that it failed, or that it refused and another board then made. ``past``: counts of
+    its earlier connections.
+    """
 
     url: str
     opening: bool = True
@@ -82,6 +90,17 @@ class _Board:
     info: DeviceInfo | None = None
     taken: deque[_Job] = field(default_factory=deque)
     strikes: int = 0
+    device: Device | None = None
+    past: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self.past + (Counter(self.device.counts) if self.device else Counter())
+
+    def let_go(self, device: Device) -> None:
+        """Close it; what it counted stays."""
+        device.close()
+        self.past, self.device = self.past + device.counts, None
 
     @property
     def active(self) -> bool:
@@ -89,8 +108,11 @@ class _Board:
 
     def may_take(self, job: _Job) -> bool:
         """Not what it failed while it still answered; when it went silent the job may not have been to blame."""
-        return self.active and all(
-            board is not self or isinstance(error, DeviceUnreachableError) for board, error in job.failures
+        refused = any(board is self for board, _ in job.refusals)
+        return (
+            self.active
+            and not refused
+            and all(board is not self or isinstance(error, DeviceUnreachableError) for board, error in job.failures)
         )
 
     def reason(self, error: Exception) -> str:
@@ -101,7 +123,9 @@ class _Board:
 class DevicePool(Device):
     """Several boards as one device; use from one thread.
 
-    Jobs that a board refuses go to another; refused by two, the job fails. When no board can take a job for
+    A frame that a board refuses goes to another; refused by two, or with no other board in use, it is a failure. A
+    board that refuses frames which another then makes is quarantined. A job whose board breaks down goes to another
+    too; with two broken down the stream ends. When no board can take a job for
     ``deadline_s`` seconds, the stream ends with an error.
     """
 
@@ -137,7 +161,7 @@ class DevicePool(Device):
         self._queue: deque[_Job] = deque()
         self._change = threading.Condition()
         self._closing = False
-        self._model: tuple[str, DeviceInfo, list[Capture]] | None = None
+        self._model: tuple[str, DeviceInfo, list[Capture | Failure]] | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(board,), name=f"board {board.url}", daemon=True)
             for board in self._boards
@@ -166,10 +190,22 @@ class DevicePool(Device):
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
         """Process one RAW on any board."""
-        (capture,) = self.process_many([(raw, parameters)])
-        return capture
+        return self.single(raw, parameters)
 
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
+    @property
+    def counts(self) -> Counter[str]:
+        """See :attr:`drivers.device.Device.counts`; those of all boards together."""
+        return sum((board.counts for board in self._boards), Counter())
+
+    def counts_by_unit(self) -> dict[str, Counter[str]]:
+        """See :meth:`drivers.device.Device.counts_by_unit`."""
+        units: dict[str, Counter[str]] = {}
+        for board in self._boards:
+            unit = (board.info.serial if board.info else "") or board.url
+            units[unit] = units.get(unit, Counter()) + board.counts
+        return units
+
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
         """Captures of many jobs in their order, made by all boards together; each names its board's serial.
 
         Jobs are drawn in the caller's thread, a bounded number ahead. Closing the generator early drops what was not
@@ -177,7 +213,7 @@ class DevicePool(Device):
 
         Raises:
             DeviceUnreachableError: every board was quarantined for ``deadline_s`` seconds.
-            DeviceError: a job failed on two boards.
+            DeviceError: a job broke two boards down.
             ParameterError: a set is not of the boards' space.
         """
         source = iter(jobs)
@@ -201,8 +237,8 @@ class DevicePool(Device):
                 job = pending.popleft()
                 if job.error is not None:
                     raise job.error
-                assert job.capture is not None
-                yield job.capture
+                assert job.result is not None
+                yield job.result
         finally:
             with self._change:
                 for job in pending:
@@ -253,6 +289,11 @@ class DevicePool(Device):
                 now = time.monotonic()
                 if any(board.may_take(job) for board in self._boards):
                     since = now
+                elif job.refusals:  # nobody else is left to try it
+                    if job in self._queue:
+                        self._queue.remove(job)
+                    job.raw, job.result = None, job.refusals[0][1]
+                    return
                 elif now - since >= self.deadline_s:
                     raise self._nobody(job, now - since)
                 self._change.wait(POLL_S)
@@ -278,7 +319,7 @@ class DevicePool(Device):
                     while self._work(board, device):
                         pass
                 finally:
-                    device.close()
+                    board.let_go(device)
             with self._change:
                 self._change.wait_for(lambda: self._closing, pause)
             pause = min(2 * pause, RETRY_MAX_S)
@@ -288,7 +329,7 @@ class DevicePool(Device):
         device = None
         first = board.opening
         try:
-            device = registry.open_device(board.url, self.deadline_s)
+            device = board.device = registry.open_device(board.url, self.deadline_s)
             info = device.info()
             if info.live:
                 raise DeviceError(f"{board.url}: a live device cannot be checked against others; use it alone")
@@ -302,7 +343,7 @@ class DevicePool(Device):
             return device
         except Exception as error:  # whatever it is, the thread lives on and the caller is told
             if device is not None:
-                device.close()
+                board.let_go(device)
             with self._change:
                 news = first or str(error) != str(board.error)
                 board.error, board.opening = error, False
@@ -311,8 +352,11 @@ class DevicePool(Device):
                 self._say(f"device {board.url} is quarantined: {board.reason(error)}")
             return None
 
-    def _compare(self, board: _Board, info: DeviceInfo, captures: list[Capture]) -> None:
-        """Raises DeviceError where the board is not like the first one that answered."""
+    def _compare(self, board: _Board, info: DeviceInfo, captures: list[Capture | Failure]) -> None:
+        """Raises DeviceError where the board is not like the first one that answered, or refuses to be compared."""
+        refused = [result.reason for result in captures if isinstance(result, Failure)]
+        if len(refused) == len(captures):
+            raise DeviceError(f"{board.url} refuses every frame that boards are compared with: {refused[0]}")
         if self._model is None:
             self._model = board.url, info, captures
             return
@@ -339,10 +383,12 @@ class DevicePool(Device):
                 return False
         stream = device.process_many(self._draw(board))
         try:
-            for capture in stream:
-                self._done(board, capture)
+            for result in stream:
+                self._done(board, result)
                 if self._closing:
                     return False
+                if board.strikes >= MAX_STRIKES:
+                    return self._set_aside(board)
             if board.taken:
                 raise DeviceError(f"{board.url}: gave {len(board.taken)} captures less than it was given jobs")
         except Exception as error:  # of any kind: it goes to the job's caller or sets the board aside
@@ -376,13 +422,40 @@ class DevicePool(Device):
                 return job
         return None
 
-    def _done(self, board: _Board, capture: Capture) -> None:
+    def _done(self, board: _Board, result: Capture | Failure) -> None:
         assert board.info is not None
+        result = replace(result, serial=result.serial or board.info.serial)
+        refused = False
         with self._change:
             job = board.taken.popleft()
-            job.raw, job.capture = None, replace(capture, serial=capture.serial or board.info.serial)
-            board.strikes = 0
+            if isinstance(result, Failure):
+                job.refusals.append((board, result))
+                refused = (
+                    not job.dropped and len(job.refusals) == 1 and any(other.may_take(job) for other in self._boards)
+                )
+            else:
+                board.strikes = 0
+                for other, _ in job.refusals:
+                    other.strikes += 1
+            if refused:
+                self._queue.appendleft(job)
+            else:
+                job.raw, job.result = None, result
             self._change.notify_all()
+        if refused and isinstance(result, Failure) and not self._closing:
+            self._say(f"device {board.url} failed a frame: {result.reason}; it goes to the other devices")
+
+    def _set_aside(self, board: _Board) -> bool:
+        """Quarantine a board that refuses what others make; never goes on."""
+        with self._change:
+            jobs = [job for job in board.taken if not job.dropped]
+            board.taken.clear()
+            self._queue.extendleft(reversed(jobs))
+            board.error = DeviceError(f"{board.url}: refused {board.strikes} frames that another device made")
+            self._change.notify_all()
+        if not self._closing:
+            self._say(f"device {board.url} is quarantined: {board.reason(board.error)}")
+        return False
 
     def _failed(self, board: _Board, error: Exception) -> bool:
         """Give the board's jobs back; whether it may go on."""
@@ -433,8 +506,10 @@ def _check_jobs(space: ParameterSpace) -> list[tuple[RawFrame, ParameterSet]]:
     return [(raw, space.defaults), (raw, space.from_unit(np.full(len(space), 0.3)))]
 
 
-def _difference(mine: Capture, theirs: Capture, tolerance: int) -> str:
+def _difference(mine: Capture | Failure, theirs: Capture | Failure, tolerance: int) -> str:
     """How two outputs differ, or nothing."""
+    if isinstance(mine, Failure) or isinstance(theirs, Failure):
+        return "" if type(mine) is type(theirs) else "only one of them refuses it"
     if mine.rgb.hash == theirs.rgb.hash:
         return ""
     one, other = mine.rgb.pixels, theirs.rgb.pixels

@@ -19,7 +19,7 @@ from typing import Protocol
 from urllib.parse import parse_qs
 
 from drivers import wire
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet
@@ -37,6 +37,10 @@ MAX_SETTLE = 10_000
 LIVE_IN_FLIGHT = 2
 """Photographs asked for at a time: one is taken while the one before travels."""
 
+FRAME_ERRORS = ("failed", "bad_raw", "too_large")
+"""Errors of the protocol that are about one frame: the device could not process this RAW with these parameters, or
+takes no such RAW. The others say that the bench is wrong (``bad_register`` …) or the link (``raw_hash``)."""
+
 _NOT_SENT = wire.Process(0, "", (), b"", b"")
 
 
@@ -50,7 +54,15 @@ class _Job:
     sent: float = 0.0
     refusals: int = 0
     capture: Capture | None = None
+    failure: Failure | None = None
     error: WorkbenchError | None = None
+
+    @property
+    def done(self) -> bool:
+        return bool(self.capture or self.failure or self.error)
+
+
+_Result = tuple[RawFrame, Capture] | Failure
 
 
 class Link(Protocol):
@@ -99,7 +111,7 @@ class ProtocolDevice(Device):
         self.url = url
         self.deadline_s = deadline_s
         self.settle = _settle_count(url)
-        self.counts: Counter[str] = Counter()
+        self.counts = Counter()
         # A random start keeps an earlier program's late answers from being taken for ours.
         self._next_id = secrets.randbits(40) << 20 | 1
         self._outstanding: dict[int, _Job] = {}
@@ -148,19 +160,18 @@ class ProtocolDevice(Device):
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
         """Process one RAW with one parameter set; see :meth:`drivers.device.Device.process`."""
-        (capture,) = self.process_many([(raw, parameters)])
-        return capture
+        return self.single(raw, parameters)
 
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
         """Captures of many jobs in their order, with several frames in flight.
 
-        What has arrived is yielded before an error is raised. Closing the generator early drops the outstanding
-        answers.
+        A frame that the device refuses for itself (:data:`FRAME_ERRORS`) is a failure in its place. What has arrived
+        is yielded before an error is raised. Closing the generator early drops the outstanding answers.
 
         Raises:
             DeviceUnreachableError: no frame arrived for ``deadline_s`` seconds while one was due.
-            DeviceError: the device refused a job, its answers did not prove the parameters five times, it has no echo
-                and no settle count is known, or it takes no stored RAWs.
+            DeviceError: the device refused a job as wrong, its answers did not prove the parameters five times, it has
+                no echo and no settle count is known, or it takes no stored RAWs.
             ParameterError: a set is not of the device's space.
         """
         if self._info.live:
@@ -168,24 +179,24 @@ class ProtocolDevice(Device):
                 f"{self.url}: this device photographs what is before it; `workbench collect` without --raws"
             )
         with closing(self._captures(jobs)) as captures:
-            for _, capture in captures:
-                yield capture
+            for result in captures:
+                yield result if isinstance(result, Failure) else result[1]
 
     def capture(self, parameters: ParameterSet) -> tuple[RawFrame, Capture]:
         """Photograph what is before the device; see :meth:`drivers.device.Device.capture`."""
-        (pair,) = self.capture_many([parameters])
-        return pair
+        (result,) = self.capture_many([parameters])
+        if isinstance(result, Failure):
+            raise FrameFailedError.of(self.url, result)
+        return result
 
-    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture]]:
+    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture] | Failure]:
         """Photographs with many parameter sets, in their order; see :meth:`process_many` for the errors."""
         if not self._info.live:
             raise DeviceError(f"{self.url}: this device takes stored RAWs and has no camera of its own; give it --raws")
         with closing(self._captures((None, parameters) for parameters in sets)) as captures:
             yield from captures
 
-    def _captures(
-        self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]
-    ) -> Generator[tuple[RawFrame, Capture], None, None]:
+    def _captures(self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]) -> Generator[_Result, None, None]:
         if self.settle is None and not self._info.echo:
             raise DeviceError(
                 f"{self.url}: this device's frames do not prove their parameters; measure its settle count with "
@@ -197,14 +208,17 @@ class ProtocolDevice(Device):
         for raw, parameters in jobs:
             yield self._settled(raw, parameters, self.settle or 0)
 
-    def _settled(self, raw: RawFrame | None, parameters: ParameterSet, settle: int) -> tuple[RawFrame, Capture]:
+    def _settled(self, raw: RawFrame | None, parameters: ParameterSet, settle: int) -> _Result:
         """The frame after ``settle`` others of the same request, between two read-backs that agree (section 8)."""
         start = time.monotonic()
         for _ in range(MAX_REFUSALS):
             asked = dict(zip(parameters.space.names, parameters.codes, strict=True))
             self.write_registers(asked)
             with closing(self._stream([(raw, parameters)] * (settle + 1))) as stream:
-                frames = list(stream)
+                results = list(stream)
+            if failures := [result for result in results if isinstance(result, Failure)]:
+                return failures[0]
+            frames = [result for result in results if not isinstance(result, Failure)]
             taken, last = frames[-1]
             in_a_row = [c.frame for _, c in frames] == list(range(last.frame - settle, last.frame + 1))
             boot_id, accepted = self._accepted
@@ -224,9 +238,7 @@ class ProtocolDevice(Device):
             "written; does somebody else use the device?"
         )
 
-    def _stream(
-        self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]
-    ) -> Generator[tuple[RawFrame, Capture], None, None]:
+    def _stream(self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]) -> Generator[_Result, None, None]:
         source = iter(jobs)
         window: deque[_Job] = deque()
         exhausted = False
@@ -242,10 +254,13 @@ class ProtocolDevice(Device):
                     return
                 # The clock runs only while the bench waits here: a slow consumer or source is not the device's fault.
                 self._wait_for(window[0])
-                while window and (window[0].capture or window[0].error):
+                while window and window[0].done:
                     job = window.popleft()
                     if job.error:
                         raise job.error
+                    if job.failure:
+                        yield job.failure
+                        continue
                     assert job.raw is not None
                     assert job.capture is not None
                     yield job.raw, job.capture
@@ -301,14 +316,14 @@ class ProtocolDevice(Device):
         )
 
     def _start(self, raw: RawFrame | None, parameters: ParameterSet) -> _Job:
-        """Send a job. One that the device cannot take becomes an error in its turn, after the jobs before it."""
+        """Send a job. One that the device cannot take becomes an error or a failure in its turn."""
         space = self._info.space
         if parameters.space.hash != space.hash:
             text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
             return _Job(raw, parameters, error=ParameterError(text))
         if raw is not None and raw.mosaic.nbytes > self._max_payload:
-            text = f"{raw.source or 'RAW'} has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload}"
-            return _Job(raw, parameters, error=DeviceError(f"{self.url}: {text}"))
+            text = f"the RAW has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload} at most"
+            return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
         registers = tuple(zip(self._addresses, parameters.codes, strict=True))
         request: wire.Process | wire.CaptureRequest
         if raw is None:
@@ -329,7 +344,7 @@ class ProtocolDevice(Device):
             DeviceUnreachableError: no frame ended for ``deadline_s`` seconds.
         """
         progress = asked = time.monotonic()
-        while not (job.capture or job.error):
+        while not job.done:
             answer = self._receive(0.0)
             now = time.monotonic()
             if answer is None:
@@ -411,7 +426,16 @@ class ProtocolDevice(Device):
             return False
         if answer.code == "raw_hash":
             return self._refuse(job, answer.text)
+        if answer.code in FRAME_ERRORS:
+            text = f"the device refused the frame ({answer.code}): {answer.text}"
+            job.failure = self._failure(job.raw, job.parameters, answer.code, text)
+            del self._outstanding[job.request.id]
+            self._reboots = 0
+            return True
         return self._fail(job, DeviceError(f"{self.url}: the device refused a frame ({answer.code}): {answer.text}"))
+
+    def _failure(self, raw: RawFrame | None, parameters: ParameterSet, code: str, reason: str) -> Failure:
+        return Failure("" if raw is None else raw.hash, parameters, code, reason, self._info.boot_id)
 
     def _refuse(self, job: _Job, problem: str) -> bool:
         self.counts["refused"] += 1

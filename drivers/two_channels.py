@@ -5,12 +5,13 @@ Both must reach the same unit in the same boot. Each frame proves its parameters
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
 from drivers import wire
-from drivers.device import Capture, Device, DeviceInfo
+from drivers.device import Capture, Device, DeviceInfo, Failure
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
@@ -32,6 +33,7 @@ class TwoChannelDevice(Device):
         """
         self.url = url
         self._open_control = control
+        self._closed_counts: Counter[str] = Counter()
         with ExitStack() as opened:
             self._control = opened.enter_context(control())
             self._pixels = opened.enter_context(pixels())
@@ -45,20 +47,19 @@ class TwoChannelDevice(Device):
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
         """Process one RAW with one parameter set; see :meth:`drivers.device.Device.process`."""
-        (capture,) = self.process_many([(raw, parameters)])
-        return capture
+        return self.single(raw, parameters)
 
-    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture]:
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
         """Captures of many jobs; see :meth:`drivers.device.Device.process_many`.
 
         Raises:
             DeviceError: also when the two channels do not reach the same device any more.
         """
-        captures: Any = self._pixels.process_many(jobs)
-        with closing(captures):
-            for capture in captures:
-                self._check(capture)
-                yield capture
+        results: Any = self._pixels.process_many(jobs)
+        with closing(results):
+            for result in results:
+                self._check(result)
+                yield result
 
     def capture(self, parameters: ParameterSet) -> tuple[RawFrame, Capture]:
         """Photograph what is before a live device; see :meth:`drivers.device.Device.capture`."""
@@ -74,15 +75,25 @@ class TwoChannelDevice(Device):
         """Write codes; see :meth:`drivers.protocol_device.ProtocolDevice.write_registers`."""
         return self._control.write_registers(codes)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """See :attr:`drivers.device.Device.counts`; both channels together."""
+        return self._closed_counts + self._control.counts + self._pixels.counts
+
     def close(self) -> None:
         """Let go of both channels; closing twice is allowed."""
         self._control.close()
         self._pixels.close()
 
-    def _check(self, capture: Capture) -> None:
+    def counts_by_unit(self) -> dict[str, Counter[str]]:
+        """See :meth:`drivers.device.Device.counts_by_unit`; both channels together."""
+        return {self.info().serial: self._closed_counts + self._control.counts + self._pixels.counts}
+
+    def _check(self, result: Capture | Failure) -> None:
         """A frame of another boot: ask on the channel of the registers who is there now."""
-        if capture.boot_id != self._control.info().boot_id:
+        if result.boot_id != self._control.info().boot_id:
             self._control.close()
+            self._closed_counts += self._control.counts
             self._control = self._open_control()
             self._compare()
 

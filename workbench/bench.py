@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
-from drivers.device import Capture, Device
+from drivers.device import Capture, Device, Failure, FrameFailedError
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
@@ -146,6 +146,8 @@ class _Stream:
         stream = self.bench.device.process_many(requests)
         try:
             for capture in stream:
+                if isinstance(capture, Failure):
+                    raise FrameFailedError.of(self.bench.device.url, capture)
                 batch.append(capture)
                 if len(batch) >= BATCH or time.monotonic() - last >= BATCH_S:
                     self.commit(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from drivers.device import Capture, Device
+from drivers.device import Capture, Device, Failure, FrameFailedError
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -84,6 +84,8 @@ def run(
     try:
         try:
             for shot in device.capture_many(sets):
+                if isinstance(shot, Failure):
+                    raise FrameFailedError.of(device.url, shot)
                 batch.append(shot)
                 if len(batch) >= BATCH or time.monotonic() - last >= BATCH_S:
                     commit()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from drivers import recipes
 from drivers.command_device import CommandDevice
+from drivers.device import Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame
 from drivers.registry import open_device
@@ -361,7 +362,7 @@ def assert_both_end(listener) -> None:
 
 def test_at_the_time_limit_the_program_and_its_child_are_ended(make, listener, temporary) -> None:
     device = hanging(make, listener, 5)
-    message = error_of(device, DeviceUnreachableError, act="hang")
+    message = error_of(device, FrameFailedError, act="hang")
     assert "did not end within 5 s" in message
     assert "time_limit_s" in message
     assert_both_end(listener)
@@ -416,13 +417,21 @@ def test_several_at_once_come_back_in_order(make, monkeypatch) -> None:
     assert sorted(c.frame for c in captures) == [1, 2, 3, 4, 5]
 
 
-def test_an_error_among_many_comes_at_its_place(make) -> None:
+def test_a_failure_among_many_comes_at_its_place_and_the_rest_goes_on(make) -> None:
     device = make()
     base = device.info().space.defaults
-    stream = device.process_many([(small_raw(), base), (small_raw(), base.replace(act="fail"))])
-    assert next(stream).frame > 0
-    with pytest.raises(DeviceError, match="exit code 9"):
-        next(stream)
+    sets = [base, base.replace(act="fail"), base.replace(act="nothing"), base, base.replace(act="corrupt"), base]
+    results = list(device.process_many((small_raw(), s) for s in sets))
+    assert [isinstance(r, Failure) for r in results] == [False, True, True, False, True, False]
+    failures = [r for r in results if isinstance(r, Failure)]
+    assert [f.code for f in failures] == ["failed", "failed", "output"]
+    assert "exit code 9" in failures[0].reason
+    assert {f.raw_hash for f in failures} == {small_raw().hash}
+    assert [f.parameters for f in failures] == [sets[1], sets[2], sets[4]]
+    with pytest.raises(FrameFailedError, match="exit code 9") as caught:
+        device.process(small_raw(), sets[1])
+    assert sets[1].hash[:12] in str(caught.value)
+    assert str(caught.value).startswith(device.url)
 
 
 def test_parameters_of_another_device_are_refused(make) -> None:

@@ -1,12 +1,13 @@
 import os
+import re
 import signal
 import sys
 
 import numpy as np
 import pytest
 
-from drivers.device import DeviceInfo
-from drivers.errors import DeviceError, DeviceUnreachableError
+from drivers.device import Capture, DeviceInfo, Failure, FrameFailedError
+from drivers.errors import DeviceError
 from drivers.frames import CFA_PATTERNS, RawFrame
 from drivers.libraw_child import postprocess_arguments
 from drivers.libraw_device import LibRawDevice, open_device
@@ -196,8 +197,10 @@ def test_a_crash_is_an_error_and_the_next_call_starts_again() -> None:
         jobs = device.process_many((frame(64, 64 + 2 * i), info.space.defaults) for i in range(3))
         next(jobs)
         device._child._process.kill()
-        with pytest.raises(DeviceError, match=r"LibRaw crashed on RAW .* the next call starts it again"):
-            list(jobs)
+        crashed, after = list(jobs)
+        assert isinstance(crashed, Failure)
+        assert re.search(r"LibRaw crashed on RAW .* the next call starts it again", crashed.reason)
+        assert isinstance(after, Capture)
         assert device.process(frame(), info.space.defaults).rgb.hash == fresh.rgb.hash
 
 
@@ -210,7 +213,7 @@ def test_a_hang_ends_at_the_deadline() -> None:
         os.kill(hung.pid, signal.SIGSTOP)
         device.deadline_s = 0.3
         # larger than any pipe, so that handing it over blocks as well
-        with pytest.raises(DeviceUnreachableError, match=r"no answer to RAW .* within 0.3 s"):
+        with pytest.raises(FrameFailedError, match=r"no answer to RAW .* within 0.3 s"):
             device.process(frame(512, 512), info.space.defaults)
         assert not hung.alive
         device.deadline_s = 60

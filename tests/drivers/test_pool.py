@@ -17,7 +17,7 @@ import pytest
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs
 
 from drivers import pool as pools
-from drivers.device import Capture
+from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -316,6 +316,24 @@ def test_a_board_that_fails_every_frame_is_quarantined(board) -> None:
         assert_right(jobs, captures)
         assert {c.serial for c in captures} == {"s1"}
         assert "overheated" in said.wait_for("failed a frame")
+        assert "refused 2 frames that another device made" in said.wait_for("is quarantined")
+
+
+def test_one_board_in_use_gives_its_refusals_at_once(board) -> None:
+    with DevicePool([board(bad_raw_fails).url, "zmq://127.0.0.1:9"], 0.5, say=Said()) as pool:
+        good = make_jobs(3)
+        results = list(pool.process_many([good[0], (BAD, SPACE.defaults), *good[1:]]))
+        assert isinstance(results.pop(1), Failure)
+        assert_right(good, results)
+
+
+def test_what_was_mended_is_counted_by_board(board) -> None:
+    slow, other = board(), board()
+    with DevicePool([slow.url, other.url, "zmq://127.0.0.1:9"], 60, say=Said()) as pool:
+        pool._boards[0].device.counts["resent"] += 2  # type: ignore[union-attr]
+        pool._boards[1].past["reboots"] += 1
+        assert pool.counts == {"resent": 2, "reboots": 1}
+        assert pool.counts_by_unit() == {"s1": {"resent": 2}, "s2": {"reboots": 1}, "zmq://127.0.0.1:9": {}}
 
 
 def bad_raw_fails(raw: RawFrame, encoded: bytes) -> bytes:
@@ -324,15 +342,19 @@ def bad_raw_fails(raw: RawFrame, encoded: bytes) -> bytes:
     return encoded
 
 
-def test_a_job_that_fails_on_two_boards_fails_and_leaves_them_in_use(board) -> None:
+def test_a_frame_that_two_boards_refuse_is_a_failure_and_leaves_them_in_use(board) -> None:
     said = Said()
     with DevicePool([board(bad_raw_fails).url, board(bad_raw_fails).url], 60, say=said) as pool:
         jobs = make_jobs(20)
-        captures: list[Capture] = []
-        with pytest.raises(DeviceError, match=r"a frame failed 2 times on zmq:.* and zmq:.*cannot take this one"):
-            take(pool.process_many([*jobs, (BAD, SPACE.defaults), *jobs]), captures)
-        assert_right(jobs, captures)
-        assert_right(jobs, list(pool.process_many(jobs)))
+        results = list(pool.process_many([*jobs, (BAD, SPACE.defaults), *jobs]))
+        failure = results.pop(len(jobs))
+        assert isinstance(failure, Failure)
+        assert (failure.code, failure.raw_hash) == ("failed", BAD.hash)
+        assert "cannot take this one" in failure.reason
+        assert failure.serial in ("s1", "s2")
+        assert_right([*jobs, *jobs], results)
+        with pytest.raises(FrameFailedError, match="cannot take this one"):
+            pool.process(BAD, SPACE.defaults)
     assert not any("quarantined" in line for line in said.lines)
 
 

@@ -15,7 +15,7 @@ import zmq
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs, make_raw
 
 from drivers import wire
-from drivers.device import Capture
+from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
 from drivers.protocol_device import MAX_REBOOTS
 from drivers.registry import open_device as open_url
@@ -448,19 +448,61 @@ def test_a_busy_device_is_asked_again(peer) -> None:
     assert_right(jobs, captures)
 
 
-def test_a_refused_job_ends_the_campaign_after_those_before_it(peer) -> None:
+@pytest.mark.parametrize("code", ["failed", "bad_raw", "too_large"])
+def test_a_frame_that_the_device_refuses_is_a_failure_in_its_place(peer, code) -> None:
     jobs = make_jobs(8)
     count = itertools.count()
     device = Firmware(PIPELINE)
 
     def rule(message: wire.Message) -> list[Parts]:
         if isinstance(message, wire.Process) and next(count) == 3:
-            return [wire.encode(wire.Error(message.id, "failed", "no power for the ISP"))]
+            return [wire.encode(wire.Error(message.id, code, "no power for the ISP"))]
+        return [wire.encode(device.handle(message))]
+
+    with open_device(peer(rule).url, 10) as d:
+        results = list(d.process_many(jobs))
+        boot_id = d.info().boot_id
+    failure = results.pop(3)
+    assert isinstance(failure, Failure)
+    assert (failure.raw_hash, failure.parameters, failure.code) == (jobs[3][0].hash, jobs[3][1], code)
+    assert (failure.reason, failure.boot_id) == (
+        f"the device refused the frame ({code}): no power for the ISP",
+        boot_id,
+    )
+    assert_right(jobs[:3] + jobs[4:], results)
+
+
+def test_one_frame_that_failed_names_device_raw_parameters_and_reason(peer) -> None:
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process):
+            return [wire.encode(wire.Error(message.id, "failed", "too hot"))]
+        return [wire.encode(device.handle(message))]
+
+    p = peer(rule)
+    raw, parameters = make_jobs(1)[0]
+    with open_device(p.url, 10) as d, pytest.raises(FrameFailedError) as caught:
+        d.process(raw, parameters)
+    assert caught.value.failure is not None
+    for text in (p.url, raw.source or raw.hash[:12], parameters.hash[:12], "too hot"):
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["bad_message", "version", "unsupported", "bad_register", "bad_code"])
+def test_an_error_that_blames_the_bench_ends_the_campaign_after_those_before_it(peer, code) -> None:
+    jobs = make_jobs(8)
+    count = itertools.count()
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process) and next(count) == 3:
+            return [wire.encode(wire.Error(message.id, code, "no such thing"))]
         return [wire.encode(device.handle(message))]
 
     got: list[Capture] = []
     with open_device(peer(rule).url, 10) as d:
-        with pytest.raises(DeviceError, match=r"failed\): no power"):
+        with pytest.raises(DeviceError, match=rf"{code}\): no such thing"):
             got.extend(d.process_many(jobs))
         assert_right(jobs[:2], list(d.process_many(jobs[:2])))
     assert_right(jobs[:3], got)
