@@ -2,62 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from drivers.colour_matrix import colour_matrix_of, plain_rows
+from drivers.dng_tags import Window, broken_off, unreadable
 from drivers.errors import FrameError
-from drivers.frames import CfaPattern, RawFrame
+from drivers.foreign_text import shown
+from drivers.frames import RawFrame
 from drivers.orientation import exif_of_libraw
-
-# Linear sRGB (D65) to CIE XYZ.
-XYZ_FROM_SRGB = np.array(
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-)
+from drivers.own_words import amend
+from drivers.raw_notes import RawNote
+from drivers.tiff_tags import FileTags, is_cut_short, read_tags
 
 _COLOURS = "RGBG"  # LibRaw's colour indices
 
 
-def load_camera_file(file: Path | BinaryIO, source: str = "") -> RawFrame:
+def load_camera_file(file: Path | BinaryIO, source: str = "", notes: list[RawNote] | None = None) -> RawFrame:
     """The RAW frame of a camera file.
 
     The mosaic is LibRaw's visible area as the sensor read it, cut to an even size; levels and pattern are those of its
-    top-left corner; the file's orientation is kept beside it.
+    top-left corner; the file's orientation is kept beside it. Where the file's own tags say otherwise than LibRaw, the
+    file's word is taken (see :mod:`drivers.own_words`).
 
     Args:
         file: path, or an open binary file.
         source: name for messages; a path's own name where left out.
+        notes: gets what is worth telling of the file.
 
     Raises:
-        FrameError: LibRaw cannot read it, or it is not a Bayer file.
+        FrameError: LibRaw cannot read it, it was cut short, or it is not a Bayer file.
     """
+    name = source or shown(file)
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
+            tags = read_tags(stream)
+            _check_whole(stream, tags, name)
+            frame, told = _decode(file, stream, tags, name)
+    except (MemoryError, OSError, ValueError) as error:
+        raise FrameError(f"{name}: damaged RAW file ({_text(error)}); copy it again") from error
+    if notes is not None:
+        notes += told
+    return frame
+
+
+def _decode(
+    file: Path | BinaryIO, stream: BinaryIO, tags: FileTags | None, name: str
+) -> tuple[RawFrame, list[RawNote]]:
     import rawpy
 
-    name = source or str(file)
+    # LibRaw opens a path itself, without a copy in memory, but takes only names in UTF-8.
+    by_path = isinstance(file, Path) and _is_utf8(str(file))
+    stream.seek(0)
     try:
-        with rawpy.imread(str(file) if isinstance(file, Path) else file) as raw:
-            return _to_frame(raw, name)
+        with rawpy.imread(str(file) if by_path else stream) as raw:
+            return _to_frame(raw, tags, stream, name)
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
-        raise FrameError(f"{name}: LibRaw cannot read it as a RAW file ({_text(error)}); copy it again") from error
-    except (MemoryError, OSError, ValueError) as error:
-        raise FrameError(f"{name}: damaged RAW file ({error}); copy it again") from error
+        raise FrameError(_refusal(error, tags, name)) from error
 
 
-def colour_matrix_of(cam_from_xyz: np.ndarray) -> tuple[tuple[float, float, float], ...] | None:
-    """White-balanced camera RGB → linear sRGB from a 3×3 XYZ → camera RGB matrix; None where it has no inverse."""
-    cam_from_srgb = np.asarray(cam_from_xyz, dtype=np.float64) @ XYZ_FROM_SRGB
-    sums = cam_from_srgb.sum(axis=1, keepdims=True)
-    if not np.all(np.isfinite(cam_from_srgb)) or np.any(np.abs(sums) < 1e-6):
-        return None
-    cam_from_srgb = cam_from_srgb / sums
-    if abs(np.linalg.det(cam_from_srgb)) < 1e-6:
-        return None
-    return _rows(np.linalg.inv(cam_from_srgb))
+def _check_whole(stream: BinaryIO, tags: FileTags | None, name: str) -> None:
+    if tags is not None and (where := broken_off(tags, stream)):
+        raise FrameError(f"{name}: the file is not whole: {where}; copy it again")
+    if is_cut_short(stream):
+        raise FrameError(f"{name}: the file is cut short: its directory lies beyond its end; copy it again")
 
 
-def _to_frame(raw: Any, name: str) -> RawFrame:
+def _refusal(error: Exception, tags: FileTags | None, name: str) -> str:
+    """What LibRaw's refusal means, with a step that can help."""
+    import rawpy
+
+    version = ".".join(map(str, rawpy.libraw_version))
+    if tags is not None and (reason := unreadable(tags)):
+        return (
+            f"{name}: {reason}, which LibRaw {version} cannot read; convert it to a DNG without compression or with "
+            "lossless JPEG"
+        )
+    if isinstance(error, (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError)):
+        return (
+            f"{name}: LibRaw {version} cannot read it as a RAW file ({_text(error)}); convert it to DNG if another "
+            "program opens it, else copy it again"
+        )
+    return f"{name}: LibRaw {version} cannot read it as a RAW file ({_text(error)}); copy it again"
+
+
+def _to_frame(raw: Any, tags: FileTags | None, stream: BinaryIO, name: str) -> tuple[RawFrame, list[RawNote]]:
     import rawpy
 
     if raw.raw_type != rawpy.RawType.Flat or raw.raw_image_visible is None or raw.raw_image_visible.ndim != 2:
@@ -69,18 +103,24 @@ def _to_frame(raw: Any, name: str) -> RawFrame:
     if height < 2 or width < 2:
         raise FrameError(f"{name}: the visible area is only {visible.shape[1]}×{visible.shape[0]} pixels")
     black = raw.black_level_per_channel
-    return RawFrame(
-        mosaic=np.array(visible[:height, :width], dtype=np.uint16, order="C"),
-        cfa=cast(CfaPattern, letters),
-        black_level=cast(tuple[float, float, float, float], tuple(float(black[i]) for i in indices)),
-        white_level=int(raw.white_level),
-        iso=_positive(getattr(_other(raw), "iso_speed", None)),
-        exposure_s=_positive(getattr(_other(raw), "shutter_speed", None)),
-        as_shot_wb=_as_shot(raw.camera_whitebalance),
-        colour_matrix=_matrix(raw),
-        source=name,
-        orientation=exif_of_libraw(raw.sizes.flip),
-    )
+    fields: dict[str, Any] = {
+        "mosaic": np.array(visible[:height, :width], dtype=np.uint16, order="C"),
+        "cfa": letters,
+        "black_level": tuple(float(black[i]) for i in indices),
+        "white_level": int(raw.white_level),
+        "iso": _positive(getattr(_other(raw), "iso_speed", None)),
+        "exposure_s": _positive(getattr(_other(raw), "shutter_speed", None)),
+        "as_shot_wb": _as_shot(raw.camera_whitebalance),
+        "colour_matrix": _matrix(raw),
+        "source": name,
+        "orientation": exif_of_libraw(raw.sizes.flip),
+    }
+    notes: list[RawNote] = []
+    if tags is not None:
+        stored = Window(0, 0, raw.sizes.raw_height, raw.sizes.raw_width)
+        window = Window(raw.sizes.top_margin, raw.sizes.left_margin, height, width)
+        notes = amend(fields, tags, stored, window, stream)
+    return RawFrame(**fields), notes
 
 
 def _bayer_indices(raw: Any, name: str) -> list[int]:
@@ -113,15 +153,7 @@ def _matrix(raw: Any) -> tuple[tuple[float, float, float], ...] | None:
     sums = matrix.sum(axis=1, keepdims=True)
     if not np.any(matrix) or np.any(np.abs(sums) < 1e-6) or not np.all(np.isfinite(matrix)):
         return None
-    return _rows(matrix / sums)
-
-
-def _rows(matrix: np.ndarray) -> tuple[tuple[float, float, float], ...]:
-    """The matrix as plain numbers; six decimals, so that the same file has the same hash with any BLAS."""
-    return cast(
-        tuple[tuple[float, float, float], ...],
-        tuple(tuple(round(float(v), 6) + 0.0 for v in row) for row in matrix),
-    )
+    return plain_rows(matrix / sums)
 
 
 def _other(raw: Any) -> Any:
@@ -130,6 +162,14 @@ def _other(raw: Any) -> Any:
 
 def _positive(value: Any) -> float | None:
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) and value > 0 else None
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from drivers.camera_files import XYZ_FROM_SRGB
+from drivers.colour_matrix import XYZ_FROM_SRGB
 from drivers.frames import RawFrame
 
 FieldType = tuple[int, str, int]  # TIFF's number, struct letter, numbers a value

@@ -16,6 +16,7 @@ import numpy as np
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
 from drivers.orientation import UPRIGHT
+from drivers.raw_notes import RawNote
 
 CAMERA_SUFFIXES = frozenset(
     f".{kind}"
@@ -33,12 +34,13 @@ _KNOWN_OR_NOT = {"iso", "exposure_s", "as_shot_wb", "colour_matrix"}
 _OPTIONAL = _KNOWN_OR_NOT | {"orientation"}
 
 
-def load_raw(path: Path) -> RawFrame:
+def load_raw(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
     """The RAW frame in a file; the suffix (upper or lower case) says which kind.
 
     Args:
         path: a camera file (``CAMERA_SUFFIXES``), an ``.npz`` of :func:`save_npz`, or a headerless dump (``.raw``,
             ``.bin``) with its sidecar ``FILE.toml`` beside it (see :mod:`drivers.headerless`).
+        notes: gets what is worth telling of the file: where its own tags and LibRaw disagree, values that look odd.
 
     Raises:
         FrameError: missing, empty, damaged, not a Bayer file, or not what its sidecar says.
@@ -57,7 +59,7 @@ def load_raw(path: Path) -> RawFrame:
         return load_headerless(path)
     from drivers.camera_files import load_camera_file
 
-    return load_camera_file(path)
+    return load_camera_file(path, notes=notes)
 
 
 def companions(path: Path) -> list[Path]:

@@ -200,8 +200,8 @@ def test_dng_without_metadata_reads_back_without(tmp_path) -> None:
 
 def test_a_camera_file_that_is_none(tmp_path) -> None:
     path = tmp_path / "a.cr2"
-    path.write_bytes(b"II*\0 this is no RAW file" * 10)
-    assert "LibRaw cannot read it" in refusal(path)
+    path.write_bytes(b"this is no RAW file" * 10)
+    assert "cannot read it as a RAW file" in refusal(path)
 
 
 def test_a_truncated_dng(tmp_path) -> None:
@@ -251,7 +251,7 @@ def test_real_camera_files(data_dir, name, width, height, cfa, black, white, iso
     assert (raw.width, raw.height, raw.cfa, raw.iso) == (width, height, cfa, iso)
     assert raw.black_level == (black,) * 4
     assert raw.white_level == white
-    assert raw.exposure_s is not None
+    assert (raw.exposure_s is not None) == (name != "tinydng_colorchart.dng")  # which says 0/1000000
     assert (raw.as_shot_wb is not None, raw.colour_matrix is not None) == (wb, matrix)
     if raw.colour_matrix:
         np.testing.assert_allclose(np.sum(raw.colour_matrix, axis=1), 1, atol=1e-5)

@@ -1,0 +1,32 @@
+"""The colour matrix of a camera: white-balanced camera RGB → linear sRGB."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+# Linear sRGB (D65) to CIE XYZ.
+XYZ_FROM_SRGB = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+)
+
+
+def colour_matrix_of(cam_from_xyz: np.ndarray) -> tuple[tuple[float, float, float], ...] | None:
+    """White-balanced camera RGB → linear sRGB from a 3×3 XYZ → camera RGB matrix; None where it has no inverse."""
+    cam_from_srgb = np.asarray(cam_from_xyz, dtype=np.float64) @ XYZ_FROM_SRGB
+    sums = cam_from_srgb.sum(axis=1, keepdims=True)
+    if not np.all(np.isfinite(cam_from_srgb)) or np.any(np.abs(sums) < 1e-6):
+        return None
+    cam_from_srgb = cam_from_srgb / sums
+    if abs(np.linalg.det(cam_from_srgb)) < 1e-6:
+        return None
+    return plain_rows(np.linalg.inv(cam_from_srgb))
+
+
+def plain_rows(matrix: np.ndarray) -> tuple[tuple[float, float, float], ...]:
+    """The matrix as plain numbers; six decimals, so that the same file has the same hash with any BLAS."""
+    return cast(
+        tuple[tuple[float, float, float], ...],
+        tuple(tuple(round(float(v), 6) + 0.0 for v in row) for row in matrix),
+    )

@@ -1,0 +1,154 @@
+"""The tags of TIFF-like camera files (DNG, NEF, CR2, ARW, …), read with tifffile and turned into plain numbers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+Values = tuple[float, ...]
+Directory = Mapping[int, Values]
+
+PHOTOMETRIC = 262
+CFA = 32803
+_EXIF = 34665
+_RATIONALS = {5, 10}
+_NUMBERS = {1, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16, 17}
+_BYTES_OF_KIND = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_DNG_TAGS = range(50706, 52600)
+_TEXTS = {50931, 50932}  # compared only, so kept as the numbers of their characters
+_MOST_VALUES = 200_000  # the longest table of a DNG has 65,536
+_MOST_DIRECTORIES = 16
+_EXIF_TAGS = (33434, 34855, 34864, 34865, 34866, 34867, 37377)
+
+# tifffile tells what is odd in a file through this logger; without a handler Python prints it on the terminal.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class FileTags:
+    """A file's own words, by tag number, as numbers (a rational with denominator 0 is NaN).
+
+    Attributes:
+        first: the first directory.
+        mosaics: the directories that hold a colour filter array, in the file's order.
+        exif: the Exif directory's exposure tags.
+        size: bytes in the file.
+    """
+
+    first: Directory
+    mosaics: tuple[Directory, ...]
+    exif: Directory
+    size: int
+
+    @property
+    def is_dng(self) -> bool:
+        """Whether the file calls itself a DNG."""
+        return 50706 in self.first
+
+    def mosaic_of(self, height: int, width: int) -> Directory | None:
+        """The directory of the mosaic with that size, or the only one; None where the file leaves it open."""
+        fitting = [m for m in self.mosaics if m.get(256) == (width,) and m.get(257) == (height,)]
+        main = [m for m in fitting if m.get(254, (0,)) == (0,)] or fitting
+        if main:
+            return main[0]
+        return self.mosaics[0] if len(self.mosaics) == 1 else None
+
+
+def read_tags(file: BinaryIO) -> FileTags | None:
+    """The tags of an open file, or None where it is no TIFF that can be read; the position is left anywhere."""
+    import tifffile
+
+    try:
+        size = file.seek(0, 2)
+        file.seek(0)
+        with tifffile.TiffFile(file, _multifile=False) as tiff:
+            first = _numbers(tiff.pages[0])
+            mosaics = [d for page in islice(_pages(tiff.pages), _MOST_DIRECTORIES) for d in [_numbers(page)]]
+            exif = _exif(tiff.pages[0])
+    except Exception:  # a damaged directory raises whatever its bytes lead to; LibRaw's word is left
+        return None
+    return FileTags(first, tuple(d for d in mosaics if d.get(PHOTOMETRIC) == (CFA,)), exif, size)
+
+
+def is_cut_short(file: BinaryIO) -> bool:
+    """Whether a TIFF's first directory, or a value of DNG's own tags in it, lies beyond the file's end."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(8)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8:
+        return False
+    version, start = struct.unpack(order + "HI", head[2:])
+    if version != 42:
+        return False
+    file.seek(start)
+    count = struct.unpack(order + "H", file.read(2).ljust(2, b"\0"))[0]
+    entries = file.read(12 * count)
+    if start + 2 + 12 * count > size:
+        return True
+    for tag, kind, values, offset in struct.iter_unpack(order + "HHII", entries):
+        length = values * _BYTES_OF_KIND.get(kind, 0)
+        if tag in _DNG_TAGS and length > 4 and offset + length > size:
+            return True
+    return False
+
+
+def one(values: Values | None) -> float | None:
+    """The first value, where there is one and it is finite."""
+    return values[0] if values and math.isfinite(values[0]) else None
+
+
+def _pages(pages: Any, depth: int = 0) -> Iterator[Any]:
+    for index in range(_MOST_DIRECTORIES):
+        try:
+            page = pages[index]
+        except (IndexError, ValueError, RuntimeError):
+            return
+        yield page
+        if depth < 2 and getattr(page, "subifds", None):
+            yield from _pages(page.pages, depth + 1)
+
+
+def _numbers(page: Any) -> dict[int, Values]:
+    found = {}
+    for tag in page.tags:
+        if tag.code in _TEXTS:
+            found[int(tag.code)] = tuple(map(float, str(tag.value)[:1000].encode()))
+        elif tag.dtype in _NUMBERS and tag.count <= _MOST_VALUES and tag.code not in (_EXIF, 34853):
+            values = _plain(tag.value, tag.dtype in _RATIONALS)
+            if values is not None:
+                found[int(tag.code)] = values
+    return found
+
+
+def _exif(page: Any) -> dict[int, Values]:
+    import tifffile
+
+    tag = page.tags.get(_EXIF)
+    named = tag.value if tag is not None and isinstance(tag.value, dict) else {}
+    found = {}
+    for code in _EXIF_TAGS:
+        value = named.get(tifffile.TIFF.EXIF_TAGS[code])
+        values = _plain(value, code in (33434, 37377) and isinstance(value, tuple)) if value is not None else None
+        if values is not None:
+            found[code] = values
+    return found
+
+
+def _plain(value: Any, rational: bool) -> Values | None:
+    if isinstance(value, bytes):
+        return tuple(float(b) for b in value)
+    flat = value if isinstance(value, (tuple, list)) else (value,)
+    try:
+        numbers = [float(v) for v in flat]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if rational:
+        pairs = zip(numbers[0::2], numbers[1::2], strict=False)
+        return tuple(n / d if d else math.nan for n, d in pairs)
+    return tuple(numbers)

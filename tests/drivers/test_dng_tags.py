@@ -1,0 +1,444 @@
+"""A camera file's own tags count: DNGs made here say what real writers say, and the pixels say what is right."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_dng import (
+    ASCII,
+    BYTE,
+    DOUBLE,
+    FLOAT,
+    LIGHT,
+    LONG,
+    MATRIX,
+    RATIONAL,
+    SHORT,
+    SRATIONAL,
+    flat,
+    made_dng,
+)
+
+from drivers.camera_files import load_camera_file
+from drivers.errors import FrameError
+from drivers.frames import CFA_PATTERNS, RawFrame
+from drivers.raw_files import load_raw
+from drivers.raw_notes import RawNote, told_once
+
+XYZ_FROM_SRGB = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                          [0.0193339, 0.1191920, 0.9503041]])  # fmt: skip
+CANON = {271: (ASCII, "Canon"), 272: (ASCII, "Canon EOS 5D Mark III"), 50708: (ASCII, "Canon EOS 5D Mark III")}
+
+
+def read(data: bytes) -> tuple[RawFrame, dict[str, str]]:
+    notes: list[RawNote] = []
+    return load_camera_file(io.BytesIO(data), "x.dng", notes), {n.kind: n.text for n in notes}
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(FrameError) as caught:
+        load_camera_file(io.BytesIO(data), "x.dng")
+    text = str(caught.value)
+    assert text.startswith("x.dng: ")
+    assert "\n" not in text
+    return text
+
+
+def light(raw: RawFrame) -> list[float]:
+    """Mean DN above black at each position of the 2×2 block."""
+    means = [raw.mosaic[i // 2 :: 2, i % 2 :: 2].astype(float).mean() for i in range(4)]
+    return [m - b for m, b in zip(means, raw.black_level, strict=True)]
+
+
+# Black levels
+
+FOUR = [[10, 20], [30, 40]]
+BLACKS = {
+    "one level": (64, {50714: (RATIONAL, [64])}, False),
+    "no repeat dimension, one level": (64, {50713: None, 50714: (SHORT, [64])}, False),
+    "no repeat dimension, four alike": (64, {50713: None, 50714: (SHORT, [64] * 4)}, True),
+    "no repeat dimension, four": (FOUR, {50713: None, 50714: (SHORT, [10, 20, 30, 40])}, True),
+    "2x2": (FOUR, {50713: (SHORT, [2, 2]), 50714: (SHORT, [10, 20, 30, 40])}, False),
+    "2x2, longs": (FOUR, {50713: (SHORT, [2, 2]), 50714: (LONG, [10, 20, 30, 40])}, False),
+    "1x2": ([[10, 20]], {50713: (SHORT, [1, 2]), 50714: (SHORT, [10, 20])}, False),
+    "2x1": ([[10], [20]], {50713: (SHORT, [2, 1]), 50714: (SHORT, [10, 20])}, False),
+    "4x4": (FOUR, {50713: (SHORT, [4, 4]), 50714: (SHORT, [10, 20, 10, 20, 30, 40, 30, 40] * 2)}, True),
+    "2x4": (FOUR, {50713: (SHORT, [2, 4]), 50714: (SHORT, [10, 20, 10, 20, 30, 40, 30, 40])}, True),
+    "6x6 alike": (12, {50713: (SHORT, [6, 6]), 50714: (SHORT, [12] * 36)}, None),
+    "a fraction": ([[10.25, 20.5], [30, 40.75]], {50713: (SHORT, [2, 2]), 50714: (RATIONAL, [10.25, 20.5, 30, 40.75])},
+                   True),
+    "deltas down": ([[10], [20]], {50714: (SHORT, [0]), 50716: (SRATIONAL, [10, 20] * 24)}, True),
+    "deltas across": ([[10, 20]], {50714: (SHORT, [0]), 50715: (SRATIONAL, [10, 20] * 32)}, True),
+    "deltas over 2x2": ([[15, 25], [25, 35]], {50713: (SHORT, [2, 2]), 50714: (SHORT, [10, 20, 30, 40]),
+                                               50716: (SRATIONAL, [5, -5] * 24)}, True),
+    "none at all": (0, {50713: None, 50714: None}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLACKS)
+@pytest.mark.parametrize("layout", [{}, {"order": ">"}, {"sub": True}])
+def test_black_levels_are_the_files(name: str, layout: dict) -> None:
+    black, tags, differs = BLACKS[name]
+    stored = np.rint(flat(black) * 4) / 4
+    raw, notes = read(made_dng(np.floor(stored), tags, **layout))
+    want = np.broadcast_to(np.tile(np.atleast_2d(black), (2, 2))[:2, :2], (2, 2)).ravel()
+    np.testing.assert_allclose(raw.black_level, want)
+    np.testing.assert_allclose(light(raw), [400, 800, 800, 200], atol=1)
+    if differs is not None:
+        assert ("black_level" in notes) == differs
+
+
+@pytest.mark.parametrize("cfa", CFA_PATTERNS)
+@pytest.mark.parametrize("area", [(0, 0, 48, 64), (3, 5, 47, 61), (6, 5, 47, 62), (1, 0, 48, 64), (4, 8, 44, 60)])
+@pytest.mark.parametrize("sub", [False, True])
+def test_pattern_and_black_begin_at_the_active_area(cfa: str, area: tuple[int, ...], sub: bool) -> None:
+    """Its corner may be odd: LibRaw then begins elsewhere, with the pattern turned and the black levels not."""
+    top, left, bottom, right = area
+    pixels = np.full((48, 64), 4000.0)
+    pixels[top:bottom, left:right] = flat(FOUR, cfa, bottom - top, right - left)
+    tags = {50829: (LONG, area), 50713: (SHORT, [2, 2]), 50714: (SHORT, [10, 20, 30, 40])}
+    raw, _ = read(made_dng(pixels, tags, cfa=cfa, sub=sub))
+    assert light(raw) == [LIGHT[c] for c in raw.cfa]
+    assert raw.height >= bottom - top - 3
+    assert raw.width >= right - left - 3
+
+
+@pytest.mark.parametrize(
+    ("tags", "spread"),
+    [
+        ({50713: (SHORT, [4, 4]), 50714: (SHORT, list(range(16)))}, "5"),
+        ({50713: (SHORT, [1, 3]), 50714: (SHORT, [60, 64, 68])}, "4"),
+        ({50713: (SHORT, [1, 1]), 50714: (SHORT, [64]), 50716: (SRATIONAL, [0, 0, 8, 8] * 12)}, "4"),
+        ({50713: None, 50714: (SHORT, [0] * 8 + [9] * 8)}, "4.5"),
+    ],
+)
+def test_black_levels_that_a_frame_cannot_hold_are_refused(tags: dict, spread: str) -> None:
+    assert f"differs by up to {spread} DN" in refusal(made_dng(flat(), tags))
+
+
+def test_black_levels_that_differ_by_less_than_the_noise_are_averaged() -> None:
+    tags = {50716: (SRATIONAL, [0, 0, 0.5, 0.5] * 12)}
+    raw, notes = read(made_dng(flat(), tags))
+    assert raw.black_level == (64.25,) * 4
+    assert "differs by up to 0.25 DN" in notes["black_spread"]
+
+
+@pytest.mark.parametrize("tags", [{50713: (SHORT, [2, 2]), 50714: (SHORT, [64, 65, 66])}, {50713: (SHORT, [0, 0])}])
+def test_black_levels_that_are_no_pattern_leave_a_frame_or_a_clear_line(tags: dict) -> None:
+    raw, _ = read(made_dng(flat(), tags))
+    assert raw.black_level[0] >= 0
+
+
+# White, linearization, floating point
+
+
+@pytest.mark.parametrize("kind", [SHORT, LONG, RATIONAL])
+@pytest.mark.parametrize("white", [1023, 4095, 16383, 65535])
+def test_white_level_is_the_files(kind: int, white: int) -> None:
+    assert read(made_dng(flat(), {50717: (kind, [white])}))[0].white_level == white
+
+
+def test_a_linearization_table_is_applied_before_the_levels() -> None:
+    """As cinema cameras write it: fewer bits stored than meant."""
+    table = [min(2 * i, 65535) for i in range(4096)]
+    raw, _ = read(made_dng(flat(), {50712: (SHORT, table), 50714: (SHORT, [128]), 50717: (LONG, [8190])}))
+    assert light(raw) == [800, 1600, 1600, 400]
+    assert raw.white_level == 8190
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_floating_point_pixels_keep_their_black_level(dtype: str, order: str) -> None:
+    tags = {339: (SHORT, [3]), 50714: (RATIONAL, [64 / 4095]), 50717: (LONG, [1])}
+    raw, notes = read(made_dng(flat() / 4095, tags, dtype=dtype, order=order))
+    share = np.array(light(raw)) / (raw.white_level - raw.black_level[0])
+    np.testing.assert_allclose(share, np.array([400, 800, 800, 200]) / (4095 - 64), atol=2e-4)
+    assert "floating-point" in notes["float"]
+
+
+def test_floating_point_pixels_that_are_dn_stay_dn() -> None:
+    raw, notes = read(made_dng(flat(), {339: (SHORT, [3])}, dtype="f4"))
+    assert (raw.black_level, raw.white_level, light(raw)) == ((64.0,) * 4, 4095, [400, 800, 800, 200])
+    assert not notes
+
+
+def test_floating_point_pixels_above_white_are_clipped_and_odd_ones_refused() -> None:
+    tags = {339: (SHORT, [3]), 50714: (RATIONAL, [0]), 50717: (LONG, [1])}
+    pixels = flat() / 4095
+    pixels[0, 0] = 1.5
+    assert read(made_dng(pixels, tags, dtype="f4"))[0].mosaic[0, 0] == 65535
+    pixels[0, 0] = np.nan
+    assert "no numbers" in refusal(made_dng(pixels, tags, dtype="f4"))
+
+
+# ISO and exposure
+
+ISO = {
+    "Exif": ({}, {34855: (SHORT, [400])}, 400),
+    "Exif, long": ({}, {34855: (LONG, [102400])}, 102400),
+    "first directory": ({34855: (SHORT, [400])}, {}, 400),
+    "first directory beside an empty Exif": ({34855: (SHORT, [800])}, {33434: (RATIONAL, [0.01])}, 800),
+    "recommended exposure index": ({}, {34855: (SHORT, [65535]), 34864: (SHORT, [2]), 34866: (LONG, [409600])}, 409600),
+    "ISO speed": ({}, {34855: (SHORT, [65535]), 34864: (SHORT, [3]), 34867: (LONG, [204800])}, 204800),
+    "standard output": ({}, {34855: (SHORT, [65535]), 34864: (SHORT, [1]), 34865: (LONG, [102400])}, 102400),
+    "no sensitivity type": ({}, {34855: (SHORT, [65535]), 34866: (LONG, [102400])}, 102400),
+    "type names one of two": ({}, {34855: (SHORT, [65535]), 34864: (SHORT, [3]), 34866: (LONG, [1]),
+                                   34867: (LONG, [204800])}, 204800),
+    "only the other tag": ({}, {34864: (SHORT, [2]), 34866: (LONG, [1600])}, 1600),
+    "65535 in the first directory": ({34855: (SHORT, [65535]), 34866: (LONG, [102400])}, {}, 102400),
+    "nowhere": ({}, {}, None),
+    "zero": ({}, {34855: (SHORT, [0])}, None),
+    "65535 and nothing else": ({}, {34855: (SHORT, [65535])}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ISO)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("make", [{}, {271: (ASCII, "RICOH IMAGING")}, CANON])
+def test_iso_is_the_files(name: str, order: str, make: dict) -> None:
+    tags, exif, iso = ISO[name]
+    assert read(made_dng(flat(), {**make, **tags}, exif, order=order))[0].iso == iso
+
+
+EXPOSURES = {
+    "Exif": ({}, {33434: (RATIONAL, [1 / 250])}, 0.004),
+    "first directory": ({33434: (RATIONAL, [1 / 250])}, {}, 0.004),
+    "APEX": ({}, {37377: (SRATIONAL, [5])}, 1 / 32),
+    "long": ({}, {33434: (RATIONAL, [30])}, 30),
+    "zero": ({}, {33434: (RATIONAL, [0])}, None),
+    "denominator zero": ({}, {33434: (RATIONAL, struct.pack("<II", 1, 0))}, None),
+    "none": ({}, {}, None),
+}
+
+
+@pytest.mark.parametrize("name", EXPOSURES)
+@pytest.mark.parametrize("sub", [False, True])
+def test_exposure_is_the_files(name: str, sub: bool) -> None:
+    tags, exif, seconds = EXPOSURES[name]
+    raw, _ = read(made_dng(flat(), tags, exif, sub=sub))
+    assert raw.exposure_s == (None if seconds is None else pytest.approx(seconds, rel=1e-4))
+
+
+# White balance and colour matrix
+
+WARM = (0.8, -0.1, -0.1, -0.4, 1.2, 0.2, -0.1, 0.2, 0.6)
+
+
+@pytest.mark.parametrize("neutral", [(0.5, 1, 2 / 3), (0.4, 0.8, 0.5), (1, 2, 1.5), (2, 1, 1)])
+def test_as_shot_neutral(neutral: tuple[float, ...]) -> None:
+    raw, _ = read(made_dng(flat(), {50728: (RATIONAL, neutral)}))
+    np.testing.assert_allclose(raw.as_shot_wb, neutral[1] / np.array(neutral), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.3457, 0.3585), (0.3127, 0.3290), (0.4476, 0.4074), (0.29, 0.30)])
+@pytest.mark.parametrize("balance", [None, (2, 1, 1.5)])
+def test_as_shot_white_as_xy(x: float, y: float, balance: tuple[float, ...] | None) -> None:
+    tags = {50728: None, 50729: (RATIONAL, [x, y])}
+    if balance:
+        tags[50727] = (RATIONAL, balance)
+    raw, notes = read(made_dng(flat(), tags))
+    neutral = np.array(balance or (1, 1, 1)) * (np.reshape(MATRIX, (3, 3)) @ [x / y, 1, (1 - x - y) / y])
+    np.testing.assert_allclose(raw.as_shot_wb, neutral[1] / neutral, rtol=2e-4)
+    assert "AsShotWhiteXY" in notes["as_shot_wb"]
+
+
+def test_as_shot_white_as_xy_between_two_matrices() -> None:
+    """At the two lights each matrix counts alone, between them the one passes into the other."""
+    tags = {50721: (SRATIONAL, WARM), 50722: (SRATIONAL, MATRIX), 50778: (SHORT, [17]), 50779: (SHORT, [21])}
+    red = []
+    for x, y, matrix in ((0.4476, 0.4074, WARM), (0.3127, 0.3290, MATRIX), (0.38, 0.377, None)):
+        raw, _ = read(made_dng(flat(), {**tags, 50728: None, 50729: (RATIONAL, [x, y])}))
+        neutral = [np.reshape(m, (3, 3)) @ [x / y, 1, (1 - x - y) / y] for m in (WARM, MATRIX)]
+        gains = [n[1] / n[0] for n in neutral]
+        assert raw.as_shot_wb is not None
+        if matrix is None:
+            assert min(gains) < raw.as_shot_wb[0] < max(gains)
+        else:
+            red.append(abs(raw.as_shot_wb[0] / gains[(WARM, MATRIX).index(matrix)] - 1))
+    assert max(red) < 0.01
+
+
+@pytest.mark.parametrize("xy", [(0, 0), (2, 3), (0.5, 0)])
+def test_a_white_point_that_is_none_is_not_known(xy: tuple[float, float]) -> None:
+    assert read(made_dng(flat(), {50728: None, 50729: (RATIONAL, xy)}))[0].as_shot_wb is None
+
+
+def want_matrix(cam_from_xyz: np.ndarray) -> np.ndarray:
+    cam_from_srgb = cam_from_xyz @ XYZ_FROM_SRGB
+    return np.linalg.inv(cam_from_srgb / cam_from_srgb.sum(axis=1, keepdims=True))
+
+
+CALIBRATION = (1, 0.1, 0, 0, 1, 0, 0, 0.1, 1.1)
+MATRICES = {
+    "one": ({}, MATRIX),
+    "daylight second": ({50721: (SRATIONAL, WARM), 50722: (SRATIONAL, MATRIX), 50778: (SHORT, [17]),
+                         50779: (SHORT, [21])}, MATRIX),
+    "daylight first": ({50722: (SRATIONAL, WARM), 50779: (SHORT, [17])}, MATRIX),
+    "D50 and tungsten": ({50721: (SRATIONAL, WARM), 50722: (SRATIONAL, MATRIX), 50778: (SHORT, [3]),
+                          50779: (SHORT, [23])}, MATRIX),
+    "illuminants not stated": ({50722: (SRATIONAL, WARM), 50778: None}, MATRIX),
+    "three": ({50721: (SRATIONAL, WARM), 50722: (SRATIONAL, WARM), 52531: (SRATIONAL, MATRIX), 50778: (SHORT, [17]),
+               50779: (SHORT, [3]), 52529: (SHORT, [21])}, MATRIX),
+    "calibration": ({50723: (SRATIONAL, CALIBRATION)},
+                    np.reshape(CALIBRATION, (3, 3)) @ np.reshape(MATRIX, (3, 3))),
+    "calibration for another profile": ({50723: (SRATIONAL, CALIBRATION), 50931: (ASCII, "maker"),
+                                         50932: (ASCII, "other")}, MATRIX),
+    "analog balance": ({50727: (RATIONAL, [2, 1, 1.5])}, MATRIX),
+    "a forward matrix beside it": ({50964: (SRATIONAL, [0.4, 0.3, 0.2, 0.2, 0.7, 0.1, 0.1, 0.1, 0.6])}, MATRIX),
+    "white as xy": ({50728: None, 50729: (RATIONAL, [0.4476, 0.4074])}, MATRIX),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("make", [{}, CANON, {271: (ASCII, "Google"), 272: (ASCII, "Pixel 6")}])
+def test_the_files_own_matrix_counts(name: str, make: dict) -> None:
+    tags, own = MATRICES[name]
+    raw, notes = read(made_dng(flat(), {**make, **tags}, sub=name == "one"))
+    np.testing.assert_allclose(raw.colour_matrix, want_matrix(np.reshape(own, (3, 3))), atol=2e-3)
+    if make is CANON and name == "one":
+        assert "first row" in notes["colour_matrix"]
+
+
+@pytest.mark.parametrize("own", [[1 / 3] * 9, [0.5, 0.5, 0.5, 0.1, 0.9, 0.1, 0.2, 1.8, 0.2]])
+def test_a_matrix_without_inverse_is_none(own: list[float]) -> None:
+    raw, notes = read(made_dng(flat(), {50721: (SRATIONAL, own)}))
+    assert raw.colour_matrix is None
+    assert "no inverse" in notes["colour_matrix"]
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(52546, "JPEG XL"), (9, "VC-5"), (5, "LZW"), (60000, "unknown"), (32773, "PackBits")]
+)
+@pytest.mark.parametrize("sub", [False, True])
+def test_a_compression_that_libraw_cannot_read_is_named(code: int, name: str, sub: bool) -> None:
+    text = refusal(made_dng(flat(), {259: (SHORT, [code])}, sub=sub))
+    assert name in text
+    assert f"compression {code}" in text
+    assert "copy it again" not in text
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("sub", [False, True])
+def test_a_file_cut_short_is_said_to_be(keep: float, sub: bool) -> None:
+    data = made_dng(flat(), {}, {34855: (SHORT, [400])}, sub=sub)
+    assert "copy it again" in refusal(data[: int(keep * len(data))])
+
+
+def test_pixels_beyond_the_files_end() -> None:
+    assert "end at byte" in refusal(made_dng(flat(), {273: (LONG, [4000])}))
+
+
+def test_lossless_jpeg_that_is_zeros() -> None:
+    assert "does not begin as the JPEG" in refusal(made_dng(np.zeros((48, 64)), {259: (SHORT, [7])}))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([258, 259, 274, 330, 339, 33421, 33422, 34665, *range(50710, 50733), 50778, 50829, 50931]),
+        st.one_of(
+            st.tuples(st.sampled_from([BYTE, SHORT, LONG]), st.lists(st.integers(0, 255), min_size=1, max_size=20)),
+            st.tuples(
+                st.sampled_from([FLOAT, DOUBLE]),
+                st.lists(st.floats(width=32, allow_subnormal=False), min_size=1, max_size=16),
+            ),
+            st.tuples(st.sampled_from([RATIONAL, SRATIONAL]), st.binary(min_size=8, max_size=72)),
+        ).filter(lambda e: not isinstance(e[1], bytes) or len(e[1]) % 8 == 0),
+        max_size=4,
+    ),
+    st.booleans(),
+)
+def test_any_tags_make_a_frame_or_one_line(tags: dict, sub: bool) -> None:
+    notes: list[RawNote] = []
+    try:
+        raw = load_camera_file(io.BytesIO(made_dng(flat(), tags, sub=sub)), "x.dng", notes)
+    except FrameError as error:
+        assert str(error).startswith("x.dng: ")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert len(raw.hash) == 64
+    assert all("\n" not in line for line in told_once(("x.dng", n) for n in notes))
+
+
+# Notes
+
+
+def test_notes_are_told_once_a_kind() -> None:
+    notes = [("a", RawNote("iso", "ISO: 1")), ("b", RawNote("iso", "ISO: 2")), ("c\x1b", RawNote("wb", "gains"))]
+    assert told_once(notes) == ["a: ISO: 1 (and the like in 1 other RAW)", "c\\x1b: gains"]
+
+
+# Real files, against a reading by hand
+
+
+def by_hand(path: Path) -> dict[int, list[float]]:
+    """Tags of a TIFF's first directory, of its sub-directories and of its Exif directory, first come first kept."""
+    data = path.read_bytes()
+    order = "<" if data[:2] == b"II" else ">"
+    found: dict[int, list[float]] = {}
+    waiting = [struct.unpack_from(order + "I", data, 4)[0]]
+    letters = {1: "B", 3: "H", 4: "I", 5: "II", 9: "i", 10: "ii"}
+    while waiting:
+        at = waiting.pop(0)
+        for i in range(struct.unpack_from(order + "H", data, at)[0]):
+            tag, kind, count, offset = struct.unpack_from(order + "HHII", data, at + 2 + 12 * i)
+            if kind not in letters:
+                continue
+            size = struct.calcsize(order + letters[kind]) * count
+            start = offset if size > 4 else at + 2 + 12 * i + 8
+            values = list(struct.unpack_from(order + letters[kind] * count, data, start))
+            if kind in (5, 10):
+                values = [n / d if d else 0 for n, d in zip(values[::2], values[1::2], strict=True)]
+            found.setdefault(tag, values)
+            if tag in (330, 34665):
+                waiting += values
+    return found
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize(
+    "name",
+    ["kodak_DC120_P003908.KDC", "kodak_DC120_P003909.KDC", "kodak_DC50_DC0012L.KDC", "nikon_d1_hsexif.NEF",
+     "tinydng_colorchart.dng"],
+)  # fmt: skip
+def test_real_files_say_what_a_reading_by_hand_says(data_dir: Path, name: str) -> None:
+    path = data_dir / "raw" / "camera" / name
+    raw, tags = load_raw(path), by_hand(path)
+    assert raw.exposure_s == (pytest.approx(tags[33434][0], rel=1e-4) if tags[33434][0] else None)
+    if tags.get(34855, [0])[0]:
+        assert raw.iso == tags[34855][0]
+    assert raw.orientation == tags.get(274, [1])[0]
+    if 50706 in tags:
+        assert raw.black_level == (tags[50714][0],) * 4
+        assert raw.white_level == tags[50717][0]
+        assert raw.cfa == "".join("RGB"[int(v)] for v in tags[33422])
+        np.testing.assert_allclose(raw.as_shot_wb, tags[50728][1] / np.array(tags[50728]), rtol=1e-5)
+        np.testing.assert_allclose(raw.colour_matrix, want_matrix(np.reshape(tags[50721], (3, 3))), atol=1e-3)
+        top, left, bottom, right = map(int, tags[50829])
+        assert (raw.height, raw.width) == (bottom - top, right - left)
+        stored = np.frombuffer(path.read_bytes()[int(tags[273][0]) :][: int(tags[279][0])], np.uint8)
+        bits = np.unpackbits(stored).reshape(int(tags[257][0]), int(tags[256][0]), 14)
+        pixels = bits.astype(np.int64) @ (1 << np.arange(13, -1, -1))
+        np.testing.assert_array_equal(raw.mosaic, pixels[top:bottom, left:right])
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize("name", ["canon_powershot_g2_CRW_0304", "canon_powershot_g2_CRW_0305",
+                                  "canon_powershot_s40_CRW_0101", "canon_powershot_s40_CRW_0104",
+                                  "canon_powershot_s40_CRW_0112", "canon_powershot_s40_CRW_0117"])  # fmt: skip
+def test_real_files_that_are_no_tiff_agree_with_the_thumbnail_beside_them(data_dir: Path, name: str) -> None:
+    from PIL import Image
+
+    raw = load_raw(data_dir / "raw" / "camera" / f"{name}.CRW")
+    with Image.open(data_dir / "raw" / "camera" / f"{name}.THM") as thumbnail:
+        exif = thumbnail.getexif()
+    assert raw.exposure_s == pytest.approx(float(exif.get_ifd(34665)[33434]), rel=0.02)
+    assert raw.orientation == exif.get(274, 1)
+    assert (raw.iso, raw.white_level, raw.cfa, raw.black_level) == (50, 1023, "RGGB", (32,) * 4)
