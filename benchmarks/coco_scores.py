@@ -17,7 +17,8 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from workbench.tasks.coco import CocoSet, coco_dict, coco_scores, decode_mask, encode_mask, read_coco, results_of
+from workbench.tasks.coco import CocoSet, coco_dict, coco_scores, decode_mask, encode_mask, results_of
+from workbench.tasks.coco_file import read_coco
 from workbench.tasks.detectors import open_detector
 from workbench.tasks.vision import as_batch
 

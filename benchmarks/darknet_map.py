@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from workbench.tasks.coco import CocoSet, coco_dict, coco_scores, read_coco, results_of
+from workbench.tasks.coco import CocoSet, coco_dict, coco_scores, results_of
+from workbench.tasks.coco_file import read_coco
 from workbench.tasks.detectors import Prediction
 from workbench.tasks.detectors.darknet import DarknetDetector, load_darknet
 from workbench.tasks.detectors.yolo_loss import decode

@@ -15,7 +15,8 @@ from drivers.raw_files import load_raw
 from sim.composed_scenes import CATEGORIES, composed_scene, make_composed_set, scene_annotations
 from sim.photographs import SceneError
 from workbench.commands.sim import app
-from workbench.tasks.coco import decode_mask, read_coco
+from workbench.tasks.coco import decode_mask
+from workbench.tasks.coco_file import read_coco
 
 RUN = typer.Typer()
 RUN.add_typer(app, name="sim")

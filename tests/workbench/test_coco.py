@@ -29,10 +29,10 @@ from workbench.tasks.coco import (
     encode_mask,
     fit,
     fitted,
-    read_coco,
     results_of,
     target_of,
 )
+from workbench.tasks.coco_file import read_coco
 from workbench.tasks.detectors import Prediction
 
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 18, "name": "dog"}]

@@ -44,7 +44,8 @@ def coco(
     from sim.sensor import DEFAULT_SENSOR_SEED
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
-    from workbench.tasks.coco import AnnotatedImage, CocoError, coco_dict, fit, fitted, read_coco
+    from workbench.tasks.coco import AnnotatedImage, CocoError, coco_dict, fit, fitted
+    from workbench.tasks.coco_file import read_coco
 
     given = {split: paths for split, paths in (("train", train), ("validation", validation), ("test", test)) if paths}
     if not given:

@@ -1,11 +1,12 @@
-"""COCO-format data sets: reading, moving annotations into a RAW's frame, targets of a loss, and the COCO scores."""
+"""COCO-format data sets: moving annotations into a RAW's frame, targets of a loss, and the COCO scores.
+
+:mod:`workbench.tasks.coco_file` reads them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,125 +79,14 @@ class CocoSet:
         images: sorted by id.
         categories: id → its entry with at least ``id`` and ``name``.
         licenses: as in the file.
+        notes: what is odd in the file, one line a kind.
     """
 
     path: Path
     images: tuple[AnnotatedImage, ...]
     categories: dict[int, dict[str, Any]]
     licenses: list[Any]
-
-
-def read_coco(path: Path, images: Path | None = None) -> CocoSet:
-    """A COCO ``instances_*.json`` file.
-
-    Args:
-        path: the file.
-        images: the folder of its images, to see that each is there; None to leave that out.
-
-    Raises:
-        CocoError: it cannot be read, is no such file, an annotation is of no image or of no category, a mask is of
-            another size than its image, or an image's file is missing.
-    """
-    path = Path(path)
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CocoError(f"{path}: cannot read the annotations: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or ["too deep"])[0]
-        raise CocoError(f"{path}: is not JSON ({reason}); fetch the annotations again") from error
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "categories")):
-        raise CocoError(f"{path}: is not in COCO format: needs the lists images, annotations and categories")
-    if not isinstance(data.get("annotations"), list):
-        raise CocoError(f"{path}: has no list of annotations; give the instances file, not image_info")
-    try:
-        return _assembled(path, data, images)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise CocoError(f"{path}: is not in COCO format: {reason}") from error
-
-
-def _assembled(path: Path, data: dict[str, Any], folder: Path | None) -> CocoSet:
-    categories = {_whole(c["id"], path, "category id"): {**c, "name": str(c["name"])} for c in data["categories"]}
-    entries: dict[int, dict[str, Any]] = {}
-    for entry in data["images"]:
-        number = _whole(entry["id"], path, "image id")
-        if number in entries:
-            raise CocoError(f"{path}: image id {number} stands twice")
-        entries[number] = entry
-    objects: dict[int, list[Annotation]] = {number: [] for number in entries}
-    for entry in data["annotations"]:
-        of, category = entry["image_id"], entry["category_id"]
-        what = f"annotation {entry.get('id', '?')}"
-        if of not in entries:
-            raise CocoError(f"{path}: {what} is of image {of}, which is not in the file; remove it or add the image")
-        if category not in categories:
-            raise CocoError(f"{path}: {what} is of category {category}, which is not in the file's categories")
-        objects[of].append(_annotation(entry, entries[of], f"{path}: {what} of image {of}"))
-    found = []
-    for number in sorted(entries):
-        entry = entries[number]
-        file = str(entry["file_name"])
-        width, height = (_whole(entry[key], path, f"{key} of image {number}", 1) for key in ("width", "height"))
-        if folder is not None and not (folder / file).is_file():
-            raise CocoError(f"{path}: image {number} is {file}, not in {folder}; name the folder of its images")
-        more = {key: value for key, value in entry.items() if key not in ("id", "file_name", "width", "height")}
-        found.append(AnnotatedImage(number, file, width, height, tuple(objects[number]), more))
-    licenses = data.get("licenses")
-    return CocoSet(path, tuple(found), categories, licenses if isinstance(licenses, list) else [])
-
-
-def _whole(value: Any, path: Path, what: str, lowest: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise CocoError(f"{path}: {what} is {value!r}, not a whole number from {lowest}")
-    return value
-
-
-def _annotation(entry: dict[str, Any], image: dict[str, Any], where: str) -> Annotation:
-    box = [float(v) for v in entry["bbox"]]
-    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
-        raise CocoError(f"{where}: bbox {entry['bbox']} is not left, top, width, height")
-    segmentation = entry.get("segmentation") or None
-    if isinstance(segmentation, dict):
-        size, expected = list(segmentation["size"]), [image["height"], image["width"]]
-        if size != expected:
-            raise CocoError(
-                f"{where}: its mask is {size[-1]}×{size[0]}, the image {expected[1]}×{expected[0]}; "
-                "draw it on this image"
-            )
-        covered = sum(_runs(segmentation["counts"], where))
-        if covered != expected[0] * expected[1]:
-            raise CocoError(f"{where}: its mask has {covered} pixels, the image {expected[0] * expected[1]}")
-    elif segmentation is not None:
-        for polygon in segmentation:
-            if len(polygon) < 6 or len(polygon) % 2 or not all(math.isfinite(float(v)) for v in polygon):
-                raise CocoError(f"{where}: a polygon of {len(polygon)} numbers is no polygon (three points or more)")
-    area = float(entry.get("area", box[2] * box[3]))
-    return Annotation(
-        entry["category_id"], (box[0], box[1], box[2], box[3]), area, bool(entry.get("iscrowd", 0)), segmentation
-    )
-
-
-def _runs(counts: Any, where: str) -> list[int]:
-    """The run lengths of a mask. pycocotools trusts them and writes past its memory where they are wrong."""
-    if isinstance(counts, list):
-        runs = [int(v) for v in counts]
-    else:
-        runs, value, shift = [], 0, 0
-        for byte in counts.encode("ascii"):
-            bits = byte - 48
-            if not 0 <= bits < 64 or shift > 60:
-                raise CocoError(f"{where}: its mask's run lengths are damaged")
-            value |= (bits & 31) << shift
-            shift += 5
-            if not bits & 32:
-                if bits & 16:
-                    value -= 1 << shift
-                runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-                value, shift = 0, 0
-    if any(v < 0 for v in runs):
-        raise CocoError(f"{where}: its mask's run lengths are damaged")
-    return runs
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

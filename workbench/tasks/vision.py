@@ -19,7 +19,8 @@ from torch import Tensor
 
 from workbench.dataset import RawRecord
 from workbench.errors import RunError
-from workbench.tasks.coco import CocoSet, Kind, coco_dict, read_coco, results_of, target_of
+from workbench.tasks.coco import CocoSet, Kind, coco_dict, results_of, target_of
+from workbench.tasks.coco_file import read_coco
 from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_categories, open_detector
 
 TaskName = Literal["detection", "segmentation"]
