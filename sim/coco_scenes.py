@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from drivers.frames import CfaPattern
-from drivers.raw_files import save_npz
+from drivers.raw_files import load_raw, save_npz
 from sim.camera import Camera
 from sim.photographs import SceneError
 from sim.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_bytes, write_csv, write_png
@@ -71,7 +71,8 @@ def make_annotated_raws(
     Args:
         folder: where to write; made if missing.
         photographs: what to simulate, names unique.
-        annotations: what ``annotations.json`` is to hold.
+        annotations: what ``annotations.json`` is to hold, a JSON object; each of its ``images`` is given ``raw_hash``,
+            the content hash of its RAW, so that the two find each other wherever they are moved.
         cfa: CFA order of the sensor.
         seed: from 0; another seed gives other lights, errors and noise.
         sensor_seed: from 0; another seed is another camera.
@@ -108,6 +109,7 @@ def make_annotated_raws(
     table = folder / "scenes.csv"
     complete = table.exists() and (folder / ANNOTATIONS).exists()
     rows: list[tuple[str, str, str, str]] = []
+    hashes: dict[str, str] = {}
     for done, photograph in enumerate(photographs, 1):
         raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
         if not (raw_path.exists() and reference_path.exists()):
@@ -117,14 +119,25 @@ def make_annotated_raws(
             write_png(reference_path, picture)
             # The RAW comes second: where it is, its reference is.
             save_npz(raw_path, shot.raw)
+            hashes[raw_path.name] = shot.raw.hash
             complete = False
         rows.append((raw_path.name, photograph.name, photograph.split, reference_path.name))
         if progress:
             progress(done, len(photographs))
     if not complete:
-        write_bytes(folder / ANNOTATIONS, annotations)
+        for row in rows:
+            if row[0] not in hashes:  # made by a call that was stopped
+                hashes[row[0]] = load_raw(folder / row[0]).hash
+        write_bytes(folder / ANNOTATIONS, _with_hashes(annotations, hashes))
         write_csv(table, sorted(rows))
     return [folder / row[0] for row in rows]
+
+
+def _with_hashes(annotations: bytes, hashes: dict[str, str]) -> bytes:
+    data = json.loads(annotations)
+    for image in data.get("images", []):
+        image["raw_hash"] = hashes[image["file_name"]]
+    return (json.dumps(data) + "\n").encode()
 
 
 def _check_splits(photographs: Sequence[AnnotatedPhotograph]) -> None:

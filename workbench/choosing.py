@@ -76,7 +76,7 @@ def choose(
         raise RunError(
             "the data set has no validation RAW; collect RAWs whose split is `validation` (scenes.csv), or more scenes"
         )
-    raws = task.annotated(held_out, "validation") if task else referenced_raws(dataset, "validation")
+    raws = task.annotated(dataset, "validation") if task else referenced_raws(dataset, "validation")
     key = task.key if task else "viewing"
     chosen = [find_run(lab, "train", name) for name in dict.fromkeys(predictors)] or _all_of(lab, info, key)
     rows: list[tuple[RunFolder, str | None, tuple[ParameterSet, ...]]] = []
@@ -129,7 +129,7 @@ def choose(
             for (run, rule, _), scores, gain in zip(rows, means, [None, *gains], strict=True)
         ],
         "best": max(ranked)[1],
-        "notes": [note for run in chosen for note in trained_for(run, key)],
+        "notes": [*(note for run in chosen for note in trained_for(run, key)), *(task.notes if task else ())],
         "per_raw": [
             {
                 "name": raw.name,

@@ -98,7 +98,8 @@ def train(
                     "(NAME.reference.png, or the column `reference` of scenes.csv)"
                 )
         else:
-            used, held_out = task.annotated(training, "train"), _annotated_or_none(task, held_out)
+            used = task.annotated(dataset, "train")
+            held_out = task.annotated(dataset, "validation") if held_out else []
         config = plain(
             {
                 "recipe": recipe.to_dict(),
@@ -154,14 +155,11 @@ def train(
             "held_out_loss": held_out_loss,
             "parameters": sum(w.numel() for w in network.parameters()),
             "torch": torch.__version__,
+            **({"notes": task.notes} if task and task.notes else {}),
         }
     )
     shutil.rmtree(run.path / CHECKPOINT, ignore_errors=True)
     return run
-
-
-def _annotated_or_none(task: VisionTask, raws: list[RawRecord]) -> list[RawRecord]:
-    return task.annotated(raws, "validation") if raws else []
 
 
 def _stopped(lab: Path, key: str) -> RunFolder | None:

@@ -113,7 +113,7 @@ def validate_vision(
         DeviceError: the device failed; run again to go on (captures made are kept).
     """
     info = device.info()
-    raws = task.annotated(dataset.raws("test"), "test")
+    raws = task.annotated(dataset, "test")
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
     truth = task.truth(raws)
@@ -192,7 +192,7 @@ def validate_vision(
             }
             for i, raw in enumerate(raws)
         ],
-        "notes": notes,
+        "notes": [*notes, *task.notes],
     }
 
 

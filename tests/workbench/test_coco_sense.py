@@ -178,7 +178,7 @@ def test_annotation_ids_that_stand_twice_are_noted(tmp_path: Path) -> None:
     data["annotations"] = [*data["annotations"] * 5]
     found = read(tmp_path, data)
     assert len(found.images[0].annotations) == 5
-    assert found.notes == (f"{tmp_path / 'set.json'}: 1 annotation ids stand more than once, each entry counts: 9",)
+    assert found.notes == ("set.json: 1 annotation ids stand more than once, each entry counts: 9",)
 
 
 def test_boxes_as_fractions_of_the_image_are_refused(tmp_path: Path) -> None:

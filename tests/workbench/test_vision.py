@@ -319,7 +319,7 @@ def test_the_loss_that_tuning_shows_is_the_one_that_validation_shows(lab: Path) 
     assert f"(by-loss): log loss {-score:.3f} on" in told
     task = open_task("detection", TASK[3], Path(TASK[5]))
     with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
-        raws = [raw for raw in dataset.raws("train") if raw.scene in results["training_scenes"]]
+        raws = [raw for raw in task.annotated(dataset, "train") if raw.scene in results["training_scenes"]]
         best = device.info().space.load_toml(lab / "runs" / "by-loss" / "best.toml")
         judged = Judged(task, raws)
         for raw in raws:

@@ -43,6 +43,7 @@ def coco(
     from sim.coco_scenes import AnnotatedPhotograph, make_annotated_raws
     from sim.sensor import DEFAULT_SENSOR_SEED
     from workbench.interrupt import stoppable
+    from workbench.notes import say
     from workbench.progress import Progress
     from workbench.tasks.coco import AnnotatedImage, CocoError, coco_dict, fit, fitted
     from workbench.tasks.coco_file import read_coco
@@ -56,6 +57,7 @@ def coco(
     licenses: list = []
     for split, (path, source) in given.items():
         data = read_coco(path, source)
+        say(data.notes)
         for number, category in data.categories.items():
             if categories.setdefault(number, category)["name"] != category["name"]:
                 raise CocoError(
@@ -73,7 +75,7 @@ def coco(
             photographs.append(AnnotatedPhotograph(name, into, image.id, source / image.file, size, how.crop, how.size))
             # Data sets may use one id twice, so the RAWs are numbered anew.
             more = {**image.more, "source_id": image.id, "source_file": image.file}
-            images.append(replace(fitted(image, how), id=len(images) + 1, file=f"{name}.npz", more=more))
+            images.append(replace(fitted(image, how), id=len(images) + 1, file=f"{name}.npz", more=more, raw_hash=None))
     written = (json.dumps(coco_dict(images, categories, licenses)) + "\n").encode()
     with (
         stoppable("every file written is whole; the same command goes on"),

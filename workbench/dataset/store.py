@@ -251,6 +251,12 @@ class Dataset:
         with self.database.reading() as connection:
             return [self._raw_record(row) for row in connection.execute(query)]
 
+    def source_files(self) -> list[tuple[str, str, int, int]]:
+        """Every file that a RAW or its reference was read from: RAW hash, absolute path, size, time of change in ns."""
+        columns = (SourceFile.raw, SourceFile.path, SourceFile.size, SourceFile.modified_ns)
+        with self.database.reading() as connection:
+            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(select(*columns))]
+
     # Captures
 
     def add_captures(

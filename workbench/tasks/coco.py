@@ -60,6 +60,7 @@ class AnnotatedImage:
         height: pixels.
         annotations: its objects.
         more: the other keys of its entry, such as ``license``.
+        raw_hash: the content hash of the RAW that the image is, where the entry says it.
     """
 
     id: int
@@ -68,6 +69,7 @@ class AnnotatedImage:
     height: int
     annotations: tuple[Annotation, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
+    raw_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,9 @@ def coco_dict(
         "annotations": [],
     }
     for image in images:
-        data["images"].append(
-            {"id": image.id, "file_name": image.file, "width": image.width, "height": image.height, **image.more}
-        )
+        known = {} if image.raw_hash is None else {"raw_hash": image.raw_hash}
+        size = {"width": image.width, "height": image.height}
+        data["images"].append({"id": image.id, "file_name": image.file, **size, **image.more, **known})
         for annotation in image.annotations:
             entry: dict[str, Any] = {
                 "id": len(data["annotations"]) + 1,

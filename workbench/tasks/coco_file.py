@@ -26,6 +26,7 @@ _MOST_PIXELS = 1 << 28
 _ROUNDING = 2.0
 # The upper end of the range of areas that COCO's evaluation looks at; a larger object would not count.
 _LARGEST_AREA = 1e10
+_IMAGE_KEYS = ("id", "file_name", "width", "height", "raw_hash")
 
 
 def read_coco(path: Path, images: Path | None = None) -> CocoSet:
@@ -148,7 +149,7 @@ class _Reader:
             tuple(found),
             categories,
             licenses if isinstance(licenses, list) else [],
-            tuple(self.notes.lines(self.path)),
+            tuple(self.notes.lines(self.path.name)),
         )
 
     def _categories(self, entries: list[Any]) -> dict[int, dict[str, Any]]:
@@ -276,8 +277,8 @@ class _Reader:
         digest = entry.get("raw_hash")
         if digest is not None and not (isinstance(digest, str) and len(digest) == 64):
             raise CocoError(f"{self.where}: raw_hash of image {number} is {_brief(digest)}, no hash; leave it out")
-        more = {key: value for key, value in entry.items() if key not in ("id", "file_name", "width", "height")}
-        return AnnotatedImage(number, file, entry["width"], entry["height"], tuple(objects), more)
+        more = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS}
+        return AnnotatedImage(number, file, entry["width"], entry["height"], tuple(objects), more, digest)
 
     def _check_unlike(self, images: Sequence[AnnotatedImage]) -> None:
         """Refuse a file at two image ids: each would be judged by a part of its objects."""

@@ -1,7 +1,7 @@
 """Object detection and instance segmentation as tasks (sections 5.1 to 5.3): a frozen detector judges the image.
 
-Annotations are a COCO-format file whose images have the RAWs' file names and sizes; ``workbench sim coco``
-writes it so.
+Annotations are a COCO-format file whose images are the RAWs (see :mod:`workbench.tasks.partners`), of their sizes;
+``workbench sim coco`` writes it so. Its categories are the detector's by name (see :mod:`workbench.tasks.categories`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.dataset import RawRecord
+from drivers.foreign_text import shown
+from drivers.regular_files import read_regular
+from workbench.dataset import Dataset, RawRecord
+from workbench.dataset.store import Split
 from workbench.errors import RunError
-from workbench.tasks.coco import CocoSet, Kind, coco_dict, results_of, target_of
-from workbench.tasks.coco_file import read_coco
-from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_categories, open_detector
+from workbench.notes import listed, say
+from workbench.tasks.categories import matched
+from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, results_of, target_of
+from workbench.tasks.coco_file import LARGEST_FILE, read_coco
+from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, open_detector
+from workbench.tasks.partners import Partners, find_partners
 
 TaskName = Literal["detection", "segmentation"]
 # Added to a loss before its logarithm is taken: a loss of zero has none.
@@ -36,8 +42,9 @@ class VisionTask:
         name: ``detection`` or ``segmentation``.
         specification: what the detector was opened by.
         detector: judges the images; frozen.
-        data: the annotations, image file = name of the RAW.
+        data: the annotations, with the detector's category ids.
         viewing_weight: weight of the L2 loss against the reference (human viewing) beside the detector's loss.
+        notes: what must not go unsaid of the annotations, the detector, and what found no partner; grows.
     """
 
     name: TaskName
@@ -45,6 +52,8 @@ class VisionTask:
     detector: Detector
     data: CocoSet
     viewing_weight: float = 0.0
+    notes: list[str] = field(default_factory=list, compare=False)
+    _images: dict[str, AnnotatedImage] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -68,39 +77,72 @@ class VisionTask:
             "viewing_weight": self.viewing_weight,
         }
 
-    def annotated(self, raws: Sequence[RawRecord], split: str) -> list[RawRecord]:
-        """The RAWs of a split that have annotations.
+    def annotated(self, dataset: Dataset, split: Split) -> list[RawRecord]:
+        """The RAWs of a split that have annotations; what found no partner is noted, and said on stderr.
 
         Raises:
-            RunError: the split is empty, none has, or one is of another size than its annotations.
+            RunError: the split is empty, none has, one is of another size than its annotations, an image may be several
+                RAWs, or masks are to be judged and an object has none.
         """
+        raws = dataset.raws(split)
+        where = shown(self.data.path)
         if not raws:
             raise RunError(f"the data set has no {split} RAW; collect a folder with some (`workbench collect --raws`)")
-        images = {image.file: image for image in self.data.images}
-        found = [raw for raw in raws if raw.name in images]
+        partners = find_partners(self.data, dataset)
+        found = [raw for raw in raws if raw.hash in partners.images]
         if not found:
             raise RunError(
-                f"{self.data.path}: none of its {len(images)} images is one of the data set's {len(raws)} {split} "
-                f"RAWs, such as {raws[0].name}; give the annotations.json of the folder that was collected"
+                f"{where}: none of its {len(self.data.images)} images is one of the data set's {len(raws)} {split} "
+                f"RAWs, such as {shown(raws[0].name)}; give the annotations.json of the folder that was collected"
             )
         for raw in found:
-            image = images[raw.name]
+            image = self._images[raw.hash] = partners.images[raw.hash]
             if (image.width, image.height) != (raw.width, raw.height):
                 raise RunError(
-                    f"{self.data.path}: {raw.name} is {image.width}×{image.height} there, its RAW {raw.width}×"
+                    f"{where}: {shown(raw.name)} is {image.width}×{image.height} there, its RAW {raw.width}×"
                     f"{raw.height}; annotations must be in the RAW's own pixels (`workbench sim coco` writes them so)"
                 )
+        if self.kind == "segm":
+            self._check_masks(found)
+        self._note_partners(partners, raws, split)
         return found
 
+    def _check_masks(self, raws: Sequence[RawRecord]) -> None:
+        images = [self._images[raw.hash] for raw in raws]
+        bare = [image.file for image in images for a in image.annotations if a.segmentation is None]
+        if bare:
+            raise RunError(
+                f"{shown(self.data.path)}: {len(bare)} objects have no mask, which segmentation is judged by, in "
+                f"{listed(list(dict.fromkeys(bare)))}; draw their masks, or leave these images out"
+            )
+
+    def _note_partners(self, partners: Partners, raws: Sequence[RawRecord], split: str) -> None:
+        where = shown(self.data.path.name)
+        lines = []
+        if alone := [partners.labels[raw.hash] for raw in raws if raw.hash not in partners.images]:
+            lines.append(f"{where}: {len(alone)} of {len(raws)} {split} RAWs have no image there: {listed(alone)}")
+        if partners.alone:
+            lines.append(f"{where}: {len(partners.alone)} images are no RAW of the data set: {listed(partners.alone)}")
+        if partners.by_name:
+            lines.append(
+                f"{where}: {len(partners.by_name)} images are matched to RAWs by file name alone, for no RAW was read "
+                f"from their paths: {listed(partners.by_name)}"
+            )
+        self.note(lines)
+
+    def note(self, lines: Sequence[str]) -> None:
+        """Keep notes and say those that are new."""
+        new = [line for line in dict.fromkeys(lines) if line not in self.notes]
+        self.notes.extend(new)
+        say(new)
+
     def targets(self, raws: Sequence[RawRecord]) -> dict[str, Target]:
-        """What the detector's loss is to find in each RAW, by the RAW's hash."""
-        images = {image.file: image for image in self.data.images}
-        return {raw.hash: target_of(images[raw.name], masks=self.detector.masks) for raw in raws}
+        """What the detector's loss is to find in each RAW of :meth:`annotated`, by the RAW's hash."""
+        return {raw.hash: target_of(self._images[raw.hash], masks=self.detector.masks) for raw in raws}
 
     def truth(self, raws: Sequence[RawRecord]) -> dict[str, Any]:
-        """The objects of some RAWs in COCO format; the images' ids are the RAWs' places in the list, from 1."""
-        images = {image.file: image for image in self.data.images}
-        numbered = [replace(images[raw.name], id=i) for i, raw in enumerate(raws, 1)]
+        """The objects of RAWs of :meth:`annotated` in COCO format; the images' ids are their places, from 1."""
+        numbered = [replace(self._images[raw.hash], id=i) for i, raw in enumerate(raws, 1)]
         return coco_dict(numbered, self.data.categories)
 
     def predict(self, pixels: np.ndarray) -> Prediction:
@@ -163,7 +205,7 @@ def open_task(
 
     Raises:
         RunError: something is not given, or the detector draws no masks for segmentation.
-        DetectorError, CocoError: the detector or the annotations cannot be used.
+        DetectorError, CocoError: the detector or the annotations cannot be used, or their categories do not agree.
     """
     if specification is None:
         raise RunError(f"task {name} needs a detector; give --detector, such as darknet:yolov3.cfg")
@@ -173,9 +215,10 @@ def open_task(
     detector = open_detector(specification)
     if name == "segmentation" and not detector.masks:
         raise RunError(f"detector {specification}: draws no masks, which segmentation needs; take a Mask R-CNN")
-    used = {a.category_id for image in data.images for a in image.annotations}
-    check_categories(detector, used, str(annotations))
-    return VisionTask(name, specification, detector, data, viewing_weight)
+    data, more = matched(data, detector)
+    task = VisionTask(name, specification, detector, data, viewing_weight)
+    task.note([*data.notes, *getattr(detector, "notes", ()), *more])
+    return task
 
 
 def recorded_task(record: dict[str, Any]) -> VisionTask:
@@ -213,7 +256,10 @@ def weights_digest(detector: Detector) -> str | None:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(read_regular(path, LARGEST_FILE)).hexdigest()
+    except OSError as error:
+        raise RunError(f"{shown(path)}: cannot read the annotations: {error.strerror}") from error
 
 
 def as_batch(pixels: np.ndarray) -> Tensor:

@@ -176,7 +176,8 @@ def tune_run(
     run = new_run(lab, "tune", name)
     with removed_on_failure(run):
         run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
-        run.finish(_tuned(run, rule, tuner, through))
+        told = {"notes": task.notes} if task and task.notes else {}
+        run.finish({**_tuned(run, rule, tuner, through), **told})
     return run
 
 

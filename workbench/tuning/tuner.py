@@ -98,9 +98,7 @@ class Tuner:
         self.lab, self.dataset, self.device, self.settings = lab, dataset, device, settings
         self.info = device.info()
         self.progress = progress
-        self.train = (
-            referenced_raws(dataset, "train") if task is None else task.annotated(dataset.raws("train"), "train")
-        )
+        self.train = referenced_raws(dataset, "train") if task is None else task.annotated(dataset, "train")
         scorers = [
             CostScorer(m) if i and m in COSTS else Scorer(m) if task is None else VisionScorer(task, self.train, m)
             for i, m in enumerate(settings.metrics)

@@ -58,7 +58,12 @@ class Prediction:
 
 @runtime_checkable
 class Detector(Protocol):
-    """What the bench needs of a detector. It is frozen: no call changes what it computes."""
+    """What the bench needs of a detector. It is frozen: no call changes what it computes.
+
+    It may also have ``category_names``, a mapping id → name for each of its ids: annotations are then matched to it by
+    name (see :mod:`workbench.tasks.categories`). Without it, exactly COCO's 80 ids mean COCO's names, and any other ids
+    are compared as numbers, with a note. A sequence ``notes`` of one-line texts is said to people when it is opened.
+    """
 
     @property
     def name(self) -> str:
@@ -96,8 +101,9 @@ class Detector(Protocol):
 def open_detector(specification: str) -> Detector:
     """The detector behind a specification ``KIND:WHAT[?option=value&…]``.
 
-    * ``darknet:MODEL.cfg[?weights=FILE]`` (see :func:`workbench.tasks.detectors.darknet.open_darknet`),
-    * ``torchvision:NAME[?weights=FILE]`` (see :func:`workbench.tasks.detectors.torchvision_models.open_torchvision`),
+    * ``darknet:MODEL.cfg[?weights=FILE&names=FILE]`` (see :func:`workbench.tasks.detectors.darknet.open_darknet`),
+    * ``torchvision:NAME[?weights=FILE&names=FILE]`` (see
+      :func:`workbench.tasks.detectors.torchvision_models.open_torchvision`),
     * ``offline:mask-rcnn``, the project's own for composed scenes,
     * ``package.module:factory``: the factory is called without arguments,
     * ``NAME[:WHAT]`` of another package's entry point of the group ``isp_workbench.detectors``, called with the whole

@@ -5,7 +5,7 @@ Batch normalisation is folded into the convolutions as the weights are read, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,14 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from drivers.foreign_text import shown
 from workbench.tasks.detectors import DetectorError, Prediction, Target, split_options
-from workbench.tasks.detectors.coco_classes import category_ids_of
+from workbench.tasks.detectors.coco_classes import category_ids_of, category_names_of
+from workbench.tasks.detectors.darknet_cfg import Section, odd_keys, read_cfg
+from workbench.tasks.detectors.darknet_weights import read_weights
 from workbench.tasks.detectors.yolo_loss import YoloHead, decode, yolo_loss
 
 # As in the first Darknet and in OpenCV; later Darknets take 1e-5.
 _BATCH_NORM_EPS = 1e-6
 # Far above any real network, far below what would fill the memory.
-_MOST = {"filters": 1 << 16, "size": 1 << 10, "side": 1 << 14, "classes": 1 << 16}
+_MOST = {"filters": 1 << 16, "size": 1 << 10, "side": 1 << 14, "classes": 1 << 16, "layers": 1 << 11}
+# Numbers that one layer gives for one image: a whole 4K picture through 32 filters.
+_MOST_VALUES = 1 << 28
 # More than COCO scores (100 of each image).
 _MOST_BOXES = 300
 # Darknet options that change what a layer computes, with the values that mean "off".
@@ -41,7 +46,6 @@ _UNSUPPORTED = {
     "dropout": [],
     "avgpool": [],
 }
-_ALIASES = {"conv": "convolutional", "max": "maxpool", "avg": "avgpool", "network": "net"}
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,
@@ -55,87 +59,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass
-class Section:
-    """One section of a ``.cfg`` file.
-
-    Attributes:
-        kind: its name in lower case, aliases resolved.
-        where: file and line, for messages.
-        options: key → value as written.
-    """
-
-    kind: str
-    where: str
-    options: dict[str, str] = field(default_factory=dict)
-
-    def _number(self, key: str, text: str, kind: type[int] | type[float]) -> float:
-        try:
-            value = kind(text)
-            if np.isfinite(value):
-                return value
-        except (ValueError, OverflowError):
-            pass
-        what = "a whole number" if kind is int else "a number"
-        raise DetectorError(f"{self.where}: [{self.kind}] {key}={text} is not {what}")
-
-    def integer(self, key: str, default: int, lowest: int = 0, highest: int = 1 << 30) -> int:
-        """The whole number of a key.
-
-        Raises:
-            DetectorError: it is none, or out of lowest..highest.
-        """
-        value = int(self._number(key, self.options.get(key, str(default)), int))
-        if not lowest <= value <= highest:
-            raise DetectorError(f"{self.where}: [{self.kind}] {key}={value} is not within {lowest}..{highest}")
-        return value
-
-    def real(self, key: str, default: float) -> float:
-        """The number of a key."""
-        return float(self._number(key, self.options.get(key, str(default)), float))
-
-    def numbers(self, key: str, kind: type[int] | type[float]) -> list[float]:
-        """The comma-separated numbers of a key; none where it is missing."""
-        parts = (part.strip() for part in self.options.get(key, "").split(","))
-        return [self._number(key, part, kind) for part in parts if part]
-
-
-def read_cfg(path: Path) -> list[Section]:
-    """The sections of a Darknet ``.cfg`` file in their order.
-
-    Raises:
-        DetectorError: it cannot be read, is no such file, or does not begin with ``[net]``.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DetectorError(f"{path}: cannot read the Darknet .cfg: {error.strerror}; give darknet:FILE.cfg") from error
-    except UnicodeDecodeError as error:
-        raise DetectorError(f"{path}: is not a Darknet .cfg, which is text") from error
-    sections: list[Section] = []
-    for number, line in enumerate(lines, 1):
-        text = line.split("#")[0].split(";")[0].strip()
-        if not text:
-            continue
-        where = f"{path}, line {number}"
-        if text.startswith("[") and text.endswith("]"):
-            kind = text[1:-1].strip().lower()
-            sections.append(Section(_ALIASES.get(kind, kind), where))
-            continue
-        key, equals, value = text.partition("=")
-        if not equals or not sections:
-            raise DetectorError(f"{where}: {text[:60]!r} is neither [section] nor key=value within one")
-        sections[-1].options[key.strip()] = value.strip()
-    if not sections or sections[0].kind != "net":
-        raise DetectorError(f"{path}: a Darknet .cfg begins with [net]; this one does not")
-    return sections
-
-
-@dataclass
 class _Step:
-    """One layer as planned: what it reads, what it gives."""
+    """One layer as planned: what it reads, what it gives (``width`` and ``height`` of the map, in its own pixels)."""
 
     section: Section
     channels: int
+    width: int
+    height: int
     sources: list[int] = field(default_factory=list)
     convolution: int = -1
     head: YoloHead | None = None
@@ -151,14 +81,19 @@ class DarknetModule(nn.Module):
         width: width of its input, pixels.
         height: height of its input, pixels.
         heads: one :class:`~workbench.tasks.detectors.yolo_loss.YoloHead` for each ``[yolo]`` layer, in order.
+        notes: keys of the file that do not count, one line a kind.
 
     Raises:
-        DetectorError: a layer or an option is unknown, or the layers do not fit each other.
+        DetectorError: a layer is unknown, an option is not supported, the layers do not fit each other, or one of them
+            would give more than 2^28 numbers for an image.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         net, *sections = read_cfg(path)
+        if len(sections) > _MOST["layers"]:
+            raise DetectorError(f"{shown(path)}: has {len(sections)} layers, more than {_MOST['layers']}")
+        self.notes = odd_keys(path, [net, *sections])
         self.width = net.integer("width", 416, 1, _MOST["side"])
         self.height = net.integer("height", 416, 1, _MOST["side"])
         self.letterbox = bool(net.integer("letter_box", 0))
@@ -182,8 +117,9 @@ class DarknetModule(nn.Module):
         for key in _UNSUPPORTED[section.kind]:
             if section.options.get(key, "").lower() not in _OFF:
                 raise DetectorError(f"{section.where}: [{section.kind}] {key}={section.options[key]} is not supported")
-        before = self._steps[-1].channels if self._steps else 3
-        step = _Step(section, before)
+        last = self._steps[-1] if self._steps else None
+        before = last.channels if last else 3
+        step = _Step(section, before, last.width if last else self.width, last.height if last else self.height)
         if section.kind == "convolutional":
             self._plan_convolution(section, step)
         elif section.kind == "shortcut":
@@ -197,12 +133,24 @@ class DarknetModule(nn.Module):
             if any(c % groups for c in channels):
                 raise DetectorError(f"{section.where}: [route] groups={groups} does not divide {channels} channels")
             step.channels = sum(c // groups for c in channels)
+            step.width, step.height = self._steps[step.sources[0]].width, self._steps[step.sources[0]].height
         elif section.kind == "maxpool":
-            section.integer("size", section.integer("stride", 1, 1, _MOST["size"]), 1, _MOST["size"])
+            stride = section.integer("stride", 1, 1, _MOST["size"])
+            size = section.integer("size", stride, 1, _MOST["size"])
+            padding = section.integer("padding", size - 1, 0, _MOST["size"])
+            step.width, step.height = ((side + padding - size) // stride + 1 for side in (step.width, step.height))
         elif section.kind == "upsample":
-            section.integer("stride", 2, 1, 64)
+            times = section.integer("stride", 2, 1, 64)
+            step.width, step.height = step.width * times, step.height * times
+        elif section.kind == "avgpool":
+            step.width = step.height = 1
         elif section.kind == "yolo":
             step.head = self._plan_head(section, before)
+        if min(step.width, step.height) < 1 or step.channels * step.width * step.height > _MOST_VALUES:
+            raise DetectorError(
+                f"{section.where}: [{section.kind}] would give {step.channels} maps of {step.width}×{step.height}, not "
+                f"1 to {_MOST_VALUES:,} numbers; check filters, stride and the size in [net]"
+            )
         return step
 
     def _plan_convolution(self, section: Section, step: _Step) -> None:
@@ -223,6 +171,9 @@ class DarknetModule(nn.Module):
         # On the meta device nothing is allocated before the weights file is known to be as long as the network.
         with torch.device("meta"):
             convolution = nn.Conv2d(step.channels, filters, size, (down, across), padding * dilation, dilation, groups)
+        reach = dilation * (size - 1) + 1
+        step.width = (step.width + 2 * padding * dilation - reach) // across + 1
+        step.height = (step.height + 2 * padding * dilation - reach) // down + 1
         step.channels, step.convolution = filters, len(self.convolutions)
         self.convolutions.append(convolution)
         self.normalised.append(bool(section.integer("batch_normalize", 0)))
@@ -278,7 +229,7 @@ class DarknetModule(nn.Module):
         needed = 0
         for convolution, normalised in self._planned():
             needed += convolution.weight.numel() + (4 if normalised else 1) * convolution.out_channels
-        values = _read_weights(path, needed)
+        values = read_weights(path, needed)
         at = 0
 
         def take(count: int) -> np.ndarray:
@@ -371,34 +322,6 @@ def _max_pool(section: Section, x: Tensor) -> Tensor:
     return F.max_pool2d(x, size, stride)
 
 
-def _read_weights(path: Path, needed: int) -> np.ndarray:
-    """The numbers of a ``.weights`` file, ``float32 [needed]``; its header is three or four words and a count."""
-    try:
-        with path.open("rb") as file:
-            version = file.read(8)
-            if len(version) < 8:
-                raise DetectorError(f"{path}: too short to be Darknet weights ({len(version)} bytes)")
-            major, minor = (int(v) for v in np.frombuffer(version, "<i4"))
-            # Images seen: 64 bits from version 0.2 on.
-            header = 20 if major * 10 + minor >= 2 and 0 <= major < 1000 and 0 <= minor < 1000 else 16
-            found = path.stat().st_size - header
-            if found != 4 * needed:
-                kind = "short" if found < 4 * needed else "long"
-                raise DetectorError(
-                    f"{path}: too {kind}: {found / 4:.10g} weights, the .cfg needs {needed}; "
-                    "give the .weights file that belongs to this .cfg"
-                )
-            file.seek(header)
-            values = np.fromfile(file, "<f4", needed)
-    except OSError as error:
-        raise DetectorError(
-            f"{path}: cannot read the Darknet weights: {error.strerror}; put them beside the .cfg"
-        ) from error
-    if not np.isfinite(values).all():
-        raise DetectorError(f"{path}: holds weights that are not finite; the file is damaged")
-    return values.astype(np.float32, copy=False)
-
-
 class DarknetDetector:
     """A YOLOv3-like Darknet model as a task (see :class:`~workbench.tasks.detectors.Detector`).
 
@@ -410,12 +333,21 @@ class DarknetDetector:
         name: what tables call it.
         threshold: lowest score of a prediction.
         nms: IoU from which the lower of two boxes of one category is dropped.
+        names: what its categories are called, id → name; None where nothing says it.
     """
 
     masks = False
 
-    def __init__(self, module: DarknetModule, name: str, *, threshold: float = 0.005, nms: float = 0.5) -> None:
-        self.module, self.name = module, name
+    def __init__(
+        self,
+        module: DarknetModule,
+        name: str,
+        *,
+        threshold: float = 0.005,
+        nms: float = 0.5,
+        names: Mapping[int, str] | None = None,
+    ) -> None:
+        self.module, self.name, self.category_names, self.notes = module, name, names, module.notes
         self.threshold, self.nms = threshold, nms
         self.category_ids = category_ids_of(module.heads[0].classes)
 
@@ -481,22 +413,28 @@ def _interpolate(images: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
 
 
-def load_darknet(cfg: Path, weights: Path | None = None) -> DarknetDetector:
+def load_darknet(cfg: Path, weights: Path | None = None, names: Path | None = None) -> DarknetDetector:
     """The detector of a Darknet ``.cfg`` and ``.weights`` file.
 
     Args:
         cfg: the network. With 80 classes they are COCO's; otherwise class 0, 1, 2… is category 1, 2, 3…
         weights: its weights; left out, the file beside it with the suffix ``.weights``.
+        names: what its classes are called, one a line; left out, the file beside it with the suffix ``.names`` where
+            there is one, else COCO's names for 80 classes.
 
     Raises:
-        DetectorError: a file cannot be read, a layer is unknown, or the weights do not fit.
+        DetectorError: a file cannot be read, a layer is unknown, or the weights or the names do not fit.
     """
     module = DarknetModule(cfg)
+    beside = cfg.with_suffix(".names")
+    classes = module.heads[0].classes
+    called = category_names_of(classes, names or (beside if beside.exists() else None), shown(cfg))
     module.load(weights or cfg.with_suffix(".weights"))
-    return DarknetDetector(module, cfg.stem)
+    return DarknetDetector(module, cfg.stem, names=called)
 
 
 def open_darknet(what: str) -> DarknetDetector:
-    """The detector behind ``FILE.cfg[?weights=FILE]``; see :func:`load_darknet`."""
-    name, options = split_options(what, ("weights",), "darknet")
-    return load_darknet(Path(name), Path(options["weights"]) if "weights" in options else None)
+    """The detector behind ``FILE.cfg[?weights=FILE&names=FILE]``; see :func:`load_darknet`."""
+    name, options = split_options(what, ("weights", "names"), "darknet")
+    weights, names = (Path(options[key]) if key in options else None for key in ("weights", "names"))
+    return load_darknet(Path(name), weights, names)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import errno
+import stat
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import URLError
@@ -10,8 +13,9 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from drivers.foreign_text import shown
 from workbench.tasks.detectors import DetectorError, Prediction, Target, split_options
-from workbench.tasks.detectors.coco_classes import COCO_IDS
+from workbench.tasks.detectors.coco_classes import COCO_IDS, category_names_of
 
 # Background and COCO's ids 1..90 with their gaps.
 _COCO_LABELS = 91
@@ -19,6 +23,9 @@ _COCO_LABELS = 91
 _NO_EPSILON = {"fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn"}
 _MASK_THRESHOLD = 0.5
 _DOWNLOAD_DEADLINE_S = 30.0
+_MOST_LABELS = 1 << 14
+# Ten times torchvision's largest detection model.
+_LARGEST_CHECKPOINT = 4 << 30
 
 
 class TorchvisionDetector:
@@ -29,11 +36,20 @@ class TorchvisionDetector:
         name: what tables call it.
         category_ids: the category ids among its labels.
         masks: whether it is a Mask R-CNN.
+        names: what its categories are called, id → name; None where nothing says it.
     """
 
-    def __init__(self, module: nn.Module, name: str, category_ids: Collection[int], *, masks: bool) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        name: str,
+        category_ids: Collection[int],
+        *,
+        masks: bool,
+        names: Mapping[int, str] | None = None,
+    ) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.name, self.category_ids, self.masks = name, category_ids, masks
+        self.name, self.category_ids, self.masks, self.category_names = name, category_ids, masks, names
 
     def to(self, device: torch.device | str) -> Self:
         """Itself, with its weights on another device."""
@@ -89,13 +105,14 @@ def detection_models() -> list[str]:
     return sorted(name for name in list_models(module=module) if not name.startswith("keypoint"))
 
 
-def load_torchvision(name: str, weights: Path | None = None) -> TorchvisionDetector:
+def load_torchvision(name: str, weights: Path | None = None, names: Path | None = None) -> TorchvisionDetector:
     """A torchvision detection model with its weights.
 
     Args:
         name: such as ``fasterrcnn_resnet50_fpn`` (see :func:`detection_models`).
         weights: a checkpoint, ``.safetensors`` or what ``torch.save(model.state_dict())`` writes; how many labels it
             has is seen from it. Left out: torchvision's own COCO weights, from its cache or from the internet.
+        names: a file that names the labels from 1 on, one a line. Left out: COCO's names for 91 labels, else none.
 
     Returns:
         The detector. With 91 labels they are COCO's ids; otherwise label 1, 2, 3… is category 1, 2, 3…
@@ -117,13 +134,15 @@ def load_torchvision(name: str, weights: Path | None = None) -> TorchvisionDetec
             if isinstance(part, nn.BatchNorm2d):
                 part.eps = 0.0
     ids = COCO_IDS if labels == _COCO_LABELS else tuple(range(1, labels))
-    return TorchvisionDetector(module, name, ids, masks=name.startswith("maskrcnn"))
+    called = category_names_of(len(ids), names, source) if names or ids is COCO_IDS else None
+    return TorchvisionDetector(module, name, ids, masks=name.startswith("maskrcnn"), names=called)
 
 
 def open_torchvision(what: str) -> TorchvisionDetector:
-    """The detector behind ``NAME[?weights=FILE]``; see :func:`load_torchvision`."""
-    name, options = split_options(what, ("weights",), "torchvision")
-    return load_torchvision(name, Path(options["weights"]) if "weights" in options else None)
+    """The detector behind ``NAME[?weights=FILE&names=FILE]``; see :func:`load_torchvision`."""
+    name, options = split_options(what, ("weights", "names"), "torchvision")
+    weights, names = (Path(options[key]) if key in options else None for key in ("weights", "names"))
+    return load_torchvision(name, weights, names)
 
 
 def _build(name: str, labels: int) -> nn.Module:
@@ -139,7 +158,10 @@ def _labels(module: nn.Module, state: dict[str, Tensor]) -> int:
         if found is None or found.ndim != value.ndim or found.shape == value.shape:
             continue
         per_label, rest = divmod(value.shape[0], _COCO_LABELS)
-        if not rest and found.shape[0] % per_label == 0 and found.shape[0] // per_label > 1:
+        # Only a tensor that is otherwise as it should be may say how large a network is built.
+        if rest or found.shape[1:] != value.shape[1:] or found.shape[0] % per_label:
+            continue
+        if 1 < found.shape[0] // per_label <= _MOST_LABELS:
             return found.shape[0] // per_label
     return _COCO_LABELS
 
@@ -161,22 +183,51 @@ def _fill(module: nn.Module, state: dict[str, Tensor], problem: str) -> None:
         raise DetectorError(f"{problem}: {'; '.join(parts)}")
 
 
+def _check_size(path: Path) -> None:
+    """That a checkpoint is a regular file, and neither it nor what it unpacks to is larger than any real one.
+
+    Raises:
+        OSError: it is not.
+    """
+    status = path.stat()
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    if path.suffix.lower() != ".safetensors" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > _LARGEST_CHECKPOINT:
+        raise OSError(errno.EFBIG, f"holds {size:,} bytes, at most {_LARGEST_CHECKPOINT:,} are read", str(path))
+
+
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    try:
+        _check_size(path)
+    except FileNotFoundError as error:
+        raise DetectorError(f"{shown(path)}: no such checkpoint") from error
+    except OSError as error:
+        raise DetectorError(f"{shown(path)}: is not a checkpoint of tensors ({error.strerror})") from error
+    except zipfile.BadZipFile as error:
+        raise DetectorError(
+            f"{shown(path)}: is not a checkpoint of tensors ({error}); save model.state_dict()"
+        ) from error
     try:
         if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise DetectorError(f"{path}: no such checkpoint") from error
     except Exception as error:  # what a damaged file raises is not documented
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DetectorError(f"{path}: is not a checkpoint of tensors ({reason}); save model.state_dict()") from error
+        raise DetectorError(
+            f"{shown(path)}: is not a checkpoint of tensors ({shown(reason)}); save model.state_dict()"
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # as torchvision's training scripts save
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DetectorError(f"{path}: is not a checkpoint of tensors; save model.state_dict()")
+        raise DetectorError(f"{shown(path)}: is not a checkpoint of tensors; save model.state_dict()")
+    if odd := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise DetectorError(f"{shown(path)}: holds weights that are not finite, first {shown(odd[0])}; it is damaged")
     return state
 
 

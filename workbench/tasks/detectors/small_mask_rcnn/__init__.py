@@ -25,7 +25,8 @@ NAME = "mask-rcnn"
 KIND = "small Mask R-CNN"
 FOLDER = Path(__file__).parent
 # The categories of the composed scenes: label 1 is the first of them.
-FIRST_CATEGORY, CATEGORIES = 101, 6
+CATEGORY_NAMES = ("ball", "orange", "ring", "bolt", "leaf", "mug")
+FIRST_CATEGORY, CATEGORIES = 101, len(CATEGORY_NAMES)
 SIDE = 160
 _WIDTHS, _PYRAMID, _HEAD = (16, 32, 64, 96), 48, 128
 
@@ -105,7 +106,8 @@ class SmallMaskRcnn(TorchvisionDetector):
 
     def __init__(self, network: MaskRCNN) -> None:
         categories = range(FIRST_CATEGORY, FIRST_CATEGORY + CATEGORIES)
-        super().__init__(network, NAME, categories, masks=True)
+        names = dict(zip(categories, CATEGORY_NAMES, strict=True))
+        super().__init__(network, NAME, categories, masks=True, names=names)
 
     def _target(self, target: Target, images: Tensor) -> dict[str, Tensor]:
         found = super()._target(target, images)
