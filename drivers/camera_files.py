@@ -85,10 +85,10 @@ def _refusal(error: Exception, tags: FileTags | None, name: str) -> str:
         )
     if isinstance(error, (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError)):
         return (
-            f"{name}: LibRaw {version} cannot read it as a RAW file ({_text(error)}); convert it to DNG if another "
+            f"{name}: LibRaw cannot read it as a RAW file ({_text(error)}); convert it to DNG if another "
             "program opens it, else copy it again"
         )
-    return f"{name}: LibRaw {version} cannot read it as a RAW file ({_text(error)}); copy it again"
+    return f"{name}: LibRaw cannot read it as a RAW file ({_text(error)}); copy it again"
 
 
 def _to_frame(raw: Any, tags: FileTags | None, stream: BinaryIO, name: str) -> tuple[RawFrame, list[RawNote]]:

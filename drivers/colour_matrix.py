@@ -6,6 +6,11 @@ from typing import cast
 
 import numpy as np
 
+from drivers.errors import FrameError
+
+_WORST_CONDITION = 1e4  # real cameras: below 10
+_LARGEST = 1000.0
+
 # Linear sRGB (D65) to CIE XYZ.
 XYZ_FROM_SRGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
@@ -30,3 +35,21 @@ def plain_rows(matrix: np.ndarray) -> tuple[tuple[float, float, float], ...]:
         tuple[tuple[float, float, float], ...],
         tuple(tuple(round(float(v), 6) + 0.0 for v in row) for row in matrix),
     )
+
+
+def inverse_of(matrix: object, name: str = "") -> np.ndarray:
+    """Linear sRGB → white-balanced camera RGB, ``float64 [3, 3]``, from a frame's colour matrix.
+
+    Raises:
+        FrameError: the matrix has no inverse, or none that eight bits of colour would survive.
+    """
+    values = np.array(matrix, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        sound = values.shape == (3, 3) and np.all(np.isfinite(values)) and np.abs(values).max() <= _LARGEST
+        condition = np.linalg.cond(values) if sound else np.inf
+    if not condition <= _WORST_CONDITION:
+        raise FrameError(
+            f"{name or 'RAW frame'}: its colour matrix {np.round(values, 6).tolist()} has no usable inverse; "
+            "leave colour_matrix out or give the camera's"
+        )
+    return np.linalg.inv(values)

@@ -8,7 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from drivers.colour_matrix import XYZ_FROM_SRGB
+from drivers.colour_matrix import XYZ_FROM_SRGB, inverse_of
+from drivers.errors import FrameError
 from drivers.frames import RawFrame
 
 FieldType = tuple[int, str, int]  # TIFF's number, struct letter, numbers a value
@@ -21,6 +22,7 @@ _SRATIONAL: FieldType = (10, "i", 2)
 _D65 = 21
 _CFA_PHOTOMETRIC = 32803
 _HEADER = 8
+_LARGEST = (1 << 31) - 1  # numerator or denominator of a signed rational
 
 
 def dng_bytes(raw: RawFrame) -> bytes:
@@ -28,6 +30,9 @@ def dng_bytes(raw: RawFrame) -> bytes:
 
     The frame's pixels, CFA pattern and levels read back exactly (fractions of a DN in the black level to 1/1000);
     ISO above 65535 is left out, for EXIF has no room for it.
+
+    Raises:
+        FrameError: the colour matrix has no inverse, or a number is too large for a DNG.
     """
     count = raw.height * raw.width * 2
     entries: list[tuple[int, FieldType, Sequence[int]]] = [
@@ -76,16 +81,22 @@ def dng_bytes(raw: RawFrame) -> bytes:
 
 def _cam_from_xyz(raw: RawFrame) -> np.ndarray:
     """XYZ → camera RGB before white balance, ``float64 [3, 3]``."""
-    cam_from_srgb = np.linalg.inv(np.array(raw.colour_matrix, dtype=np.float64))
+    cam_from_srgb = inverse_of(raw.colour_matrix, raw.source)
     neutral = 1 / np.array(raw.as_shot_wb or (1.0, 1.0, 1.0))
     return np.diag(neutral) @ cam_from_srgb @ np.linalg.inv(XYZ_FROM_SRGB)
 
 
 def _rationals(values: object, denominator: int) -> list[int]:
-    """Numerators and denominators in turn."""
+    """Numerators and denominators in turn; a value that needs it gets another denominator, within 31 bits."""
     out: list[int] = []
-    for value in np.asarray(values, dtype=np.float64):
-        fraction = Fraction(float(value)).limit_denominator(denominator)
+    for value in np.asarray(values, dtype=np.float64).tolist():
+        fraction = Fraction(value).limit_denominator(denominator)
+        if abs(fraction.numerator) > _LARGEST:
+            fraction = Fraction(value).limit_denominator(max(1, int(_LARGEST / abs(value))))
+        elif value and not fraction:
+            fraction = Fraction(value).limit_denominator(_LARGEST)
+        if abs(fraction.numerator) > _LARGEST:
+            raise FrameError(f"{value:g} is too large a number for a DNG; correct the RAW's metadata")
         out += [fraction.numerator, fraction.denominator]
     return out
 

@@ -13,6 +13,8 @@ The sidecar of ``frame.raw`` is ``frame.raw.toml`` or ``frame.toml``::
     # optional: offset (bytes before the pixels), iso, exposure_s, as_shot_wb = [red, green, blue],
     # orientation (Exif's 1 to 8: how the scene lies in the pixels; 1 is upright)
 
+An odd last row or column is left out, as of camera files: a frame has whole 2×2 blocks.
+
 Refused for certain: a size that does not agree with the file, values above the bit depth, levels out of range. Refused
 where the pixels clearly contradict the sidecar (correlations between neighbours, so noise and flat frames pass): byte
 order, row length, and which diagonal of the 2×2 block holds the greens. Red and blue in each other's place cannot be
@@ -22,18 +24,37 @@ told from the pixels.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivers.errors import FrameError
+from drivers.foreign_text import shown
 from drivers.frames import MAX_SIDE, CfaPattern, RawFrame
 from drivers.orientation import UPRIGHT
+from drivers.raw_notes import RawNote
+from drivers.regular_files import read_regular, read_toml
 
-Level = Annotated[float, Field(ge=0, le=65535)]
+Level = Annotated[float, Field(ge=0, le=65535, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+
+_FORMS = {
+    "width": f"a whole number, 2 to {MAX_SIDE}",
+    "height": f"a whole number, 2 to {MAX_SIDE}",
+    "container": '"u8" or "u16"',
+    "bits": "a whole number, 1 to 16",
+    "endianness": '"little" or "big"',
+    "cfa": '"RGGB", "BGGR", "GRBG" or "GBRG"',
+    "black_level": "one number, or four in reading order of the 2×2 block, each 0 to 65535",
+    "white_level": "a whole number, 1 to 65535",
+    "offset": "a whole number of bytes, 0 or more",
+    "iso": "a number above 0",
+    "exposure_s": "a number of seconds above 0",
+    "as_shot_wb": "three numbers above 0, [red, green, blue]",
+    "orientation": "a whole number, 1 to 8, as in Exif",
+}
 
 _SAMPLE_ROWS = 512
 _CLEAR = 0.9  # correlation between neighbours above which a frame shows a picture rather than noise
@@ -53,9 +74,9 @@ class Sidecar(BaseModel):
     black_level: Level | tuple[Level, Level, Level, Level]
     white_level: int = Field(ge=1, le=65535, strict=True)
     offset: int = Field(default=0, ge=0, strict=True)
-    iso: float | None = Field(default=None, gt=0)
-    exposure_s: float | None = Field(default=None, gt=0)
-    as_shot_wb: tuple[float, float, float] | None = None
+    iso: Positive | None = None
+    exposure_s: Positive | None = None
+    as_shot_wb: tuple[Positive, Positive, Positive] | None = None
     orientation: int = Field(default=UPRIGHT, ge=1, le=8, strict=True)
 
     @model_validator(mode="after")
@@ -87,26 +108,37 @@ class Sidecar(BaseModel):
         return np.dtype("u1") if self.container == "u8" else np.dtype(">u2" if self.endianness == "big" else "<u2")
 
 
-def load_headerless(path: Path) -> RawFrame:
-    """The RAW frame of a headerless dump.
+def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
+    """The RAW frame of a headerless dump. An odd last row or column is left out, and noted.
 
     Raises:
         FrameError: no sidecar, a bad sidecar, or one that does not agree with the pixels.
     """
     path = Path(path)
+    name = shown(path)
     sidecar_path = find_sidecar(path)
     sidecar = _read_sidecar(sidecar_path)
     size = path.stat().st_size
     wanted = sidecar.offset + sidecar.width * sidecar.height * sidecar.dtype.itemsize
     if size != wanted:
         raise FrameError(
-            f"{path}: {size} bytes, but {sidecar_path.name} says {sidecar.width}×{sidecar.height} {sidecar.container}"
-            f"{f' after {sidecar.offset} bytes' if sidecar.offset else ''} = {wanted} bytes; "
+            f"{name}: {size} bytes, but {shown(sidecar_path.name)} says {sidecar.width}×{sidecar.height} "
+            f"{sidecar.container}{f' after {sidecar.offset} bytes' if sidecar.offset else ''} = {wanted} bytes; "
             "correct width, height, container or offset"
         )
-    stored = np.fromfile(path, sidecar.dtype, offset=sidecar.offset).reshape(sidecar.height, sidecar.width)
-    mosaic = stored.astype(np.uint16)
-    _check_pixels(mosaic, sidecar, path, sidecar_path.name)
+    try:
+        data = read_regular(path, wanted)
+    except OSError as error:
+        raise FrameError(f"{name}: cannot read the RAW file: {error.strerror or error}") from error
+    if len(data) != wanted:
+        raise FrameError(f"{name}: had {size} bytes and then {len(data)}; wait until it is copied")
+    stored = np.frombuffer(data, sidecar.dtype, offset=sidecar.offset).reshape(sidecar.height, sidecar.width)
+    height, width = sidecar.height // 2 * 2, sidecar.width // 2 * 2
+    if notes is not None and stored.shape != (height, width):
+        text = f"odd size {sidecar.width}×{sidecar.height}: cut to {width}×{height}, whole 2×2 blocks"
+        notes.append(RawNote("odd_size", text))
+    mosaic = np.array(stored[:height, :width], dtype=np.uint16, order="C")
+    _check_pixels(mosaic, sidecar, name, shown(sidecar_path.name))
     return RawFrame(
         mosaic=mosaic,
         cfa=sidecar.cfa,
@@ -115,9 +147,14 @@ def load_headerless(path: Path) -> RawFrame:
         iso=sidecar.iso,
         exposure_s=sidecar.exposure_s,
         as_shot_wb=sidecar.as_shot_wb,
-        source=str(path),
+        source=name,
         orientation=sidecar.orientation,
     )
+
+
+def has_sidecar(path: Path) -> bool:
+    """Whether a dump has a sidecar."""
+    return any(candidate.exists() for candidate in _sidecars(path))
 
 
 def find_sidecar(path: Path) -> Path:
@@ -126,39 +163,56 @@ def find_sidecar(path: Path) -> Path:
     Raises:
         FrameError: it has none.
     """
-    candidates = [path.with_name(path.name + ".toml"), path.with_suffix(".toml")]
+    candidates = _sidecars(path)
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.exists():
             return candidate
     raise FrameError(
-        f"{path}: a headerless dump needs a sidecar {candidates[0].name} with width, height, container, endianness, "
-        "bits, cfa, black_level and white_level; write one"
+        f"{shown(path)}: a headerless dump needs a sidecar {shown(candidates[0].name)} with width, height, container, "
+        "endianness, bits, cfa, black_level and white_level; write one"
     )
 
 
+def _sidecars(path: Path) -> list[Path]:
+    return [path.with_name(path.name + ".toml"), path.with_suffix(".toml")]
+
+
 def _read_sidecar(path: Path) -> Sidecar:
+    name = shown(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FrameError(f"{path}: not valid TOML: {error}") from error
+        document = read_toml(path)
     except OSError as error:
-        raise FrameError(f"{path}: cannot read the sidecar: {error.strerror or error}") from error
+        raise FrameError(f"{name}: cannot read the sidecar: {error.strerror or error}") from error
+    except ValueError as error:
+        raise FrameError(f"{name}: not valid TOML: {shown(error)}") from error
     for key in document:
         if key not in Sidecar.model_fields:
             close = difflib.get_close_matches(key, Sidecar.model_fields, n=1)
             known = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(Sidecar.model_fields)}"
-            raise FrameError(f"{path}: unknown key {key!r} in the sidecar; {known}")
+            raise FrameError(f"{name}: unknown key {_short(key)} in the sidecar; {known}")
     try:
         return Sidecar.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = str(first["loc"][0]) if first["loc"] else ""
-        what = "missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-        value = f" = {document[where]!r}" if where in document else ""
-        raise FrameError(f"{path}: {where}{value}{': ' if where else ''}{what}") from error
+        raise FrameError(f"{name}: {_fault(error, document)}") from error
 
 
-def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+def _fault(error: ValidationError, document: dict[str, Any]) -> str:
+    """The first fault in words: the key, its value and what it must be."""
+    first = error.errors()[0]
+    if not first["loc"]:
+        return shown(first["msg"].removeprefix("Value error, "))
+    key = str(first["loc"][0])
+    if key not in document:
+        return f"{key}: missing; it is {_FORMS[key]}"
+    return f"{key} = {_short(document[key])}: must be {_FORMS[key]}"
+
+
+def _short(value: object) -> str:
+    text = shown(repr(value))
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
     largest = int(mosaic.max())
     if largest > sidecar.largest:
         shift = 16 - sidecar.bits
@@ -185,7 +239,7 @@ def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: Path, name: str) -
     _check_green_diagonal(sample, sidecar, path, name)
 
 
-def _check_container(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+def _check_container(sample: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
     """Byte order, and 8 bits taken for 16 or 16 for 8."""
     across = _across(sample)
     if sidecar.container == "u16":
@@ -212,9 +266,10 @@ def _check_container(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str
             raise FrameError(f'{path}: every other byte is no picture; container = "u16" fits, not "u8" of {name}')
 
 
-def _check_row_length(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+def _check_row_length(sample: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
     """Rows cut at the wrong length do not match their neighbours, and some other length does."""
-    if sample.shape[0] < 4 or not _across(sample) > _CLEAR:
+    # Where an odd column was cut off, the rows no longer follow each other as they are stored.
+    if sidecar.width % 2 or sample.shape[0] < 4 or not _across(sample) > _CLEAR:
         return
     row = _row_length(sample, sidecar.width * sidecar.height)
     if row is not None and row != sidecar.width:
@@ -224,7 +279,7 @@ def _check_row_length(sample: np.ndarray, sidecar: Sidecar, path: Path, name: st
         )
 
 
-def _check_green_diagonal(sample: np.ndarray, sidecar: Sidecar, path: Path, name: str) -> None:
+def _check_green_diagonal(sample: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
     """The two greens see the same light, so they match each other better than red matches blue."""
     if not _across(sample) > _CLEAR:
         return

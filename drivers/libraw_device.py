@@ -20,7 +20,7 @@ from typing import Any
 
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
-from drivers.errors import DeviceError, DeviceUnreachableError
+from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.libraw_child import MIN_SIDE, read_message, write_message
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -128,7 +128,10 @@ class LibRawDevice(Device):
             raise DeviceError(f"{self.url}: parameters of {parameters.space.name}, not of this LibRaw; ask its info()")
         self._next_id += 1
         codes = dict(zip(space.names, parameters.codes, strict=True))
-        payload = b"" if raw.hash == self._raw_there else dng_bytes(raw)
+        try:
+            payload = b"" if raw.hash == self._raw_there else dng_bytes(raw)
+        except FrameError as error:
+            return Failure(raw.hash, parameters, "bad_raw", str(error))
         start = time.monotonic()
         assert self._child is not None
         self._child.send({"id": self._next_id, "codes": codes, "raw": raw.hash}, payload)

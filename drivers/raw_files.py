@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
+import stat
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.foreign_text import shown
 from drivers.frames import RawFrame
+from drivers.npz_files import KNOWN_OR_NOT, read_npz
 from drivers.orientation import UPRIGHT
 from drivers.raw_notes import RawNote
+from drivers.sense import look_at
 
 CAMERA_SUFFIXES = frozenset(
     f".{kind}"
     for kind in (
-        *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "k25", "kdc", "mef", "mos", "mrw", "nef"),
-        *("nrw", "orf", "pef", "raf", "rw2", "sr2", "srf", "srw"),
+        # What LibRaw opens; a file of another sensor (X3F, three layers) is refused with its reason.
+        *("3fr", "ari", "arw", "bay", "bmq", "cap", "cine", "cr2", "cr3", "crw", "cs1", "dc2", "dcr", "dcs", "dng"),
+        *("drf", "dsc", "eip", "erf", "fff", "gpr", "iiq", "k25", "kc2", "kdc", "mdc", "mef", "mos", "mrw", "nef"),
+        *("nrw", "obm", "orf", "pef", "ptx", "pxn", "qtk", "raf", "rdc", "rw1", "rw2", "rwl", "rwz", "sr2", "srf"),
+        *("srw", "sti", "x3f"),
     )
 )
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 HEADERLESS_SUFFIXES = frozenset({".raw", ".bin"})
 NPZ_SUFFIX = ".npz"
-RAW_SUFFIXES = CAMERA_SUFFIXES | HEADERLESS_SUFFIXES | {NPZ_SUFFIX}
-
-_REQUIRED = {"mosaic", "cfa", "black_level", "white_level"}
-_KNOWN_OR_NOT = {"iso", "exposure_s", "as_shot_wb", "colour_matrix"}
-_OPTIONAL = _KNOWN_OR_NOT | {"orientation"}
+_CAMERA_STARTS = (b"II*\0", b"MM\0*", b"IIU\0")
+RAW_SUFFIXES = CAMERA_SUFFIXES | TIFF_SUFFIXES | HEADERLESS_SUFFIXES | {NPZ_SUFFIX}
 
 
 def load_raw(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
@@ -43,23 +45,46 @@ def load_raw(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
         notes: gets what is worth telling of the file: where its own tags and LibRaw disagree, values that look odd.
 
     Raises:
-        FrameError: missing, empty, damaged, not a Bayer file, or not what its sidecar says.
+        FrameError: missing, empty, damaged, not whole, not a Bayer file, or not what its sidecar says.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in RAW_SUFFIXES:
         known = " ".join(sorted(RAW_SUFFIXES))
-        raise FrameError(f"{path}: {suffix or 'a file without suffix'} is not a RAW kind; readable are {known}")
+        kind = shown(suffix) or "a file without suffix"
+        raise FrameError(f"{shown(path)}: {kind} is not a RAW kind; readable are {known}")
     _check_file(path)
+    told: list[RawNote] = []
     if suffix == NPZ_SUFFIX:
-        return _load_npz(path)
-    if suffix in HEADERLESS_SUFFIXES:
+        frame = read_npz(path)
+    elif _is_headerless(path):
         from drivers.headerless import load_headerless
 
-        return load_headerless(path)
-    from drivers.camera_files import load_camera_file
+        frame = load_headerless(path, told)
+    else:
+        from drivers.camera_files import load_camera_file
 
-    return load_camera_file(path, notes=notes)
+        frame = load_camera_file(path, notes=told)
+    look_at(frame, told)
+    if notes is not None:
+        notes += told
+    return frame
+
+
+def is_raw_file(path: Path) -> bool:
+    """Whether a file of a folder is to be taken as a RAW: by its suffix, a TIFF only if it holds a mosaic."""
+    suffix = path.suffix.lower()
+    if suffix not in TIFF_SUFFIXES:
+        return suffix in RAW_SUFFIXES
+    from drivers.tiff_tags import read_tags
+
+    try:
+        _check_file(path)
+        with path.open("rb") as file:
+            tags = read_tags(file)
+    except (OSError, FrameError):
+        return False
+    return tags is not None and bool(tags.mosaics)
 
 
 def companions(path: Path) -> list[Path]:
@@ -68,7 +93,7 @@ def companions(path: Path) -> list[Path]:
     Raises:
         FrameError: a headerless dump has no sidecar.
     """
-    if path.suffix.lower() not in HEADERLESS_SUFFIXES:
+    if not _is_headerless(path):
         return []
     from drivers.headerless import find_sidecar
 
@@ -90,7 +115,7 @@ def save_npz(path: Path, raw: RawFrame) -> None:
     if path.suffix.lower() != NPZ_SUFFIX:
         raise FrameError(f"{path}: a RAW frame is saved as {NPZ_SUFFIX}, not {path.suffix or 'without suffix'}")
     arrays: dict[str, Any] = {"mosaic": np.ascontiguousarray(raw.mosaic)}
-    for key in ("cfa", "black_level", "white_level", *sorted(_KNOWN_OR_NOT)):
+    for key in ("cfa", "black_level", "white_level", *sorted(KNOWN_OR_NOT)):
         if raw.metadata[key] is not None:
             arrays[key] = np.array(raw.metadata[key])
     if raw.orientation != UPRIGHT:
@@ -108,45 +133,35 @@ def save_npz(path: Path, raw: RawFrame) -> None:
         raise
 
 
-def _load_npz(path: Path) -> RawFrame:
+def _is_headerless(path: Path) -> bool:
+    """Whether a file is a dump of pixels: some cameras write files of their own under ``.raw`` (as a TIFF)."""
+    if path.suffix.lower() not in HEADERLESS_SUFFIXES:
+        return False
+    from drivers.headerless import has_sidecar
+
+    if has_sidecar(path):
+        return True
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise FrameError(f"{path}: not an .npz archive; save it with numpy.savez")
-        with loaded as file:
-            keys = set(file.files)
-            if missing := _REQUIRED - keys:
-                raise FrameError(f"{path}: no {', '.join(sorted(missing))} in it; a RAW frame needs {_key_list()}")
-            if odd := keys - _REQUIRED - _OPTIONAL:
-                raise FrameError(f"{path}: unknown key {', '.join(sorted(odd))}; a RAW frame has {_key_list()}")
-            arrays = {key: file[key] for key in keys}
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise FrameError(f"{path}: damaged or not an .npz of a RAW frame ({_reason(error)}); save it again") from error
-    except (NotImplementedError, RuntimeError) as error:  # zipfile: another compression, encryption
-        raise FrameError(f"{path}: damaged or not an .npz of a RAW frame ({_reason(error)}); save it again") from error
-    metadata = {key: array.tolist() for key, array in arrays.items() if key != "mosaic"}
-    if not isinstance(metadata["black_level"], list):
-        metadata["black_level"] = [metadata["black_level"]] * 4
-    orientation = metadata.pop("orientation", UPRIGHT)
-    frame = RawFrame.from_metadata(arrays["mosaic"], metadata, source=str(path))
-    return dataclasses.replace(frame, orientation=orientation)
-
-
-def _key_list() -> str:
-    return f"{', '.join(sorted(_REQUIRED))} and, where known, {', '.join(sorted(_OPTIONAL))}"
+        _check_file(path)
+        with path.open("rb") as file:
+            return file.read(4) not in _CAMERA_STARTS
+    except (OSError, FrameError):
+        return True
 
 
 def _check_file(path: Path) -> None:
+    name = shown(path)
     try:
-        if path.is_dir():
-            raise FrameError(f"{path}: is a folder; name a RAW file in it")
-        if path.stat().st_size == 0:
-            raise FrameError(f"{path}: the file is empty (0 bytes); copy it again")
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise FrameError(f"{name}: is a folder; name a RAW file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise FrameError(f"{name}: is no regular file (a pipe or a device); save the RAW as a file")
+        if status.st_size == 0:
+            raise FrameError(f"{name}: the file is empty (0 bytes); copy it again")
         with path.open("rb"):
             pass
     except OSError as error:
-        raise FrameError(f"{path}: cannot read the RAW file: {error.strerror or error}") from error
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise FrameError(f"{name}: cannot read the RAW file: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise FrameError(f"{name}: cannot read the RAW file: no file can have that name") from error

@@ -84,7 +84,7 @@ def is_cut_short(file: BinaryIO) -> bool:
     if order is None or len(head) < 8:
         return False
     version, start = struct.unpack(order + "HI", head[2:])
-    if version != 42:
+    if version != 42 or start < 8:
         return False
     file.seek(start)
     count = struct.unpack(order + "H", file.read(2).ljust(2, b"\0"))[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
-from drivers.raw_files import RAW_SUFFIXES, load_raw
+from drivers.raw_files import is_raw_file, load_raw
 from sim.camera import Camera
 from sim.lab_scenes import lab_scene
 from sim.sensor import DEFAULT_SENSOR_SEED, Sensor
@@ -33,7 +33,7 @@ def camera(folder: Path) -> Callable[[], RawFrame]:
         return _lab_photographs()
     if not folder.is_dir():
         raise FrameError(f"{folder}: no folder of RAWs to photograph; name one, or {LAB} for generated scenes")
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in RAW_SUFFIXES)
+    files = sorted(f for f in folder.iterdir() if f.is_file() and is_raw_file(f))
     if not files:
         raise FrameError(f"{folder}: holds no RAW files; make some with `workbench sim scenes {folder}`")
     load_raw(files[0])

@@ -16,6 +16,7 @@ from drivers.errors import DeviceError, FrameError, WorkbenchError
 from drivers.frames import RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw_files import companions, load_raw
+from drivers.raw_notes import RawNote
 from workbench.bench import Bench
 from workbench.dataset import Dataset, NewRaw, RawRecord
 from workbench.errors import RawFolderError
@@ -34,9 +35,14 @@ class CampaignError(WorkbenchError):
 
 
 def import_raws(
-    dataset: Dataset, entries: Sequence[RawEntry], progress: Callable[[int], None] = lambda done: None
+    dataset: Dataset,
+    entries: Sequence[RawEntry],
+    progress: Callable[[int], None] = lambda done: None,
+    notes: list[tuple[str, RawNote]] | None = None,
 ) -> list[RawRecord]:
     """Bring the RAWs of a folder into the data set, in their order; a file that was read before is not decoded again.
+
+    ``notes`` gets what is worth telling of the files that are decoded, with each file's name.
 
     Raises:
         RawFolderError: a RAW or a reference cannot be read, or a RAW file that was read before now decodes differently.
@@ -54,7 +60,7 @@ def import_raws(
     for place, entry in enumerate(entries):
         records.append(_known(dataset, entry))
         if records[place] is None:
-            waiting.append((place, _read(dataset, entry)))
+            waiting.append((place, _read(dataset, entry, [] if notes is None else notes)))
             if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
                 flush()
         progress(place + 1)
@@ -193,11 +199,13 @@ def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
     return None
 
 
-def _read(dataset: Dataset, entry: RawEntry) -> NewRaw:
+def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -> NewRaw:
+    told: list[RawNote] = []
     try:
-        raw = load_raw(entry.path)
+        raw = load_raw(entry.path, told)
     except FrameError as error:
         raise RawFolderError(str(error)) from error
+    notes += [(entry.path.name, note) for note in told]
     # The captures of the RAW as it was decoded before would stay beside those of the new one.
     if any(record.hash != raw.hash for record in dataset.raws_of_file(entry.path)):
         raise RawFolderError(

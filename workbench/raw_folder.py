@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from drivers.raw_files import RAW_SUFFIXES
+from drivers.raw_files import RAW_SUFFIXES, is_raw_file
 from workbench.errors import RawFolderError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 SCENES_CSV = "scenes.csv"
+_BESIDE_RAWS = {  # pictures, tables and texts that stand beside RAWs for other reasons
+    *(".png", ".jpg", ".jpeg", ".thm", ".xmp", ".pp3", ".dop", ".csv", ".json", ".toml", ".yaml", ".yml"),
+    *(".txt", ".md", ".html", ".pdf", ".log"),
+}
 _COLUMNS = ("file", "scene", "split", "reference")
 
 
@@ -60,10 +64,21 @@ def read_raw_folder(folder: Path) -> list[RawEntry]:
     return sorted(entries, key=lambda e: e.path.name)
 
 
+def passed_over(folder: Path, entries: list[RawEntry]) -> list[str]:
+    """Names of files that stand among a folder's RAWs and are not taken, and are no companions of a RAW, sorted.
+
+    With a ``scenes.csv`` its rows say what is taken, so nothing is passed over.
+    """
+    folder = Path(folder)
+    if (folder / SCENES_CSV).is_file():
+        return []
+    taken = {entry.path.name for entry in entries}
+    others = (p for p in folder.iterdir() if p.name not in taken and not p.name.startswith(".") and p.is_file())
+    return sorted(p.name for p in others if p.suffix.lower() not in _BESIDE_RAWS)
+
+
 def _from_files(folder: Path) -> list[RawEntry]:
-    paths = [
-        p for p in folder.iterdir() if p.suffix.lower() in RAW_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file() and is_raw_file(p)]
     if not paths:
         raise RawFolderError(f"{folder}: holds no RAW file ({', '.join(sorted(RAW_SUFFIXES))})")
     return [RawEntry(p, p.stem, split_of(p.stem), _beside(p)) for p in paths]

@@ -128,7 +128,9 @@ def test_raws_are_imported_once(folder: Path, tmp_path: Path, monkeypatch: pytes
         assert dataset.raws() == records
         decoded = []
         load_raw = campaign.load_raw
-        monkeypatch.setattr(campaign, "load_raw", lambda path: decoded.append(path.name) or load_raw(path))
+        monkeypatch.setattr(
+            campaign, "load_raw", lambda path, notes: decoded.append(path.name) or load_raw(path, notes)
+        )
         assert import_raws(dataset, read_raw_folder(folder)) == records
         assert decoded == []
         save_npz(folder / "4.npz", make_raw(44))

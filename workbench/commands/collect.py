@@ -66,13 +66,15 @@ def collect(
     The same command again goes on where it stopped; when complete it does nothing.
     """
     from drivers.errors import DeviceError
+    from drivers.foreign_text import shown
+    from drivers.raw_notes import RawNote, told_once
     from workbench import campaign, live
     from workbench.bench import Bench
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
-    from workbench.raw_folder import read_raw_folder
+    from workbench.raw_folder import passed_over, read_raw_folder
 
     if around and design is not DesignName.around:
         raise typer.BadParameter("--around needs --design around")
@@ -97,9 +99,16 @@ def collect(
         if raws is None:
             raise typer.BadParameter("needed, for this device is not live", param_hint="--raws")
         entries = read_raw_folder(raws)
+        notes: list[tuple[str, RawNote]] = []
         with Dataset.open(lab, create=True) as dataset:
             with Progress("read RAWs", len(entries), unit="RAW") as progress:
-                records = campaign.import_raws(dataset, entries, progress.update)
+                records = campaign.import_raws(dataset, entries, progress.update, notes)
+            if others := passed_over(raws, entries):
+                named = ", ".join(shown(name) for name in others[:5])
+                more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+                typer.echo(f"note: {shown(raws)}: passed over, not RAW files that can be read: {named}{more}", err=True)
+            for line in told_once(notes):
+                typer.echo(f"note: {line}", err=True)
             jobs = campaign.plan(
                 space,
                 [record for record in records if record.split != "test"],

@@ -30,12 +30,16 @@ def predict(
 ) -> None:
     """Predict the parameters of one RAW, in native units."""
     from drivers.raw_files import load_raw
+    from drivers.raw_notes import RawNote, told_once
     from predictor.distance import load_distance
     from predictor.files import input_planes, load_predictor
     from workbench.errors import RunError
     from workbench.runs import find_run, write_text
 
-    raw = load_raw(file)
+    notes: list[RawNote] = []
+    raw = load_raw(file, notes)
+    for line in told_once((file.name, note) for note in notes):
+        typer.echo(f"note: {line}", err=True)
     run = find_run(lab, "train", predictor)
     loaded = load_predictor(run.path)
     space = loaded.space

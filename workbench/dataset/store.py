@@ -20,8 +20,9 @@ from sqlalchemy.dialects.sqlite import insert
 from drivers.device import Capture, DeviceInfo
 from drivers.errors import FrameError
 from drivers.frames import RawFrame, RgbFrame
+from drivers.npz_files import read_npz
 from drivers.parameters import ParameterSpace
-from drivers.raw_files import load_raw, save_npz
+from drivers.raw_files import save_npz
 from workbench.dataset.blobs import BlobKey, BlobStore
 from workbench.dataset.database import BUSY_S, Database, explained
 from workbench.dataset.schema import Blob, CaptureRow, DeviceRow, ParameterSetRow, Raw, Reference, Scene, SourceFile
@@ -67,7 +68,7 @@ class RawRecord:
         """
         path = self._blobs.path(self._blob, "npz")
         try:
-            frame = load_raw(path)
+            frame = read_npz(path)
         except FrameError as error:
             raise DatasetError(f"RAW {self.name} of the data set: {error}") from error
         if frame.hash != self.hash:
