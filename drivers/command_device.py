@@ -7,6 +7,7 @@ caller's environment, and its home is inside that folder, so that nobody's setti
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextlib
 import hashlib
 import itertools
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drivers import recipes
+from drivers import recipes, stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
 from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
@@ -116,9 +117,9 @@ class CommandDevice(Device):
                     info = self._checked(parameters)
                     pending.append(pool.submit(self._result, raw, parameters, info, processes))
                     if len(pending) == workers:
-                        yield pending.popleft().result()
+                        yield _waited(pending.popleft())
                 while pending:
-                    yield pending.popleft().result()
+                    yield _waited(pending.popleft())
             finally:
                 processes.stop()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -270,6 +271,14 @@ class CommandDevice(Device):
         homes = dict.fromkeys(_HOMES, str(folder / "home")) | dict.fromkeys(_TEMPORARY, str(folder / "tmp"))
         # Several frames are processed at once, so each process keeps to one core unless the recipe says otherwise.
         return {**passed, **homes, "LC_ALL": "C", "OMP_NUM_THREADS": "1", **self.recipe.environment}
+
+
+def _waited(future: Future[Capture | Failure]) -> Capture | Failure:
+    """The future's result; its process has a deadline of its own."""
+    stopping.check()
+    while not concurrent.futures.wait([future], stopping.SLICE_S).done:
+        stopping.check()
+    return future.result()
 
 
 class _ProgramError(DeviceError):

@@ -21,5 +21,9 @@ class DeviceUnreachableError(DeviceError):
     """A device that cannot be reached or did not answer before the deadline."""
 
 
+class DeviceChangedError(DeviceError):
+    """A device that is another one than at the start, or says something else of itself on which proof rests."""
+
+
 class ProtocolError(DeviceError):
     """A message that breaks the wire protocol (see PROTOCOL.md)."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from drivers import stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
 from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
@@ -168,8 +169,17 @@ class LibRawDevice(Device):
     def _receive(self, deadline: float, allowed_s: float, what: str) -> Message:
         if self._child is None:
             raise DeviceError(f"{self.url}: closed before {what} came back")
+        message: Message | None
         try:
-            message = self._child.answers.get(timeout=max(deadline - time.monotonic(), 0))
+            while True:
+                stopping.check()
+                left = deadline - time.monotonic()
+                try:
+                    message = self._child.answers.get(timeout=max(min(left, stopping.SLICE_S), 0))
+                    break
+                except queue.Empty:
+                    if left <= 0:
+                        raise
         except queue.Empty:
             self.close()
             raise _EndedError(

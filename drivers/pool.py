@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from drivers import registry
+from drivers import registry, stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
-from drivers.errors import DeviceError, DeviceUnreachableError, WorkbenchError
+from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, WorkbenchError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 
@@ -171,6 +171,7 @@ class DevicePool(Device):
                 thread.start()
             with self._change:
                 while any(board.opening for board in self._boards):
+                    stopping.check()
                     self._change.wait(POLL_S)
                 self._check_opened()
         except BaseException:
@@ -284,6 +285,7 @@ class DevicePool(Device):
         since = time.monotonic()
         with self._change:
             while not job.done:
+                stopping.check()
                 if self._closing:
                     raise DeviceError(f"{self.url}: the device is closed")
                 now = time.monotonic()
@@ -309,7 +311,15 @@ class DevicePool(Device):
 
     # ---- in a board's thread ---------------------------------------------------------------------------------------
 
+    def _check_open(self) -> None:
+        if self._closing:
+            raise DeviceError(f"{self.url}: the device is closed")
+
     def _run(self, board: _Board) -> None:
+        with stopping.checked(self._check_open):
+            self._serve(board)
+
+    def _serve(self, board: _Board) -> None:
         pause = RETRY_S
         while not self._closing:
             device = self._enter(board)
@@ -361,6 +371,10 @@ class DevicePool(Device):
             self._model = board.url, info, captures
             return
         url, known, outputs = self._model
+        if info.echo != known.echo:
+            raise DeviceError(
+                f"{board.url} and {url} do not both say echo: only one of them proves its frames; use it alone"
+            )
         if info.identity != known.identity:
             raise DeviceError(
                 f"{board.url} is {info.identity}, {url} is {known.identity}; the devices of a pool need the same "
@@ -471,7 +485,8 @@ class DevicePool(Device):
             self._queue.extendleft(job for job in reversed(jobs) if job.error is None)
             board.strikes += isinstance(error, DeviceError)
             # What is wrong with the job (a parameter) is no fault of the board; an error that nobody foresaw may be.
-            stays = isinstance(error, WorkbenchError) and not isinstance(error, DeviceUnreachableError)
+            leaves = isinstance(error, DeviceUnreachableError | DeviceChangedError)
+            stays = isinstance(error, WorkbenchError) and not leaves
             stays = stays and board.strikes < MAX_STRIKES
             if not stays:
                 board.error = error

@@ -18,9 +18,16 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qs
 
-from drivers import wire
+from drivers import stopping, wire
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure, FrameFailedError
-from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError, WorkbenchError
+from drivers.errors import (
+    DeviceChangedError,
+    DeviceError,
+    DeviceUnreachableError,
+    ParameterError,
+    ProtocolError,
+    WorkbenchError,
+)
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet
 
@@ -122,6 +129,7 @@ class ProtocolDevice(Device):
         self._accepted = "", 0
         self._garbage = ""
         self._known: DeviceInfo | None = None
+        self._max_payload = 0
         self._link: Link | None = None
         self._wait_s = min(deadline_s, open_deadline_s)
         try:
@@ -340,16 +348,17 @@ class ProtocolDevice(Device):
     def _wait_for(self, job: _Job) -> None:
         """Handle what arrives until the job is done; every frame that ends starts the next one's deadline.
 
+        Only a frame that ends does: the deadline runs on over ``busy``, stale, refused and unreadable answers.
+
         Raises:
             DeviceUnreachableError: no frame ended for ``deadline_s`` seconds.
         """
         progress = asked = time.monotonic()
+        before = Counter(self.counts)
         while not job.done:
             answer = self._receive(0.0)
-            now = time.monotonic()
             if answer is None:
-                if now - progress >= self.deadline_s:
-                    raise self._unreachable(now - progress)
+                now = time.monotonic()
                 # A third of the deadline without a frame: ask whether the device lives. If it says so, outstanding
                 # requests are sent again; one that it still has waiting it takes only once.
                 if now - asked >= self.deadline_s / 3:
@@ -358,9 +367,13 @@ class ProtocolDevice(Device):
                         self._send(wire.Hello(self._hello))  # the question may have been lost too
                     else:
                         self._probe()
-                answer = self._receive(min(progress + self.deadline_s - now, self.deadline_s / 3, 0.25))
+                left = progress + self.deadline_s - now
+                answer = self._receive(max(min(left, self.deadline_s / 3, stopping.SLICE_S), 0.0))
             if answer is not None and self._take(answer):
                 progress = asked = time.monotonic()
+                before = Counter(self.counts)
+            elif (waited_s := time.monotonic() - progress) >= self.deadline_s and not job.done:
+                raise self._no_frame(waited_s, self.counts - before)
 
     def _take(self, answer: wire.Message) -> bool:
         """Whether the answer brought a job to its end."""
@@ -485,6 +498,7 @@ class ProtocolDevice(Device):
 
     def _receive(self, timeout_s: float) -> wire.Message | None:
         """The next message that decodes, or None; mends a lost connection."""
+        stopping.check()
         if self._link is None:
             raise DeviceError(f"{self.url}: the device is closed")
         parts = self._link.receive(timeout_s)
@@ -518,7 +532,7 @@ class ProtocolDevice(Device):
         reconnects = self.counts["reconnects"]
         self._send(message)
         while (left := start + wait_s - time.monotonic()) > 0:
-            answer = self._receive(min(left, 0.5))
+            answer = self._receive(min(left, stopping.SLICE_S))
             if self.counts["reconnects"] != reconnects or time.monotonic() - sent >= wait_s / 3:
                 reconnects = self.counts["reconnects"]
                 sent = time.monotonic()
@@ -559,11 +573,7 @@ class ProtocolDevice(Device):
         )
         known = self._known
         if known is not None:
-            if (info.identity, info.serial) != (known.identity, known.serial):
-                raise DeviceError(
-                    f"{self.url}: now answers as {info.identity} serial {info.serial}, was {known.identity} serial "
-                    f"{known.serial}; start again for the new device"
-                )
+            self._check_same(known, info, answer.max_payload)
             if info.boot_id != known.boot_id:
                 self.counts["reboots"] += 1
                 self._reboots += 1
@@ -579,14 +589,68 @@ class ProtocolDevice(Device):
         self._name = dict(registers)
         self._address = {name: address for address, name in registers}
 
+    def _check_same(self, known: DeviceInfo, info: DeviceInfo, max_payload: int) -> None:
+        """What the first INFO said holds as long as the device is open: what is stored rests on it.
+
+        Raises:
+            DeviceChangedError: another device, or one whose frames prove less or take less than before.
+        """
+        changes = [
+            f"{name} {_short(now)}, was {_short(was)}"
+            for name, now, was in (
+                ("model", info.model, known.model),
+                ("firmware", info.firmware, known.firmware),
+                ("serial", info.serial, known.serial),
+                ("parameter space", info.space.hash[:12], known.space.hash[:12]),
+                ("echo", info.echo, known.echo),
+                ("live", info.live, known.live),
+                ("max_payload", min(max_payload, self._max_payload), self._max_payload),
+            )
+            if now != was
+        ]
+        if changes:
+            boot = "after a reboot" if info.boot_id != known.boot_id else "without a reboot"
+            raise DeviceChangedError(
+                f"{self.url}: {boot} the device now says {'; '.join(changes)}; what came before stays; start again to "
+                "work with the device as it is now"
+            )
+
     def _named(self, registers: wire.Registers) -> dict[str, int]:
         try:
             return {self._name[address]: code for address, code in registers}
         except KeyError as error:
             raise ProtocolError(f"{self.url}: unknown register address {error.args[0]:#06x} in an answer") from None
 
-    def _unreachable(self, waited_s: float) -> DeviceUnreachableError:
-        return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s; {self.start_hint}")
+    def _no_frame(self, waited_s: float, since: Counter[str]) -> DeviceUnreachableError:
+        """No frame in time: what came instead, if anything, and the next step."""
+        came = [
+            f"{since[kind]} × {words}"
+            for kind, words in (
+                ("busy", "busy"),
+                ("refused", "a frame that fails its proof"),
+                ("garbage", "what is no message"),
+                ("stale", "answers to nothing that was asked"),
+                ("reboots", "a reboot"),
+                ("reconnects", "a broken connection"),
+            )
+            if since[kind]
+        ]
+        if not since["busy"] and not since["stale"]:
+            return self._unreachable(waited_s, f" ({', '.join(came)})" if came else "")
+        return DeviceUnreachableError(
+            f"{self.url}: no frame in {waited_s:.1f} s, but {', '.join(came)}; look at the device, or give it longer "
+            "with ?deadline=SECONDS in its URL"
+        )
+
+    def _unreachable(self, waited_s: float, came: str = "") -> DeviceUnreachableError:
+        hint = self.start_hint
+        if self._known is not None:
+            hint += "; is a frame longer in work? ?deadline=SECONDS in its URL waits longer"
+        return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s{came}; {hint}")
+
+
+def _short(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _settle_count(url: str) -> int | None:

@@ -254,8 +254,8 @@ class SerialDevice(ProtocolDevice):
         if math.isfinite(self._rate):
             self._limit = min(self._limit, LINE_IN_FLIGHT)
 
-    def _unreachable(self, waited_s: float) -> DeviceUnreachableError:
-        return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s; {self._hint()}")
+    def _unreachable(self, waited_s: float, came: str = "") -> DeviceUnreachableError:
+        return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s{came}; {self._hint()}")
 
     def _hint(self) -> str:
         if self._port.problem:
@@ -265,7 +265,7 @@ class SerialDevice(ProtocolDevice):
             return "what arrives is no frame; is the baud rate right, and is it this protocol?"
         if end and end.opened:
             return (
-                "the link is open: the device is busy, or its line too slow for the pixels; give a longer --deadline "
+                "the link is open: the device is busy, or its line too slow for the pixels; give a longer ?deadline= "
                 "or a faster line, or name a faster channel for the pixels (pixels=URL)"
             )
         return "is it on? start the emulated one with `workbench sim serve --serial pty`"

@@ -107,4 +107,9 @@ class TwoChannelDevice(Device):
 
 
 def _who(info: DeviceInfo) -> tuple[str, str, str, str]:
-    return info.identity, f"serial {info.serial}", f"boot {info.boot_id}", "live" if info.live else "stored"
+    return (
+        info.identity,
+        f"serial {info.serial}",
+        f"boot {info.boot_id}",
+        f"{'live' if info.live else 'stored'} {'with' if info.echo else 'without'} echo",
+    )

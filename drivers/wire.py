@@ -29,6 +29,8 @@ MAX_METADATA = 4096
 MAX_REGISTERS = 1024
 MAX_IN_FLIGHT = 64
 MAX_ID = 2**64 - 1
+MAX_COUNT = 2**63 - 1
+"""Largest frame number and device time: what a signed integer of 64 bits holds, as data bases and languages have it."""
 MEDIA_TYPES = ("image/jpeg", "image/png")
 ERROR_CODES = (
     "bad_message",
@@ -341,13 +343,13 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
             return Frame(
                 request_id,
                 boot_id=_text(h, "boot_id"),
-                frame=_uint(h, "frame", MAX_ID),
+                frame=_uint(h, "frame", MAX_COUNT),
                 raw_hash=_digest(h, "raw_hash"),
                 parameters_hash=_digest(h, "parameters_hash") if has_echo else "",
                 registers=_registers(h.get("registers")) if has_echo else (),
                 media_type=media_type,
                 output_hash=_digest(h, "output_hash"),
-                device_ns=_uint(h, "device_ns", MAX_ID),
+                device_ns=_uint(h, "device_ns", MAX_COUNT),
                 payload=payload[raw_size:] if raw_size else payload,
                 metadata=_metadata(h) if raw_size else b"",
                 raw=payload[:raw_size] if raw_size else b"",
@@ -453,6 +455,7 @@ def _payload(h: dict[Any, Any], part: Buffer, max_payload: int) -> Buffer:
 
 
 def _space(data: Any) -> ParameterSpace:
+    _check_printable(data)
     try:
         space = ParameterSpace.from_dict(data)
     except (ParameterError, ValueError, TypeError, ArithmeticError) as error:
@@ -461,6 +464,20 @@ def _space(data: Any) -> ParameterSpace:
         if parameter.register_ is None:
             raise MessageError("bad_message", f"header: space: parameter {parameter.name} has no register")
     return space
+
+
+def _check_printable(value: Any, where: str = "space", keep: str = "") -> None:
+    """Refuses control characters in any text of a space; ``keep``: let through all the same."""
+    if isinstance(value, str):
+        if not "".join(c for c in value if c not in keep).isprintable():
+            raise MessageError("bad_message", f"header: {where} {_show(value)} is not printable text")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_printable(item, f"{where}.{i}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_printable(key, f"{where}: the key")
+            _check_printable(item, f"{where}.{key}", "\n\t" if key == "description" else "")
 
 
 def _no_constant(name: str) -> float:

@@ -6,10 +6,15 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
+from drivers import stopping
 from workbench.errors import StoppedError
+
+PATIENCE_S = 1.0
+"""Seconds after Ctrl-C in which what is in flight may still arrive; then waiting for a device ends too."""
 
 
 class Stop:
@@ -18,6 +23,7 @@ class Stop:
     def __init__(self, how_to_go_on: str) -> None:
         self.how_to_go_on = how_to_go_on
         self.requested = False
+        self._since = 0.0
 
     def check(self) -> None:
         """A safe point.
@@ -28,10 +34,20 @@ class Stop:
         if self.requested:
             raise StoppedError(self.how_to_go_on)
 
+    def check_waiting(self) -> None:
+        """A safe point within a wait for a device: what is nearly there is let in first.
+
+        Raises:
+            StoppedError: the user asked to stop, ``PATIENCE_S`` seconds ago or more.
+        """
+        if self.requested and time.monotonic() - self._since >= PATIENCE_S:
+            raise StoppedError(self.how_to_go_on)
+
     def _signal(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._since = time.monotonic()
         print("stopping at the next safe point; Ctrl-C again stops now", file=sys.stderr, flush=True)
 
 
@@ -53,7 +69,8 @@ def stoppable(how_to_go_on: str) -> Iterator[Stop]:
     before = signal.signal(signal.SIGINT, stop._signal) if main else None
     _current.append(stop)
     try:
-        yield stop
+        with stopping.checked(stop.check_waiting):
+            yield stop
     except KeyboardInterrupt as error:
         raise StoppedError(stop.how_to_go_on) from error
     finally:

@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 import serial.rfc2217
 from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs, make_raw
 
-from drivers import serial_framing
-from drivers.device import Capture
-from drivers.errors import DeviceError, DeviceUnreachableError, ProtocolError
+from drivers import serial_framing, wire
+from drivers.device import Capture, Failure
+from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, ProtocolError
 from drivers.frames import RawFrame
 from drivers.registry import open_device as open_url
 from drivers.serial_device import SerialDevice, open_device, parse
@@ -567,3 +568,42 @@ def test_a_port_on_the_network(served: Serve) -> None:
         finally:
             server.close()
     assert_right(jobs, captures)
+
+
+class Busy(Firmware):
+    """Never takes a frame."""
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        if isinstance(message, wire.Process):
+            return wire.Error(message.id, "busy", "wait")
+        return super().handle(message)
+
+
+def test_a_line_whose_device_is_busy_for_ever_ends_at_the_deadline(served: Serve) -> None:
+    device = served(TCP, Busy(PIPELINE))
+    with open_device(device.url, 1.0) as opened, pytest.raises(DeviceUnreachableError, match=r"no frame in .* × busy"):
+        opened.process(make_raw(1), SPACE.defaults)
+
+
+class Changing(Firmware):
+    """Restarts as a device that proves nothing, after three frames."""
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        answer = super().handle(message)
+        if self.frame < 4:
+            return answer
+        if isinstance(answer, wire.Info):
+            return replace(answer, boot_id="second", echo=False)
+        if isinstance(answer, wire.Frame):
+            return replace(answer, boot_id="second", parameters_hash="", registers=())
+        return answer
+
+
+def test_what_info_said_holds_over_a_line_too(served: Serve) -> None:
+    got: list[Capture | Failure] = []
+    with (
+        open_device(served(TCP, Changing(PIPELINE)).url, 20) as opened,
+        pytest.raises(DeviceChangedError, match="after a reboot the device now says echo false, was true"),
+    ):
+        got.extend(opened.process_many(make_jobs(8)))
+    assert_right(make_jobs(8)[:3], got)
