@@ -1,5 +1,6 @@
 """The data set of a lab: RAWs, references and captures, kept for ever (``lab/dataset.sqlite`` and ``lab/blobs/``)."""
 
-from workbench.dataset.store import CaptureRecord, Dataset, NewRaw, RawRecord
+from workbench.dataset.records import CaptureRecord, DeviceUse, FailureRecord, NewRaw, RawRecord
+from workbench.dataset.store import Dataset
 
-__all__ = ["CaptureRecord", "Dataset", "NewRaw", "RawRecord"]
+__all__ = ["CaptureRecord", "Dataset", "DeviceUse", "FailureRecord", "NewRaw", "RawRecord"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.dataset.database import explained
-from workbench.dataset.store import SUFFIXES, Dataset
+from workbench.dataset.records import SUFFIXES
+from workbench.dataset.store import Dataset
 from workbench.errors import DatasetError
 
 

@@ -5,153 +5,55 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, select, tuple_
+from sqlalchemy import Connection, Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert
 
-from drivers.device import Capture, DeviceInfo
-from drivers.errors import FrameError
+from drivers.device import Capture, DeviceInfo, Failure
 from drivers.frames import RawFrame, RgbFrame
-from drivers.npz_files import read_npz
-from drivers.parameters import ParameterSpace
+from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw_files import save_npz
 from workbench.dataset.blobs import BlobKey, BlobStore
 from workbench.dataset.database import BUSY_S, Database, explained
-from workbench.dataset.schema import Blob, CaptureRow, DeviceRow, ParameterSetRow, Raw, Reference, Scene, SourceFile
+from workbench.dataset.records import (
+    MEDIA_TYPES,
+    SUFFIXES,
+    CaptureRecord,
+    DeviceUse,
+    FailureRecord,
+    NewRaw,
+    RawRecord,
+    Split,
+)
+from workbench.dataset.schema import (
+    Base,
+    Blob,
+    CaptureRow,
+    DeviceRow,
+    DeviceUseRow,
+    FailureRow,
+    ParameterSetRow,
+    Raw,
+    Reference,
+    Scene,
+    Sealed,
+    SourceFile,
+)
+from workbench.dataset.seals import seal_of, sealed
+from workbench.dataset.source_files import known_files, remembered
 from workbench.errors import DatasetError
 
-Split = Literal["train", "validation", "test"]
-SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}
-MEDIA_TYPES: dict[str, Literal["image/jpeg", "image/png"]] = {"jpg": "image/jpeg", "png": "image/png"}
 # Keys in one query: SQLite allows 32,766 values, and long lists are slow to compile.
 CHUNK = 256
-
-
-@dataclass(frozen=True)
-class RawRecord:
-    """A RAW of the data set.
-
-    Attributes:
-        hash: the frame's content hash; ``name``: its file name; ``scene`` and ``split``: which scene it shows.
-        width, height: pixels of the mosaic.
-        iso, exposure_s, as_shot_wb: as in :class:`~drivers.frames.RawFrame`.
-        has_reference: whether :meth:`reference` gives an image.
-    """
-
-    hash: str
-    name: str
-    scene: str
-    split: Split
-    width: int
-    height: int
-    iso: float | None
-    exposure_s: float | None
-    as_shot_wb: tuple[float, float, float] | None
-    has_reference: bool
-    _blob: str = field(repr=False)
-    _reference: str | None = field(repr=False)
-    _blobs: BlobStore = field(repr=False, compare=False)
-
-    def load(self) -> RawFrame:
-        """The frame, read from its file each time.
-
-        Raises:
-            DatasetError: the file is missing or damaged.
-        """
-        path = self._blobs.path(self._blob, "npz")
-        try:
-            frame = read_npz(path)
-        except FrameError as error:
-            raise DatasetError(f"RAW {self.name} of the data set: {error}") from error
-        if frame.hash != self.hash:
-            raise DatasetError(f"{path}: not RAW {self.name} any more: its content has hash {frame.hash[:12]}")
-        object.__setattr__(frame, "source", self.name)
-        return frame
-
-    def encoded(self) -> bytes:
-        """The frame as the bytes of an ``.npz`` file (see :func:`~drivers.raw_files.save_npz`)."""
-        return self._blobs.read(self._blob, "npz")
-
-    def encoded_reference(self) -> bytes | None:
-        """The reference as the bytes of a PNG file, or None."""
-        return None if self._reference is None else self._blobs.read(self._reference, "png")
-
-    def reference(self) -> np.ndarray | None:
-        """The image that the RAW should become, ``uint8 [H, W, 3]`` sRGB, or None.
-
-        Raises:
-            DatasetError: the file is missing or damaged.
-        """
-        encoded = self.encoded_reference()
-        return None if encoded is None else RgbFrame(encoded, "image/png").pixels
-
-
-@dataclass(frozen=True)
-class CaptureRecord:
-    """A capture of the data set.
-
-    Attributes:
-        id: number in the data set, growing in the order of arrival.
-        raw_hash, parameters_hash, device_identity, repeat: the key; unique together.
-        codes: the parameter codes by name.
-        boot_id, frame: the device's boot and frame counter at the time.
-        purpose: what asked for it first.
-        output_hash: SHA-256 of the output's bytes; ``media_type``: their kind.
-        device_s, total_s: seconds inside the device, and from request to answer.
-        created: UTC, ISO 8601.
-    """
-
-    id: int
-    raw_hash: str
-    parameters_hash: str
-    codes: dict[str, int]
-    device_identity: str
-    boot_id: str
-    frame: int
-    repeat: int
-    purpose: str
-    output_hash: str
-    media_type: Literal["image/jpeg", "image/png"]
-    device_s: float
-    total_s: float
-    created: str
-    _blobs: BlobStore = field(repr=False, compare=False)
-
-    def rgb(self) -> RgbFrame:
-        """The device's output, its very bytes.
-
-        Raises:
-            DatasetError: the file is missing or damaged.
-        """
-        return RgbFrame(self._blobs.read(self.output_hash, SUFFIXES[self.media_type]), self.media_type)
-
-
-@dataclass(frozen=True, eq=False)
-class NewRaw:
-    """A RAW to be kept.
-
-    Attributes:
-        raw: the frame.
-        scene: the scene that it shows; ``split``: the split of that scene.
-        name: what people call the RAW.
-        reference: the image that it should become, ``uint8 [H, W, 3]`` sRGB, or None.
-        files: the files that it and its reference were read from, for :meth:`Dataset.raws_of_file`.
-    """
-
-    raw: RawFrame
-    scene: str
-    split: Split
-    name: str
-    reference: np.ndarray | None = None
-    files: tuple[Path, ...] = ()
+_USE_FIELDS = {field.name for field in fields(DeviceUse)}
 
 
 class Dataset:
@@ -241,16 +143,13 @@ class Dataset:
             return [self._raw_record(row) for row in connection.execute(query)]
 
     def raws_of_file(self, path: Path) -> list[RawRecord]:
-        """The RAWs that were read from a file (or had it as reference), if it has not changed since (size, time)."""
-        size, modified_ns = _stat(path)
-        query = (
-            _raw_query()
-            .join(SourceFile, SourceFile.raw == Raw.hash)
-            .where(SourceFile.path == str(path.absolute()))
-            .where(SourceFile.size == size, SourceFile.modified_ns == modified_ns)
-        )
+        """The RAWs that were read from a file (or had it as reference), if its content is what it was then."""
         with self.database.reading() as connection:
-            return [self._raw_record(row) for row in connection.execute(query)]
+            hashes = known_files(connection, path)
+            if not hashes:
+                return []
+            rows = connection.execute(_raw_query().where(Raw.hash.in_(hashes)))
+            return [self._raw_record(row) for row in rows]
 
     def source_files(self) -> list[tuple[str, str, int, int]]:
         """Every file that a RAW or its reference was read from: RAW hash, absolute path, size, time of change in ns."""
@@ -287,14 +186,13 @@ class Dataset:
         self, device_identity: str, keys: Iterable[tuple[str, str]], *, repeat: int = 0
     ) -> dict[tuple[str, str], CaptureRecord]:
         """The captures of a device that are there, by (RAW hash, parameters hash)."""
-        unique = list(dict.fromkeys(keys))
         found = {}
         with self.database.reading() as connection:
-            for start in range(0, len(unique), CHUNK):
+            for part in _chunks(keys):
                 query = self._capture_query().where(
                     CaptureRow.device == device_identity,
                     CaptureRow.repeat == repeat,
-                    tuple_(CaptureRow.raw, CaptureRow.parameters).in_(unique[start : start + CHUNK]),
+                    tuple_(CaptureRow.raw, CaptureRow.parameters).in_(part),
                 )
                 for row in connection.execute(query):
                     record = self._capture_record(row)
@@ -314,6 +212,122 @@ class Dataset:
             query = query.join(Raw, Raw.hash == CaptureRow.raw).join(Scene).where(Scene.split == split)
         with self.database.reading() as connection:
             return [self._capture_record(row) for row in connection.execute(query)]
+
+    def set_aside(self, ids: Sequence[int], reason: str) -> int:
+        """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
+
+        Gives how many were set aside now; those that are already keep their reason. Their keys can be captured again.
+        """
+        count, columns = 0, CaptureRow.__table__.columns
+        with self.database.writing() as connection:
+            for number in ids:
+                query = select(*columns).where(CaptureRow.id == number, CaptureRow.set_aside.is_(None))
+                row = connection.execute(query).mappings().first()
+                if row is None:
+                    continue
+                change = {"set_aside": reason, "set_aside_at": _now()}
+                change["seal"] = seal_of(columns, {**row, **change})
+                connection.execute(update(CaptureRow).where(CaptureRow.id == number).values(change))
+                count += 1
+        return count
+
+    def reasons_set_aside(self) -> dict[str, int]:
+        """How many captures are set aside, by reason."""
+        query = select(CaptureRow.set_aside, func.count()).where(CaptureRow.set_aside.is_not(None))
+        with self.database.reading() as connection:
+            rows = connection.execute(query.group_by(CaptureRow.set_aside)).all()
+        return {str(reason): count for reason, count in rows}
+
+    # Frames that came to nothing
+
+    def add_failures(self, device: DeviceInfo, failures: Sequence[Failure], *, purpose: str) -> list[FailureRecord]:
+        """Keep failures, in one durable transaction, and give their records in the same order.
+
+        One whose key (RAW, parameters, device, purpose) is there already is not kept again: the first reason stays.
+        """
+        if not failures:
+            return []
+        created, made_by = _now(), _workbench_version()
+        with self.database.writing() as connection:
+            self._add_device(connection, device, created)
+            codes = [{"hash": f.parameters.hash, "codes": _codes(f.parameters)} for f in failures]
+            _add(connection, ParameterSetRow, codes)
+            rows = [
+                {
+                    "raw": f.raw_hash,
+                    "device": device.identity,
+                    "parameters": f.parameters.hash,
+                    "code": f.code,
+                    "reason": f.reason,
+                    "boot_id": f.boot_id,
+                    "serial": f.serial or device.serial,
+                    "purpose": purpose,
+                    "created": created,
+                    "workbench": made_by,
+                }
+                for f in failures
+            ]
+            _add(connection, FailureRow, rows)
+        found = self._failures_by_key(device.identity, {(f.raw_hash, f.parameters.hash) for f in failures}, purpose)
+        return [found[f.raw_hash, f.parameters.hash] for f in failures]
+
+    def failures(self, *, device_identity: str | None = None, purpose: str | None = None) -> list[FailureRecord]:
+        """The failures in the order of arrival; each condition that is given must hold."""
+        query = _failure_query().order_by(FailureRow.id)
+        if device_identity is not None:
+            query = query.where(FailureRow.device == device_identity)
+        if purpose is not None:
+            query = query.where(FailureRow.purpose == purpose)
+        with self.database.reading() as connection:
+            return [_failure_record(row) for row in connection.execute(query)]
+
+    def find_failures(
+        self, device_identity: str, keys: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], FailureRecord]:
+        """The failures of a device that are there, by (RAW hash, parameters hash); of several the first."""
+        return self._failures_by_key(device_identity, keys, None)
+
+    def forget_failures(self, device_identity: str | None = None) -> int:
+        """Forget failures, of one device or all, so that the frames are asked for again; gives how many."""
+        query = delete(FailureRow)
+        if device_identity is not None:
+            query = query.where(FailureRow.device == device_identity)
+        with self.database.writing() as connection:
+            return connection.execute(query).rowcount
+
+    def _failures_by_key(
+        self, device_identity: str, keys: Iterable[tuple[str, str]], purpose: str | None
+    ) -> dict[tuple[str, str], FailureRecord]:
+        found: dict[tuple[str, str], FailureRecord] = {}
+        with self.database.reading() as connection:
+            for part in _chunks(keys):
+                query = _failure_query().where(
+                    FailureRow.device == device_identity, tuple_(FailureRow.raw, FailureRow.parameters).in_(part)
+                )
+                if purpose is not None:
+                    query = query.where(FailureRow.purpose == purpose)
+                for row in connection.execute(query.order_by(FailureRow.id)):
+                    found.setdefault((row.raw, row.parameters), _failure_record(row))
+        return found
+
+    # Devices
+
+    def add_device_use(self, use: DeviceUse) -> None:
+        """Keep what a run of a command asked of a device, and what was mended on the way."""
+        values = {"device": use.device_identity, **{k: v for k, v in vars(use).items() if k != "device_identity"}}
+        # What follows the ? may name key folders, which are nobody's business but the lab's.
+        values |= {"url": use.url.partition("?")[0], "workbench": _workbench_version()}
+        with self.database.writing() as connection:
+            connection.execute(insert(DeviceUseRow).values(values))
+
+    def device_uses(self) -> list[DeviceUse]:
+        """What was asked of devices, in the order of arrival."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(DeviceUseRow.__table__).order_by(DeviceUseRow.id)).mappings()
+            return [
+                DeviceUse(**{k: v for k, v in {**row, "device_identity": row["device"]}.items() if k in _USE_FIELDS})
+                for row in rows
+            ]
 
     def space(self, device_identity: str) -> ParameterSpace:
         """The parameter space of a device that captures were made with.
@@ -338,7 +352,7 @@ class Dataset:
                 DeviceRow.space["name"].as_string().label("space"),
                 func.count(CaptureRow.id).label("captures"),
             )
-            .outerjoin(CaptureRow, CaptureRow.device == DeviceRow.identity)
+            .outerjoin(CaptureRow, (CaptureRow.device == DeviceRow.identity) & CaptureRow.set_aside.is_(None))
             .group_by(DeviceRow.identity)
             .order_by(DeviceRow.identity)
         )
@@ -350,7 +364,7 @@ class Dataset:
         columns = (CaptureRow.raw, CaptureRow.parameters, CaptureRow.device, CaptureRow.repeat, CaptureRow.output)
         digest = hashlib.sha256()
         with self.database.reading() as connection:
-            for row in connection.execute(select(*columns).order_by(*columns)):
+            for row in connection.execute(select(*columns).where(CaptureRow.set_aside.is_(None)).order_by(*columns)):
                 digest.update(json.dumps(list(row)).encode() + b"\n")
         return digest.hexdigest()
 
@@ -384,23 +398,13 @@ class Dataset:
             }
             for (raw_hash, parameters_hash), c in captures.items()
         ]
-        codes = [
-            {"hash": h, "codes": dict(zip(c.parameters.space.names, c.parameters.codes, strict=True))}
-            for (_, h), c in captures.items()
-        ]
+        codes = [{"hash": h, "codes": _codes(c.parameters)} for (_, h), c in captures.items()]
         with self.database.writing() as connection:
             raws = {row["raw"] for row in rows}
             known = connection.scalar(select(func.count()).select_from(Raw).where(Raw.hash.in_(raws)))
             if known != len(raws):
                 raise DatasetError(f"{self.lab}: a capture names a RAW that is not in the data set; add the RAW first")
-            own = {
-                "identity": device.identity,
-                "model": device.model,
-                "firmware": device.firmware,
-                "space": device.space.to_dict(),
-                "created": created,
-            }
-            _add(connection, DeviceRow, [own])
+            self._add_device(connection, device, created)
             _add(connection, Blob, [vars(key) for key, _ in blobs.values()])
             _add(connection, ParameterSetRow, codes)
             _add(connection, CaptureRow, rows)
@@ -422,6 +426,7 @@ class Dataset:
                         "name": item.name,
                         "scene": item.scene,
                         **{name: metadata[name] for name in ("width", "height", "iso", "exposure_s", "as_shot_wb")},
+                        "orientation": item.raw.orientation,
                         "blob": key.hash,
                         "created": _now(),
                     }
@@ -448,10 +453,19 @@ class Dataset:
             _add(connection, Reference, references)
             for item in items:
                 for path in item.files:
-                    size, modified_ns = _stat(path)
-                    row = {"path": str(path.absolute()), "raw": item.raw.hash, "size": size, "modified_ns": modified_ns}
+                    row = remembered(path, item.raw.hash)
                     statement = insert(SourceFile).values(row)
                     connection.execute(statement.on_conflict_do_update(index_elements=["path", "raw"], set_=row))
+
+    def _add_device(self, connection: Connection, device: DeviceInfo, created: str) -> None:
+        own = {
+            "identity": device.identity,
+            "model": device.model,
+            "firmware": device.firmware,
+            "space": device.space.to_dict(),
+            "created": created,
+        }
+        _add(connection, DeviceRow, [own])
 
     def _encode(self, raw: RawFrame) -> bytes:
         folder = self.blobs.root / "tmp"
@@ -491,6 +505,7 @@ class Dataset:
             iso=row.iso,
             exposure_s=row.exposure_s,
             as_shot_wb=None if wb is None else (wb[0], wb[1], wb[2]),
+            orientation=row.orientation,
             has_reference=row.reference is not None,
             _blob=row.blob,
             _reference=row.reference,
@@ -498,11 +513,13 @@ class Dataset:
         )
 
     def _capture_query(self) -> Any:
-        columns = (c for c in CaptureRow.__table__.columns if c.name not in ("read_back", "serial", "workbench"))
+        unread = ("read_back", "serial", "workbench", "set_aside", "set_aside_at", "seal")
+        columns = (c for c in CaptureRow.__table__.columns if c.name not in unread)
         return (
             select(*columns, ParameterSetRow.codes, Blob.suffix)
             .join(ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters)
             .join(Blob, Blob.hash == CaptureRow.output)
+            .where(CaptureRow.set_aside.is_(None))
         )
 
     def _capture_record(self, row: Row[Any]) -> CaptureRecord:
@@ -541,21 +558,45 @@ def _raw_query() -> Any:
     )
 
 
-def _add(connection: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
+def _failure_query() -> Any:
+    columns = (c for c in FailureRow.__table__.columns if c.name not in ("boot_id", "serial", "workbench", "seal"))
+    return select(*columns, ParameterSetRow.codes).join(ParameterSetRow, ParameterSetRow.hash == FailureRow.parameters)
+
+
+def _failure_record(row: Row[Any]) -> FailureRecord:
+    return FailureRecord(
+        id=row.id,
+        raw_hash=row.raw,
+        parameters_hash=row.parameters,
+        codes=row.codes,
+        device_identity=row.device,
+        code=row.code,
+        reason=row.reason,
+        purpose=row.purpose,
+        created=row.created,
+    )
+
+
+def _codes(parameters: ParameterSet) -> dict[str, int]:
+    return dict(zip(parameters.space.names, parameters.codes, strict=True))
+
+
+def _chunks(keys: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    unique = list(dict.fromkeys(keys))
+    for start in range(0, len(unique), CHUNK):
+        yield unique[start : start + CHUNK]
+
+
+def _add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    if rows and issubclass(table, Sealed):
+        columns = table.__table__.columns
+        rows = [sealed(columns, row) for row in rows]
     if rows:
         connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _workbench_version() -> str:

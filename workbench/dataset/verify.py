@@ -6,13 +6,18 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Table, func, select
 
 from drivers.errors import ParameterError, WorkbenchError
-from workbench.dataset.schema import Blob, CaptureRow, ParameterSetRow
+from workbench.dataset.records import RawRecord
+from workbench.dataset.schema import Base, Blob, CaptureRow, ParameterSetRow, Sealed
+from workbench.dataset.seals import seal_of
 from workbench.dataset.store import Dataset
 from workbench.errors import DatasetError
+
+_OF_THE_FRAME = ("width", "height", "iso", "exposure_s", "as_shot_wb", "orientation")
 
 
 @dataclass
@@ -58,6 +63,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
                 ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters
             )
         ).all()
+        result.problems += _broken_seals(connection)
         result.captures = connection.scalar(select(func.count()).select_from(CaptureRow)) or 0
     total = len(blobs)
     for done, (digest, suffix) in enumerate(blobs, 1):
@@ -72,14 +78,19 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
         with contextlib.suppress(DatasetError):
             raw.encoded()  # a file that fails here is among the problems already
             try:
-                raw.load()
+                result.problems += _differences(raw)
             except WorkbenchError as error:
                 result.problems.append(str(error))
     for digest, codes in sets:
         lines = "".join(f"{name}={code}\n" for name, code in sorted(codes.items()))
         if hashlib.sha256(lines.encode("ascii")).hexdigest() != digest:
             result.problems.append(f"parameter set {digest[:12]}: its codes do not give its hash")
-    spaces = {device["identity"]: dataset.space(device["identity"]) for device in dataset.devices()}
+    spaces = {}
+    for known in dataset.devices():
+        identity = known["identity"]
+        space = spaces[identity] = dataset.space(identity)
+        if identity != f"{known['model']}/{known['firmware']}/{space.hash[:12]}":
+            result.problems.append(f"device {identity}: its model, firmware or parameters are others now")
     for number, read_back, codes, device in uneven:
         if read_back != codes:
             result.problems.append(f"capture {number}: the device's read-back differs from its parameter set")
@@ -87,7 +98,32 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
             spaces[device].from_codes(codes)
         except ParameterError as error:
             result.problems.append(f"capture {number}: {error}")
-    known = {f"{digest}.{suffix}" for digest, suffix in blobs}
-    result.unused_files = sum(1 for path in dataset.blobs.files() if path.name not in known)
+    named = {f"{digest}.{suffix}" for digest, suffix in blobs}
+    result.unused_files = sum(1 for path in dataset.blobs.files() if path.name not in named)
     result.temporary_files = len(dataset.blobs.temporary_files())
     return result
+
+
+def _broken_seals(connection: Connection) -> list[str]:
+    """Rows whose values are not those that were written."""
+    problems = []
+    for mapper in Base.registry.mappers:
+        if not issubclass(mapper.class_, Sealed):
+            continue
+        table = cast(Table, mapper.local_table)
+        for row in connection.execute(select(table)).mappings():
+            if seal_of(table.columns, row) != row["seal"]:
+                key = ", ".join(str(row[c.name])[:64] for c in table.primary_key.columns)
+                problems.append(f"{table.name} {key}: a value of its row was changed after it was written")
+    return problems
+
+
+def _differences(raw: RawRecord) -> list[str]:
+    """What the row of a RAW says that its file does not."""
+    frame = raw.load()
+    said = {name: getattr(raw, name) for name in _OF_THE_FRAME}
+    return [
+        f"RAW {raw.name}: {name} is {said[name]} in its row, {getattr(frame, name)} in its file"
+        for name in _OF_THE_FRAME
+        if said[name] != getattr(frame, name)
+    ]
