@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from drivers import pictures
 from drivers.errors import FrameError
 from drivers.orientation import ORIENTATIONS, UPRIGHT
 
 CfaPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 CFA_PATTERNS: tuple[str, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
-MAX_SIDE = 32768
+MAX_SIDE = pictures.MAX_SIDE
+_KINDS: dict[str, pictures.Kind] = {"image/png": "PNG", "image/jpeg": "JPEG"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,17 +176,35 @@ class RgbFrame:
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """``uint8 [H, W, 3]``, red first, sRGB.
+        """``uint8 [H, W, 3]``, red first, sRGB, as they lie in the file: an orientation in its Exif is ignored.
 
         Raises:
-            FrameError: the bytes are not an image.
+            FrameError: the bytes are not an image, or one of more than :data:`~drivers.pictures.MAX_PIXELS`.
         """
-        import cv2
+        try:
+            return pictures.decode(self.encoded)
+        except FrameError as error:
+            raise FrameError(
+                f"the device's output ({len(self.encoded)} bytes) does not decode as {self.media_type}: {error}"
+            ) from error
 
-        image = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR) if self.encoded else None
-        if image is None:
-            raise FrameError(f"the device's output ({len(self.encoded)} bytes) does not decode as {self.media_type}")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    def check(self, width: int, height: int) -> None:
+        """Make sure that this is a whole picture of the RAW's size, as a device has to give it.
+
+        Its kind is as declared, it has 8 bits a channel, and it is not cut short or damaged. Grey and palettes are let
+        through (:attr:`pixels` has three channels of them), and so is an alpha channel that is opaque everywhere.
+
+        Args:
+            width: pixels of the RAW.
+            height: rows of the RAW.
+
+        Raises:
+            FrameError: it is not; one line that begins with "the output" and gives one reason.
+        """
+        try:
+            pictures.check(self.encoded, _KINDS[self.media_type], width, height)
+        except FrameError as error:
+            raise FrameError(f"the output is no {_KINDS[self.media_type]} picture of the RAW: {error}") from error
 
     @cached_property
     def hash(self) -> str:

@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from drivers import pictures
 from drivers.errors import DeviceError, FrameError, WorkbenchError
-from drivers.frames import RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw_files import companions, load_raw
 from drivers.raw_notes import RawNote
@@ -218,7 +218,7 @@ def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -
 
 def _read_reference(path: Path) -> np.ndarray:
     try:
-        return RgbFrame(path.read_bytes(), "image/png").pixels
+        return pictures.decode_upright(path.read_bytes())
     except OSError as error:
         raise RawFolderError(f"{path}: the reference cannot be read: {error.strerror or error}") from error
     except FrameError as error:

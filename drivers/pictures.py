@@ -1,0 +1,230 @@
+"""PNG and JPEG files that somebody else made: what their header says, whether they are whole, and their pixels.
+
+Size and form are read from the header before memory is taken, so that a small file of a huge picture costs nothing.
+Decoding takes at most 16 bytes for each pixel that the header states.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from drivers.errors import FrameError
+
+Kind = Literal["PNG", "JPEG"]
+
+MAX_SIDE = 32768
+MAX_PIXELS = 2**28
+"""Largest picture that is decoded where nothing is known of the size that it should have: 268 megapixels."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_PHOTOGRAPHS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
+_PNG_ALPHA = {4, 6}
+_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
+_MOST_SCANS = 100  # each is a pass over the whole picture; the usual progressive JPEG has 10
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture.
+
+    Attributes:
+        kind: ``PNG`` or ``JPEG``.
+        width, height: pixels.
+        bits: of a channel, or of an index into the palette.
+        alpha: whether it may have transparent pixels.
+    """
+
+    kind: Kind
+    width: int
+    height: int
+    bits: int = 8
+    alpha: bool = False
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """The kind that the first bytes tell, or None."""
+    if data.startswith(_PNG):
+        return "PNG"
+    return "JPEG" if data.startswith(_JPEG) else None
+
+
+def read_header(data: bytes) -> Header:
+    """The header of a PNG or JPEG file.
+
+    Raises:
+        FrameError: another kind of file, a broken header, or a form that is not read (animated, CMYK).
+    """
+    kind = kind_of(data)
+    if kind == "PNG":
+        return _png_header(data)
+    if kind == "JPEG":
+        return _jpeg_header(data)
+    raise FrameError(f"it starts as neither PNG nor JPEG does ({data[:8].hex(' ')})" if data else "it is empty")
+
+
+def check(data: bytes, kind: Kind, width: int, height: int) -> None:
+    """Make sure that a file is one whole picture of that kind and size, 8 bits a channel and nowhere transparent.
+
+    Raises:
+        FrameError: it is not; the text gives one reason.
+    """
+    if not data:
+        raise FrameError("it is empty")
+    if kind_of(data) != kind:
+        raise FrameError(f"it does not start as {kind} does ({data[:8].hex(' ')})")
+    header = read_header(data)
+    if (header.width, header.height) != (width, height):
+        raise FrameError(f"it has {header.width}×{header.height} pixels, not {width}×{height}")
+    if header.bits > 8:
+        raise FrameError(f"it has {header.bits} bits a channel: write 8")
+    if kind == "PNG":
+        for _ in _png_chunks(data):
+            pass
+    else:
+        _whole_jpeg(data)
+    image = decode(data, width * height)
+    if image.shape[:2] != (height, width):
+        raise FrameError(f"it decodes to {image.shape[1]}×{image.shape[0]} pixels, its header says {width}×{height}")
+    if header.alpha and _lowest_alpha(data) < 255:
+        raise FrameError("it has transparent pixels: write it without alpha")
+
+
+def decode(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The pixels as they are stored, ``uint8 [H, W, 3]``, red first; an orientation in the file's Exif is ignored.
+
+    Grey is given as three equal channels, a palette as its colours, 16 bits as their upper 8; alpha is dropped.
+    A file that was cut short may be decoded in part: see :func:`check`.
+
+    Args:
+        data: a PNG or JPEG file.
+        most_pixels: largest width × height to decode.
+
+    Raises:
+        FrameError: no picture, or a larger one.
+    """
+    import cv2
+
+    header = read_header(data)
+    if max(header.width, header.height) > MAX_SIDE or header.width * header.height > most_pixels:
+        raise FrameError(f"it has {header.width}×{header.height} pixels, more than {most_pixels:,} in all are not read")
+    image = _opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def decode_upright(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The pixels of a photograph or a reference, turned upright by its own Exif flag: ``uint8 [H, W, 3]``, red first.
+
+    Raises:
+        FrameError: no picture of a kind that is read (PNG, JPEG, TIFF, BMP, WebP, PPM), or a larger one.
+    """
+    import cv2
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own limit for the number of pixels
+            with Image.open(io.BytesIO(data), formats=_PHOTOGRAPHS) as opened:
+                width, height = opened.size
+    except Image.DecompressionBombError:
+        raise FrameError(f"it has far more than the {most_pixels:,} pixels that are read") from None
+    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        raise FrameError(f"it does not start as any of {', '.join(_PHOTOGRAPHS)} does") from error
+    if max(width, height) > MAX_SIDE or width * height > most_pixels:
+        raise FrameError(f"it has {width}×{height} pixels, more than {most_pixels:,} in all are not read")
+    return cv2.cvtColor(_opened(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def _opened(data: bytes, flags: int) -> np.ndarray:
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise FrameError(f"it is damaged ({len(data):,} bytes)")
+    return image
+
+
+def _lowest_alpha(data: bytes) -> int:
+    import cv2
+
+    image = _opened(data, cv2.IMREAD_UNCHANGED)
+    return int(image[:, :, 3].min()) if image.ndim == 3 and image.shape[2] == 4 else 255
+
+
+def _png_header(data: bytes) -> Header:
+    if len(data) < 33 or data[8:16] != b"\0\0\0\rIHDR":
+        raise FrameError("its PNG header is cut short or broken")
+    width, height, bits, colours = struct.unpack_from(">IIBB", data, 16)
+    alpha = colours in _PNG_ALPHA
+    # Chunks before the pixels' say the rest.
+    for name in _png_chunks(data, until=b"IDAT"):
+        if name == b"acTL":
+            raise FrameError("it is an animated PNG: write a single picture")
+        alpha |= name == b"tRNS"
+    return Header("PNG", width, height, bits, alpha)
+
+
+def _png_chunks(data: bytes, until: bytes = b"IEND") -> Iterator[bytes]:
+    """The names of the chunks up to the first of the given name."""
+    view, at = memoryview(data), len(_PNG)
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
+        if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
+            raise FrameError(f"it is damaged: the checksum of chunk {ascii(name)[2:-1]} at byte {at:,} is wrong")
+        yield name
+        if name == until:
+            return
+        at += 12 + length
+    raise FrameError(f"it is cut short: {len(data):,} bytes without a chunk {until.decode()}")
+
+
+def _jpeg_header(data: bytes) -> Header:
+    at = 2
+    while True:
+        # As libjpeg does, so that both mean the same frame header: what is no marker is passed over.
+        at = data.find(b"\xff", at)
+        while 0 <= at < len(data) and data[at] == 0xFF:
+            at += 1
+        if not 0 <= at < len(data) - 2:
+            raise FrameError(f"it is cut short: {len(data):,} bytes without a JPEG's size")
+        marker, at = data[at], at + 1
+        if marker in _JPEG_FRAMES:
+            break
+        if marker not in _JPEG_WITHOUT_LENGTH:
+            at += max(int.from_bytes(data[at : at + 2], "big"), 2)
+    if at + 8 > len(data):
+        raise FrameError("its JPEG header is cut short")
+    bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 2)
+    if channels not in (1, 3):
+        raise FrameError(f"it is a JPEG of {channels} channels, such as CMYK: write sRGB")
+    return Header("JPEG", width, height, bits)
+
+
+def _whole_jpeg(data: bytes) -> None:
+    """Decode strictly: for libjpeg what is missing is grey and a mere warning, which OpenCV does not pass on."""
+    import simplejpeg
+
+    if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+        raise FrameError(f"it has {scans} scans: at most {_MOST_SCANS} are read")
+    try:
+        # At an eighth of the size all is read, and hardly anything is computed.
+        simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
+    except (ValueError, KeyError) as error:
+        if isinstance(error, KeyError) or "subsampling" in str(error):
+            raise FrameError("its chroma subsampling is not read: write 4:4:4, 4:2:2 or 4:2:0") from None
+        raise FrameError(f"it is damaged or cut short ({error})") from None
