@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# The workers of pytest-xdist share the cores: with threads of their own in each, most of their time goes into waiting
+# for one another. Set before anything imports torch or NumPy; the processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell that starts the suite in the background ignores Ctrl-C, and every process started from here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
