@@ -138,12 +138,13 @@ def is_float(mosaic: Directory) -> bool:
 
 
 def float_pixels(file: BinaryIO, mosaic: Directory, name: str) -> np.ndarray:
-    """The stored mosaic of a floating-point DNG, ``float [H, W]``, as the file holds it.
+    """The stored mosaic of a floating-point DNG, ``uint16 [H, W]``, where it holds whole numbers of DN.
 
-    LibRaw turns such pixels into whole numbers by a factor that it does not tell.
+    LibRaw multiplies such pixels by a factor that it does not tell, and its black level loses its fraction.
 
     Raises:
-        FrameError: they are compressed, of another depth than 16 or 32 bits, tiled, or not numbers.
+        FrameError: they are no whole numbers (a frame has no others), or compressed, tiled, or of another depth than 16
+            or 32 bits.
     """
     bits, code = int(one(mosaic.get(_BITS)) or 0), int(one(mosaic.get(_COMPRESSION)) or _UNCOMPRESSED)
     offsets, counts = mosaic.get(_STRIPS[0], ()), mosaic.get(_STRIPS[1], ())
@@ -161,9 +162,15 @@ def float_pixels(file: BinaryIO, mosaic: Directory, name: str) -> np.ndarray:
         file.seek(int(offset))
         data += file.read(int(count))
     pixels = np.frombuffer(bytes(data), f"{order}f{bits // 8}").reshape(height, width)
-    if not np.all(np.isfinite(pixels)):
-        raise FrameError(f"{name}: some of its floating-point pixels are no numbers (NaN or infinite); mend the file")
-    return pixels
+    with np.errstate(invalid="ignore"):
+        dn = pixels.astype(np.uint16)
+        if not np.array_equal(dn, pixels):
+            raise FrameError(
+                f"{name}: its pixels are floating-point numbers that are not whole (white at "
+                f"{white_of(mosaic) or 1:g}), a RAW frame has whole DN of 0 to 65535; convert it to a DNG of 16-bit "
+                "integers"
+            )
+    return dn
 
 
 def _repeat(dimensions: Values | None, stated: Values) -> tuple[tuple[int, int], str]:

@@ -18,7 +18,6 @@ _MATRIX_ALIKE = 1e-3
 _GAIN_ALIKE = 1e-3
 _LEVEL_ALIKE = 1e-3
 _FULL_SCALE = 65535
-_WHOLE_NUMBERS_FROM = 4095  # a floating-point white level from which on a pixel's fraction can be left out
 
 
 def amend(fields: dict[str, Any], tags: FileTags, stored: Window, window: Window, file: BinaryIO) -> list[RawNote]:
@@ -96,33 +95,24 @@ def _amend_levels(
     if letters is not None and letters != fields["cfa"]:
         notes.append(_differs("cfa", "colour filter array", letters, fields["cfa"]))
         fields["cfa"] = letters
-    white = dng_tags.white_of(mosaic)
-    scale = 1.0
-    is_float = dng_tags.is_float(mosaic)
-    if is_float:
-        white = 1.0 if white is None or white <= 0 else white
-        scale = 1.0 if _WHOLE_NUMBERS_FROM <= white <= _FULL_SCALE else _FULL_SCALE / white
+    if dng_tags.is_float(mosaic):
         pixels = dng_tags.float_pixels(file, mosaic, fields["source"])
-        pixels = pixels[window.top : window.top + window.height, window.left : window.left + window.width]
-        fields["mosaic"] = np.clip(np.rint(pixels.astype(np.float64) * scale), 0, _FULL_SCALE).astype(np.uint16)
-        fields["white_level"] = round(white * scale)
-        if scale != 1:
-            text = f"floating-point pixels, white at {white:g}: multiplied by {scale:g} to whole numbers"
-            notes.append(RawNote("float", text))
-    elif white is not None and round(white) != fields["white_level"]:
-        notes.append(_differs("white_level", "white level", f"{white:g}", f"{fields['white_level']}"))
+        fields["mosaic"] = pixels[window.top : window.top + window.height, window.left : window.left + window.width]
+        fields["white_level"], fields["black_level"] = _FULL_SCALE, (0.0,) * 4  # LibRaw's are of its own pixels
+    white = dng_tags.white_of(mosaic)
+    if white is not None and round(white) != fields["white_level"]:
+        if not dng_tags.is_float(mosaic):
+            notes.append(_differs("white_level", "white level", f"{white:g}", f"{fields['white_level']}"))
         fields["white_level"] = round(white)
     black = dng_tags.black_of(mosaic, window)
     if black is None:
-        if is_float:
-            fields["black_level"] = (0.0,) * 4
         return
-    levels = tuple(round(level * scale, 6) for level in black.levels)
-    _check_spread(black.spread * scale, fields["white_level"] - max(levels), fields["source"], notes)
+    levels = tuple(round(level, 6) for level in black.levels)
+    _check_spread(black.spread, fields["white_level"] - max(levels), fields["source"], notes)
     if black.doubt:
         notes.append(RawNote("black_repeat", black.doubt))
     if not np.allclose(levels, fields["black_level"], atol=_LEVEL_ALIKE, rtol=0):
-        if not is_float:
+        if not dng_tags.is_float(mosaic):
             notes.append(_differs("black_level", "black level", _row(levels), _row(fields["black_level"])))
         fields["black_level"] = levels
 

@@ -152,27 +152,29 @@ def test_a_linearization_table_is_applied_before_the_levels() -> None:
 
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_floating_point_pixels_keep_their_black_level(dtype: str, order: str) -> None:
-    tags = {339: (SHORT, [3]), 50714: (RATIONAL, [64 / 4095]), 50717: (LONG, [1])}
-    raw, notes = read(made_dng(flat() / 4095, tags, dtype=dtype, order=order))
-    share = np.array(light(raw)) / (raw.white_level - raw.black_level[0])
-    np.testing.assert_allclose(share, np.array([400, 800, 800, 200]) / (4095 - 64), atol=2e-4)
-    assert "floating-point" in notes["float"]
-
-
-def test_floating_point_pixels_that_are_dn_stay_dn() -> None:
-    raw, notes = read(made_dng(flat(), {339: (SHORT, [3])}, dtype="f4"))
+def test_floating_point_pixels_that_are_dn_stay_dn(dtype: str, order: str) -> None:
+    raw, notes = read(made_dng(flat(), {339: (SHORT, [3])}, dtype=dtype, order=order))
     assert (raw.black_level, raw.white_level, light(raw)) == ((64.0,) * 4, 4095, [400, 800, 800, 200])
     assert not notes
 
 
-def test_floating_point_pixels_above_white_are_clipped_and_odd_ones_refused() -> None:
-    tags = {339: (SHORT, [3]), 50714: (RATIONAL, [0]), 50717: (LONG, [1])}
-    pixels = flat() / 4095
-    pixels[0, 0] = 1.5
-    assert read(made_dng(pixels, tags, dtype="f4"))[0].mosaic[0, 0] == 65535
-    pixels[0, 0] = np.nan
-    assert "no numbers" in refusal(made_dng(pixels, tags, dtype="f4"))
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+@pytest.mark.parametrize("value", [1 / 4095, 0.5, 1e6, -1, np.nan, np.inf])
+def test_floating_point_pixels_that_a_frame_cannot_hold_are_refused(dtype: str, value: float) -> None:
+    tags = {339: (SHORT, [3]), 50714: (RATIONAL, [64 / 4095]), 50717: (LONG, [1])}
+    pixels = np.full((48, 64), 100.0)
+    pixels[3, 5] = value
+    assert "not whole" in refusal(made_dng(pixels, tags, dtype=dtype))
+
+
+def test_compressed_floating_point_pixels_are_refused() -> None:
+    import zlib
+
+    data = zlib.compress(flat().astype("<f4").tobytes())
+    packed = np.frombuffer(data.ljust(-len(data) % 64 + len(data), b"\0"), np.uint8).reshape(-1, 64)
+    size = {256: (LONG, [64]), 257: (LONG, [48]), 258: (SHORT, [32]), 278: (LONG, [48])}
+    tags = {**size, 259: (SHORT, [8]), 339: (SHORT, [3])}
+    refusal(made_dng(packed, tags, dtype="u1"))
 
 
 # ISO and exposure
