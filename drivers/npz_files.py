@@ -73,17 +73,17 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, name: st
                 raise FrameError(f"{name}: mosaic must be uint16 [H, W], not {dtype} {list(shape)}")
             if max(shape) > MAX_SIDE:
                 raise FrameError(f"{name}: mosaic of {shape[1]}×{shape[0]} pixels, a side has at most {MAX_SIDE}")
-            if wanted > _UNPACKED and wanted > _MOST_RATIO * member.compress_size:
-                raise FrameError(
-                    f"{name}: mosaic of {shape[1]}×{shape[0]} pixels in {member.compress_size:,} bytes, which no "
-                    "camera's noise allows; it is not unpacked"
-                )
         elif wanted > _MOST_OF_A_VALUE:
             raise FrameError(f"{name}: {key} has {wanted:,} bytes, which is no such value; save it again")
         if not 0 <= member.file_size - wanted <= _MOST_OF_A_VALUE:
             raise FrameError(
                 f"{name}: damaged: {key} claims {'×'.join(map(str, shape)) or 'one'} {shown(dtype)}, the archive holds "
                 f"{member.file_size:,} bytes of it; save it again"
+            )
+        if wanted > max(_UNPACKED, _MOST_RATIO * member.compress_size):
+            raise FrameError(
+                f"{name}: mosaic of {shape[1]}×{shape[0]} pixels in {member.compress_size:,} bytes, which no camera's "
+                "noise allows; it is not unpacked"
             )
     with archive.open(member) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
