@@ -172,7 +172,7 @@ class CommandDevice(Device):
             except OSError as error:
                 raise DeviceError(f"{what}: cannot write to {folder}: {error.strerror}; make room there") from error
             command = recipe.arguments(raw, parameters, folder)
-            limit_s = recipe.time_limit_s or self.deadline_s
+            limit_s = self.deadline_s if self.deadline_from_url else recipe.time_limit_s or self.deadline_s
             began = time.monotonic()
             code = processes.run([self._program(), *command[1:]], folder, self._environment(folder), limit_s, what)
             seconds = time.monotonic() - began
@@ -323,7 +323,8 @@ class _Processes:
             except subprocess.TimeoutExpired:
                 raise _ProgramError(
                     f"{what}: {Path(command[0]).name} did not end within {limit_s:g} s and was ended: "
-                    f"{_last_words(folder)}; a higher time_limit_s in the recipe gives it longer"
+                    f"{_last_words(folder)}; ?deadline=SECONDS in the URL, or "
+                    "a higher time_limit_s in the recipe, gives it longer"
                 ) from None
             finally:
                 with self._lock:

@@ -117,12 +117,14 @@ class FrameFailedError(DeviceError):
 class Device(ABC):
     """An ISP that turns a RAW and a parameter set into a capture. A context manager; every call has a deadline.
 
-    ``url`` names the device in messages. Drivers implement :meth:`info`, :meth:`process` and :meth:`close`; a driver
-    whose device takes several frames at once overrides :meth:`process_many`.
+    ``url`` names the device in messages; ``deadline_from_url``: its ``deadline=`` set :attr:`deadline_s`. Drivers
+    implement :meth:`info`, :meth:`process` and :meth:`close`; a driver whose device takes several frames at once
+    overrides :meth:`process_many`.
     """
 
     url: str
     deadline_s: float = DEFAULT_DEADLINE_S
+    deadline_from_url: bool = False
 
     @cached_property
     def counts(self) -> Counter[str]:

@@ -184,7 +184,7 @@ class LibRawDevice(Device):
             self.close()
             raise _EndedError(
                 f"{self.url}: no answer to {what} within {allowed_s:.3g} s; the process was ended and the next call "
-                "starts it again"
+                "starts it again; ?deadline=SECONDS in the URL waits longer"
             ) from None
         if message is None:
             code = self._child.code()

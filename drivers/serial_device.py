@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import serial
 
-from drivers import registry, wire
+from drivers import device_urls, registry, wire
 from drivers.byte_streams import PIECE, ByteStream, PolledStream, descriptor_stream, socket_stream
 from drivers.device import DEFAULT_DEADLINE_S, Device
 from drivers.errors import DeviceError, DeviceUnreachableError, ProtocolError
@@ -31,7 +31,7 @@ from drivers.serial_framing import MAX_CHUNK, MIN_CHUNK, SerialEnd
 from drivers.two_channels import TwoChannelDevice
 from drivers.zmq_keys import is_loopback
 
-OPTIONS = ("baud", "compress", "plain", "settle", "pixels")
+OPTIONS = ("baud", "compress", "plain", "settle", "pixels", "deadline")
 RFC2217_OPTIONS = ("ign_set_control", "poll_modem", "timeout")
 DEFAULT_BAUD = 115200
 CONNECT_S = 3.0
@@ -298,31 +298,30 @@ def parse(url: str) -> Address:
     """
     scheme, _, rest = url.partition(":")
     port, _, query = rest.partition("?")
-    wrong = DeviceError(f"device URL {url!r} is not serial:PORT?baud=N, such as serial:///dev/ttyUSB0?baud=115200")
+    network = port.startswith(("socket://", "rfc2217://"))
+    known = (*OPTIONS, *(RFC2217_OPTIONS if port.startswith("rfc2217://") else ()))
+    host = ""
     try:
-        options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-        parts = urlsplit(port)
-        host, number = parts.hostname, parts.port
-    except ValueError:
-        raise wrong from None
+        if network:
+            host, _ = device_urls.host_and_port(device_urls.split(port))
+        elif scheme != "serial" or not port or ("://" in port) or (port.startswith("//") and port[2:3] != "/"):
+            raise ValueError("it names no port of this machine and no socket://HOST:PORT")
+        options = device_urls.options(url, query, known)
+    except ValueError as error:
+        raise DeviceError(
+            f"device URL {device_urls.hidden(url)!r} is not serial:PORT?baud=N, such as "
+            f"serial:///dev/ttyUSB0?baud=115200: {error}"
+        ) from None
     if port.startswith("///"):
         port = port[2:]
-    known = set(OPTIONS)
-    if port.startswith(("socket://", "rfc2217://")):
-        if not host or not number or parts.path.strip("/") or parts.username:
-            raise wrong
+    if network:
         if not is_loopback(host) and options.get("plain") != "1":
             raise DeviceError(
                 f"{url}: {host} is another machine and the link has no encryption; add plain=1 if the network is yours"
             )
         if port.startswith("rfc2217://"):
-            known.update(RFC2217_OPTIONS)
             passed = urlencode({name: options[name] for name in RFC2217_OPTIONS if name in options})
             port += f"?{passed}" if passed else ""
-    elif scheme != "serial" or not port or "://" in port or port.startswith("//"):
-        raise wrong
-    if unknown := sorted(set(options) - known):
-        raise DeviceError(f"device URL {url!r}: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
     baud, compress = options.get("baud", str(DEFAULT_BAUD)), options.get("compress", "1")
     if not (baud.isascii() and baud.isdigit() and len(baud) <= 9 and 50 <= int(baud) <= 100_000_000):
         raise DeviceError(f"device URL {url!r}: baud={baud} is not a number of bits a second, such as 115200")
@@ -335,7 +334,7 @@ def parse(url: str) -> Address:
         )
     if pixels and "settle" in options and not pixels.startswith(FOLDER):
         pixels += f"{'&' if '?' in pixels else '?'}settle={options['settle']}"
-    network = port.startswith("socket://") and "baud" not in options
+    network = port.startswith("socket://") and "baud" not in options  # else there is a UART behind
     return Address(port, int(baud), compress == "1", pixels, math.inf if network else int(baud) / 10)
 
 

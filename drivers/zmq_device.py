@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from drivers import wire
+from drivers import device_urls, wire
 from drivers.device import DEFAULT_DEADLINE_S
 from drivers.errors import DeviceError
 from drivers.protocol_device import ProtocolDevice
 from drivers.zmq_keys import BENCH, ClientKeys, client_keys, is_loopback
 
-OPTIONS = ("keys", "client", "plain", "settle")
+OPTIONS = ("keys", "client", "plain", "settle", "deadline")
 
 
 def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> ZmqDevice:
@@ -53,7 +52,12 @@ class ZmqDevice(ProtocolDevice):
         super().__init__(url, deadline_s)
 
     def _open_link(self) -> _ZmqLink:
-        return _ZmqLink(self._context, self._endpoint, self.deadline_s, self._keys)
+        try:
+            return _ZmqLink(self._context, self._endpoint, self.deadline_s, self._keys)
+        except zmq.ZMQError as error:
+            raise DeviceError(
+                f"{self.url}: ZeroMQ does not connect to {self._endpoint}: {error.strerror}; check the device's URL"
+            ) from error
 
     def close(self) -> None:
         """Let go of the connection; closing twice is allowed."""
@@ -132,17 +136,16 @@ class _Address:
 
 
 def _address(url: str) -> _Address:
-    wrong = DeviceError(f"device URL {url!r} is not zmq://HOST:PORT, such as zmq://127.0.0.1:5555")
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError:
-        raise wrong from None
-    if parts.scheme != "zmq" or not host or not port or parts.path.strip("/") or parts.username:
-        raise wrong
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise DeviceError(f"device URL {url!r}: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
+        parts = device_urls.split(url)
+        if parts.scheme != "zmq":
+            raise ValueError("it begins otherwise")
+        host, port = device_urls.host_and_port(parts)
+        options = device_urls.options(url, parts.query, OPTIONS)
+    except ValueError as error:
+        raise DeviceError(
+            f"device URL {device_urls.hidden(url)!r} is not zmq://HOST:PORT, such as zmq://127.0.0.1:5555: {error}"
+        ) from None
     return _Address(host, f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}", options)
 
 

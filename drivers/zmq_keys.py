@@ -7,18 +7,24 @@ keys, a client its secret and the device's public key; no secret has to leave th
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
+import stat
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq.auth
 
 from drivers.errors import DeviceError
+from drivers.regular_files import read_regular
 
 DEVICE = "device"
 BENCH = "bench"
+_KEY_BYTES = 65536
+_said: set[Path] = set()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -108,11 +114,12 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.removesuffix(".").lower() == "localhost"
 
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     try:
+        read_regular(path, _KEY_BYTES)
         public, secret = zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:
         missing = not path.is_file()
@@ -122,4 +129,22 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
         raise KeysError(
             f"{path}: not a key file: keys have 40 characters; make keys with `workbench keys new {path.parent}`"
         )
+    if secret is not None:
+        _say_if_open(path)
     return public, secret
+
+
+def _say_if_open(path: Path) -> None:
+    """One line on stderr, once a file, where others can read a secret key. It is used all the same: some file systems
+    (of Windows, seen from Linux) show every file as open and cannot do otherwise."""
+    mode = path.stat().st_mode
+    if os.name != "posix" or not mode & 0o077 or path.resolve() in _said:
+        return
+    _said.add(path.resolve())
+    with contextlib.suppress(OSError):
+        print(
+            f"warning: {path}: others can read this secret key (mode {stat.S_IMODE(mode):04o}); `chmod 600 {path}`, "
+            "and make a new pair if somebody may have",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from drivers import device_urls
 from drivers.errors import WorkbenchError
 
 FILE = "lab.toml"
@@ -68,11 +69,18 @@ class LabConfig(BaseModel):
         prefix = "serial:" if url.startswith(("serial:socket:", "serial:rfc2217:")) else ""
         if not prefix and not url.startswith("zmq:"):
             return url
-        parts = urlsplit(url.removeprefix(prefix))
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        try:
+            parts = urlsplit(url.removeprefix(prefix))
+            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        except ValueError:
+            return url  # the driver says what is wrong with it
+        query = dict(pairs)
+        if len(query) < len(pairs):
+            return url
         if named and "keys" in query:
             query["keys"] = str(folder / query["keys"])
-        if parts.hostname in self.network.plain and "keys" not in query:
+        hosts = {device_urls.same_host(host) for host in self.network.plain}
+        if parts.hostname and device_urls.same_host(parts.hostname) in hosts and "keys" not in query:
             query["plain"] = "1"
         return prefix + urlunsplit(parts._replace(query=urlencode(query, safe="/:\\~")))
 

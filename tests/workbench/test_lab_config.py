@@ -40,6 +40,19 @@ def test_hosts_without_encryption_are_marked(lab: Path) -> None:
     assert config.url("serial:rfc2217://192.0.2.8:7", lab) == "serial:rfc2217://192.0.2.8:7"
 
 
+@pytest.mark.parametrize("host", ["Board.Invalid", "board.invalid", "BOARD.INVALID.", "board.invalid."])
+@pytest.mark.parametrize("plain", ["Board.invalid", "board.INVALID.", "board.invalid"])
+def test_a_host_is_the_same_in_any_case(tmp_path: Path, host: str, plain: str) -> None:
+    (tmp_path / "lab.toml").write_text(f'[network]\nplain = ["{plain}"]')
+    assert load_lab_config(tmp_path).url(f"zmq://{host}:5", tmp_path) == f"zmq://{host}:5?plain=1"
+    assert load_lab_config(tmp_path).url(f"zmq://x{host}:5", tmp_path) == f"zmq://x{host}:5"
+
+
+@pytest.mark.parametrize("url", ["zmq://[::1:5", "zmq://h:5?plain", "zmq://h:5?a=1&a=2", "zmq://[::2]:5?&&x"])
+def test_a_url_that_is_none_is_left_to_the_driver(lab: Path, url: str) -> None:
+    assert load_lab_config(lab).url(url, lab) == url
+
+
 def test_other_urls_stay_as_they_are(lab: Path) -> None:
     for config in (load_lab_config(lab), LabConfig()):
         for url in ("sim:sim20", "libraw:", "zmq://127.0.0.1:5555", "no-such-name"):

@@ -16,7 +16,8 @@ def choose(
     device: Annotated[
         list[str],
         typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
+            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
+            "more than 30 s; several make a pool of equal boards."
         ),
     ],
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and the runs.")] = Path("lab"),

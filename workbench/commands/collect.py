@@ -35,7 +35,8 @@ def collect(
     device: Annotated[
         list[str],
         typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20; several make a pool of equal boards."
+            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
+            "more than 30 s; several make a pool of equal boards."
         ),
     ],
     captures: Annotated[int, typer.Option(min=1, help="Captures of the whole campaign.")],

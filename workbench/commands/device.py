@@ -23,7 +23,11 @@ app.command()(settle)
 app.command()(check)
 
 Url = Annotated[
-    str, typer.Argument(metavar="DEVICE", help="URL, or a name of lab.toml, such as zmq://127.0.0.1:5555 or sim:sim20.")
+    str,
+    typer.Argument(
+        metavar="DEVICE",
+        help="URL (?deadline=SECONDS waits longer than --deadline), or a name of lab.toml, such as zmq://127.0.0.1:5555.",
+    ),
 ]
 Lab = Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")]
 LAB = Path("lab")
