@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from drivers.foreign_text import shown
 from drivers.raw_files import RAW_SUFFIXES, is_raw_file
 from workbench.errors import RawFolderError
 
@@ -73,7 +74,7 @@ def passed_over(folder: Path, entries: list[RawEntry]) -> list[str]:
     if (folder / SCENES_CSV).is_file():
         return []
     taken = {entry.path.name for entry in entries}
-    others = (p for p in folder.iterdir() if p.name not in taken and not p.name.startswith(".") and p.is_file())
+    others = (p for p in folder.iterdir() if p.name not in taken and not p.name.startswith(".") and not p.is_dir())
     return sorted(p.name for p in others if p.suffix.lower() not in _BESIDE_RAWS)
 
 
@@ -81,6 +82,10 @@ def _from_files(folder: Path) -> list[RawEntry]:
     paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file() and is_raw_file(p)]
     if not paths:
         raise RawFolderError(f"{folder}: holds no RAW file ({', '.join(sorted(RAW_SUFFIXES))})")
+    for path in paths:
+        # The data set, the split and every export know a RAW by its name, as text.
+        if path.name != path.name.encode(errors="replace").decode():
+            raise RawFolderError(f"{shown(path)}: the file's name is not UTF-8; rename it")
     return [RawEntry(p, p.stem, split_of(p.stem), _beside(p)) for p in paths]
 
 
