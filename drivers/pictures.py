@@ -6,9 +6,7 @@ Decoding takes at most 16 bytes for each pixel that the header states.
 
 from __future__ import annotations
 
-import io
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +24,6 @@ MAX_PIXELS = 2**28
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_PHOTOGRAPHS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
 _PNG_ALPHA = {4, 6}
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
@@ -119,29 +116,6 @@ def decode(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise FrameError(f"it has {header.width}×{header.height} pixels, more than {most_pixels:,} in all are not read")
     image = _opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def decode_upright(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The pixels of a photograph or a reference, turned upright by its own Exif flag: ``uint8 [H, W, 3]``, red first.
-
-    Raises:
-        FrameError: no picture of a kind that is read (PNG, JPEG, TIFF, BMP, WebP, PPM), or a larger one.
-    """
-    import cv2
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own limit for the number of pixels
-            with Image.open(io.BytesIO(data), formats=_PHOTOGRAPHS) as opened:
-                width, height = opened.size
-    except Image.DecompressionBombError:
-        raise FrameError(f"it has far more than the {most_pixels:,} pixels that are read") from None
-    except Exception as error:  # a damaged header raises whatever its bytes lead to
-        raise FrameError(f"it does not start as any of {', '.join(_PHOTOGRAPHS)} does") from error
-    if max(width, height) > MAX_SIDE or width * height > most_pixels:
-        raise FrameError(f"it has {width}×{height} pixels, more than {most_pixels:,} in all are not read")
-    return cv2.cvtColor(_opened(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def _opened(data: bytes, flags: int) -> np.ndarray:

@@ -17,10 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from drivers.foreign_text import shown
 from drivers.frames import CfaPattern
+from drivers.orientation import UPRIGHT
 from drivers.raw_files import load_raw, save_npz
 from sim.camera import Camera
-from sim.photographs import SceneError
+from sim.photographs import SceneError, open_photograph, photograph_pixels
 from sim.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_bytes, write_csv, write_png
 from sim.sensor import DEFAULT_SENSOR_SEED, Sensor
 
@@ -164,25 +166,22 @@ def _check_splits(photographs: Sequence[AnnotatedPhotograph]) -> None:
 
 def _picture(photograph: AnnotatedPhotograph) -> np.ndarray:
     """The used part of a photograph at the RAW's size: ``uint8 [H, W, 3]``, sRGB."""
-    try:
-        data = np.frombuffer(photograph.path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise SceneError(f"{photograph.path}: cannot read the photograph: {error.strerror}") from error
-    image, size = None, (0, 0)
+    data, header = open_photograph(photograph.path)
+    stored, upright = (header.width, header.height), header.upright_size
+    where = shown(photograph.path)
     # Annotations are drawn on the photograph turned upright or on the pixels as stored: their size tells.
-    for flags in (cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION):
-        image = cv2.imdecode(data, flags) if data.size else None
-        if image is None:
-            raise SceneError(f"{photograph.path}: is not a photograph that can be read")
-        size = (image.shape[1], image.shape[0])
-        if size == photograph.source:
-            break
-    else:
+    if photograph.source not in (stored, upright):
         raise SceneError(
-            f"{photograph.path}: is {size[0]}×{size[1]}, its annotations say {photograph.source[0]}×"
+            f"{where}: is {upright[0]}×{upright[1]}, its annotations say {photograph.source[0]}×"
             f"{photograph.source[1]}; annotate the same file"
         )
-    part = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)[: photograph.crop[1], : photograph.crop[0]]
+    if stored == upright and header.orientation != UPRIGHT:
+        raise SceneError(
+            f"{where}: has the Exif orientation {header.orientation}, and annotations of {stored[0]}×{stored[1]} may "
+            "be of the picture turned upright or as it is stored; save it upright, without the flag, and annotate that"
+        )
+    part = photograph_pixels(photograph.path, data, header, turn=photograph.source == upright)
+    part = part[: photograph.crop[1], : photograph.crop[0]]
     if photograph.size == photograph.crop:
         return np.ascontiguousarray(part)
     return cv2.resize(part, photograph.size, interpolation=cv2.INTER_AREA)

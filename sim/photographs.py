@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from drivers.errors import WorkbenchError
+from drivers.errors import FrameError, WorkbenchError
+from drivers.foreign_text import shown
+from drivers.given_pictures import PictureHeader, decode_upright, read_header
+from drivers.regular_files import read_regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SHORTEST_SIDE = 64
+_MOST_PIXELS = 1 << 28
+_LARGEST_FILE = 2 << 30
 
 # name, package, files in the package's folder, split. Scenes from microscopes and telescopes are left out: no camera
 # meters or balances those.
@@ -93,7 +99,7 @@ def folder_photographs(folder: Path) -> list[Photograph]:
 
 def deal_splits(names: Sequence[str]) -> dict[str, str]:
     """A split for each scene name: dealt in the order of the names' SHA-256, so that small sets are not left empty."""
-    order = sorted(names, key=lambda n: hashlib.sha256(n.encode()).hexdigest())
+    order = sorted(names, key=lambda n: hashlib.sha256(os.fsencode(n)).hexdigest())
     few = 1 if len(order) >= 3 else 0
     test, validation = (max(few, round(share * len(order))) for share in (0.2, 0.1))
     return {n: "test" if i < test else "validation" if i < test + validation else "train" for i, n in enumerate(order)}
@@ -111,28 +117,54 @@ def _scene_names(relative: Sequence[Path]) -> list[str]:
     once = Counter(s.lower() for s in short)
     names = [s if once[s.lower()] == 1 else f for s, f in zip(short, full, strict=True)]
     once = Counter(n.lower() for n in names)
-    tags = [hashlib.sha256(p.as_posix().encode()).hexdigest()[:8] for p in relative]
+    tags = [hashlib.sha256(os.fsencode(p.as_posix())).hexdigest()[:8] for p in relative]
     return [n if once[n.lower()] == 1 else f"{n}_{tag}" for n, tag in zip(names, tags, strict=True)]
 
 
 def read_photograph(path: Path) -> np.ndarray:
-    """The pixels of a photograph: ``uint8 [H, W, 3]``, sRGB, turned upright.
+    """The pixels of a photograph: ``uint8 [H, W, 3]``, turned upright, taken as sRGB whatever its colour profile.
 
     Raises:
-        SceneError: the file is missing, is no image, or has a side under 64 pixels.
+        SceneError: the file is missing, is no image, is transparent, or has a side under 64 or too many pixels.
+    """
+    data, header = open_photograph(path)
+    if min(header.width, header.height) < SHORTEST_SIDE:
+        width, height = header.upright_size
+        raise SceneError(f"{shown(path)}: {width}×{height} is too small for a scene (sides from {SHORTEST_SIDE})")
+    return photograph_pixels(path, data, header)
+
+
+def open_photograph(path: Path) -> tuple[bytes, PictureHeader]:
+    """The bytes of a photograph and its header; not yet its pixels.
+
+    Raises:
+        SceneError: the file is missing, is no image, or has too many pixels.
     """
     try:
-        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+        data = read_regular(path, _LARGEST_FILE)
     except OSError as error:
-        raise SceneError(f"{path}: cannot read the photograph: {error.strerror}") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise SceneError(f"{path}: is not a photograph that can be read")
-    if min(image.shape[:2]) < SHORTEST_SIDE:
+        raise SceneError(f"{shown(path)}: cannot read the photograph: {error.strerror}") from error
+    try:
+        header = read_header(data)
+    except FrameError as error:
+        raise SceneError(f"{shown(path)}: is not a photograph that can be read") from error
+    if header.width * header.height > _MOST_PIXELS:
         raise SceneError(
-            f"{path}: {image.shape[1]}×{image.shape[0]} is too small for a scene (sides from {SHORTEST_SIDE})"
+            f"{shown(path)}: {header.width}×{header.height} is too large for a scene; at most {_MOST_PIXELS:,} pixels"
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return data, header
+
+
+def photograph_pixels(path: Path, data: bytes, header: PictureHeader, *, turn: bool = True) -> np.ndarray:
+    """The pixels of a photograph that was opened: ``uint8 [H, W, 3]``, upright, or as stored.
+
+    Raises:
+        SceneError: it cannot be decoded, or is transparent in places.
+    """
+    try:
+        return decode_upright(data, header, turn=turn)
+    except FrameError as error:
+        raise SceneError(f"{shown(path)}: the photograph {error}") from error
 
 
 def crop(photograph: np.ndarray, size: tuple[int, int], rng: np.random.Generator, whole: bool = False) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from drivers import pictures
 from drivers.errors import DeviceError, FrameError, WorkbenchError
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw_files import companions, load_raw
@@ -21,6 +20,7 @@ from workbench.bench import Bench
 from workbench.dataset import Dataset, NewRaw, RawRecord
 from workbench.errors import RawFolderError
 from workbench.raw_folder import RawEntry
+from workbench.references import read_reference
 
 Design = Literal["sobol", "lhs", "around"]
 Job = tuple[RawRecord, ParameterSet]
@@ -212,14 +212,8 @@ def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -
             f"{entry.path}: the RAW file's decoding changed since it was read into this data set (its sidecar?); "
             "use a new --lab folder"
         )
-    reference = None if entry.reference is None else _read_reference(entry.reference)
+    reference = None
+    if entry.reference is not None:
+        reference, told = read_reference(entry.reference, raw)
+        notes += [(entry.path.name, note) for note in told]
     return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry))
-
-
-def _read_reference(path: Path) -> np.ndarray:
-    try:
-        return pictures.decode_upright(path.read_bytes())
-    except OSError as error:
-        raise RawFolderError(f"{path}: the reference cannot be read: {error.strerror or error}") from error
-    except FrameError as error:
-        raise RawFolderError(f"{path}: the reference is not a readable image") from error

@@ -13,8 +13,8 @@ import numpy as np
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
+from drivers.given_pictures import PictureHeader, decode_upright, read_header
 from drivers.orientation import UPRIGHT, to_sensor
-from drivers.pictures import PictureHeader, decode_upright, read_header
 from drivers.raw_notes import RawNote
 from drivers.regular_files import read_regular
 from workbench.errors import RawFolderError

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from drivers.errors import FrameError
-from drivers.orientation import ORIENTATIONS, to_sensor
 from drivers.given_pictures import decode_upright, read_header
+from drivers.orientation import ORIENTATIONS, to_sensor
 
 PICTURE = np.zeros((32, 48, 3), np.uint8)
 PICTURE[:16, :24], PICTURE[:16, 24:], PICTURE[16:, :24] = (220, 30, 30), (30, 200, 30), (40, 40, 210)

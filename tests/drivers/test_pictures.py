@@ -152,8 +152,6 @@ def test_a_huge_picture_takes_no_memory_whoever_reads_it(encoded: bytes) -> None
             frame(encoded).check(WIDTH, HEIGHT)
         with pytest.raises(FrameError, match="pixels, more than"):
             _ = frame(encoded).pixels
-        with pytest.raises(FrameError, match="pixels"):
-            pictures.decode_upright(encoded)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -187,22 +185,6 @@ def test_an_outputs_orientation_is_ignored_in_jpeg_and_png_alike(flag: int) -> N
     ):
         frame(turned).check(WIDTH, HEIGHT)
         np.testing.assert_array_equal(frame(turned).pixels, frame(plain).pixels)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_a_photograph_is_turned_upright(kind: str) -> None:
-    stream = io.BytesIO()
-    tags = Image.Exif()
-    tags[274] = 3
-    Image.fromarray(scene()).save(stream, kind, exif=tags)
-    upright = pictures.decode_upright(stream.getvalue())
-    assert np.abs(upright[::-1, ::-1].astype(int) - scene()).mean() < 6
-
-
-@pytest.mark.parametrize("data", [b"", b"hello", b"II*\0" + bytes(40), png()[:40], b"P6 9 9 255\n"])
-def test_what_is_no_photograph_is_refused(data: bytes) -> None:
-    with pytest.raises(FrameError, match=r"^it "):
-        pictures.decode_upright(data)
 
 
 def test_data_that_was_stored_before_still_decodes() -> None:

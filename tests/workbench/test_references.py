@@ -1,0 +1,161 @@
+"""References: read by their own flag, turned to lie as their RAW, and refused where they could not be compared."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from drivers.frames import RawFrame
+from drivers.orientation import ORIENTATIONS, to_sensor, upright
+from drivers.raw_files import save_npz
+from workbench import campaign
+from workbench.dataset import Dataset
+from workbench.errors import RawFolderError
+from workbench.raw_folder import read_raw_folder
+from workbench.references import read_reference
+
+SCENE = np.random.default_rng(3).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+
+
+def raw(flag: int = 1, height: int = 24, width: int = 36) -> RawFrame:
+    """A RAW whose scene is upright of that size; its own pixels lie as the flag says."""
+    sides = (width, height) if flag >= 5 else (height, width)
+    return RawFrame(np.full(sides, 500 + flag, np.uint16), "RGGB", (64,) * 4, 4095, orientation=flag)
+
+
+def write(path: Path, pixels: np.ndarray = SCENE, flag: int | None = None) -> Path:
+    """A file that shows the pixels when it is turned by its flag."""
+    exif = Image.Exif()
+    if flag is not None:
+        exif[274] = flag
+    Image.fromarray(pixels if flag is None else to_sensor(pixels, flag)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("file_flag", [None, 3, 6])
+@pytest.mark.parametrize("raw_flag", ORIENTATIONS)
+def test_a_reference_lies_as_its_raw(tmp_path: Path, raw_flag: int, file_flag: int | None, suffix: str) -> None:
+    pixels, notes = read_reference(write(tmp_path / f"r{suffix}", flag=file_flag), raw(raw_flag))
+    assert np.array_equal(pixels, to_sensor(SCENE, raw_flag))
+    assert np.array_equal(upright(pixels, raw_flag), SCENE)
+    assert len(notes) == (raw_flag != 1 or file_flag is not None)
+
+
+def test_a_jpeg_reference_is_turned_alike(tmp_path: Path) -> None:
+    smooth = cv2.resize(SCENE[:4, :6], (36, 24), interpolation=cv2.INTER_CUBIC)
+    pixels, _ = read_reference(write(tmp_path / "r.jpg", smooth, 8), raw(3))
+    assert np.abs(pixels.astype(int) - to_sensor(smooth, 3)).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("pixels", "file_flag", "raw_flag", "told"),
+    [
+        (SCENE, None, 6, "the reference is 36×24, its RAW 36×24, orientation flag 6;"),
+        (SCENE, 6, 1, "the reference is 36×24, orientation flag 6, its RAW 36×24, upright;"),
+        (SCENE[:12], None, 1, "the reference is 36×12, its RAW 36×24, upright;"),
+        (SCENE[:, :12], 8, 3, "the reference is 12×24, orientation flag 8, its RAW 36×24, orientation flag 3;"),
+    ],
+)
+def test_sizes_that_do_not_fit_name_both_and_the_flags(
+    tmp_path: Path, pixels: np.ndarray, file_flag: int | None, raw_flag: int, told: str
+) -> None:
+    exif = Image.Exif()
+    if file_flag:
+        exif[274] = file_flag
+    Image.fromarray(pixels).save(tmp_path / "r.png", exif=exif)
+    frame = RawFrame(np.full((24, 36), 500, np.uint16), "RGGB", (64,) * 4, 4095, orientation=raw_flag)
+    with pytest.raises(RawFolderError) as caught:
+        read_reference(tmp_path / "r.png", frame)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def image(kind: str) -> bytes:
+    """A file of the right size that cannot be compared."""
+    picture = Image.fromarray(SCENE)
+    stream = io.BytesIO()
+    if kind == "grey":
+        picture.convert("L").save(stream, "PNG")
+    elif kind == "transparent":
+        picture.putalpha(200)
+        picture.save(stream, "PNG")
+    elif kind == "inks":
+        picture.convert("CMYK").save(stream, "JPEG")
+    elif kind == "other format":
+        picture.save(stream, "BMP")
+    elif kind == "profile":
+        picture.save(stream, "PNG", icc_profile=b"of another space")
+    elif kind == "cut":
+        picture.save(stream, "PNG")
+        return stream.getvalue()[:200]
+    elif kind == "empty":
+        return b""
+    else:
+        return b"hello"
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("grey", "the reference is grey; save it as RGB"),
+        ("transparent", "the reference is transparent in places"),
+        ("inks", "the reference is in CMYK"),
+        ("other format", "the reference is a BMP; save it as JPEG, PNG or TIFF"),
+        ("profile", "the reference is in an unreadable colour profile, not sRGB"),
+        ("cut", "the reference is not a picture that can be read"),
+        ("empty", "the reference is not a picture that can be read"),
+        ("text", "the reference is not a picture that can be read"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(tmp_path: Path, kind: str, told: str) -> None:
+    path = tmp_path / "r.png"
+    path.write_bytes(image(kind))
+    with pytest.raises(RawFolderError) as caught:
+        read_reference(path, raw())
+    assert str(caught.value).startswith(f"{path}: {told}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_far_larger_than_its_raw_is_refused_by_its_header(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (12_000, 9_000)).save(stream, "PNG")
+    (tmp_path / "r.png").write_bytes(stream.getvalue())
+    with pytest.raises(RawFolderError, match="the reference is 12000×9000, its RAW 36×24"):
+        read_reference(tmp_path / "r.png", raw())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_the_references_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.png")
+    with pytest.raises(RawFolderError, match="is a named pipe, not a file"):
+        read_reference(tmp_path / "r.png", raw())
+
+
+def test_sixteen_bits_are_rounded_and_said(tmp_path: Path) -> None:
+    values = SCENE.astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "r.png"), values[..., ::-1])
+    pixels, notes = read_reference(tmp_path / "r.png", raw())
+    assert np.array_equal(pixels, SCENE)
+    assert [note.text for note in notes] == ["its reference has 16 bits a channel, which are rounded to 8"]
+
+
+def test_the_data_set_keeps_references_as_their_raws_lie(tmp_path: Path) -> None:
+    (tmp_path / "raws").mkdir()
+    for name, flag in (("a", 3), ("b", 6), ("c", 1)):
+        save_npz(tmp_path / "raws" / f"{name}.npz", raw(flag))
+        write(tmp_path / "raws" / f"{name}.reference.png")
+    notes: list = []
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        campaign.import_raws(dataset, read_raw_folder(tmp_path / "raws"), notes=notes)
+        kept = {record.name: record.reference() for record in dataset.raws()}
+    for name, flag in (("a", 3), ("b", 6), ("c", 1)):
+        assert np.array_equal(kept[f"{name}.npz"], to_sensor(SCENE, flag))
+    assert [name for name, _ in notes if name != "c.npz"][:2] == ["a.npz", "b.npz"]
