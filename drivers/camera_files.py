@@ -10,14 +10,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from drivers.colour_matrix import colour_matrix_of, plain_rows
-from drivers.dng_tags import Window, broken_off, unreadable
+from drivers.dng_tags import Window, broken_off, scattered, unreadable
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.orientation import exif_of_libraw
 from drivers.own_words import amend
 from drivers.raw_notes import RawNote
-from drivers.tiff_tags import FileTags, is_cut_short, read_tags
+from drivers.tiff_tags import FileTags, begins_as_tiff, is_cut_short, read_tags
 
 _COLOURS = "RGBG"  # LibRaw's colour indices
 
@@ -69,6 +69,11 @@ def _decode(
 def _check_whole(stream: BinaryIO, tags: FileTags | None, name: str) -> None:
     if tags is not None and (where := broken_off(tags, stream)):
         raise FrameError(f"{name}: the file is not whole: {where}; copy it again")
+    if tags is not None and tags.is_dng and scattered(tags):
+        raise FrameError(
+            f"{name}: its strips of pixels do not follow each other, which LibRaw takes for granted; convert it to a "
+            "DNG with one strip"
+        )
     if is_cut_short(stream):
         raise FrameError(f"{name}: the file is cut short: its directory lies beyond its end; copy it again")
 
@@ -120,6 +125,8 @@ def _to_frame(raw: Any, tags: FileTags | None, stream: BinaryIO, name: str) -> t
         stored = Window(0, 0, raw.sizes.raw_height, raw.sizes.raw_width)
         window = Window(raw.sizes.top_margin, raw.sizes.left_margin, height, width)
         notes = amend(fields, tags, stored, window, stream)
+    elif begins_as_tiff(stream):
+        notes.append(RawNote("no_tags", "its own tags cannot be read (damaged?); LibRaw's word of it is taken"))
     return RawFrame(**fields), notes
 
 

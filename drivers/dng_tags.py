@@ -78,6 +78,17 @@ def broken_off(tags: FileTags, file: BinaryIO) -> str:
     return ""
 
 
+def scattered(tags: FileTags) -> bool:
+    """Whether an uncompressed mosaic's strips do not follow each other: LibRaw reads them as if they did."""
+    for mosaic in tags.mosaics:
+        offsets, counts = mosaic.get(_STRIPS[0], ()), mosaic.get(_STRIPS[1], ())
+        if one(mosaic.get(_COMPRESSION)) == _UNCOMPRESSED and len(offsets) == len(counts):
+            ends = [o + c for o, c in zip(offsets, counts, strict=True)]
+            if any(end != start for end, start in zip(ends, offsets[1:], strict=False)):
+                return True
+    return False
+
+
 def active_area(mosaic: Directory) -> Window:
     """The part of the stored mosaic that pattern and black levels are counted from."""
     height, width = int(one(mosaic.get(257)) or 0), int(one(mosaic.get(256)) or 0)

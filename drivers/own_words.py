@@ -44,6 +44,9 @@ def amend(fields: dict[str, Any], tags: FileTags, stored: Window, window: Window
         _amend_colour(fields, {**(mosaic or {}), **tags.first}, notes)
         if mosaic is not None:
             _amend_levels(fields, mosaic, window, file, notes)
+        else:
+            text = "none of its directories is clearly that of the mosaic; LibRaw's word of its levels is taken"
+            notes.append(RawNote("no_mosaic", text))
     return notes
 
 

@@ -75,6 +75,12 @@ def read_tags(file: BinaryIO) -> FileTags | None:
     return FileTags(first, tuple(d for d in mosaics if d.get(PHOTOMETRIC) == (CFA,)), exif, size)
 
 
+def begins_as_tiff(file: BinaryIO) -> bool:
+    """Whether a file begins as a TIFF of 32-bit offsets, as DNG, NEF, CR2 and ARW do."""
+    file.seek(0)
+    return file.read(4) in (b"II*\0", b"MM\0*")
+
+
 def is_cut_short(file: BinaryIO) -> bool:
     """Whether a TIFF's first directory, or a value of DNG's own tags in it, lies beyond the file's end."""
     size = file.seek(0, 2)

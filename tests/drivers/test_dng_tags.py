@@ -341,6 +341,40 @@ def test_lossless_jpeg_that_is_zeros() -> None:
     assert "does not begin as the JPEG" in refusal(made_dng(np.zeros((48, 64)), {259: (SHORT, [7])}))
 
 
+def strips(gap: int, height: int = 48) -> bytes:
+    """A DNG in strips of 16 rows with ``gap`` rows of something else between them."""
+    pixels = flat(FOUR)
+    parts = [np.concatenate([pixels[y : y + 16], np.full((gap, 64), 9)]) for y in range(0, height, 16)]
+    offsets = [8 + i * (16 + gap) * 128 for i in range(height // 16)]
+    tags = {257: (LONG, [height]), 273: (LONG, offsets), 278: (LONG, [16]), 279: (LONG, [16 * 128] * len(offsets))}
+    levels = {50713: (SHORT, [2, 2]), 50714: (SHORT, [10, 20, 30, 40])}
+    return made_dng(np.concatenate(parts), {**tags, **levels})
+
+
+def test_strips_are_read_where_libraw_looks_for_them_or_refused() -> None:
+    assert light(read(strips(0))[0]) == [400, 800, 800, 200]
+    for gap in (1, 2, 16):
+        assert "strips of pixels do not follow each other" in refusal(strips(gap))
+
+
+def test_tiles_are_read_where_they_are() -> None:
+    pixels = flat(FOUR) + np.arange(64)[None] + 64 * np.arange(48)[:, None] // 16
+    tiles = pixels.reshape(3, 16, 4, 16).transpose(0, 2, 1, 3).reshape(48, 64)
+    tags = {256: (LONG, [64]), 257: (LONG, [48]), 273: None, 278: None, 279: None, 322: (LONG, [16]), 323: (LONG, [16]),
+            324: (LONG, [8 + i * 512 for i in range(12)]), 325: (LONG, [512] * 12)}  # fmt: skip
+    np.testing.assert_array_equal(read(made_dng(tiles, tags))[0].mosaic, np.floor(pixels))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_packed_pixels_are_read_bit_by_bit(bits: int) -> None:
+    pixels = np.arange(48 * 64).reshape(48, 64) % (1 << bits)
+    rows = (pixels[:, :, None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8).reshape(48, -1)
+    tags = {256: (LONG, [64]), 258: (SHORT, [bits]), 50714: (SHORT, [0]), 50717: (LONG, [(1 << bits) - 1])}
+    raw, _ = read(made_dng(np.packbits(rows, axis=1), tags, dtype="u1"))
+    np.testing.assert_array_equal(raw.mosaic, pixels)
+    assert raw.white_level == (1 << bits) - 1
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(
