@@ -63,7 +63,9 @@ class BlobStore:
             return
         first = not self.root.is_dir()
         temporary = self.root / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
+        # Not with parents: a lab folder that is gone must not be made anew beside the one that was renamed.
+        self.root.mkdir(exist_ok=True)
+        temporary.mkdir(exist_ok=True)
         if first:
             _flush_folder(self.root.parent)
         folders = {self.path(key.hash, key.suffix).parent for key, _ in wanted.values()}

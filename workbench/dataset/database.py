@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from workbench.dataset.place import Place
 from workbench.dataset.schema import SCHEMA_VERSION
 from workbench.errors import DatasetError
 
@@ -35,6 +36,7 @@ class Database:
         self.busy_s = busy_s
         self.read_only = False
         self.engine = self._engine("rw")
+        self._place = Place(path.parent, path, path.parent / "blobs")
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -58,13 +60,15 @@ class Database:
             connection = connection.execution_options(write=True)
             with connection.begin():
                 yield connection
+                self._place.check()
 
     def check_writable(self) -> None:
-        """Refuse to write where only reading works.
+        """Refuse to write where only reading works, or where the folder is no longer the one that was opened.
 
         Raises:
-            DatasetError: the folder is read-only.
+            DatasetError: the folder is read-only, or was renamed, deleted or replaced.
         """
+        self._place.check()
         if self.read_only:
             raise DatasetError(f"{self.path.parent}: the folder is read-only; make it writable or use another --lab")
 
@@ -88,6 +92,7 @@ class Database:
             self.upgrade()
             version = SCHEMA_VERSION
         check_version(self.path, version)
+        self._place.check()
 
     def upgrade(self) -> None:
         """Bring the schema to this workbench's version, in one transaction."""

@@ -469,7 +469,8 @@ class Dataset:
 
     def _encode(self, raw: RawFrame) -> bytes:
         folder = self.blobs.root / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.blobs.root.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         path = folder / f"{uuid.uuid4().hex}.npz"
         try:
             save_npz(path, raw)

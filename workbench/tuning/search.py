@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from drivers.parameters import ParameterSet
@@ -121,9 +122,7 @@ def open_study(storage: Path, name: str, attributes: dict[str, str], metrics: in
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rdb = optuna.storages.RDBStorage(
-                f"sqlite:///{storage.as_posix()}", engine_kwargs={"connect_args": {"timeout": 30}}
-            )
+            rdb = optuna.storages.RDBStorage(_url_of(storage), engine_kwargs={"connect_args": {"timeout": 30}})
             study = optuna.create_study(
                 storage=rdb, study_name=name, directions=["maximize"] * metrics, load_if_exists=True
             )
@@ -144,6 +143,11 @@ def open_study(storage: Path, name: str, attributes: dict[str, str], metrics: in
             if study.user_attrs.get(key) != value:
                 study.set_user_attr(key, value)
     return study
+
+
+def _url_of(file: Path) -> str:
+    """The file as SQLAlchemy's URL, whatever its path holds: ``?``, ``#``, ``%``, braces that Optuna fills."""
+    return URL.create("sqlite", database=file.absolute().as_uri(), query={"uri": "true"}).render_as_string()
 
 
 @contextlib.contextmanager
