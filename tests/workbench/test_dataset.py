@@ -347,9 +347,9 @@ def test_verify_finds_damage(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
         assert verify(dataset).problems == []
         first, second = dataset.captures()[:2]
-        path = dataset.blobs.path(first.output_hash, "jpg")
+        path = dataset.blobs.path(first.output_hash, "png")
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-        dataset.blobs.path(second.output_hash, "jpg").unlink()
+        dataset.blobs.path(second.output_hash, "png").unlink()
         (dataset.blobs.root / "tmp" / "left.jpg").write_bytes(b"half")
         result = verify(dataset)
         assert len(result.problems) == 2
@@ -399,7 +399,7 @@ def test_export(lab: Path, tmp_path: Path) -> None:
 
 def test_export_of_a_damaged_data_set_leaves_nothing(lab: Path, tmp_path: Path) -> None:
     with Dataset.open(lab) as dataset:
-        dataset.blobs.path(dataset.captures()[5].output_hash, "jpg").unlink()
+        dataset.blobs.path(dataset.captures()[5].output_hash, "png").unlink()
         with pytest.raises(DatasetError, match="missing"):
             export(dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Look into the data set, verify it, export it.", no_args_is_help=True)
+app = typer.Typer(help="Look into the data set, verify it, set captures aside, export it.", no_args_is_help=True)
 
 Lab = Annotated[Path, typer.Option(help="Lab folder with the data set.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -17,8 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 @app.command()
 def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     """Show the RAWs, devices and captures of the data set."""
-    from collections import Counter
-
+    from drivers.foreign_text import shown
     from workbench.dataset import Dataset
     from workbench.dataset.schema import SCHEMA_VERSION
 
@@ -26,7 +26,9 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         raws, devices, captures = dataset.raws(), dataset.devices(), dataset.captures()
         splits = Counter(raw.split for raw in raws)
         purposes = Counter((capture.device_identity, capture.purpose) for capture in captures)
-        digest = dataset.digest()
+        digest, aside = dataset.digest(), dataset.reasons_set_aside()
+        failures = Counter(f"{failure.code}: {failure.reason}" for failure in dataset.failures())
+        mended = sum((Counter(_totals(use.counts)) for use in dataset.device_uses()), Counter[str]())
     for device in devices:
         device["purposes"] = {p: n for (identity, p), n in sorted(purposes.items()) if identity == device["identity"]}
     result = {
@@ -36,6 +38,9 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         "references": sum(raw.has_reference for raw in raws),
         "scenes": len({raw.scene for raw in raws}),
         "captures": len(captures),
+        "set_aside": aside,
+        "failures": dict(failures.most_common()),
+        "mended": dict(mended),
         "devices": devices,
         "digest": digest,
     }
@@ -49,6 +54,24 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     for device in devices:
         parts = ", ".join(f"{n} {purpose}" for purpose, n in device["purposes"].items())
         typer.echo(f"  {device['identity']}: {device['captures']} captures{f' ({parts})' if parts else ''}")
+    if failures:
+        typer.echo(f"{failures.total()} frames failed and are not asked for again (`workbench dataset retry`)")
+        for reason, count in failures.most_common(5):
+            typer.echo(f"  {count} {shown(reason)}")
+    if aside:
+        typer.echo(f"{sum(aside.values())} captures are set aside")
+        for reason, count in aside.items():
+            typer.echo(f"  {count} {shown(reason)}")
+    if mended:
+        typer.echo("mended on the way: " + ", ".join(f"{count} {shown(kind)}" for kind, count in mended.items()))
+
+
+def _totals(counts: dict[str, Any]) -> dict[str, int]:
+    """How often what was mended, over the units of a pool."""
+    totals: Counter[str] = Counter()
+    for kind, count in counts.items():
+        totals.update(count if isinstance(count, dict) else {kind: count})
+    return dict(totals)
 
 
 @app.command()
@@ -86,7 +109,67 @@ def verify(lab: Lab = Path("lab"), as_json: Json = False) -> None:
             )
     if result.problems:
         count = len(result.problems)
-        raise DatasetError(f"{lab}: {count} problem{'s' if count > 1 else ''} found; restore the files from a backup")
+        raise DatasetError(
+            f"{lab}: {count} problem{'s' if count > 1 else ''} found; restore the lab folder from a backup, or set the "
+            "captures concerned aside (`workbench dataset set-aside`)"
+        )
+
+
+@app.command("set-aside")
+def set_aside(
+    captures: Annotated[
+        list[int] | None, typer.Argument(metavar="[CAPTURE]…", help="Numbers of captures, as `export` lists them.")
+    ] = None,
+    undecodable: Annotated[
+        bool, typer.Option("--undecodable", help="Every capture whose output is no picture of its RAW.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="Only captures of the device with this identity.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; kept with the captures.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be set aside, and leave it.")] = False,
+    lab: Lab = Path("lab"),
+    as_json: Json = False,
+) -> None:
+    """Set captures aside: they stay for the record, and nothing uses them any more; they can be captured again."""
+    from workbench.dataset import Dataset
+    from workbench.dataset.aside import chosen_captures
+    from workbench.interrupt import stoppable
+
+    if not captures and not undecodable:
+        raise typer.BadParameter("name captures by their numbers, or give --undecodable")
+    if captures and not reason:
+        raise typer.BadParameter("say why, so that others know", param_hint="--reason")
+    with stoppable("nothing was set aside; run the same command again"), Dataset.open(lab) as dataset:
+        found = chosen_captures(dataset, captures or (), undecodable=undecodable, device_identity=device)
+        if not dry_run:
+            by_reason: dict[str, list[int]] = {}
+            for number, why in found.items():
+                by_reason.setdefault(reason or why, []).append(number)
+            for why, numbers in by_reason.items():
+                dataset.set_aside(numbers, why)
+    if as_json:
+        typer.echo(json.dumps({"captures": found, "set_aside": 0 if dry_run else len(found)}))
+        return
+    for number, why in list(found.items())[:20]:
+        typer.echo(f"capture {number}: {why}")
+    if found:
+        more = f", {len(found) - 20} more than are shown" if len(found) > 20 else ""
+        typer.echo(f"{len(found)} captures {'would be' if dry_run else 'are'} set aside{more}")
+    else:
+        typer.echo("no capture to set aside")
+
+
+@app.command()
+def retry(
+    device: Annotated[str | None, typer.Option(help="Only failures of the device with this identity.")] = None,
+    lab: Lab = Path("lab"),
+    as_json: Json = False,
+) -> None:
+    """Forget the frames that failed, so that the next command that needs them asks for them again."""
+    from workbench.dataset import Dataset
+
+    with Dataset.open(lab) as dataset:
+        count = dataset.forget_failures(device)
+    typer.echo(json.dumps({"forgotten": count}) if as_json else f"{count} failures forgotten; they are asked for again")
 
 
 @app.command()

@@ -30,10 +30,10 @@ class Place:
             if before is None and now is not None:
                 self._seen[path] = now
             elif before != now:
+                what = "is gone" if now is None else "is another one now"
                 raise DatasetError(
-                    f"{path}: {'is gone' if now is None else 'is another one now'}: {self._lab} was renamed, deleted or "
-                    "replaced while this ran; what was reported is in the folder of before: name that with --lab and "
-                    "run the same command again"
+                    f"{path}: {what}: {self._lab} was renamed, deleted or replaced while this ran; what was reported "
+                    "is in the folder of before: name that with --lab and run the same command again"
                 )
 
 

@@ -10,7 +10,7 @@ from typing import cast
 
 from sqlalchemy import Connection, Table, func, select
 
-from drivers.errors import ParameterError, WorkbenchError
+from drivers.errors import FrameError, ParameterError, WorkbenchError
 from workbench.dataset.records import RawRecord
 from workbench.dataset.schema import Base, Blob, CaptureRow, ParameterSetRow, Sealed
 from workbench.dataset.seals import seal_of
@@ -81,6 +81,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
                 result.problems += _differences(raw)
             except WorkbenchError as error:
                 result.problems.append(str(error))
+    result.problems += _no_pictures(dataset)
     for digest, codes in sets:
         lines = "".join(f"{name}={code}\n" for name, code in sorted(codes.items()))
         if hashlib.sha256(lines.encode("ascii")).hexdigest() != digest:
@@ -102,6 +103,20 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
     result.unused_files = sum(1 for path in dataset.blobs.files() if path.name not in named)
     result.temporary_files = len(dataset.blobs.temporary_files())
     return result
+
+
+def _no_pictures(dataset: Dataset) -> list[str]:
+    """Captures whose output is whole, but no picture of their RAW."""
+    sizes = {raw.hash: (raw.width, raw.height) for raw in dataset.raws()}
+    problems = []
+    for capture in dataset.captures():
+        with contextlib.suppress(DatasetError):
+            rgb = capture.rgb()  # a file that fails here is among the problems already
+            try:
+                rgb.check(*sizes[capture.raw_hash])
+            except FrameError as error:
+                problems.append(f"capture {capture.id}: {error}; `workbench dataset set-aside --undecodable`")
+    return problems
 
 
 def _broken_seals(connection: Connection) -> list[str]:
