@@ -97,7 +97,7 @@ class ProtocolDevice(Device):
     Attributes:
         counts: what went wrong and was mended: ``stale`` answers discarded, ``refused`` answers that failed their
             proof, ``garbage`` that did not decode, ``busy`` answers, ``reconnects``, ``reboots``, ``resent`` requests,
-            ``unsettled`` sequences of frames that were begun again.
+            ``unsettled`` sequences of frames that were begun again, ``overlong`` messages that did not end.
         settle: frames to discard before the one that counts (``?settle=`` of the URL); None where the URL says nothing.
     """
 

@@ -98,10 +98,13 @@ class SerialLink:
         """
         end_at = time.monotonic() + timeout_s
         while True:
-            self._pump()
-            if self.end.error:
-                raise ProtocolError(f"{self._port.url}: {self.end.error}")
-            if (parts := self.end.receive()) is not None:
+            # What has come is given before more is read: answers that nobody asked for must not pile up.
+            if (parts := self.end.receive()) is None:
+                self._pump()
+                if self.end.error:
+                    raise ProtocolError(f"{self._port.url}: {self.end.error}")
+                parts = self.end.receive()
+            if parts is not None:
                 return self._folder.incoming(parts) if self._folder else parts
             now = time.monotonic()
             if self.lost or now >= end_at:
