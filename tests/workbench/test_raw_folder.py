@@ -1,4 +1,5 @@
 import contextlib
+import os
 from collections import Counter
 
 import numpy as np
@@ -109,6 +110,84 @@ def test_any_table_gives_entries_or_one_line(folder, data):
     (folder / "scenes.csv").write_bytes(data)
     with contextlib.suppress(RawFolderError):
         assert all(e.path.is_file() for e in read_raw_folder(folder))
+
+
+def test_a_file_is_listed_once_by_whatever_path(folder):
+    (folder / "sub").mkdir()
+    (folder / "link.npz").symlink_to(folder / "a.npz")
+    (folder / "sub" / "hard.npz").hardlink_to(folder / "a.npz")
+    for other in ("./a.npz", "sub/../a.npz", "link.npz", "sub/hard.npz", str(folder / "a.npz")):
+        write(folder, "file,scene", "a.npz,s", f"{other},t")
+        with pytest.raises(RawFolderError, match=r"line 3: .* is listed twice, first on line 2"):
+            read_raw_folder(folder)
+
+
+def test_one_name_in_two_folders_is_one_scene_only_where_the_table_says_so(folder):
+    for day in ("day1", "day2"):
+        (folder / day).mkdir()
+        for name in ("IMG_1.npz", "IMG_1.dng"):
+            (folder / day / name).write_bytes(b"raw")
+    write(folder, "file,scene", "day1/IMG_1.npz,", "day2/IMG_1.npz,")
+    with pytest.raises(RawFolderError, match=r"line 3: day2/IMG_1\.npz and a file of the same name .*\(line 2\)"):
+        read_raw_folder(folder)
+    write(folder, "file,scene", "day1/IMG_1.npz,one", "day2/IMG_1.npz,two")
+    assert {e.scene for e in read_raw_folder(folder)} == {"one", "two"}
+    write(folder, "file,scene", "day1/IMG_1.npz,", "day1/IMG_1.dng,")  # one shot in two kinds
+    assert {e.scene for e in read_raw_folder(folder)} == {"IMG_1"}
+
+
+COMPOSED, DECOMPOSED = "K\u00fcche", "Ku\u0308che"
+
+
+def test_names_are_found_in_whatever_unicode_form(folder):
+    (folder / f"{DECOMPOSED}.npz").write_bytes(b"raw")
+    (folder / f"{COMPOSED}.reference.png").write_bytes(b"png")
+    write(folder, "file", f"{COMPOSED}.npz")
+    (entry,) = read_raw_folder(folder)
+    assert entry.path.is_file()
+    assert entry.reference is not None
+    write(folder, "file,reference", f"a.npz,{DECOMPOSED}.reference.png")
+    (entry,) = read_raw_folder(folder)
+    assert entry.reference is not None
+
+
+def test_names_that_differ_in_unicode_form_alone_are_refused(folder):
+    for name in (COMPOSED, DECOMPOSED):
+        (folder / f"{name}.npz").write_bytes(b"raw")
+    if len({p.name for p in folder.iterdir() if "che" in p.name}) == 1:
+        pytest.skip("this disk knows one form only")
+    with pytest.raises(RawFolderError, match="differ in their Unicode form alone"):
+        read_raw_folder(folder)
+    write(folder, "file,scene,split", f"a.npz,{COMPOSED},train", f"b.npz,{DECOMPOSED},test")
+    with pytest.raises(RawFolderError, match=r"line 3: scene .* is spelt in another Unicode form than on line 2"):
+        read_raw_folder(folder)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_one_line(folder):
+    other = folder / os.fsdecode(b"caf\xe9")
+    try:
+        other.mkdir()
+    except OSError:
+        pytest.skip("this disk knows only names in UTF-8")
+    (other / "a.npz").write_bytes(b"raw")
+    with pytest.raises(RawFolderError, match="the folder's name is not UTF-8") as caught:
+        read_raw_folder(other)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_the_tables_place_is_not_waited_for(folder):
+    os.mkfifo(folder / "scenes.csv")
+    with pytest.raises(RawFolderError, match="cannot be read: is a named pipe"):
+        read_raw_folder(folder)
+
+
+def test_what_a_name_holds_reaches_no_terminal(folder):
+    (folder / "x\x1b[31m.npz").write_bytes(b"raw")
+    write(folder, "file,split", "x\x1b[31m.npz,tr\x1b[0m")
+    with pytest.raises(RawFolderError) as caught:
+        read_raw_folder(folder)
+    assert str(caught.value).isprintable()
 
 
 def test_splits_are_stable_and_keep_their_shares():
