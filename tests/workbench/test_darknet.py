@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import struct
 from pathlib import Path
 
@@ -350,3 +351,119 @@ def test_a_real_model_sees_what_opencv_saw(data_dir):
         assert float(score) == pytest.approx(expected, abs=1e-4)
         wanted = torch.tensor([x - w / 2, y - h / 2, x + w / 2, y + h / 2]).clamp(0, 1) * 320
         torch.testing.assert_close(box, wanted, atol=0.02, rtol=0)
+
+
+# What a strange .cfg, .weights or .names file must not do unsaid, or at all.
+
+
+def loaded(tmp_path: Path, cfg: str, count: int = 56):
+    (tmp_path / "m.cfg").write_text(cfg)
+    weights_file(tmp_path / "m.weights", np.full(count, 0.1))
+    return load_darknet(tmp_path / "m.cfg")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "note"),
+    [
+        (
+            NET + "# training\nwidth=64\n" + YOLO,
+            "1 keys stand twice in their section, of which the first counts as in Darknet: "
+            "line 6 [net] width=64 after width=16",
+        ),
+        (NET + YOLO.replace("size=1\n", "size=1\nsize=3\n"), "line 7 [convolutional] size=3 after size=1"),
+        (NET + YOLO + "classes=80\n", "[yolo] classes=80 after classes=2"),
+        (NET + YOLO.replace("activation", "activatoin"), "[convolutional] activatoin (is activation meant?)"),
+        (NET + "witdh=4\n" + YOLO, "[net] witdh (is width meant?)"),
+        (NET + YOLO + "qqqq=1\n", "1 keys are unknown to Darknet and do not count: [yolo] qqqq"),
+    ],
+)
+def test_keys_that_do_not_count_are_noted(tmp_path, cfg, note):
+    detector = loaded(tmp_path, cfg)
+    assert any(note in line for line in detector.notes)
+    assert detector.module.width == 16
+    assert detector.category_ids == (1, 2)
+
+
+def test_keys_of_training_and_equal_keys_are_no_note(tmp_path):
+    more = "batch=1\nsubdivisions=1\nmomentum=0.9\nburn_in=1000\npolicy=steps\nwidth=16\n"
+    assert loaded(tmp_path, NET + more + YOLO + "jitter=.3\nrandom=1\ntruth_thresh=1\n").notes == []
+
+
+@pytest.mark.parametrize(
+    ("cfg", "told"),
+    [
+        (NET.replace("16", "10000000") + YOLO, "width=10000000 is not within"),
+        (
+            NET.replace("16", "16384") + "[convolutional]\nfilters=64\nsize=3\npad=1\n" + YOLO,
+            "64 maps of 16384×16384",
+        ),
+        (NET + "[upsample]\nstride=64\n" * 4 + YOLO, "maps of 65536×65536"),
+        (NET + "[convolutional]\nfilters=9999999\n" + YOLO, "filters=9999999 is not within"),
+        (NET + "[maxpool]\nsize=2\nstride=2\npadding=0\n" * 6 + YOLO, "would give 3 maps of 0×0"),
+        (NET + "[dropout]\n" * 3000 + YOLO, "has 3002 layers, more than 2048"),
+        (NET + "[convolutional]\nfilters=65536\n[convolutional]\nfilters=65536\nsize=9\npad=1\n", "has no [yolo]"),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused_before_it_takes_any(tmp_path, cfg, told):
+    (tmp_path / "m.cfg").write_text(cfg)
+    with pytest.raises(DetectorError) as caught:
+        load_darknet(tmp_path / "m.cfg")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_no_memory_holds_are_not_asked_for(tmp_path):
+    wide = "[convolutional]\nfilters=65536\n[convolutional]\nfilters=16384\nsize=9\npad=1\n"
+    (tmp_path / "m.cfg").write_text(NET + wide + YOLO)
+    (tmp_path / "m.weights").write_bytes(bytes(40))
+    with pytest.raises(DetectorError, match=r"needs 8\d,\d{3},\d{3},\d{3} weights; at most 536,870,912 are read"):
+        load_darknet(tmp_path / "m.cfg")
+
+
+def test_lengths_are_told_in_bytes_too(tmp_path):
+    (tmp_path / "m.cfg").write_text(NET + YOLO)
+    weights_file(tmp_path / "m.weights", np.zeros(57))
+    with pytest.raises(DetectorError, match=r"57 weights, the \.cfg needs 56 \(248 bytes instead of 244\)"):
+        load_darknet(tmp_path / "m.cfg")
+
+
+@pytest.mark.parametrize("suffix", [".cfg", ".weights", ".names"])
+def test_a_pipe_or_a_folder_in_a_files_place_is_not_waited_for(tmp_path, suffix):
+    loaded(tmp_path, NET + YOLO)
+    path = tmp_path / f"m{suffix}"
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with pytest.raises(DetectorError, match=r"a folder|Is a directory|Permission"):
+        load_darknet(tmp_path / "m.cfg")
+    if hasattr(os, "mkfifo"):
+        path.rmdir()
+        os.mkfifo(path)
+        with pytest.raises(DetectorError, match="is a named pipe"):
+            load_darknet(tmp_path / "m.cfg")
+
+
+def test_names_beside_the_cfg_or_by_option_name_the_categories(tmp_path):
+    assert loaded(tmp_path, NET + YOLO).category_names is None
+    (tmp_path / "m.names").write_text("ball\nring\n")
+    assert load_darknet(tmp_path / "m.cfg").category_names == {1: "ball", 2: "ring"}
+    (tmp_path / "other.txt").write_text("cat\ndog\n")
+    found = open_detector(f"darknet:{tmp_path / 'm.cfg'}?names={tmp_path / 'other.txt'}")
+    assert found.category_names == {1: "cat", 2: "dog"}
+    (tmp_path / "other.txt").write_text("cat\ndog\ncow\n")
+    with pytest.raises(DetectorError, match=r"other\.txt: names 3 categories, .*m\.cfg has 2; give the names of this"):
+        open_detector(f"darknet:{tmp_path / 'm.cfg'}?names={tmp_path / 'other.txt'}")
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 32), (31, 17)])
+def test_the_planned_sizes_are_those_of_the_maps(tmp_path, size):
+    net = NET.replace("width=16", f"width={size[0]}").replace("height=16", f"height={size[1]}")
+    cfg = (
+        net
+        + "[convolutional]\nfilters=4\nsize=3\nstride=2\npad=1\n[maxpool]\nsize=2\nstride=1\n"
+        + "[convolutional]\nfilters=4\nsize=3\ndilation=2\npadding=1\n"
+        + "[upsample]\nstride=2\n[maxpool]\nsize=3\nstride=3\n"
+        + YOLO
+    )
+    module, _ = model(tmp_path, cfg, 4 + 108 + 4 + 144 + 14 + 56)
+    (raw,) = module(torch.zeros(1, 3, size[1], size[0]))
+    assert raw.shape[1:] == (module._steps[-1].channels, module._steps[-1].height, module._steps[-1].width)

@@ -1,7 +1,9 @@
 """Detectors behind one interface: torchvision's models, users' modules, and what is said of those that cannot lead."""
 
+import os
 import sys
 import types
+import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from workbench.tasks.detectors import (
     check_categories,
     check_loss,
     open_detector,
+    torchvision_models,
 )
 from workbench.tasks.detectors.coco_classes import COCO_IDS, category_ids_of
 from workbench.tasks.detectors.torchvision_models import TorchvisionDetector, detection_models, load_torchvision
@@ -313,3 +316,62 @@ def test_a_category_unknown_to_the_detector_is_named():
     with pytest.raises(DetectorError, match="the targets: category 3"):
         check_loss(Bright(), IMAGES, [Target(ONE.boxes, torch.tensor([3])), NONE])
     check_categories(Bright(), [1, 2, 2], "instances.json")
+
+
+def test_a_checkpoint_may_not_ask_for_a_huge_network(tmp_path, ssdlite_state):
+    state = dict(ssdlite_state)
+    key = next(k for k in state if k.startswith("head.classification_head") and state[k].ndim == 4)
+    for shape in ((91 * 10**7, 0, 1, 1), (6 * 10**6, *state[key].shape[1:])):
+        state[key] = torch.zeros(1).expand(shape) if 0 not in shape else torch.zeros(shape)
+        save = tmp_path / "model.pth"
+        torch.save(state, save)
+        with pytest.raises(DetectorError, match="does not fit ssdlite320_mobilenet_v3_large"):
+            load_torchvision("ssdlite320_mobilenet_v3_large", save)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_checkpoint_is_a_regular_file_of_a_bounded_size(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.mkdir()
+    with pytest.raises(DetectorError, match="is no file"):
+        load_torchvision("ssdlite320_mobilenet_v3_large", path)
+    path.rmdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+        with pytest.raises(DetectorError, match="is no file"):
+            load_torchvision("ssdlite320_mobilenet_v3_large", path)
+        path.unlink()
+    with path.open("wb") as file:
+        file.truncate(5 << 30)  # sparse: it takes no room
+    with pytest.raises(DetectorError, match=r"holds 5,368,709,120 bytes, at most 4,294,967,296 are read"):
+        load_torchvision("ssdlite320_mobilenet_v3_large", path)
+
+
+def test_a_checkpoint_that_unpacks_to_too_much_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision_models, "_LARGEST_CHECKPOINT", 1 << 20)
+    path = tmp_path / "model.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data/0", bytes(2 << 20))
+    assert path.stat().st_size < 1 << 16
+    with pytest.raises(DetectorError, match=r"holds 2,097,152 bytes, at most"):
+        load_torchvision("ssdlite320_mobilenet_v3_large", path)
+
+
+def test_a_checkpoint_of_no_finite_weights_is_refused(tmp_path, ssdlite_state):
+    key = "backbone.features.0.0.0.weight"
+    path = tmp_path / "model.safetensors"
+    save_file({**ssdlite_state, key: torch.full_like(ssdlite_state[key], float("nan"))}, path)
+    with pytest.raises(DetectorError, match=f"weights that are not finite, first {key}"):
+        load_torchvision("ssdlite320_mobilenet_v3_large", path)
+
+
+def test_a_names_file_names_the_labels_of_a_checkpoint(tmp_path, ssdlite_state):
+    save_file(ssdlite_state, tmp_path / "model.safetensors")
+    (tmp_path / "my.names").write_text("ball\nring\nleaf\n")
+    specification = f"torchvision:ssdlite320_mobilenet_v3_large?weights={tmp_path / 'model.safetensors'}"
+    assert open_detector(specification).category_names is None
+    found = open_detector(f"{specification}&names={tmp_path / 'my.names'}")
+    assert found.category_names == {1: "ball", 2: "ring", 3: "leaf"}
+    (tmp_path / "my.names").write_text("ball\nring\n")
+    with pytest.raises(DetectorError, match="names 2 categories"):
+        open_detector(f"{specification}&names={tmp_path / 'my.names'}")

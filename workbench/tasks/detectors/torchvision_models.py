@@ -215,8 +215,9 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
         if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not documented
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DetectorError(
