@@ -48,8 +48,9 @@ def inverse_of(matrix: object, name: str = "") -> np.ndarray:
         sound = values.shape == (3, 3) and np.all(np.isfinite(values)) and np.abs(values).max() <= _LARGEST
         condition = np.linalg.cond(values) if sound else np.inf
     if not condition <= _WORST_CONDITION:
+        told = "; ".join(" ".join(f"{v:.6g}" for v in row) for row in np.atleast_2d(values))
         raise FrameError(
-            f"{name or 'RAW frame'}: its colour matrix {np.round(values, 6).tolist()} has no usable inverse; "
+            f"{name or 'RAW frame'}: its colour matrix ({told}) has no usable inverse; "
             "leave colour_matrix out or give the camera's"
         )
     return np.linalg.inv(values)

@@ -169,6 +169,8 @@ class CommandDevice(Device):
                 files["raw"].write_bytes(_raw_bytes(raw, recipe))
                 if recipe.settings is not None:
                     files["settings"].write_text(recipe.settings_text(raw, parameters), encoding="utf-8", newline="\n")
+            except FrameError as error:  # what the frame says cannot be written as a DNG
+                raise _ProgramError(f"{what}: {error}", "bad_raw") from error
             except OSError as error:
                 raise DeviceError(f"{what}: cannot write to {folder}: {error.strerror}; make room there") from error
             command = recipe.arguments(raw, parameters, folder)

@@ -17,7 +17,8 @@ _CFA_SIZE, _CFA_PATTERN, _ACTIVE_AREA = 33421, 33422, 50829
 _BLACK_REPEAT, _BLACK, _BLACK_DELTA_H, _BLACK_DELTA_V, _WHITE = 50713, 50714, 50715, 50716, 50717
 
 _UNCOMPRESSED, _LOSSLESS_JPEG = 1, 7
-_READ_BY_LIBRAW = {_UNCOMPRESSED, _LOSSLESS_JPEG, 8, 34892}
+_DEFLATE, _LOSSY_JPEG, _JPEG_XL = 8, 34892, 52546
+_READ_BY_LIBRAW = {_UNCOMPRESSED, _LOSSLESS_JPEG, _LOSSY_JPEG}
 _COMPRESSIONS = {5: "LZW", 8: "deflate", 9: "VC-5", 34892: "lossy JPEG", 52546: "JPEG XL", 32773: "PackBits"}
 
 
@@ -47,21 +48,30 @@ class BlackLevels:
 
 
 def unreadable(tags: FileTags) -> str:
-    """Why LibRaw cannot read the file's mosaic though the file is whole; empty where no reason is seen."""
+    """Why LibRaw cannot read the file's mosaic though the file may be whole; empty where no reason is seen."""
     for mosaic in tags.mosaics:
-        code = int(one(mosaic.get(_COMPRESSION)) or _UNCOMPRESSED)
-        if tags.is_dng and code not in _READ_BY_LIBRAW:
+        code, bits = int(one(mosaic.get(_COMPRESSION)) or _UNCOMPRESSED), int(one(mosaic.get(_BITS)) or 0)
+        readable = _READ_BY_LIBRAW | ({_DEFLATE} if is_float(mosaic) else set())
+        if code == _JPEG_XL or (tags.is_dng and code not in readable):
             name = _COMPRESSIONS.get(code, "a method unknown to it")
             return f"its pixels are compressed with {name} (TIFF compression {code})"
+        if tags.is_dng and bits > 16 and not is_float(mosaic):
+            return f"its pixels have {bits} bits"
     return ""
 
 
 def broken_off(tags: FileTags, file: BinaryIO) -> str:
     """Where a mosaic's pixels are said to be but are not, or empty.
 
-    Strips and tiles must lie within the file; those of lossless JPEG must begin as one.
+    Strips and tiles must lie within the file; those of lossless JPEG must begin as one. A file too small for as many
+    pixels as it claims is told before memory is taken for them.
     """
     for mosaic in tags.mosaics:
+        pixels = int(one(mosaic.get(256)) or 0) * int(one(mosaic.get(257)) or 0)
+        code, bits = one(mosaic.get(_COMPRESSION)), one(mosaic.get(_BITS)) or 16
+        least = {_UNCOMPRESSED: pixels * bits / 8, _LOSSLESS_JPEG: pixels / 8}.get(int(code or 0), 0)  # 1 bit a pixel
+        if tags.is_dng and least > tags.size:
+            return f"it claims {pixels:,} pixels, the file has {tags.size} bytes"
         for offsets_tag, counts_tag in (_STRIPS, _TILES):
             offsets, counts = mosaic.get(offsets_tag, ()), mosaic.get(counts_tag, ())
             if len(offsets) != len(counts) or not offsets:

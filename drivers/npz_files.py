@@ -45,6 +45,9 @@ def read_npz(path: Path) -> RawFrame:
     for key in KNOWN_OR_NOT | {"white_level", "black_level"}:
         if not _is_numbers(metadata.get(key)):
             raise FrameError(f"{name}: {key} is {_short(metadata[key])}, not a number; save it again")
+    white = metadata["white_level"]
+    if isinstance(white, float) and not white.is_integer():
+        raise FrameError(f"{name}: white_level is {white:g}, not a whole number of DN; save it again")
     if not isinstance(metadata["cfa"], str) or len(metadata["cfa"]) > 4:
         raise FrameError(f"{name}: cfa is {_short(metadata['cfa'])}, not a text such as 'RGGB'; save it again")
     orientation = metadata.pop("orientation", UPRIGHT)

@@ -316,7 +316,8 @@ def test_a_matrix_without_inverse_is_none(own: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "name"), [(52546, "JPEG XL"), (9, "VC-5"), (5, "LZW"), (60000, "unknown"), (32773, "PackBits")]
+    ("code", "name"),
+    [(52546, "JPEG XL"), (9, "VC-5"), (5, "LZW"), (60000, "unknown"), (32773, "PackBits"), (8, "deflate")],
 )
 @pytest.mark.parametrize("sub", [False, True])
 def test_a_compression_that_libraw_cannot_read_is_named(code: int, name: str, sub: bool) -> None:
@@ -324,6 +325,10 @@ def test_a_compression_that_libraw_cannot_read_is_named(code: int, name: str, su
     assert name in text
     assert f"compression {code}" in text
     assert "copy it again" not in text
+
+
+def test_pixels_of_more_bits_than_libraw_reads_are_named() -> None:
+    assert "its pixels have 32 bits, which LibRaw" in refusal(made_dng(flat(), dtype="u4"))
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.99])

@@ -224,6 +224,8 @@ def test_a_compressed_npz_is_read(tmp_path: Path) -> None:
         ("iso", [400, 800]),
         ("exposure_s", np.zeros(50_000)),
         ("white_level", "1023"),
+        ("white_level", 1022.5),
+        ("white_level", np.nan),
         ("black_level", np.full(4, "64")),
         ("black_level", np.zeros((2, 2))),
         ("colour_matrix", np.zeros((3, 3), [("a", "u1")])),
@@ -321,7 +323,12 @@ def test_a_camera_file_under_a_dumps_suffix_is_read_as_one(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "pixels",
-    [{256: (LONG, [0])}, {256: (LONG, [1 << 30]), 257: (LONG, [1 << 30])}, {277: (SHORT, [0])}],
+    [
+        {256: (LONG, [0])},
+        {256: (LONG, [1 << 30]), 257: (LONG, [1 << 30])},
+        {256: (LONG, [30000]), 257: (LONG, [30000])},
+        {277: (SHORT, [0])},
+    ],
 )
 def test_a_dng_of_an_impossible_size_is_one_line(tmp_path: Path, pixels: dict) -> None:
     (tmp_path / "a.dng").write_bytes(made_dng(flat(), pixels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +181,29 @@ def test_libraw_as_a_device_fails_the_frame_and_goes_on() -> None:
     assert isinstance(results[0], Failure)
     assert "no usable inverse" in results[0].reason
     assert isinstance(results[1], Capture)
+
+
+def test_a_program_as_a_device_fails_the_frame_and_goes_on(tmp_path: Path) -> None:
+    from drivers.command_device import open_device
+    from drivers.device import Capture, Failure
+
+    (tmp_path / "isp.py").write_text(
+        "import sys; open(sys.argv[1], 'wb').write(b'P6 64 100 255\\n' + bytes(3 * 64 * 100))", encoding="utf-8"
+    )
+    python = sys.executable.replace("\\", "/")
+    (tmp_path / "r.toml").write_text(
+        f'model = "one"\ncommand = ["{python}", "-S", "{{recipe}}/isp.py", "{{output}}", "{{raw}}", "{{gain}}"]\n'
+        'raw = "dng"\n'
+        '[output]\nfile = "out.ppm"\nkind = "ppm"\n'
+        '[[parameters]]\nname = "gain"\nblock = "exposure"\nkind = "integer"\nlow = 0\nhigh = 9\ndefault = 1\n',
+        encoding="utf-8",
+    )
+    with open_device(f"command:{tmp_path / 'r.toml'}") as device:
+        parameters = device.info().space.defaults
+        results = list(device.process_many([(frame(colour_matrix=THIRD), parameters), (frame(), parameters)]))
+    assert isinstance(results[0], Failure)
+    assert "no usable inverse" in results[0].reason
+    assert isinstance(results[1], Capture), results[1]
 
 
 @settings(max_examples=60, deadline=None)
