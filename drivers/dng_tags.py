@@ -125,6 +125,11 @@ def white_of(mosaic: Directory) -> float | None:
     return one(mosaic.get(_WHITE))
 
 
+def states_black(mosaic: Directory) -> bool:
+    """Whether the file states black levels at all; without, its specification says 0 and LibRaw may know better."""
+    return _BLACK in mosaic
+
+
 def black_of(mosaic: Directory, window: Window) -> BlackLevels | None:
     """The file's black levels in the window; None where it states none, or none that can be understood.
 

@@ -109,6 +109,11 @@ def _amend_levels(
         fields["white_level"] = round(white)
     black = dng_tags.black_of(mosaic, window)
     if black is None:
+        if dng_tags.states_black(mosaic):
+            raise FrameError(
+                f"{fields['source']}: its black levels cannot be understood (their number does not fit "
+                "BlackLevelRepeatDim, or one is no number); correct BlackLevel in the file"
+            )
         return
     levels = tuple(round(level, 6) for level in black.levels)
     _check_spread(black.spread, fields["white_level"] - max(levels), fields["source"], notes)

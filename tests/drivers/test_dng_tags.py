@@ -26,7 +26,7 @@ from made_dng import (
 from drivers.camera_files import load_camera_file
 from drivers.errors import FrameError
 from drivers.frames import CFA_PATTERNS, RawFrame
-from drivers.raw_files import load_raw
+from drivers.raw_files import is_raw_file, load_raw
 from drivers.raw_notes import RawNote, told_once
 
 XYZ_FROM_SRGB = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
@@ -127,10 +127,26 @@ def test_black_levels_that_differ_by_less_than_the_noise_are_averaged() -> None:
     assert "differs by up to 0.25 DN" in notes["black_spread"]
 
 
-@pytest.mark.parametrize("tags", [{50713: (SHORT, [2, 2]), 50714: (SHORT, [64, 65, 66])}, {50713: (SHORT, [0, 0])}])
-def test_black_levels_that_are_no_pattern_leave_a_frame_or_a_clear_line(tags: dict) -> None:
-    raw, _ = read(made_dng(flat(), tags))
-    assert raw.black_level[0] >= 0
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {50713: (SHORT, [2, 2]), 50714: (SHORT, [64, 65, 66])},
+        {50713: None, 50714: (SHORT, [64, 65, 66])},
+        {50713: (SHORT, [0, 0]), 50714: (SHORT, [64, 65])},
+        {50713: (SHORT, [4, 4]), 50714: (SHORT, [64, 65, 66, 67])},
+        {50714: (RATIONAL, struct.pack("<II", 64, 0))},
+        {50713: (SHORT, [1, 2]), 50714: (FLOAT, [64, float("nan")])},
+    ],
+)
+def test_black_levels_that_are_no_pattern_are_refused(tags: dict) -> None:
+    assert "black levels cannot be understood" in refusal(made_dng(flat(), tags))
+
+
+@pytest.mark.parametrize("dimensions", [[0, 0], [2, 2], [4, 4], [3, 5]])
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_black_levels_that_are_all_alike_need_no_pattern(dimensions: list[int], count: int) -> None:
+    raw, _ = read(made_dng(flat(), {50713: (SHORT, dimensions), 50714: (SHORT, [64] * count)}))
+    assert raw.black_level == (64.0,) * 4
 
 
 # White, linearization, floating point
@@ -443,12 +459,32 @@ def by_hand(path: Path) -> dict[int, list[float]]:
     return found
 
 
+TIFFS = ("kodak_DC120_P003908.KDC", "kodak_DC120_P003909.KDC", "kodak_DC50_DC0012L.KDC", "nikon_d1_hsexif.NEF",
+         "tinydng_colorchart.dng")  # fmt: skip
+CRWS = ("canon_powershot_g2_CRW_0304", "canon_powershot_g2_CRW_0305", "canon_powershot_s40_CRW_0101",
+        "canon_powershot_s40_CRW_0104", "canon_powershot_s40_CRW_0112", "canon_powershot_s40_CRW_0117")  # fmt: skip
+
+
 @pytest.mark.needs_data
-@pytest.mark.parametrize(
-    "name",
-    ["kodak_DC120_P003908.KDC", "kodak_DC120_P003909.KDC", "kodak_DC50_DC0012L.KDC", "nikon_d1_hsexif.NEF",
-     "tinydng_colorchart.dng"],
-)  # fmt: skip
+def test_every_real_file_is_among_those_compared(data_dir: Path) -> None:
+    files = {p.name for p in (data_dir / "raw" / "camera").iterdir() if is_raw_file(p)}
+    assert files <= {*TIFFS, *(f"{name}.CRW" for name in CRWS)}
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize("name", TIFFS)
+@pytest.mark.parametrize("zeros", [True, False])
+def test_a_real_file_that_was_broken_off_is_refused(data_dir: Path, tmp_path: Path, name: str, zeros: bool) -> None:
+    """The rest missing, or zeros because the space for it was set aside."""
+    data = (data_dir / "raw" / "camera" / name).read_bytes()
+    kept = data[: len(data) * 6 // 10]
+    (tmp_path / name).write_bytes(kept + bytes(len(data) - len(kept)) * zeros)
+    with pytest.raises(FrameError, match="copy it again"):
+        load_raw(tmp_path / name)
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize("name", TIFFS)
 def test_real_files_say_what_a_reading_by_hand_says(data_dir: Path, name: str) -> None:
     path = data_dir / "raw" / "camera" / name
     raw, tags = load_raw(path), by_hand(path)
@@ -471,9 +507,7 @@ def test_real_files_say_what_a_reading_by_hand_says(data_dir: Path, name: str) -
 
 
 @pytest.mark.needs_data
-@pytest.mark.parametrize("name", ["canon_powershot_g2_CRW_0304", "canon_powershot_g2_CRW_0305",
-                                  "canon_powershot_s40_CRW_0101", "canon_powershot_s40_CRW_0104",
-                                  "canon_powershot_s40_CRW_0112", "canon_powershot_s40_CRW_0117"])  # fmt: skip
+@pytest.mark.parametrize("name", CRWS)
 def test_real_files_that_are_no_tiff_agree_with_the_thumbnail_beside_them(data_dir: Path, name: str) -> None:
     from PIL import Image
 
