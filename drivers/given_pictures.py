@@ -102,10 +102,8 @@ def decode_upright(data: bytes, header: PictureHeader, *, turn: bool = True) -> 
         raise FrameError(f"has {header.bits} bits a channel; save it with 8 or 16")
     buffer = np.frombuffer(data, np.uint8)
     if header.alpha:
-        _check_opaque(cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED))
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise FrameError("is not a picture that can be read")
+        _check_opaque(_decoded(buffer, cv2.IMREAD_UNCHANGED))
+    image = _decoded(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH)
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.dtype != np.uint8:
@@ -124,9 +122,19 @@ def decode_upright(data: bytes, header: PictureHeader, *, turn: bool = True) -> 
     return pixels
 
 
-def _check_opaque(image: np.ndarray | None) -> None:
+def _decoded(buffer: np.ndarray, flags: int) -> np.ndarray:
+    import cv2
+
+    try:
+        image = cv2.imdecode(buffer, flags)
+    except cv2.error:
+        image = None
     if image is None:
         raise FrameError("is not a picture that can be read")
+    return image
+
+
+def _check_opaque(image: np.ndarray) -> None:
     if image.ndim == 3 and image.shape[2] in (2, 4):
         alpha = image[..., -1]
         if (alpha != np.iinfo(alpha.dtype).max).any():
@@ -135,6 +143,8 @@ def _check_opaque(image: np.ndarray | None) -> None:
 
 def _header(image: Image.Image, data: bytes) -> PictureHeader:
     kind, (width, height), bits = str(image.format), image.size, getattr(image, "bits", 8)
+    if kind == "MPO":  # a JPEG with further pictures behind it, as many cameras write
+        kind = "JPEG"
     tags: dict[int, Any] = {}
     if kind == "PNG":
         chunks = dict(_png_chunks(data))

@@ -56,6 +56,16 @@ def test_pixels_as_stored_lie_as_stored(kind: str) -> None:
     assert np.abs(found.astype(int) - to_sensor(PICTURE, 6)).mean() < 4
 
 
+def test_a_jpeg_with_more_pictures_behind_it_is_a_jpeg() -> None:
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 3
+    first = Image.fromarray(to_sensor(PICTURE, 3))
+    first.save(stream, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))], quality=98, exif=exif)
+    header = read_header(stream.getvalue())
+    assert (header.kind, header.upright_size, header.orientation) == ("JPEG", (48, 32), 3)
+    assert np.abs(decode_upright(stream.getvalue(), header).astype(int) - PICTURE).mean() < 4
+
+
 def test_a_jpegs_pixels_are_those_of_opencv() -> None:
     data = encoded("JPEG", flag=1)
     expected = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
