@@ -57,10 +57,14 @@ def import_raws(
             records[place] = record
         waiting.clear()
 
+    notes = [] if notes is None else notes
+    scenes = _scene_folders(dataset)
     for place, entry in enumerate(entries):
         records.append(_known(dataset, entry))
         if records[place] is None:
-            waiting.append((place, _read(dataset, entry, [] if notes is None else notes)))
+            new = _read(dataset, entry, notes)
+            notes += [(entry.path.name, note) for note in _shared_scene(entry, new, scenes)]
+            waiting.append((place, new))
             if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
                 flush()
         progress(place + 1)
@@ -217,3 +221,24 @@ def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -
         reference, told = read_reference(entry.reference, raw)
         notes += [(entry.path.name, note) for note in told]
     return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry))
+
+
+def _scene_folders(dataset: Dataset) -> dict[str, set[tuple[str, Path]]]:
+    """Hash and folder of the RAWs of each scene of the data set, where the folder is known."""
+    scenes = {raw.hash: raw.scene for raw in dataset.raws()}
+    found: dict[str, set[tuple[str, Path]]] = {}
+    for digest, path, *_ in dataset.source_files():
+        if digest in scenes:
+            found.setdefault(scenes[digest], set()).add((digest, Path(path).parent))
+    return found
+
+
+def _shared_scene(entry: RawEntry, new: NewRaw, scenes: dict[str, set[tuple[str, Path]]]) -> list[RawNote]:
+    """A note where a scene that is named by its file alone is that of other RAWs, in another folder."""
+    here = entry.path.absolute().parent
+    known = scenes.get(entry.scene, set())
+    others = {folder for digest, folder in known if digest != new.raw.hash and folder != here}
+    if entry.scene != entry.path.stem or not others or any(digest == new.raw.hash for digest, _ in known):
+        return []
+    text = f"its scene {entry.scene} is that of other RAWs, in {min(others)}: they are taken for one scene"
+    return [RawNote("scene of two folders", f"{text}; if it is another, name it in scenes.csv and use a new --lab")]

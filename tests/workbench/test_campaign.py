@@ -191,3 +191,20 @@ def test_campaign_goes_on_after_the_device_went_away(folder: Path, tmp_path: Pat
     go("broken", idle)
     assert idle.asked == []
     shutil.rmtree(tmp_path / "broken")
+
+
+def test_a_scene_named_by_its_file_alone_in_two_folders_is_said(tmp_path: Path) -> None:
+    for number, day in enumerate(("day1", "day2", "day1-moved")):
+        (tmp_path / day).mkdir()
+        save_npz(tmp_path / day / "IMG_1.npz", make_raw(number % 2))
+    told = {}
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        for day in ("day1", "day2", "day1-moved"):
+            notes: list = []
+            import_raws(dataset, read_raw_folder(tmp_path / day), notes=notes)
+            told[day] = [note.text for _, note in notes if "scene" in note.kind]
+    assert told["day1"] == told["day1-moved"] == []
+    (note,) = told["day2"]
+    assert note.startswith(
+        f"its scene IMG_1 is that of other RAWs, in {tmp_path / 'day1'}: they are taken for one scene"
+    )
