@@ -17,8 +17,9 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw_files import companions, load_raw
 from drivers.raw_notes import RawNote
 from workbench.bench import Bench
-from workbench.dataset import Dataset, NewRaw, RawRecord
+from workbench.dataset import Dataset, FailureRecord, NewRaw, RawRecord
 from workbench.errors import RawFolderError
+from workbench.failures import FailureTally, TooManyFailuresError, described
 from workbench.raw_folder import RawEntry
 from workbench.references import read_reference
 
@@ -124,27 +125,53 @@ def plan(
 
 
 def remaining(dataset: Dataset, identity: str, jobs: Sequence[Job]) -> list[Job]:
-    """The captures of a plan that the data set does not have yet."""
-    found = dataset.find(identity, [(raw.hash, parameters.hash) for raw, parameters in jobs])
-    return [job for job in jobs if (job[0].hash, job[1].hash) not in found]
+    """The captures of a plan that the data set does not have yet and that did not fail either."""
+    keys = [(raw.hash, parameters.hash) for raw, parameters in jobs]
+    done = {*dataset.find(identity, keys), *dataset.find_failures(identity, keys)}
+    return [job for job, key in zip(jobs, keys, strict=True) if key not in done]
+
+
+def tally_of(dataset: Dataset, identity: str, jobs: Sequence[Job]) -> FailureTally:
+    """What became of a plan so far, in this run and in earlier ones."""
+    keys = {(raw.hash, parameters.hash): (raw, parameters) for raw, parameters in jobs}
+    found, tally = dataset.find(identity, keys), FailureTally()
+    for _ in found:
+        tally.made()
+    for key, failure in dataset.find_failures(identity, keys).items():
+        if key not in found:
+            raw, parameters = keys[key]
+            tally.add(failure.code, failure.reason, described(raw.name, parameters))
+    return tally
 
 
 def run(bench: Bench, jobs: Sequence[Job], progress: Callable[[int], None] = lambda done: None) -> int:
-    """Make captures; gives how many. ``progress`` is told after each one how many are kept.
+    """Make captures; gives how many were made. ``progress`` is told after each job how many are done.
+
+    A frame that fails is kept as a failure, and the rest goes on.
 
     Raises:
+        TooManyFailuresError: too many frames failed, see :mod:`workbench.failures`.
         DeviceError: the device failed; the message says how many captures of this run are kept.
         DatasetError: the captures could not be stored.
     """
-    done = 0
+    done = failed = 0
     try:
-        for done, _ in enumerate(bench.capture_many(jobs), 1):
+        for done, outcome in enumerate(bench.capture_many(jobs), 1):
+            failed += isinstance(outcome, FailureRecord)
             progress(done)
     except DeviceError as error:
         raise type(error)(
-            f"{error}; {done} of the {len(jobs)} captures to make are kept, the same command goes on"
+            f"{error}; {done - failed} of the {len(jobs)} captures to make are kept, the same command goes on"
+            f"{_stopped_at(error, jobs, done)}"
         ) from error
-    return done
+    return done - failed
+
+
+def _stopped_at(error: DeviceError, jobs: Sequence[Job], done: int) -> str:
+    if isinstance(error, TooManyFailuresError) or done >= len(jobs):
+        return ""
+    raw, parameters = jobs[done]
+    return f" (it stopped at {described(raw.name, parameters)})"
 
 
 def points(

@@ -4,6 +4,7 @@ A ``choose`` run writes ``results.json`` (``workbench choose --json`` prints the
 
     {"format": 1, "task": "viewing" | "detection:DETECTOR" | "segmentation:DETECTOR", "split": "validation",
      "metric": "psnr" | "loss", "device": {…}, "raws": 90, "scenes": 30,
+     "raws_left_out": 0, "left_out": [...], "faults": {…},    # as in :mod:`workbench.validation`
      "rows": [{"run": NAME, "rule": "fixed" | null,       # fixed: the best fixed set; null: a predictor
                "scores": {"psnr", "ssim"} | {"loss", "map50", "map75", "map"},     # means over the RAWs
                "gain": COMPARISON | null}],                 # in the metric over the first row; above 0 is better
@@ -28,8 +29,10 @@ from drivers.parameters import ParameterSet
 from predictor.files import load_predictor
 from workbench.bench import Bench
 from workbench.compared_methods import check_space, find_tuned, trained_for
-from workbench.dataset import Dataset, RawRecord
+from workbench.dataset import Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.faults import faults_kept
+from workbench.pairing import pair
 from workbench.runs import RunFolder, describe_device, find_run, list_runs, new_run, removed_on_failure, write_json
 from workbench.statistics import compare
 from workbench.tasks import viewing
@@ -89,30 +92,45 @@ def choose(
         loaded = load_predictor(run.path)
         check_space(run, loaded.space, info)
         rows.append((run, None, tuple(ParameterSet(info.space, p.codes) for p in loaded.predict(frames))))
-    bench = Bench(dataset, device, purpose=KIND)
+    bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     total, done = len(rows) * len(raws), 0
     scorer = Scorer()
-    means: list[dict[str, float]] = []
-    values: list[np.ndarray] = []
+    judged: list[Judged | list[dict[str, float] | None]] = []
+    failures: dict[str, dict[int, FailureRecord]] = {}
     metric = "loss" if task else "psnr"
     for run, _, sets in rows:
-        judged = Judged(task, raws) if task else None
-        scores: list[dict[str, float]] = []
-        for raw, capture in captured(bench, list(zip(raws, sets, strict=True))):
-            if judged:
-                judged.add(capture.rgb().pixels)
+        judge = Judged(task, raws) if task else None
+        scores: list[dict[str, float] | None] = []
+        for i, (raw, outcome) in enumerate(captured(bench, list(zip(raws, sets, strict=True)))):
+            if isinstance(outcome, FailureRecord):
+                failures.setdefault(run.name, {})[i] = outcome
+                judge.take(None) if judge else scores.append(None)
+            elif judge:
+                judge.add(outcome.rgb().pixels)
             else:
-                scores.append(viewing.score(capture.rgb().pixels, scorer.reference(raw)))
+                scores.append(viewing.score(outcome.rgb().pixels, scorer.reference(raw)))
             done += 1
             if progress:
                 progress(run.name, done, total)
-        if judged:
-            at = judged.matches().scores(np.ones((1, len(raws))))
-            means.append({"loss": float(np.mean(judged.losses)), **{k: float(v[0]) for k, v in at.items()}})
-            values.append(np.array(judged.losses))
+        judged.append(judge or scores)
+    pairing = pair(raws, {run.name: run.name for run, _, _ in rows}, failures)
+    asked_raws, raws = len(raws), [raws[i] for i in pairing.places]
+    kept = [i for i, (run, _, _) in enumerate(rows) if run.name in pairing.methods]
+    rows, judged = [rows[i] for i in kept], [judged[i] for i in kept]
+    if all(rule is not None for _, rule, _ in rows):
+        raise RunError(f"no predictor is left to choose: {'; '.join(pairing.notes)}")
+    means: list[dict[str, float]] = []
+    values: list[np.ndarray] = []
+    for own in judged:
+        if isinstance(own, Judged):
+            own = own.only(pairing.places)
+            at = own.matches().scores(np.ones((1, len(raws))))
+            means.append({"loss": float(np.mean(own.losses)), **{k: float(v[0]) for k, v in at.items()}})
+            values.append(np.array(own.losses))
         else:
-            means.append({name: float(np.mean([s[name] for s in scores])) for name in ("psnr", "ssim")})
-            values.append(np.array([s["psnr"] for s in scores]))
+            there = [score for i in pairing.places if (score := own[i]) is not None]
+            means.append({name: float(np.mean([score[name] for score in there])) for name in ("psnr", "ssim")})
+            values.append(np.array([score["psnr"] for score in there]))
     sign, scenes = (-1 if task else 1), [raw.scene for raw in raws]
     gains = [compare(sign * (v - values[0]), scenes, seed=seed).to_dict() for v in values[1:]]
     ranked = [(sign * m[metric], run.name) for m, (run, rule, _) in zip(means, rows, strict=True) if rule is None]
@@ -123,13 +141,19 @@ def choose(
         "metric": metric,
         "device": describe_device(info),
         "raws": len(raws),
+        "raws_left_out": asked_raws - len(raws),
+        "left_out": pairing.left_out,
         "scenes": len(set(scenes)),
         "rows": [
             {"run": run.name, "rule": rule, "scores": scores, "gain": gain}
             for (run, rule, _), scores, gain in zip(rows, means, [None, *gains], strict=True)
         ],
         "best": max(ranked)[1],
-        "notes": [*(note for run in chosen for note in trained_for(run, key)), *(task.notes if task else ())],
+        "notes": [
+            *(note for run in chosen for note in trained_for(run, key)),
+            *(task.notes if task else ()),
+            *pairing.notes,
+        ],
         "per_raw": [
             {
                 "name": raw.name,
@@ -182,9 +206,11 @@ def choose_run(
     run = new_run(lab, KIND, name)
     with removed_on_failure(run):
         run.update(seed=seed, dataset_digest=dataset.digest(), device=device.info())
-        results = choose(
-            lab, dataset, device, predictors=predictors, fixed=fixed, task=task, seed=seed, progress=progress
-        )
+        with faults_kept(dataset, device, KIND) as faults:
+            results = choose(
+                lab, dataset, device, predictors=predictors, fixed=fixed, task=task, seed=seed, progress=progress
+            )
+            results["faults"] = faults.counts()
     run.update(config={"task": results["task"], "runs": [row["run"] for row in results["rows"]]})
     write_json(run.path / "results.json", results)
     run.finish({k: v for k, v in results.items() if k != "per_raw"})

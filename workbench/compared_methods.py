@@ -16,8 +16,10 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
 from predictor.distance import apply_declining, load_distance
 from predictor.files import LoadedPredictor, load_predictor
+from workbench.budgets import less_than, rounding_of
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
+from workbench.pairing import Pairing
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tuning.rules import RULES, label_of, rule_of, sets_of
 
@@ -33,6 +35,7 @@ class Method:
         key, label, run, captures, metadata, device_s, compute_s, rule, search: as METHOD in
             :mod:`workbench.validation`.
         sets: a parameter set for each test RAW.
+        rounding: captures of the budget that a search left because no whole trial fits into them.
     """
 
     key: str
@@ -45,6 +48,7 @@ class Method:
     compute_s: float | None = None
     rule: str | None = None
     search: str | None = None
+    rounding: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ def _tuned(
         run.results.get("compute_s", run.results.get("seconds")),
         rule_of(run),
         run.config.get("method"),
+        rounding_of(run),
     )
     return method, notes
 
@@ -262,12 +267,9 @@ def _training_s(lab: Path, run: RunFolder) -> float | None:
 
 
 def smaller_budget(method: Method, collected: int) -> bool:
-    """Whether a tuned method had fewer captures than collection, so that a comparison would flatter the predictor.
-
-    One in a hundred may be missing: budgets are seldom a whole number of trials.
-    """
+    """Whether a tuned method had fewer captures than collection, so that a comparison would flatter the predictor."""
     tuned = method.key in ("fixed", "industry") or method.key.startswith("tune:")
-    return tuned and (method.captures or 0) < 0.99 * collected
+    return tuned and less_than(method.captures, collected, method.rounding)
 
 
 def gather(
@@ -374,3 +376,8 @@ def compared(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "industry": one("industry"),
         "tunes": all_of("tune:"),
     }
+
+
+def kept_methods(methods: Sequence[Method], pairing: Pairing) -> list[Method]:
+    """The methods that are compared, with their sets for the RAWs that are."""
+    return [replace(m, sets=tuple(m.sets[i] for i in pairing.places)) for m in methods if m.key in set(pairing.methods)]

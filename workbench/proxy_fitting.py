@@ -17,8 +17,10 @@ from proxy.files import LoadedProxy, load_proxy, save_proxy
 from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
 from workbench.bench import Bench
 from workbench.campaign import PURPOSE
-from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.failures import FailureTally, described
+from workbench.faults import faults_kept
 from workbench.runs import RunFolder, new_run
 from workbench.tasks import viewing
 
@@ -142,8 +144,11 @@ def fit_proxy(
         # The proxy is worth keeping even if the device fails during the probes.
         run.finish(results)
         if device is not None:
-            found = fidelity(load_proxy(run.path), dataset, Bench(dataset, device, purpose="fidelity"))
-            run.update(results={**results, "fidelity": found})
+            with faults_kept(dataset, device, "fidelity") as faults:
+                # A RAW that the device refuses fails with all its probes, which is no reason to stop.
+                bench = Bench(dataset, device, purpose="fidelity", patience=2 * len(space))
+                found = fidelity(load_proxy(run.path), dataset, bench)
+                run.update(results={**results, "fidelity": {**found, "faults": faults.counts()}})
         return run
 
 
@@ -151,7 +156,7 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
     """Does the proxy move as the device moves, and does it rank parameter sets as the device does?
 
     One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
-    parameter sets, and image quality is ranked over held-out parameter sets.
+    parameter sets, and image quality is ranked over held-out parameter sets. Frames that fail are left out and counted.
     """
     raws = dataset.raws("validation") or dataset.raws("train")
     random = np.random.default_rng(20)
@@ -163,17 +168,13 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
         base = space.from_unit(random.uniform(*BASE_RANGE, len(space)))
         plan += [(name, raw, before, after) for name, before, after in probe_sets(space, base)]
     jobs = [(raw, p) for _, raw, before, after in plan for p in (before, after)]
-    outputs = [c.rgb().pixels for c in bench.capture_many(jobs)]
-    probes = [
-        Probe(
-            name,
-            outputs[2 * i],
-            outputs[2 * i + 1],
-            proxy.render(frames[raw.hash], before),
-            proxy.render(frames[raw.hash], after),
-        )
-        for i, (name, raw, before, after) in enumerate(plan)
-    ]
+    tally = FailureTally()
+    outputs = _pixels(bench, jobs, tally)
+    probes = []
+    for (name, raw, *moved), before, after in zip(plan, outputs[::2], outputs[1::2], strict=True):
+        if before is not None and after is not None:
+            rendered = [proxy.render(frames[raw.hash], p) for p in moved]
+            probes.append(Probe(name, before, after, rendered[0], rendered[1]))
     table = movements(space, probes)
     blocks = {
         block: {
@@ -181,22 +182,41 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
             for key in ("device_change", "cosine", "gain", "psnr", "ssim")
         }
         for block in space.blocks
+        if any(m.block == block for m in table)
     }
     result: dict[str, Any] = {"parameters": [asdict(m) for m in table], "blocks": blocks}
     ranked = [r for r in raws if r.has_reference][:RANK_RAWS]
     if ranked:
         sets = [space.from_unit(u) for u in random.random((RANK_SETS, len(space)))]
-        jobs = [(raw, p) for raw in ranked for p in sets]
-        shots = [c.rgb().pixels for c in bench.capture_many(jobs)]
+        shots = _pixels(bench, [(raw, p) for raw in ranked for p in sets], tally)
         real, imitated = np.zeros((len(ranked), len(sets))), np.zeros((len(ranked), len(sets)))
         for i, raw in enumerate(ranked):
             frame, reference = raw.load(), raw.reference()
             assert reference is not None
             for j, p in enumerate(sets):
-                real[i, j] = viewing.psnr(shots[i * len(sets) + j], reference)
+                shot = shots[i * len(sets) + j]
+                real[i, j] = np.nan if shot is None else viewing.psnr(shot, reference)
                 imitated[i, j] = viewing.psnr(proxy.render(frame, p), reference)
-        result["rank_correlation"] = rank_correlation(real, imitated)
+        # RAWs that fail with every set are left out, then sets that fail on one of the others.
+        on = ~np.isnan(real).all(axis=1)
+        whole = ~np.isnan(real[on]).any(axis=0)
+        if on.any() and whole.sum() > 1:
+            result["rank_correlation"] = rank_correlation(real[on][:, whole], imitated[on][:, whole])
         result["split"] = raws[0].split
-        result["rank_raws"], result["rank_sets"] = len(ranked), len(sets)
+        result["rank_raws"], result["rank_sets"] = int(on.sum()), int(whole.sum())
+    result |= tally.to_dict()
     result["captures"] = bench.asked + bench.reused
     return result
+
+
+def _pixels(bench: Bench, jobs: list[tuple[RawRecord, ParameterSet]], tally: FailureTally) -> list[np.ndarray | None]:
+    """The device's images, ``uint8 [H, W, 3]``; None where the frame failed, which is counted."""
+    pixels: list[np.ndarray | None] = []
+    for (raw, parameters), outcome in zip(jobs, bench.capture_many(jobs), strict=True):
+        if isinstance(outcome, FailureRecord):
+            tally.add(outcome.code, outcome.reason, described(raw.name, parameters))
+            pixels.append(None)
+        else:
+            tally.made()
+            pixels.append(outcome.rgb().pixels)
+    return pixels

@@ -34,7 +34,8 @@ KINDS = ("fit-proxy", "train", "tune", "validate", "validate-vision", "ablate")
 VOLATILE = frozenset(
     (
         *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
-        *("device", "runs"),
+        *("device", "runs", "faults", "failed", "failed_share", "failures_by_reason", "failed_trials"),
+        *("raws_left_out", "left_out"),
     )
 )
 
@@ -335,7 +336,7 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         industry=config["industry"] or NONE,
         proxy=config.get("proxy"),
         expert=Path(config["expert"]) if config.get("expert") else None,
-        test_raws=old.results["raws"],
+        test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),
         oracle_captures=config.get("oracle_captures", 0),
         seed=old.record["seed"],
         task=task.key if task else "viewing",

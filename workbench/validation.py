@@ -9,6 +9,9 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
      "device": {"identity", "model", "firmware", "serial", "boot_id", "space", "space_hash"},
      "space": {…},                       # ParameterSpace.to_dict()
      "raws": 66, "scenes": 22, "seed": 0,
+     "raws_left_out": 0,                 # RAWs on which a method that stands in the table failed
+     "left_out": [{"method": KEY | null, "raws": [name], "reason"}],     # see workbench.pairing
+     "faults": {device: {what: count}},  # what the device did wrong now and was mended
      "collection_captures": 4000,        # captures of purpose "collect…" of this device in the data set
      "methods": [METHOD, …],             # in the table's order
      "headline": {                       # null where there is no predictor
@@ -37,10 +40,11 @@ A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints
     METHOD   = {"key": "fixed", "label": "best fixed", "run": "tune-…" | null,
                 "psnr": 19.1, "ssim": 0.6, "psnr_interval": INTERVAL, "psnr_gain_over_fixed": COMPARISON | null,
                 "captures": 4000 | null,  # device captures spent to get there (search, or collection for a predictor)
-                "fewer_captures_than_collection": false,  # by more than 1 %
+                "fewer_captures_than_collection": false,  # by more than 1 % and the search's rounding
                 "metadata": true | false | null,
                 "device_s": 40.2 | null,  # seconds that the device spent on those captures
                 "compute_s": 70.1 | null, # seconds of searching, or from start to end of fitting and training
+                "failed": 0,              # frames of the test RAWs that the device failed with it
                 "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see workbench.tuning.fixed
     INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66}
     COMPARISON = INTERVAL and {"verdict": "better" | "worse" | "not shown", "p_value": 0.01 | null, "worse_share": 0.1,
@@ -58,6 +62,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +80,13 @@ from workbench.compared_methods import (
     compared,
     gather,
     headline_method,
+    kept_methods,
     smaller_budget,
 )
-from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.faults import faults_kept
+from workbench.pairing import Pairing, pair
 from workbench.runs import RunFolder, describe_device, find_run, new_run, removed_on_failure, write_json
 from workbench.statistics import Interval, compare, mean_interval, ratio_interval
 from workbench.tasks import viewing
@@ -94,40 +102,45 @@ def _interval(values: Sequence[float] | np.ndarray, scenes: Sequence[str], seed:
     return mean_interval(values, scenes, seed=seed)
 
 
+@dataclass(frozen=True)
 class _Scores:
     """PSNR and SSIM ``[methods][raws]`` with the captures that they are of."""
 
-    def __init__(self) -> None:
-        self.psnr: dict[str, list[float]] = {}
-        self.ssim: dict[str, list[float]] = {}
-        self.captures: dict[str, list[CaptureRecord]] = {}
+    psnr: dict[str, list[float]]
+    ssim: dict[str, list[float]]
+    captures: dict[str, list[CaptureRecord]]
 
-    def add(self, key: str, captures: Sequence[CaptureRecord], scores: Sequence[dict[str, float]]) -> None:
-        self.captures[key] = list(captures)
-        self.psnr[key] = [s["psnr"] for s in scores]
-        self.ssim[key] = [s["ssim"] for s in scores]
+    def __or__(self, other: _Scores) -> _Scores:
+        return _Scores(self.psnr | other.psnr, self.ssim | other.ssim, self.captures | other.captures)
 
 
 def _measure(
     bench: Bench, scorer: Scorer, raws: Sequence[RawRecord], methods: Sequence[Method], progress: Any
-) -> _Scores:
-    scores = _Scores()
+) -> tuple[_Scores, Pairing]:
+    """The scores of the methods and RAWs that are compared, and which those are."""
     jobs = [(raw, p) for m in methods for raw, p in zip(raws, m.sets, strict=True)]
-    got: list[CaptureRecord] = []
-    values: list[dict[str, float]] = []
+    got: dict[tuple[str, int], tuple[CaptureRecord, dict[str, float]]] = {}
+    failures: dict[str, dict[int, FailureRecord]] = {}
     known: dict[tuple[str, str], dict[str, float]] = {}
-    for raw, capture in captured(bench, jobs):
-        key = (raw.hash, capture.output_hash)
-        if key not in known:
-            known[key] = viewing.score(capture.rgb().pixels, scorer.reference(raw))
-        got.append(capture)
-        values.append(known[key])
+    for number, (raw, outcome) in enumerate(captured(bench, jobs)):
+        method, place = methods[number // len(raws)].key, number % len(raws)
+        if isinstance(outcome, FailureRecord):
+            failures.setdefault(method, {})[place] = outcome
+        else:
+            key = (raw.hash, outcome.output_hash)
+            if key not in known:
+                known[key] = viewing.score(outcome.rgb().pixels, scorer.reference(raw))
+            got[method, place] = outcome, known[key]
         if progress:
-            progress("captures", len(got), len(jobs))
-    for i, method in enumerate(methods):
-        part = slice(i * len(raws), (i + 1) * len(raws))
-        scores.add(method.key, got[part], values[part])
-    return scores
+            progress("captures", number + 1, len(jobs))
+    pairing = pair(raws, {m.key: m.label for m in methods}, failures)
+    of_each = {key: [got[key, i] for i in pairing.places] for key in pairing.methods}
+    scores = _Scores(
+        {key: [s["psnr"] for _, s in own] for key, own in of_each.items()},
+        {key: [s["ssim"] for _, s in own] for key, own in of_each.items()},
+        {key: [c for c, _ in own] for key, own in of_each.items()},
+    )
+    return scores, pairing
 
 
 def _oracle_starts(
@@ -177,7 +190,9 @@ def _declining(scores: _Scores, methods: Sequence[Method]) -> list[dict[str, Any
     for method in methods:
         if not method.key.startswith("declining:"):
             continue
-        predicted = by_key[f"predicted:{method.run}"]
+        predicted = by_key.get(f"predicted:{method.run}")
+        if predicted is None or "fixed" not in by_key:  # left out, for the device failed with it
+            continue
         plain, careful = (np.array(scores.psnr[m.key]) - scores.psnr["fixed"] for m in (predicted, method))
         rows.append(
             {
@@ -258,11 +273,19 @@ def validate(
     proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
     collected = collection_captures(dataset, info.identity)
     scorer = Scorer("psnr")
-    bench = Bench(dataset, device, purpose="validate")
-    scores = _measure(bench, scorer, raws, methods, progress)
+    # What a method may fail of is decided when all have been measured.
+    bench = Bench(dataset, device, purpose="validate", patience=len(raws))
+    asked_raws = len(raws)
+    scores, pairing = _measure(bench, scorer, raws, methods, progress)
+    notes += pairing.notes
+    raws = [raws[i] for i in pairing.places]
+    scenes = [r.scene for r in raws]
+    methods = kept_methods(methods, pairing)
+    if (kept := headline_method(methods)) is not None and kept.run and about is not None and kept.key != about.key:
+        proxy = _proxy_run(lab, settings, info, kept.run)
     oracle: list[OracleResult] = []
     if settings.oracle_captures:
-        search_bench = SearchBench(dataset, device, purpose="oracle")
+        search_bench = SearchBench(dataset, device, purpose="oracle", patience=len(raws))
         begin = time.monotonic()
 
         def show(done: int, total: int, _: float) -> None:
@@ -286,10 +309,9 @@ def validate(
             compute_s=time.monotonic() - begin - search_bench.waited_s,
         )
         methods.append(best)
-        measured = _measure(search_bench, scorer, raws, [best], None)
-        scores.psnr |= measured.psnr
-        scores.ssim |= measured.ssim
-        scores.captures |= measured.captures
+        # The search began at sets of which every frame is there, so its best ones are there too.
+        measured, _ = _measure(search_bench, scorer, raws, [best], None)
+        scores |= measured
     head = _headline(scores, methods, scenes, settings.seed)
     rows = []
     for m in methods:
@@ -318,6 +340,7 @@ def validate(
                 "compute_s": m.compute_s,
                 "rule": m.rule,
                 "search": m.search,
+                "failed": pairing.failed.get(m.key, 0),
             }
         )
     by_key = {m.key: m for m in methods}
@@ -326,6 +349,8 @@ def validate(
         "device": describe_device(info),
         "space": info.space.to_dict(),
         "raws": len(raws),
+        "raws_left_out": asked_raws - len(raws),
+        "left_out": pairing.left_out,
         "scenes": len(set(scenes)),
         "seed": settings.seed,
         "collection_captures": collected,
@@ -394,7 +419,9 @@ def validate_run(
     run = new_run(lab, "validate", name)
     with removed_on_failure(run):
         run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
-        results = validate(lab, dataset, device, settings, progress=progress)
+        with faults_kept(dataset, device, "validate") as faults:
+            results = validate(lab, dataset, device, settings, progress=progress)
+            results["faults"] = faults.counts()
     run.update(
         config={
             **compared(results["methods"]),

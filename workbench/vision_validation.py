@@ -4,11 +4,13 @@ A ``validate-vision`` run writes ``results.json`` (``workbench validate --task d
 
     {"format": 1, "task": "detection", "detector": SPECIFICATION, "kind": "bbox" | "segm",
      "device": {…}, "space": {…}, "raws": 160, "scenes": 160, "objects": 1383, "seed": 0,
+     "raws_left_out": 0, "left_out": [...], "faults": {…},    # as in :mod:`workbench.validation`
      "collection_captures": 3000,
      "methods": [{"key", "label", "run", "captures", "metadata",
                   "map50", "map75", "map": INTERVAL,   # 0..1, bootstrap over images, by scene
                   "loss": INTERVAL,                    # mean log of the detector's loss; lower is better
                   # paired; of the loss too a positive gain is better
+                  "failed": 0,                         # frames that the device failed with it
                   "gain_over_fixed": {"map50", "map75", "map": INTERVAL with "verdict", "loss": COMPARISON} | null,
                   "gain_over_industry": the same | null}],
      "headline": KEY of the prediction that it is about | null,
@@ -36,10 +38,13 @@ from workbench.compared_methods import (
     compared,
     gather,
     headline_method,
+    kept_methods,
     smaller_budget,
 )
-from workbench.dataset import Dataset, RawRecord
+from workbench.dataset import Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.faults import faults_kept
+from workbench.pairing import pair
 from workbench.runs import RunFolder, describe_device, new_run, removed_on_failure, write_json
 from workbench.statistics import MIN_CLUSTERS, Interval, compare, mean_interval
 from workbench.tasks.coco_bootstrap import Matches
@@ -77,20 +82,48 @@ def _difference(estimate: float, draws: np.ndarray, scenes: Sequence[str]) -> di
     return {**interval.to_dict(), "verdict": interval.verdict}
 
 
+Judgement = tuple[list[dict[str, Any]], float]
+"""What the detector found in one image, and the logarithm of its loss."""
+
+
 class Judged:
-    """What the detector made of one method's images."""
+    """What the detector made of one method's images, a RAW each in their order."""
 
     def __init__(self, task: VisionTask, raws: Sequence[RawRecord]) -> None:
         self._task, self._raws = task, raws
         self._targets = task.targets(raws)
-        self.results: list[dict[str, Any]] = []
-        self.losses: list[float] = []
+        self._judgements: list[Judgement | None] = []
 
     def add(self, pixels: np.ndarray) -> None:
         """The next RAW's image, ``uint8 [H, W, 3]``."""
-        number = len(self.losses)
-        self.results += self._task.results(number + 1, pixels)
-        self.losses.append(self._task.log_loss_of(pixels, self._targets[self._raws[number].hash]))
+        target = self._targets[self._raws[len(self._judgements)].hash]
+        self._judgements.append((self._task.results(0, pixels), self._task.log_loss_of(pixels, target)))
+
+    def take(self, judgement: Judgement | None) -> None:
+        """The same of an image judged before (:attr:`last`); None: the next RAW has no image."""
+        self._judgements.append(judgement)
+
+    @property
+    def last(self) -> Judgement | None:
+        """Of the last RAW."""
+        return self._judgements[-1]
+
+    def only(self, places: Sequence[int]) -> Judged:
+        """Of some of the RAWs, each of which has an image."""
+        kept = Judged(self._task, [self._raws[i] for i in places])
+        kept._judgements = [self._judgements[i] for i in places]
+        return kept
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The detections, numbered by their RAW's place, from 1."""
+        judgements = (j for j in self._judgements if j is not None)
+        return [{**entry, "image_id": i} for i, (found, _) in enumerate(judgements, 1) for entry in found]
+
+    @property
+    def losses(self) -> list[float]:
+        """The logarithms of the losses."""
+        return [j[1] for j in self._judgements if j is not None]
 
     def matches(self) -> Matches:
         """The detections, matched."""
@@ -121,29 +154,40 @@ def validate_vision(
     if not objects:
         raise RunError(f"{task.data.path}: no test RAW shows an object; there is nothing to score")
     methods, notes = gather(lab, dataset, info, raws, settings)
-    bench = Bench(dataset, device, purpose=KIND)
+    # What a method may fail of is decided when all have been measured.
+    bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     judged: dict[str, Judged] = {}
-    hashes: dict[str, list[str]] = {}
+    captures: dict[str, dict[int, str]] = {}
+    failures: dict[str, dict[int, FailureRecord]] = {}
     done = 0
     total = len(raws) * (len(methods) + all(r.has_reference for r in raws))
     # Methods may agree on a set; the detector then looks at an output once.
-    known: dict[str, tuple[list[dict[str, Any]], float]] = {}
+    known: dict[str, Judgement | None] = {}
     for method in methods:
         judge = judged[method.key] = Judged(task, raws)
-        hashes[method.key] = []
-        for i, (_, capture) in enumerate(captured(bench, list(zip(raws, method.sets, strict=True)))):
-            key = f"{i} {capture.output_hash}"
-            if key in known:
-                judge.results += known[key][0]
-                judge.losses.append(known[key][1])
+        for i, (_, outcome) in enumerate(captured(bench, list(zip(raws, method.sets, strict=True)))):
+            if isinstance(outcome, FailureRecord):
+                failures.setdefault(method.key, {})[i] = outcome
+                judge.take(None)
             else:
-                before = len(judge.results)
-                judge.add(capture.rgb().pixels)
-                known[key] = (judge.results[before:], judge.losses[-1])
-            hashes[method.key].append(capture.output_hash)
+                key = f"{i} {outcome.output_hash}"
+                if key in known:
+                    judge.take(known[key])
+                else:
+                    judge.add(outcome.rgb().pixels)
+                    known[key] = judge.last
+                captures.setdefault(method.key, {})[i] = outcome.output_hash
             done += 1
             if progress:
                 progress(method.label, done, total)
+    pairing = pair(raws, {m.key: m.label for m in methods}, failures)
+    notes += pairing.notes
+    asked_raws = len(raws)
+    raws = [raws[i] for i in pairing.places]
+    methods = kept_methods(methods, pairing)
+    judged = {m.key: judged[m.key].only(pairing.places) for m in methods}
+    hashes = {m.key: [captures[m.key][i] for i in pairing.places] for m in methods}
+    objects = sum(not a["iscrowd"] for a in task.truth(raws)["annotations"])
     if all(r.has_reference for r in raws):
         judge = judged[CLEAN] = Judged(task, raws)
         for raw in raws:
@@ -153,7 +197,7 @@ def validate_vision(
             done += 1
             if progress:
                 progress("clean photographs", done, total)
-    rows = _rows(methods, judged, [r.scene for r in raws], settings.seed)
+    rows = _rows(methods, judged, [r.scene for r in raws], settings.seed, pairing.failed)
     collected = collection_captures(dataset, info.identity)
     notes += [
         f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget"
@@ -169,6 +213,8 @@ def validate_vision(
         "device": describe_device(info),
         "space": info.space.to_dict(),
         "raws": len(raws),
+        "raws_left_out": asked_raws - len(raws),
+        "left_out": pairing.left_out,
         "scenes": len({r.scene for r in raws}),
         "objects": objects,
         "seed": settings.seed,
@@ -197,7 +243,7 @@ def validate_vision(
 
 
 def _rows(
-    methods: Sequence[Method], judged: dict[str, Judged], scenes: Sequence[str], seed: int
+    methods: Sequence[Method], judged: dict[str, Judged], scenes: Sequence[str], seed: int, failed: dict[str, int]
 ) -> list[dict[str, Any]]:
     counts = _counts(scenes, seed)
     whole = np.ones((1, len(scenes)))
@@ -226,6 +272,7 @@ def _rows(
                 "metadata": m.metadata,
                 **{k: _interval(at[m.key][k], draws[m.key][k], scenes).to_dict() for k in METRICS},
                 "loss": mean_interval(judged[m.key].losses, scenes, seed=seed).to_dict(),
+                "failed": failed.get(m.key, 0),
                 "gain_over_fixed": gain(m.key, "fixed"),
                 "gain_over_industry": gain(m.key, "industry"),
             }
@@ -253,7 +300,9 @@ def validate_vision_run(
     run = new_run(lab, KIND, name)
     with removed_on_failure(run):
         run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
-        results = validate_vision(lab, dataset, device, settings, task, progress=progress)
+        with faults_kept(dataset, device, KIND) as faults:
+            results = validate_vision(lab, dataset, device, settings, task, progress=progress)
+            results["faults"] = faults.counts()
     run.update(
         config={
             "task": task.key,

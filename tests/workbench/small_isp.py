@@ -51,7 +51,7 @@ def render(raw: RawFrame, p: ParameterSet) -> np.ndarray:
     for _ in range(int(p["blur"])):
         image = (image + np.roll(image, 1, 1) + np.roll(image, 1, 2)) / 3
     image = 1 - image if p["invert"] else image
-    return np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8)
+    return np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
 
 
 class SmallIsp(Device):

@@ -152,7 +152,7 @@ def test_a_campaign_that_broke_off_goes_on(serving: Serve, photographs: Path, tm
 
     def handle(message: wire.Message) -> wire.Message:
         if isinstance(message, wire.CaptureRequest) and next(left, None) is None:
-            return wire.Error(message.id, "failed", "the shutter is stuck")
+            return wire.Error(message.id, "bad_register", "the shutter is stuck")
         return honest(message)
 
     firmware.handle = handle  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ An ``ablate`` run writes ``results.json`` (``workbench ablate --json`` prints th
      "attention": {"raw": "a.npz", "seed": 0, "parameters": ["…"], "variants": ["multi-5", …]} | null,  # figure 6
      "figures": ["scatter.svg", …],
      "per_raw": [{"name", "hash", "scene", "iso", "variants": {KEY: {"psnr": [a seed], "ssim": [a seed]}}}, …],
+     "raws_left_out": 0, "left_out": [...], "faults": {…},                        # as in :mod:`workbench.validation`
      "notes": ["…"]}
 
     VARIANT = {"key": "multi-5", "label": "multi-attention, 5 encoders", "about": ["table 3", "figure 5c"],

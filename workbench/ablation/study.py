@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from workbench.ablation.table import Scores, results_of, scatter_of
 from workbench.ablation.training import PURPOSE, Progress, Trained
 from workbench.ablation.variants import AblationSettings, fixed_of
 from workbench.bench import Bench
-from workbench.dataset import Dataset, RawRecord
+from workbench.dataset import Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.faults import faults_kept
+from workbench.pairing import Pairing, pair
 from workbench.runs import RunFolder, find_run, new_run, write_json
 from workbench.tasks import viewing
 from workbench.tuning.material import Scorer, referenced_raws, stratified
@@ -164,8 +167,16 @@ def ablate_run(
     loaded = {key: load_predictor(of.path) for key, of in trained.items()}
     predictions = _predict(settings, loaded, training, raws, drawn, show)
     sets = {key: [ParameterSet(info.space, p.codes) for p in of_each] for key, of_each in predictions.sets.items()}
-    scores = _score(Bench(dataset, device, purpose=PURPOSE), raws, sets, show)
+    bench = Bench(dataset, device, purpose=PURPOSE, patience=len(raws))
+    with faults_kept(dataset, device, PURPOSE) as faults:
+        scores, pairing = _score(bench, raws, settings, sets, show)
+        mended = faults.counts()
+    asked_raws, raws = len(raws), [raws[i] for i in pairing.places]
+    settings = replace(settings, only=tuple(v.key for v in settings.variants if v.key in pairing.methods))
+    sets = {key: [of_each[i] for i in pairing.places] for key, of_each in sets.items() if key in scores}
     results = results_of(info, settings, trained, loaded, raws, scores)
+    results["notes"] += pairing.notes
+    results |= {"raws_left_out": asked_raws - len(raws), "left_out": pairing.left_out, "faults": mended}
     results["scatter"] = scatter_of(info.space, settings, raws, sets)
     named = [p["name"] for p in (results["scatter"] or {"parameters": []})["parameters"]]
     shown = _parameters_to_draw(info.space, named)
@@ -183,22 +194,38 @@ def ablate_run(
 
 
 def _score(
-    bench: Bench, raws: Sequence[RawRecord], sets: dict[tuple[str, int], list[ParameterSet]], progress: Progress
-) -> Scores:
-    """PSNR and SSIM ``[R]`` of the device's outputs."""
+    bench: Bench,
+    raws: Sequence[RawRecord],
+    settings: AblationSettings,
+    sets: dict[tuple[str, int], list[ParameterSet]],
+    progress: Progress,
+) -> tuple[Scores, Pairing]:
+    """PSNR and SSIM ``[R]`` of the device's outputs of the variants and RAWs that are compared, and which those are.
+
+    A variant fails on a RAW where one of its seeds does.
+    """
     jobs = [(raw, p) for i, raw in enumerate(raws) for p in (of_each[i] for of_each in sets.values())]
     scorer, known = Scorer("psnr"), {}
-    values: list[dict[str, float]] = []
-    for raw, capture in captured(bench, jobs):
-        key = (raw.hash, capture.output_hash)
-        if key not in known:
-            known[key] = viewing.score(capture.rgb().pixels, scorer.reference(raw))
-        values.append(known[key])
-        progress(len(values), len(jobs), "captures")
-    return {
-        key: {m: np.array([v[m] for v in values[i :: len(sets)]]) for m in ("psnr", "ssim")}
-        for i, key in enumerate(sets)
-    }
+    values: dict[tuple[str, int], list[dict[str, float] | None]] = {key: [] for key in sets}
+    failures: dict[str, dict[int, FailureRecord]] = {}
+    keys = itertools.cycle(sets)
+    for done, ((raw, outcome), key) in enumerate(zip(captured(bench, jobs), keys, strict=False), 1):
+        if isinstance(outcome, FailureRecord):
+            failures.setdefault(key[0], {})[len(values[key])] = outcome
+            values[key].append(None)
+        else:
+            seen = raw.hash, outcome.output_hash
+            if seen not in known:
+                known[seen] = viewing.score(outcome.rgb().pixels, scorer.reference(raw))
+            values[key].append(known[seen])
+        progress(done, len(jobs), "captures")
+    pairing = pair(raws, {v.key: v.label for v in settings.variants}, failures)
+    scores = {}
+    for key, own in values.items():
+        if key[0] in pairing.methods:
+            there = [score for i in pairing.places if (score := own[i]) is not None]
+            scores[key] = {m: np.array([score[m] for score in there]) for m in ("psnr", "ssim")}
+    return scores, pairing
 
 
 def _parameters_to_draw(space: ParameterSpace, scatter: Sequence[str]) -> list[str]:

@@ -61,6 +61,7 @@ def ablate(
     from workbench.ablation.variants import AblationSettings
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
+    from workbench.faults import failure_lines
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
 
@@ -92,6 +93,8 @@ def ablate(
         typer.echo(json.dumps({"run": run.name, **results}))
         return
     print_results(results)
+    for line in failure_lines(results):
+        typer.echo(line)
     for file in ("results.json", *results["figures"]):
         typer.echo(str(run.path / file))
 

@@ -41,6 +41,7 @@ def choose(
     from workbench.choosing import choose_run
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
+    from workbench.faults import failure_lines
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
 
@@ -79,6 +80,8 @@ def choose(
         "--fixed": fixed,
     }
     again += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    for line in failure_lines(results):
+        typer.echo(line)
     print_results(results, shlex.join([*again, "--predictor", results["best"]]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,13 @@ import typer
 if TYPE_CHECKING:
     from drivers.device import Device
     from drivers.parameters import ParameterSet
+    from workbench.campaign import Job
+    from workbench.dataset import Dataset
+    from workbench.failures import FailureTally
+    from workbench.faults import Counts
     from workbench.raw_folder import Split
+
+RETRY = "workbench dataset retry"
 
 
 class DesignName(StrEnum):
@@ -64,13 +71,14 @@ def collect(
 
     A live device photographs what is before it: each capture stores the RAW that came with it.
 
-    The same command again goes on where it stopped; when complete it does nothing.
+    The same command again goes on where it stopped; when complete it does nothing. A frame that the device refuses, or
+    whose output is no picture of the RAW, is kept as a failure with its reason and not asked for again; it stops when
+    the first 10 frames fail, or more than half of 20 or more.
     """
     from drivers.errors import DeviceError
     from drivers.foreign_text import shown
     from drivers.raw_notes import RawNote, told_once
     from workbench import campaign, live
-    from workbench.bench import Bench
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
     from workbench.interrupt import stoppable
@@ -95,48 +103,78 @@ def collect(
         if opened.info().live:
             if raws is not None:
                 raise DeviceError(f"{opened.url}: a live device takes no stored RAWs; leave out --raws")
-            _collect_live(opened, lab, scene, split.value, live.plan(space, **plan), as_json)
-            return
-        if raws is None:
-            raise typer.BadParameter("needed, for this device is not live", param_hint="--raws")
-        entries = read_raw_folder(raws)
-        notes: list[tuple[str, RawNote]] = []
-        with Dataset.open(lab, create=True) as dataset:
-            with Progress("read RAWs", len(entries), unit="RAW") as progress:
-                records = campaign.import_raws(dataset, entries, progress.update, notes)
-            if others := passed_over(raws, entries):
-                named = ", ".join(shown(name) for name in others[:5])
-                more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-                typer.echo(f"note: {shown(raws)}: passed over, not RAW files that can be read: {named}{more}", err=True)
-            for line in told_once(notes):
-                typer.echo(f"note: {line}", err=True)
-            jobs = campaign.plan(
-                space,
-                [record for record in records if record.split != "test"],
-                **plan,
-            )
-            bench = Bench(dataset, opened, purpose=campaign.PURPOSE)
-            todo = campaign.remaining(dataset, bench.info.identity, jobs)
-            before = len(jobs) - len(todo)
-            if todo:
-                with Progress("collect", len(jobs), unit="capture", done=before) as progress:
-                    campaign.run(bench, todo, lambda done: progress.update(before + done))
-            digest = dataset.digest()
-    _say(lab, len(jobs), len(todo), bench.info.identity, len(records), digest, as_json)
+            sets = live.plan(space, **plan)
+            with Dataset.open(lab, create=True) as dataset:
+                collected = _collect_live(opened, dataset, scene, split.value, sets)
+        else:
+            if raws is None:
+                raise typer.BadParameter("needed, for this device is not live", param_hint="--raws")
+            entries = read_raw_folder(raws)
+            notes: list[tuple[str, RawNote]] = []
+            with Dataset.open(lab, create=True) as dataset:
+                with Progress("read RAWs", len(entries), unit="RAW") as progress:
+                    records = campaign.import_raws(dataset, entries, progress.update, notes)
+                if others := passed_over(raws, entries):
+                    named = ", ".join(shown(name) for name in others[:5])
+                    more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+                    typer.echo(
+                        f"note: {shown(raws)}: passed over, not RAW files that can be read: {named}{more}", err=True
+                    )
+                for line in told_once(notes):
+                    typer.echo(f"note: {line}", err=True)
+                usable = [record for record in records if record.split != "test"]
+                jobs = campaign.plan(space, usable, **plan)
+                collected = _collect(opened, dataset, jobs, len(records))
+    _say(lab, opened.url, collected, as_json)
 
 
-def _collect_live(device: Device, lab: Path, scene: str, split: Split, sets: list[ParameterSet], as_json: bool) -> None:
-    from workbench import live
-    from workbench.dataset import Dataset
+@dataclass(frozen=True)
+class _Collected:
+    """What a campaign came to: ``new`` captures and ``new_failed`` now, the ``tally`` of the whole plan."""
+
+    plan: int
+    new: int
+    new_failed: int
+    identity: str
+    raws: int
+    digest: str
+    tally: FailureTally
+    faults: Counts
+
+
+def _collect(device: Device, dataset: Dataset, jobs: list[Job], raws: int) -> _Collected:
+    from workbench import campaign
+    from workbench.bench import Bench
+    from workbench.faults import faults_kept
     from workbench.progress import Progress
 
-    with Dataset.open(lab, create=True) as dataset:
-        identity = device.info().identity
-        todo = live.remaining(dataset, identity, scene, sets)
-        before = len(sets) - len(todo)
+    bench = Bench(dataset, device, purpose=campaign.PURPOSE)
+    todo = campaign.remaining(dataset, bench.info.identity, jobs)
+    before = len(jobs) - len(todo)
+    new = 0
+    with faults_kept(dataset, device, campaign.PURPOSE) as faults:
+        if todo:
+            with Progress("collect", len(jobs), unit="capture", done=before) as progress:
+                new = campaign.run(bench, todo, lambda done: progress.update(before + done))
+        mended = faults.counts()
+    tally = campaign.tally_of(dataset, bench.info.identity, jobs)
+    identity = bench.info.identity
+    return _Collected(len(jobs), new, len(todo) - new, identity, raws, dataset.digest(), tally, mended)
+
+
+def _collect_live(device: Device, dataset: Dataset, scene: str, split: Split, sets: list[ParameterSet]) -> _Collected:
+    from workbench import live
+    from workbench.faults import faults_kept
+    from workbench.progress import Progress
+
+    identity = device.info().identity
+    todo = live.remaining(dataset, identity, scene, sets)
+    before = len(sets) - len(todo)
+    new = 0
+    with faults_kept(dataset, device, live.PURPOSE) as faults:
         if todo:
             with Progress("collect", len(sets), unit="capture", done=before) as progress:
-                live.run(
+                new = live.run(
                     dataset,
                     device,
                     todo,
@@ -144,18 +182,34 @@ def _collect_live(device: Device, lab: Path, scene: str, split: Split, sets: lis
                     split=split,
                     progress=lambda done: progress.update(before + done),
                 )
-        raws = sum(raw.scene == scene for raw in dataset.raws())
-        _say(lab, len(sets), len(todo), identity, raws, dataset.digest(), as_json)
+        mended = faults.counts()
+    tally = live.tally_of(dataset, identity, scene, sets)
+    raws = sum(raw.scene == scene for raw in dataset.raws())
+    return _Collected(len(sets), new, len(todo) - new, identity, raws, dataset.digest(), tally, mended)
 
 
-def _say(lab: Path, captures: int, new: int, identity: str, raws: int, digest: str, as_json: bool) -> None:
+def _say(lab: Path, url: str, collected: _Collected, as_json: bool) -> None:
+    from workbench.failures import SHARE, TooManyFailuresError
+    from workbench.faults import told
+
+    c, tally = collected, collected.tally
+    made = tally.asked - tally.failed
+    again = f"`{RETRY} --lab {lab}` lets the same command try them again"
     if as_json:
-        result = {"captures": captures, "new": new, "device": identity, "digest": digest}
-        typer.echo(json.dumps({"lab": str(lab), "raws": raws, **result}))
-    elif new:
-        typer.echo(f"collected {new} captures with {identity}; {captures} of {captures} are in {lab}")
+        result = {"captures": made, "new": c.new, "device": c.identity, "digest": c.digest}
+        failures = {**tally.to_dict(), "new_failed": c.new_failed}
+        typer.echo(json.dumps({"lab": str(lab), "raws": c.raws, **result, **failures, "faults": c.faults}))
     else:
-        typer.echo(f"complete: {captures} of {captures} captures, nothing to do")
+        if c.new or c.new_failed:
+            typer.echo(f"collected {c.new} captures with {c.identity}; {made} of {c.plan} are in {lab}")
+        else:
+            typer.echo(f"complete: {made} of {c.plan} captures, nothing to do")
+        for line in told(c.faults):
+            typer.echo(line)
+    if tally.failed > SHARE * tally.asked:
+        raise TooManyFailuresError(f"{url}: {tally.told('captures')}; {again}")
+    if tally.failed and not as_json:
+        typer.echo(f"{tally.told('captures')}; {again}")
 
 
 def _command() -> str:

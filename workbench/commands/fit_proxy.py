@@ -26,6 +26,7 @@ def fit_proxy(
     from proxy.training import ProxyRecipe, ProxyStep
     from workbench import proxy_fitting
     from workbench.devices import open_devices
+    from workbench.faults import failure_lines
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
 
@@ -48,6 +49,8 @@ def fit_proxy(
         typer.echo(json.dumps({"run": run.name, **run.results}))
         return
     print_results(run.name, run.results)
+    for line in failure_lines(run.results.get("fidelity") or {}):
+        typer.echo(line)
 
 
 def print_results(name: str, results: dict[str, Any]) -> None:

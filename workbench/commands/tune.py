@@ -100,6 +100,7 @@ def tune(
     """Tune on the device, on the training RAWs only. The same command goes on after a stop."""
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
+    from workbench.faults import failure_lines
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
     from workbench.tuning.fixed import TuneSettings, tune_run
@@ -143,6 +144,8 @@ def tune(
         typer.echo(json.dumps({"run": run.name, **run.results}))
         return
     _print(run.name, run.results, chosen, run.path / run.results["file"], first)
+    for line in [*(f"note: {note}" for note in run.results.get("notes", ())), *failure_lines(run.results)]:
+        typer.echo(line)
 
 
 _TITLES = {
@@ -188,7 +191,9 @@ def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metri
     typer.echo(str(file))
 
 
-def _figure(value: float, metric: MetricName) -> str:
+def _figure(value: float | None, metric: MetricName) -> str:
+    if value is None:
+        return "failed"
     if metric is MetricName.detector_loss:
         # The search makes scores large, the loss is to be small: people see what `validate` calls log loss.
         return f"log loss {-value:.3f}"

@@ -54,6 +54,7 @@ def validate(
     from workbench.compared_methods import ValidationSettings
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
+    from workbench.faults import failure_lines
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
     from workbench.validation import validate_run
@@ -95,9 +96,13 @@ def validate(
         return
     if judge:
         print_vision(results)
+    else:
+        print_results(results)
+    for line in failure_lines(results):
+        typer.echo(line)
+    if judge:
         typer.echo(str(run.path / "report.html"))
         return
-    print_results(results)
     typer.echo(str(run.path / "results.json"))
 
 

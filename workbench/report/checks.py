@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import FrameError
+from workbench.budgets import less_than, rounding_of
 from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.interrupt import check
@@ -92,7 +93,7 @@ def _budgets(found: Material) -> list[Mark]:
         if own is not None and own != spent:
             text = f"{m['label']}: said to have had {spent} captures, its run {m['run']} says {own}."
             marks.append(Mark(text, (m["key"],), True))
-        if min(spent, own if own is not None else spent) < collected:
+        if less_than(min(spent, own if own is not None else spent), collected, rounding_of(run) if run else 0):
             text = (
                 f"{m['label']} had {own if own is not None else spent} captures, collection {collected}: a smaller "
                 "budget, so a gain over it is not at equal cost."

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from workbench.budgets import less_than, rounding_of
 from workbench.errors import RunError
 from workbench.report import figures
 from workbench.report.build import FOLDER, templates
@@ -200,7 +201,7 @@ def remarks_of(facts: Sequence[Fact], pairs: Sequence[Pair], found: Sequence[Mat
     if any(len(f.results["per_raw"]) != common for f in found):
         remarks.append(f"The test RAWs are not the same: only the {common} that both have are compared.")
     for pair in pairs:
-        if pair.captures[0] != pair.captures[1]:
+        if _budgets_differ(pair, found):
             spent = " and ".join("–" if c is None else str(c) for c in pair.captures)
             remarks.append(f"{pair.label}: {spent} captures, not the same budget.")
     for one, rest in ((found[0], found[1]), (found[1], found[0])):
@@ -208,6 +209,14 @@ def remarks_of(facts: Sequence[Fact], pairs: Sequence[Pair], found: Sequence[Mat
         if alone:
             remarks.append(f"Only {one.validation.name} has: {', '.join(alone)}.")
     return remarks
+
+
+def _budgets_differ(pair: Pair, found: Sequence[Material]) -> bool:
+    first, second = pair.captures
+    if first is None or second is None:
+        return first != second
+    left = [rounding_of(run) if (run := one.tunings.get(key)) else 0 for one, key in zip(found, pair.keys, strict=True)]
+    return less_than(first, second, left[0]) or less_than(second, first, left[1])
 
 
 def methods_csv(pairs: Sequence[Pair]) -> str:

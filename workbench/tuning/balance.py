@@ -6,8 +6,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from drivers.foreign_text import shown
 from drivers.frames import RawFrame
-from drivers.parameters import Parameter, ParameterSet
+from drivers.parameters import Parameter, ParameterSet, ParameterSpace
 
 WhiteBalance = Literal["as-shot", "grey-world"]
 Gains = tuple[float, float, float]
@@ -50,6 +51,18 @@ def grey_world(raw: Stored | RawFrame) -> Gains:
             _grey_world.clear()
         _grey_world[raw.hash] = (float(green / red), 1.0, float(green / blue))
     return _grey_world[raw.hash]
+
+
+def without_gains(space: ParameterSpace) -> str:
+    """What a white balance cannot set on a device with these parameters, in one line; empty where it can set both."""
+    missing = [role for role in ("red_gain", "blue_gain") if all(p.role != role for p in space.parameters)]
+    if not missing:
+        return ""
+    whole = "the white balance is left to the search" if len(missing) == 2 else "that gain is left to the search"
+    return (
+        f"{shown(space.name)} has no parameter of the role {' or '.join(missing)}: {whole}, not set for each RAW; "
+        "where a parameter is that gain, give it the role in the device's parameter space"
+    )
 
 
 def with_gains(parameters: ParameterSet, gains: Gains | None) -> ParameterSet:

@@ -12,7 +12,12 @@ A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json
      "compute_s": 12.5,                  # seconds of this call in which no capture was waited for
      "studies": ["fixed tpe viewing …"], "raws": [names of the trials' RAWs], "ranked_on": 64, "trials": 230,
      "history": [[captures, best so far], …], "training_scenes": [...], "seconds": 30.1, "file": "best.toml",
-     "default_on_trial_raws": 15.2,
+     "default_on_trial_raws": 15.2 | null,    # null where the defaults failed
+     "failed": 12, "failed_share": 0.003, "failures_by_reason": {reason: count},    # of the captures looked at
+     "failed_trials": 2,                  # sets of which a frame failed: they rank last, and cost their captures
+     "raws_left_out": {name: reason},     # RAWs that failed with every start, or on which sets could not be ranked
+     "notes": ["…"],                      # what of the rule comes to nothing, such as roles that are not there
+     "faults": {device: {what: count}},   # what the device did wrong in this call and was mended
      "metrics": [{"name": "psnr", "unit": "dB", "better": "higher" | "lower"}, …],
      # with several metrics: what the chosen set has on the RAWs that ranked it, and the Pareto front of the sets tried,
      # the best in the first metric first, with their values on the trials' RAWs; "score", "history" and the other
@@ -45,9 +50,10 @@ from drivers.device import Device
 from drivers.parameters import ParameterSet
 from workbench.dataset import Dataset
 from workbench.errors import RunError
+from workbench.faults import faults_kept
 from workbench.runs import RunFolder, list_runs, new_run, plain, removed_on_failure, write_text
 from workbench.tasks.vision import VisionTask
-from workbench.tuning.balance import WhiteBalance, balanced
+from workbench.tuning.balance import WhiteBalance, balanced, without_gains
 from workbench.tuning.industry import IndustryTable
 from workbench.tuning.industry_tuning import tune_industry
 from workbench.tuning.proxy_gradient import find_proxy, tune_through_proxy
@@ -97,16 +103,18 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
     jobs = [[(raw, balanced(p, raw, white_balance)) for raw in ranked] for p in finalists]
     values = tuner.rank(tuner.studies[0], jobs)
     order = tuner.order(values)
-    best = finalists[order[0]]
+    best, best_values = finalists[order[0]], values[order[0]]
+    assert best_values is not None  # `rank` leaves RAWs out until one has a value
+    firsts = tuner.first_values(values)
     value_of = {p.hash: v for v, p in found.trials}
     results = {
-        "score": values[order[0]][0],
+        "score": best_values[0],
         "score_on_trial_raws": value_of.get(best.hash),
-        "default_on_trial_raws": value_of[tuner.starts[0].hash],
+        "default_on_trial_raws": value_of.get(tuner.starts[0].hash),
         "expert_on_trial_raws": value_of.get(tuner.expert.hash) if tuner.expert else None,
         "trials": len(found.trials),
         "ranked_on": len(ranked),
-        "finalists": [{"score": values[i][0], "score_on_trial_raws": value_of.get(finalists[i].hash)} for i in order],
+        "finalists": [{"score": firsts[i], "score_on_trial_raws": value_of.get(finalists[i].hash)} for i in order],
         "parameters": best.values,
         "parameters_hash": best.hash,
         "training_scenes": sorted({r.scene for r in ranked}),
@@ -114,7 +122,7 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
     }
     if s.more_metrics:
         results |= {
-            "values": tuner.native(values[order[0]]),
+            "values": tuner.native(best_values),
             "pareto": _pareto(tuner, found),
             "tried": [list(tuner.native(v).values()) for v in found.values],
         }
@@ -176,8 +184,11 @@ def tune_run(
     run = new_run(lab, "tune", name)
     with removed_on_failure(run):
         run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
-        told = {"notes": task.notes} if task and task.notes else {}
-        run.finish({**_tuned(run, rule, tuner, through), **told})
+        with faults_kept(dataset, device, "tune") as faults:
+            notes = [*(task.notes if task else ()), *_notes(rule, tuner)]
+            results = {**_tuned(run, rule, tuner, through), "notes": notes}
+            results["faults"] = faults.counts()
+        run.finish(results)
     return run
 
 
@@ -188,6 +199,19 @@ def _check(rule: str, settings: TuneSettings) -> None:
         raise RunError(f"method {PROXY_GRADIENT} gives one fixed set; for rule {rule} choose another method")
     if settings.more_metrics and rule not in ("fixed", "as-shot"):
         raise RunError(f"rule {rule} is tuned for one metric; leave {', '.join(settings.more_metrics)} out")
+
+
+def _notes(rule: str, tuner: Tuner) -> list[str]:
+    """What of the rule comes to nothing with this device and these RAWs, one line each."""
+    if rule not in ("as-shot", "industry", "industry-grey-world"):
+        return []
+    notes = [text] if (text := without_gains(tuner.info.space)) else []
+    raws = tuner.train
+    if rule != "industry-grey-world" and not notes and (unknown := sum(r.as_shot_wb is None for r in raws)):
+        notes.append(f"{unknown} of {len(raws)} training RAWs tell no as-shot white balance: they keep the set's gains")
+    if rule != "as-shot" and (unknown := sum(not r.iso for r in raws)):
+        notes.append(f"{unknown} of {len(raws)} training RAWs tell no ISO: they take the middle of the table")
+    return notes
 
 
 def _tuned(run: RunFolder, rule: str, tuner: Tuner, proxy: RunFolder | None) -> dict[str, Any]:

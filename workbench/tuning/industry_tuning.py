@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from drivers.parameters import ParameterSet
 from workbench.dataset import RawRecord
 from workbench.errors import RunError
@@ -74,15 +72,15 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
         filled, _ = _fill(tuner, tables, ranked)
     ranked = filled
     ranking = [[(raw, t.parameters_for(raw)) for raw in ranked] for t in tables]
-    scores = [value for value, *_ in tuner.rank(tuner.studies[0], ranking)]
-    which = int(np.argmax(scores))
+    values = tuner.rank(tuner.studies[0], ranking)
+    scores, which = tuner.first_values(values), tuner.best_of(values)
     results = {
         "score": scores[which],
         "single_set_score": scores[0],
         "table_score": scores[1],
         "kept": ("single set", "table")[which],
         "knots_iso": list(knots),
-        "default_on_trial_raws": next(v for v, p in first.trials if p.hash == tuner.starts[0].hash),
+        "default_on_trial_raws": next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
         "trials": len(first.trials),
         "ranked_on": len(ranked),
         "training_scenes": sorted({r.scene for r in tuner.train}),

@@ -22,6 +22,9 @@ COSTS: dict[str, Callable[[CaptureRecord], float]] = {
 }
 UNITS = {"psnr": "dB", "latency": "s", "bytes": "bytes"}
 _CACHE_BYTES = 512 * 2**20
+# What a set counts in a search of which a frame failed: below any value that the metric can have.
+WORST = {"psnr": -1.0, "ssim": -2.0}
+WORST_COST = -1e12
 
 
 def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
@@ -78,6 +81,7 @@ class Scorer:
                 f"segmentation, and a cost ({', '.join(COSTS)}) comes after another metric, for nsga2 or worst-rank"
             )
         self._metric = METRICS[metric]
+        self.worst = WORST[metric]
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._bytes = 0
 
@@ -119,6 +123,7 @@ class CostScorer:
         if metric not in COSTS:
             raise RunError(f"metric {metric!r} is not one of {', '.join((*METRICS, *COSTS))}")
         self._cost = COSTS[metric]
+        self.worst = WORST_COST
 
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> float:
         """Minus the cost of a capture."""
@@ -130,7 +135,15 @@ class CostScorer:
 
 
 class SetScorer(Protocol):
-    """Scores captures, and of those of one parameter set makes its score, in one metric or in several."""
+    """Scores captures, and of those of one parameter set makes its score, in one metric or in several.
+
+    Attributes:
+        worst: what a set counts in a search of which a frame failed, below any score.
+    """
+
+    @property
+    def worst(self) -> float | tuple[float, ...]:
+        """What a set counts that failed, in each metric."""
 
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> Any:
         """What :meth:`combine` needs of a capture of that RAW."""
@@ -144,6 +157,7 @@ class SeveralScorers:
 
     def __init__(self, scorers: Sequence[SetScorer]) -> None:
         self._scorers = tuple(scorers)
+        self.worst = tuple(float(scorer.worst) for scorer in scorers)  # type: ignore[arg-type]
 
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> tuple[Any, ...]:
         """What each metric needs of a capture."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from drivers.parameters import ParameterSet
 from workbench.bench import Bench
-from workbench.dataset import RawRecord
+from workbench.dataset import FailureRecord, RawRecord
 from workbench.tuning.material import Scorer
 from workbench.tuning.proposals import CmaEsProposer
 from workbench.tuning.search import captured
@@ -32,6 +32,7 @@ class OracleResult:
         parameters, value: the best set and its score.
         curve: best score after each capture of the search.
         tried: hash of each set tried, in order.
+        failed: no set of its search gave a picture; ``value`` says nothing then.
         start: which search found the best set: 0 that from the first start, 1 that from the best of the others, …
     """
 
@@ -40,6 +41,7 @@ class OracleResult:
     curve: list[float] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
     start: int = 0
+    failed: bool = False
 
     @property
     def captures(self) -> int:
@@ -75,7 +77,8 @@ class _Search:
         self.done = len(new) >= room
         return new[:room] if self.seen else new
 
-    def tell(self, new: Sequence[ParameterSet], values: Sequence[float]) -> None:
+    def tell(self, new: Sequence[ParameterSet], values: Sequence[float], worst: float) -> None:
+        """The values of the new sets; ``worst`` is that of a set that failed."""
         for p, value in zip(new, values, strict=True):
             self.seen[p.hash] = value
             if value > self.result.value:
@@ -83,6 +86,7 @@ class _Search:
                 self.result.start = self._turn
             self.result.curve.append(self.result.value)
             self.result.tried.append(p.hash)
+        self.result.failed = self.result.value <= worst
         self.idle = 0 if new else self.idle + 1
         self.done = self.done or self.idle > 20
         if self.done:
@@ -122,7 +126,7 @@ def search_oracle(
     The searches of a RAW take turns; after half of the budget only the one that found the best set goes on.
 
     The populations of all RAWs are one stream of captures, so that the device is kept busy. Deterministic by seed;
-    after a stop the same call reads what it had from the data set and goes on.
+    after a stop the same call reads what it had from the data set and goes on. A set whose frame fails ranks last.
 
     Args:
         bench: makes the captures.
@@ -143,13 +147,13 @@ def search_oracle(
     while active := [s for s in searches if not s.done]:
         batches = [(s, s.new()) for s in active]
         values = []
-        for raw, capture in captured(bench, [(s.raw, p) for s, new in batches for p in new]):
-            values.append(scorer(raw, capture))
+        for raw, outcome in captured(bench, [(s.raw, p) for s, new in batches for p in new]):
+            values.append(scorer.worst if isinstance(outcome, FailureRecord) else scorer(raw, outcome))
             done += 1
             if progress:
                 progress(done, total, best)
         scores = iter(values)
         for s, new in batches:
-            s.tell(new, [next(scores) for _ in new])
-        best = float(np.mean([s.result.value for s in searches]))
+            s.tell(new, [next(scores) for _ in new], scorer.worst)
+        best = float(np.mean([s.result.value for s in searches if not s.result.failed] or [np.nan]))
     return [s.result for s in searches]

@@ -283,3 +283,16 @@ def finished_trial(
         values=list(values),
         user_attrs=attributes or {},
     )
+
+
+def failed_trial(
+    parameters: ParameterSet, free: Sequence[str], reason: str, attributes: dict[str, Any]
+) -> optuna.trial.FrozenTrial:
+    """A failed Optuna trial with native values of the parameters and the reason, which has no value."""
+    space: ParameterSpace = parameters.space
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL,
+        params={n: parameters[n] for n in free},
+        distributions={n: distribution(space[n]) for n in free},
+        user_attrs={**attributes, "reason": reason},
+    )

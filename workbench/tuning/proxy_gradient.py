@@ -111,13 +111,14 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, dict
     sets = list(candidates.values())
     tuner.raws = stratified(tuner.train, max(min(RANK_RAWS, s.captures // len(sets)), 1), s.seed + 1)
     study = tuner.study_name("fixed", tuner.raws)
-    scores = [value for value, *_ in tuner.rank(study, [[(raw, p) for raw in tuner.raws] for p in sets])]
-    order = [int(i) for i in np.argsort(-np.array(scores), kind="stable")]
+    values = tuner.rank(study, [[(raw, p) for raw in tuner.raws] for p in sets])
+    scores, order = tuner.first_values(values), tuner.order(values)
+    so_far = [max((v for v in scores[: i + 1] if v is not None), default=None) for i in range(len(sets))]
     collected = [
         c for c in tuner.dataset.captures(device_identity=proxy.device_identity) if c.purpose.startswith("collect")
     ]
     spent = int(run.config.get("collected") or len(collected))
-    tuner.history = [(spent + (i + 1) * len(tuner.raws), max(scores[: i + 1])) for i in range(len(sets))]
+    tuner.history = [(spent + (i + 1) * len(tuner.raws), v) for i, v in enumerate(so_far) if v is not None]
     summary = tuner.summary()
     begun, ended = (datetime.fromisoformat(run.record[key]) for key in ("started", "finished"))
     results = {

@@ -201,21 +201,28 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
     finally:
         tuner.done_with(bench)
     tuner.keys.update((raw.hash, tried) for raw, result in zip(images, found, strict=True) for tried in result.tried)
-    inputs = np.array([features(raw) for raw in images])
-    regression, penalty = fit_ridge(inputs, [result.parameters for result in found])
+    # What fails with every set of its search has no best one to learn from.
+    solved = [(raw, result) for raw, result in zip(images, found, strict=True) if not result.failed]
+    if len(solved) < 2:
+        raise RunError(
+            f"of {len(images)} training RAWs the device took no set of the search of {len(images) - len(solved)}: too "
+            "few are left to regress on; give a set that it takes with --expert"
+        )
+    inputs = np.array([features(raw) for raw, _ in solved])
+    regression, penalty = fit_ridge(inputs, [result.parameters for _, result in solved])
     candidates = _ranking(tuner, images, common, regression)
-    scores = [value for value, *_ in tuner.rank(tuner.studies[0], candidates)]
-    which = int(np.argmax(scores))
+    values = tuner.rank(tuner.studies[0], candidates)
+    scores, which = tuner.first_values(values), tuner.best_of(values)
     results = {
         "score": scores[which],
         "single_set_score": scores[0],
         "regression_score": scores[1],
         "kept": ("single set", "regression")[which],
-        "images": [raw.name for raw in images],
+        "images": [raw.name for raw, _ in solved],
         "captures_an_image": each,
-        "optima_score": float(np.mean([result.value for result in found])),
+        "optima_score": float(np.mean([result.value for _, result in solved])),
         "penalty": penalty,
-        "default_on_trial_raws": next(v for v, p in first.trials if p.hash == tuner.starts[0].hash),
+        "default_on_trial_raws": next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
         "trials": len(first.trials),
         "ranked_on": len(candidates[0]),
         "training_scenes": sorted({r.scene for r in tuner.train}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,18 +14,27 @@ import optuna
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from drivers.foreign_text import shown
 from drivers.parameters import ParameterSet
 from workbench import interrupt
-from workbench.bench import Bench
-from workbench.dataset import CaptureRecord, RawRecord
+from workbench.bench import Bench, Outcome
+from workbench.dataset import FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.failures import reason_text
 from workbench.tuning.material import SetScorer
 from workbench.tuning.methods import new_proposer
-from workbench.tuning.proposals import Values, finished_trial
+from workbench.tuning.proposals import Values, failed_trial, finished_trial
 
 Job = tuple[RawRecord, ParameterSet]
 Progress = Callable[[int, int, float], None]
 _IDLE_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class FailedTrial:
+    """Why a trial came to nothing: the reason of the first frame that failed, in one line."""
+
+    reason: str
 
 
 @dataclass
@@ -34,6 +44,7 @@ class SearchResult:
     Attributes:
         trials: value and set of every distinct set tried, in order; with several metrics the value in the first.
         values: the values in all metrics, a trial each.
+        failed: sets of which a frame failed, with the reason; they are not among ``trials``, but have cost captures.
         captures: distinct captures that it looked at, whether the device made them now or the data set had them.
         history: captures spent and best value so far, after each trial.
         centre: where the search had its centre at the end, not tried itself; None where it has none.
@@ -42,6 +53,7 @@ class SearchResult:
 
     trials: list[tuple[float, ParameterSet]] = field(default_factory=list)
     values: list[Values] = field(default_factory=list)
+    failed: list[tuple[ParameterSet, str]] = field(default_factory=list)
     captures: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
     centre: ParameterSet | None = None
@@ -61,7 +73,7 @@ class SearchBench(Bench):
 
     waited_s = 0.0
 
-    def capture_many(self, jobs: Iterable[Job]) -> Iterator[CaptureRecord]:
+    def capture_many(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """See :meth:`workbench.bench.Bench.capture_many`."""
         stream = super().capture_many(jobs)
         while True:
@@ -80,19 +92,22 @@ def mean_scores(
     scorer: SetScorer,
     sets: Sequence[ParameterSet],
     jobs_for: Callable[[ParameterSet], list[Job]],
-) -> Iterator[Values]:
+) -> Iterator[Values | FailedTrial]:
     """Mean score in each metric of each set over its jobs, given as soon as its captures are there.
 
-    All sets are one stream of captures, so that the device is kept busy.
+    A set of which one frame fails has no score. All sets are one stream of captures, so that the device is kept busy.
     """
     groups = [jobs_for(s) for s in sets]
-    left, scores = [len(group) for group in groups][::-1], []
-    for raw, capture in captured(bench, [job for group in groups for job in group]):
-        scores.append(scorer(raw, capture))
-        if len(scores) == left[-1]:
-            left.pop()
-            yield as_values(scorer.combine(scores))
-            scores = []
+    stream = captured(bench, [job for group in groups for job in group])
+    for group in groups:
+        scores, reason = [], ""
+        for raw, outcome in itertools.islice(stream, len(group)):
+            if isinstance(outcome, FailureRecord):
+                reason = reason or f"RAW {shown(raw.name)}: {reason_text(outcome.code, outcome.reason)}"
+            elif not reason:
+                scores.append(scorer(raw, outcome))
+        yield FailedTrial(reason) if reason else as_values(scorer.combine(scores))
+    next(stream, None)  # to its end
 
 
 def as_values(score: float | Values) -> Values:
@@ -100,13 +115,13 @@ def as_values(score: float | Values) -> Values:
     return score if isinstance(score, tuple) else (score,)
 
 
-def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, CaptureRecord]]:
-    """Each job's RAW with its capture, in order; taken to the end, so that the device is free for the next stream.
+def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, Outcome]]:
+    """Each job's RAW with its capture or failure, in order; to be taken to the end, so that the device is free.
 
     Each is a safe point for Ctrl-C.
     """
-    for (raw, _), capture in zip(jobs, bench.capture_many(jobs), strict=True):
-        yield raw, capture
+    for (raw, _), outcome in zip(jobs, bench.capture_many(jobs), strict=True):
+        yield raw, outcome
         interrupt.check()
 
 
@@ -187,6 +202,9 @@ def search(
     The captures of one set are counted once, however often it comes up, and count also where the data set had them
     already: the budget is what the search knew of the device. Trials that the study holds are not evaluated again.
 
+    A set of which a frame fails is a failed trial (Optuna's state FAIL, with the reason): it costs its captures, and
+    the method is told the scorer's ``worst`` value, below any that a metric can have, so that it ranks last.
+
     Args:
         bench: makes the captures (its purpose should name the study).
         scorer: the metric, or several.
@@ -198,16 +216,17 @@ def search(
         progress: called with captures spent, budget and best value.
 
     Raises:
-        RunError: there is nothing to search, or the method is unknown.
-        DeviceError: the device failed; run again to go on.
+        RunError: there is nothing to search, the method is unknown, or every set tried failed.
+        DeviceError: the device failed, or too many frames did; run again to go on.
     """
+    complete, failed = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
     with _recording(study):
-        trials = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
-    known = {
-        t.user_attrs["parameters_hash"]: tuple(t.values)
-        for t in trials
-        if t.values and "parameters_hash" in t.user_attrs
-    }
+        trials = study.get_trials(deepcopy=False, states=[complete, failed])
+    ours = [t for t in trials if "parameters_hash" in t.user_attrs]
+    known = {t.user_attrs["parameters_hash"]: tuple(t.values) for t in ours if t.state == complete}
+    # A failed trial is made again from the data set, which may have its frames by now; else it is not recorded twice.
+    failed_before = {t.user_attrs["parameters_hash"] for t in ours if t.state == failed}
+    worst = as_values(scorer.worst)
     cost = max(len(jobs_for(starts[0])), 1)
     begin = time.monotonic() - bench.waited_s
     proposer = new_proposer(
@@ -227,25 +246,37 @@ def search(
         new = list({p.hash: p for p in batch if p.hash not in seen}.values())
         stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for)
         for p in new:
+            found: Values | FailedTrial
             if p.hash in known:
-                values = known[p.hash]
+                found = known[p.hash]
             else:
-                values = next(stream)
+                found = next(stream)
                 now = time.monotonic() - bench.waited_s
                 attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
                 attributes["compute_s"], begin = now - begin, now
                 with _recording(study):
-                    study.add_trial(finished_trial(p, free, values, attributes))
-            seen[p.hash], value = values, values[0]
-            result.trials.append((value, p))
-            result.values.append(values)
+                    if not isinstance(found, FailedTrial):
+                        study.add_trial(finished_trial(p, free, found, attributes))
+                    elif p.hash not in failed_before:
+                        study.add_trial(failed_trial(p, free, found.reason, attributes))
             result.captures += cost
-            result.history.append((result.captures, max(value, result.history[-1][1] if result.history else value)))
-            if progress:
+            if isinstance(found, FailedTrial):
+                seen[p.hash] = worst
+                result.failed.append((p, found.reason))
+            else:
+                seen[p.hash], value = found, found[0]
+                result.trials.append((value, p))
+                result.values.append(found)
+                best = max(value, result.history[-1][1] if result.history else value)
+                result.history.append((result.captures, best))
+            if progress and result.history:
                 progress(result.captures, budget, result.history[-1][1])
         next(stream, None)  # to its end
         idle = 0 if new else idle + 1
         if last or result.captures >= budget or idle > _IDLE_BATCHES:
+            if not result.trials:
+                p, reason = result.failed[-1]
+                raise RunError(f"all {len(result.failed)} parameter sets tried failed: {reason}")
             result.centre = proposer.centre
             return result
         proposer.tell(batch, [seen[p.hash] for p in batch])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +15,9 @@ import numpy as np
 
 from drivers.device import Device
 from drivers.parameters import ParameterSet
-from workbench.dataset import Dataset, RawRecord
+from workbench.dataset import Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
+from workbench.failures import FailureTally, described, reason_text
 from workbench.tasks.vision import VisionTask
 from workbench.tuning.balance import WhiteBalance, balanced
 from workbench.tuning.material import (
@@ -114,6 +117,8 @@ class Tuner:
         self.waited_s = 0.0
         self.earlier_s = 0.0
         self.history: list[tuple[int, float]] = []
+        self.failed_trials = 0
+        self.left_out: dict[str, str] = {}
         self._begin = time.monotonic()
 
     @property
@@ -150,12 +155,42 @@ class Tuner:
 
     def bench(self, what: str) -> SearchBench:
         """A bench whose captures are marked as this tuning's; give it to :meth:`done_with` at the end."""
-        return SearchBench(self.dataset, self.device, purpose=f"tune:{what}")
+        # The frames of one set come together and fail together.
+        return SearchBench(
+            self.dataset, self.device, purpose=f"tune:{what}", patience=max(self.settings.raws_per_trial, 1)
+        )
 
     def done_with(self, bench: SearchBench) -> None:
         """Add up what a bench was asked and waited for."""
         self.asked += bench.asked
         self.waited_s += bench.waited_s
+
+    def usable(
+        self,
+        bench: SearchBench,
+        raws: Sequence[RawRecord],
+        starts: Sequence[ParameterSet],
+        balance: WhiteBalance | None,
+    ) -> list[RawRecord]:
+        """The RAWs without those that fail with every start although others do not: no set can be judged on them.
+
+        Their frames are counted, and they are named in :attr:`left_out` with the reason.
+        """
+        jobs = [(raw, balanced(p, raw, balance)) for p in starts for raw in raws]
+        good: set[str] = set()
+        reasons: dict[str, str] = {}
+        for raw, outcome in captured(bench, jobs):
+            if isinstance(outcome, FailureRecord):
+                reasons.setdefault(raw.hash, reason_text(outcome.code, outcome.reason))
+            else:
+                good.add(raw.hash)
+        if not good:
+            return list(raws)
+        for raw in raws:
+            if raw.hash not in good:
+                self.left_out[raw.name] = reasons[raw.hash]
+        self.count([(raw, p) for raw, p in jobs if raw.hash not in good])
+        return [raw for raw in raws if raw.hash in good]
 
     def search(
         self,
@@ -173,7 +208,32 @@ class Tuner:
 
         ``refine`` searches near the starts, with CMA-ES (but at random where that is the method).
         """
-        name = self.study_name(what, raws)
+        bench = self.bench(self.study_name(what, raws))
+        try:
+            chosen = self.usable(bench, raws, starts, white_balance)
+            name = self.study_name(what, chosen)
+            bench.purpose = f"tune:{name}"
+            if left := len(raws) - len(chosen):
+                # The starts' frames on them are spent; the rest is whole trials.
+                budget -= left * len(starts)
+                budget = max(budget - budget % len(chosen), len(chosen) * len(starts))
+            self.studies.append(name)
+            return self._searched(bench, name, chosen, starts, free, budget, white_balance, refine, offset)
+        finally:
+            self.done_with(bench)
+
+    def _searched(
+        self,
+        bench: SearchBench,
+        name: str,
+        raws: Sequence[RawRecord],
+        starts: Sequence[ParameterSet],
+        free: Sequence[str],
+        budget: int,
+        white_balance: WhiteBalance | None,
+        refine: bool,
+        offset: int,
+    ) -> SearchResult:
         study = open_study(
             self.lab / "studies.sqlite",
             name,
@@ -184,8 +244,6 @@ class Tuner:
             },
             len(self.settings.metrics),
         )
-        self.studies.append(name)
-        bench = self.bench(name)
 
         def jobs_for(p: ParameterSet) -> list[Job]:
             return [(raw, balanced(p, raw, white_balance)) for raw in raws]
@@ -194,47 +252,87 @@ class Tuner:
             if self.progress:
                 self.progress(offset + done, self.settings.captures, best)
 
-        try:
-            result = search(
-                bench,
-                self.scorer,
-                study=study,
-                method=self.settings.method if not refine or self.settings.method == "random" else "cmaes",
-                seed=self.settings.seed,
-                starts=starts,
-                free=free,
-                jobs_for=jobs_for,
-                budget=budget,
-                sigma=0.05 if refine else 0.1,
-                # Without an expert's set the search begins far from anything good.
-                explore=not refine and self.expert is None,
-                progress=progress,
-            )
-        finally:
-            self.done_with(bench)
+        result = search(
+            bench,
+            self.scorer,
+            study=study,
+            method=self.settings.method if not refine or self.settings.method == "random" else "cmaes",
+            seed=self.settings.seed,
+            starts=starts,
+            free=free,
+            jobs_for=jobs_for,
+            budget=budget,
+            sigma=0.05 if refine else 0.1,
+            # Without an expert's set the search begins far from anything good.
+            explore=not refine and self.expert is None,
+            progress=progress,
+        )
         self.earlier_s += result.earlier_s
-        for _, p in result.trials:
+        for p in [*(p for _, p in result.trials), *(p for p, _ in result.failed)]:
             self.count(jobs_for(p))
+        self.failed_trials += len(result.failed)
         return result
 
-    def rank(self, what: str, candidates: Sequence[Sequence[Job]]) -> list[Values]:
-        """Score of each candidate, given as its jobs, in each metric."""
+    def rank(self, what: str, candidates: Sequence[Sequence[Job]]) -> list[Values | None]:
+        """Score of each candidate, given as its jobs on the same RAWs, in each metric.
+
+        A RAW on which every candidate fails is left out. A candidate of which another frame fails has no score and
+        ranks last; where that is so of all, they are compared on the RAWs on which none fails.
+
+        Raises:
+            RunError: on every RAW a candidate fails.
+        """
         bench = self.bench(what)
         jobs = [job for candidate in candidates for job in candidate]
         self.count(jobs)
+        reasons: dict[str, str] = {}
+        scores: list[list[Any]] = [[] for _ in candidates]
         try:
-            scores = iter([self.scorer(raw, capture) for raw, capture in captured(bench, jobs)])
+            stream = captured(bench, jobs)
+            for own, candidate in zip(scores, candidates, strict=True):
+                for raw, outcome in itertools.islice(stream, len(candidate)):
+                    if isinstance(outcome, FailureRecord):
+                        reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
+                        own.append(None)
+                    else:
+                        own.append(self.scorer(raw, outcome))
+            next(stream, None)  # to its end
         finally:
             self.done_with(bench)
-        return [as_values(self.scorer.combine([next(scores) for _ in candidate])) for candidate in candidates]
+        places = range(len(candidates[0]))
+        used = [i for i in places if any(own[i] is not None for own in scores)]
+        if not any(all(own[i] is not None for i in used) for own in scores):
+            used = [i for i in used if all(own[i] is not None for own in scores)]
+        if not used:
+            reason = next(iter(reasons.values()))
+            raise RunError(f"no RAW is left to compare the best sets on: on each one of them failed: {reason}")
+        for i in set(places) - set(used):
+            raw = candidates[0][i][0]
+            self.left_out[raw.name] = reasons[raw.name]
+        return [
+            as_values(self.scorer.combine([own[i] for i in used])) if all(own[i] is not None for i in used) else None
+            for own in scores
+        ]
 
-    def order(self, values: Sequence[Values]) -> list[int]:
+    def first_values(self, values: Sequence[Values | None]) -> list[float | None]:
+        """The values in the first metric; None where there is none."""
+        return [v[0] if v is not None else None for v in values]
+
+    def best_of(self, values: Sequence[Values | None]) -> int:
+        """Place of the best value in the first metric, the first of equal ones."""
+        return max(range(len(values)), key=lambda i: -math.inf if (v := values[i]) is None else v[0])
+
+    def order(self, values: Sequence[Values | None]) -> list[int]:
         """Places of the values, best first: by the first metric, or by the worst rank over all where that is searched.
+
+        Those without a value come last.
 
         NSGA-II's best set is the best in the first metric; the others are in the Pareto front.
         """
         several = self.settings.method == "worst-rank" and len(self.settings.metrics) > 1
-        by = worst_ranks(np.array(values)) if several else np.array([-v[0] for v in values])
+        worst = as_values(self.scorer.worst)
+        there = [worst if v is None else v for v in values]
+        by = worst_ranks(np.array(there)) if several else np.array([-v[0] for v in there])
         return [int(i) for i in np.argsort(by, kind="stable")]
 
     def native(self, values: Values) -> dict[str, float]:
@@ -245,6 +343,20 @@ class Tuner:
         """Seconds that the device spent on all captures looked at, as the data set has them."""
         return float(sum(c.device_s for c in self.dataset.find(self.info.identity, sorted(self.keys)).values()))
 
+    def failures(self) -> dict[str, Any]:
+        """What failed of the captures looked at, as the data set has it: see :meth:`FailureTally.to_dict`."""
+        found = self.dataset.find_failures(self.info.identity, sorted(self.keys))
+        made = self.dataset.find(self.info.identity, sorted(self.keys))
+        names = {raw.hash: raw.name for raw in self.train}
+        tally = FailureTally()
+        for _ in made:
+            tally.made()
+        for key, failure in found.items():
+            if key not in made:
+                p = self.info.space.from_codes(failure.codes)
+                tally.add(failure.code, failure.reason, described(names.get(key[0], key[0][:12]), p))
+        return {**tally.to_dict(), "failed_trials": self.failed_trials, "raws_left_out": self.left_out}
+
     def summary(self) -> dict[str, Any]:
         """What a run records of how the tuning was done."""
         seconds = time.monotonic() - self._begin
@@ -254,6 +366,7 @@ class Tuner:
             "device_s": self.device_s(),
             "seconds": seconds,
             "compute_s": max(seconds - self.waited_s, 0.0) + self.earlier_s,
+            **self.failures(),
             "studies": list(dict.fromkeys(self.studies)),
             "raws": [r.name for r in self.raws],
             "history": [list(h) for h in self.history],

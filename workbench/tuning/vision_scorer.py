@@ -11,6 +11,8 @@ from workbench.tasks.coco import coco_scores
 from workbench.tasks.vision import VisionTask
 
 VISION_METRICS = ("map50", "map", "detector-loss")
+# Below any value: mAP is in [0, 1], and a loss of e^30 no detector has.
+WORST = {"map50": -1.0, "map": -1.0, "detector-loss": -30.0}
 
 
 class VisionScorer:
@@ -27,6 +29,7 @@ class VisionScorer:
         if metric not in VISION_METRICS:
             raise RunError(f"metric {metric!r} is not one of {', '.join(VISION_METRICS)}, those of task {task.name}")
         self._task, self._metric = task, metric
+        self.worst = WORST[metric]
         self._targets = task.targets(raws)
         self._known: dict[tuple[str, str], Any] = {}
 
