@@ -18,6 +18,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def settings_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test trusts is not trusted by whoever runs the tests."""
+    for name in ("XDG_CONFIG_HOME", "APPDATA"):
+        os.environ[name] = str(tmp_path_factory.mktemp("settings"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The measuring material: the folder named by WORKBENCH_DATA, or shared/data beside the checkout."""

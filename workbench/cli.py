@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
+import shlex
 import sys
+import tempfile
+import traceback
+from typing import Annotated
 
 import typer
 
 from drivers.errors import WorkbenchError
+from drivers.foreign_text import shown
 from workbench.errors import StoppedError
 
 app = typer.Typer(
@@ -19,22 +26,44 @@ app = typer.Typer(
 )
 
 
+def _every_command(
+    trusted: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust",
+            metavar="WHAT",
+            help="Run what a lab or a record names, such as command:ISP.toml or package.module:factory; once said, "
+            "it is remembered.",
+        ),
+    ] = None,
+) -> None:
+    if trusted:
+        from workbench import trust
+
+        trust.allow(trusted)
+
+
 def _register() -> None:
     import workbench.commands as commands
 
+    app.callback()(_every_command)
     commands.register(app)
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 a foreseen error, 2 bad usage, 130 stopped by Ctrl-C."""
+    """Run the command line. Exit codes: 0 done, 1 an error, 2 bad usage, 130 stopped by Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a console's code page or a file name that is no UTF-8 has no sign for is written as an escape.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         _register()
         app()
     except StoppedError as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
+        print(f"stopped: {shown(stop)}", file=sys.stderr)
         sys.exit(130)
     except WorkbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -42,8 +71,26 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        print(f"error: {_system_error(error)}", file=sys.stderr)
+        print(f"error: {shown(_system_error(error))}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        print(f"error: {shown(_unforeseen(error))}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One line of an error that nobody foresaw, and where its trace lies."""
+    reason = (str(error).splitlines() or [""])[0][:200]
+    what = f"unforeseen {type(error).__name__}{f': {reason}' if reason else ''}"
+    try:
+        # Only its user can read the file: a trace names paths and devices.
+        handle, name = tempfile.mkstemp(prefix="workbench-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{shlex.join(sys.argv)}\n{sys.version}\n\n")
+            file.write("".join(traceback.format_exception(error)))
+    except (OSError, RecursionError, MemoryError) as failed:
+        return f"{what}; its trace could not be written ({failed}); please report it with the command that you gave"
+    return f"{what}; please report it with the full trace, which is in {name}"
 
 
 def _system_error(error: OSError) -> str:

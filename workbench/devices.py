@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.device import DEFAULT_DEADLINE_S, Device
-from workbench.lab_config import load_lab_config
+from workbench import trust
+from workbench.lab_config import FILE, LabConfigError, load_lab_config
 
 
 def open_devices(
@@ -21,10 +22,26 @@ def open_devices(
         tolerance: see :class:`drivers.pool.DevicePool`.
 
     Raises:
-        LabConfigError: the lab's settings cannot be read.
+        LabConfigError: the lab's settings cannot be read, or no device has the name.
+        TrustError: the lab names a program as a device that the user has not used before.
         DeviceError: a device does not answer, or those of a pool differ.
     """
     from drivers import pool
 
     config = load_lab_config(lab)
-    return pool.open_devices([config.url(device, lab) for device in devices], deadline_s, tolerance=tolerance)
+    for device in devices:
+        if ":" not in device and device not in config.devices:
+            names = ", ".join(config.devices) or "none"
+            raise LabConfigError(
+                f"{device!r}: no device of that name in {lab / FILE} (it names: {names}) and no URL, such as "
+                "zmq://127.0.0.1:5555 or sim:sim20"
+            )
+    urls = [config.url(device, lab) for device in devices]
+    for device, url in zip(devices, urls, strict=True):
+        if not trust.runs_code(url):
+            continue
+        if device in config.devices:
+            trust.require(url, f"{lab / FILE}: device {device}")
+        else:
+            trust.remember(url)
+    return pool.open_devices(urls, deadline_s, tolerance=tolerance)

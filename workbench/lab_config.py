@@ -14,7 +14,6 @@ A device can then be given by its name: ``--device left``.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from drivers import device_urls
 from drivers.errors import WorkbenchError
+from drivers.regular_files import read_toml
 
 FILE = "lab.toml"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
@@ -93,11 +93,13 @@ def load_lab_config(lab: Path) -> LabConfig:
     """
     path = lab / FILE
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         return LabConfig()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LabConfigError(f"{path}: cannot be read as TOML: {error}") from error
+    except OSError as error:
+        raise LabConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise LabConfigError(f"{path}: is no TOML: {error}") from error
     try:
         return LabConfig.model_validate(data)
     except ValidationError as error:

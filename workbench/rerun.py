@@ -21,6 +21,7 @@ from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from workbench import trust
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.runs import RunFolder, find_run
@@ -206,9 +207,12 @@ def _check(run: RunFolder) -> None:
 
 
 def _task(run: RunFolder) -> VisionTask | None:
+    from workbench.tasks.detectors import is_factory
     from workbench.tasks.vision import recorded_task
 
     record = run.config.get("vision")
+    if record and is_factory(record["detector"]):
+        trust.require(record["detector"], f"the record of run {run.name}")
     return recorded_task(record) if record else None
 
 

@@ -207,6 +207,11 @@ class Recipe(BaseModel):
             raise DeviceError(f"{where}: two values of the parameter are written alike; use more digits or other words")
 
 
+def is_shipped(name: str) -> bool:
+    """Whether the recipe of this name comes with the project."""
+    return name in {path.stem for path in _FOLDER.glob("*.toml")}
+
+
 def load(name: str) -> Recipe:
     """A shipped recipe by name, or one from a file.
 

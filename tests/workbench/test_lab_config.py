@@ -66,7 +66,7 @@ def test_without_a_file_there_are_no_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[devices", "cannot be read as TOML"),
+        ("[devices", "is no TOML"),
         ("[device]\nleft = 'sim:sim20'", "device: extra inputs"),
         ("[devices]\nleft = 5", "devices.left"),
         ("[devices]\n'zmq://a' = 'sim:sim20'", "devices"),

@@ -19,20 +19,26 @@ def list_devices(
     deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for each device.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Serial ports, drivers, and whether devices can be reached.
+    r"""Serial ports, drivers, and whether devices can be reached.
 
-    Devices of the lab are those in lab.toml in its folder, under [devices] as NAME = "URL".
+    Devices of the lab are those in lab.toml in its folder, under \[devices] as NAME = "URL".
     """
     from importlib.metadata import entry_points
 
     from drivers.registry import GROUP
+    from workbench import trust
     from workbench.lab_config import load_lab_config
 
     config = load_lab_config(lab)
     ports = _serial_ports()
     drivers = {entry.name: entry.value for entry in sorted(entry_points(group=GROUP))}
     wanted = dict.fromkeys([*config.devices, *(urls or ())])
-    devices = _reach({name: config.url(name, lab) for name in wanted}, deadline)
+    found = {name: config.url(name, lab) for name in wanted}
+    # A lab's folder may be anybody's: its programs are not started by looking at what is there.
+    programs = {name: url for name, url in found.items() if name in config.devices and trust.runs_code(url)}
+    reached = {d["name"]: d for d in _reach({n: u for n, u in found.items() if n not in programs}, deadline)}
+    not_started = _unreachable("a program, which a list does not start; `workbench device info` does")
+    devices = [reached.get(name, {"name": name, "url": url, **not_started}) for name, url in found.items()]
     if as_json:
         print(json.dumps({"serial_ports": ports, "drivers": drivers, "devices": devices}))
         return

@@ -43,7 +43,12 @@ def vision_task(
         if named := [option for option, value in given.items() if value]:
             raise typer.BadParameter(f"{' and '.join(named)}: for --task detection and --task segmentation alone")
         return None
+    from workbench import trust
+    from workbench.tasks.detectors import is_factory
     from workbench.tasks.vision import open_task
 
     name = "detection" if task is TaskName.detection else "segmentation"
-    return open_task(name, detector, annotations, viewing_weight)  # type: ignore[arg-type]
+    opened = open_task(name, detector, annotations, viewing_weight)  # type: ignore[arg-type]
+    if detector and is_factory(detector):
+        trust.remember(detector)
+    return opened

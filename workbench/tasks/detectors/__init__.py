@@ -116,7 +116,7 @@ def open_detector(specification: str) -> Detector:
 
     from workbench.tasks.detectors import darknet, torchvision_models, user_module
 
-    kind, colon, what = specification.partition(":")
+    kind, _, what = specification.partition(":")
     if kind == "darknet":
         return darknet.open_darknet(what)
     if kind == "torchvision":
@@ -128,12 +128,18 @@ def open_detector(specification: str) -> Detector:
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     if kind in known:
         return user_module.checked(lambda: known[kind].load()(specification), specification)
-    if colon and "." in kind:
+    if is_factory(specification):
         return user_module.open_factory(specification)
     names = ", ".join(
         ["darknet:FILE.cfg", "torchvision:NAME", "offline:mask-rcnn", "package.module:factory", *sorted(known)]
     )
     raise DetectorError(f"detector {specification!r}: no such kind; known are {names}")
+
+
+def is_factory(specification: str) -> bool:
+    """Whether opening the specification imports a module that its writer chose."""
+    kind, colon, _ = specification.partition(":")
+    return bool(colon) and "." in kind
 
 
 def check_categories(detector: Detector, category_ids: Iterable[int], where: str) -> None:
