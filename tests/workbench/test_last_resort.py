@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 from typer.main import get_command
@@ -89,10 +89,10 @@ def test_a_file_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def _commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    if isinstance(command, click.Group):
-        return [found for name, sub in command.commands.items() for found in _commands(sub, (*path, name))]
-    return [(path, command)]
+def _commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    if not hasattr(command, "commands"):
+        return [(path, command)]
+    return [found for name, sub in command.commands.items() for found in _commands(sub, (*path, name))]
 
 
 def test_no_help_loses_what_stands_in_brackets(

@@ -78,7 +78,7 @@ class TestProgramsOfALab:
             ("device", "info", "camera"),
             ("device", "get", "camera"),
             ("device", "check", "camera"),
-            ("collect", "--device", "camera", "--raws", "raws"),
+            ("collect", "--device", "camera", "--raws", "raws", "--captures", "1"),
         ],
     )
     def test_a_name_is_not_enough(self, run, lab: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
