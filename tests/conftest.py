@@ -20,8 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def settings_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What a test trusts is not trusted by whoever runs the tests."""
-    for name in ("XDG_CONFIG_HOME", "APPDATA"):
+    """What a test trusts is not trusted by whoever runs the tests, whose traces are his own."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "APPDATA", "LOCALAPPDATA"):
         os.environ[name] = str(tmp_path_factory.mktemp("settings"))
 
 

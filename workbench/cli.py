@@ -1,21 +1,23 @@
-"""Entry point of the ``workbench`` command: registers the commands and turns foreseen errors into one line."""
+"""Entry point of the ``workbench`` command: registers the commands and turns every error into one line."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import io
 import os
-import shlex
 import sys
-import tempfile
-import traceback
-from typing import Annotated
+import threading
+from typing import Annotated, Any
 
 import typer
 
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
+from workbench import last_resort, terminal
 from workbench.errors import StoppedError
+
+# What the framework raises for bad usage; typer has no public name for it.
+_REFUSED: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="workbench",
@@ -23,6 +25,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Brackets in help texts are text, such as [devices] of a lab.toml.
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
 
 
@@ -51,46 +56,77 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 an error, 2 bad usage, 130 stopped by Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
-        # What a console's code page or a file name that is no UTF-8 has no sign for is written as an escape.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command line. Exit codes: 0 done, 1 an error in one line, 2 bad usage, 130 stopped by Ctrl-C."""
+    before, threading.excepthook = threading.excepthook, _thread_failed
+    try:
+        with terminal.guarded():
+            code = _run()
+    finally:
+        threading.excepthook = before
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         _register()
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except StoppedError as stop:
-        print(f"stopped: {shown(stop)}", file=sys.stderr)
-        sys.exit(130)
-    except WorkbenchError as error:
-        print(f"error: {shown(error)}", file=sys.stderr)
-        sys.exit(1)
+        return _end(f"stopped: {stop}", 130)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        return _end("stopped", 130)
     except BrokenPipeError:
-        sys.exit(1)
+        _drop_stdout()
+        return 1
+    except _REFUSED as error:
+        return _bad_usage(error)
+    except typer.Abort:
+        return _end("error: not confirmed", 1)
+    except WorkbenchError as error:
+        return _end(f"error: {error}", 1)
     except OSError as error:
-        print(f"error: {shown(_system_error(error))}", file=sys.stderr)
-        sys.exit(1)
+        return _end(f"error: {_system_error(error)}", 1)
     except Exception as error:
-        print(f"error: {shown(_unforeseen(error))}", file=sys.stderr)
-        sys.exit(1)
+        return _end(f"error: {last_resort.told(error)}", 1)
+    if code == 130:  # how the framework hands on a KeyboardInterrupt
+        return _end("stopped", 130)
+    return code if isinstance(code, int) else 0
 
 
-def _unforeseen(error: Exception) -> str:
-    """One line of an error that nobody foresaw, and where its trace lies."""
-    reason = (str(error).splitlines() or [""])[0][:200]
-    what = f"unforeseen {type(error).__name__}{f': {reason}' if reason else ''}"
+def _end(line: str, code: int) -> int:
+    with contextlib.suppress(OSError, AttributeError):  # stderr is closed, or there is none
+        print(shown(line), file=sys.stderr, flush=True)
     try:
-        # Only its user can read the file: a trace names paths and devices.
-        handle, name = tempfile.mkstemp(prefix="workbench-error-", suffix=".txt")
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{shlex.join(sys.argv)}\n{sys.version}\n\n")
-            file.write("".join(traceback.format_exception(error)))
-    except (OSError, RecursionError, MemoryError) as failed:
-        return f"{what}; its trace could not be written ({failed}); please report it with the command that you gave"
-    return f"{what}; please report it with the full trace, which is in {name}"
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        _drop_stdout()
+    return code
+
+
+def _drop_stdout() -> None:
+    """Nobody reads it any more, or it cannot be written: nothing is said of that once more at the exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bad_usage(error: Any) -> int:
+    """Usage and where help is, then the reason in one line."""
+    context = error.ctx if hasattr(error, "ctx") else None
+    message = error.format_message()
+    if context is not None and not message.strip().startswith("Usage:"):
+        print(context.get_usage(), file=sys.stderr)
+        print(f"Try '{context.command_path} --help' for help.", file=sys.stderr)
+    elif context is not None:  # no command given: the message is the help
+        print(message, file=sys.stderr)
+        message = "no command given"
+    return _end(f"error: {' '.join(message.split())}", error.exit_code)
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """A thread ended by an error that nobody foresaw; without this its trace would be printed."""
+    if failed.exc_value is not None and failed.exc_type is not SystemExit:
+        with contextlib.suppress(OSError, AttributeError):
+            print(shown(f"note: a thread ended: {last_resort.told(failed.exc_value)}"), file=sys.stderr, flush=True)
 
 
 def _system_error(error: OSError) -> str:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import typer
-
+from workbench import terminal
 from workbench.errors import RunError
 from workbench.runs import RunFolder, write_json
 
@@ -101,9 +100,9 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
         f"sim scenes {raws} {shown} --seed {seed}",
         lambda: scenes(raws, photographs=photographs, seed=seed, **scene_options),
     )
-    typer.echo(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
+    print(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
     with emulated_device() as url:
-        typer.echo(f"the emulated device answers at {url}")
+        print(f"the emulated device answers at {url}")
         step(
             "collect: parameter sets over the whole range, each with its own RAW",
             f"collect --device {url} --raws {raws} --captures {captures} {common}",
@@ -145,7 +144,7 @@ def run_demo(folder: Path, *, photographs: Path | None = None, captures: int = 4
             lambda: validate([url], lab=lab, expert=expert, test_raws=60, oracle_captures=240, seed=seed),
         )
     step("report", f"report --lab {lab} --out {page}", lambda: report(lab=lab, out=page))
-    typer.echo(f"\ndone in {time.monotonic() - begin:.0f} s; the report: {page.resolve()}")
+    print(f"\ndone in {time.monotonic() - begin:.0f} s; the report: {page.resolve()}")
     return page
 
 
@@ -175,10 +174,10 @@ class Steps:
 
     def __call__(self, what: str, shown: str, work: Callable[[], Any], run: str | None = None) -> None:
         """One step: what it does, the command as typed, the work, and the name of the run that it leaves."""
-        typer.secho(f"\n[{time.monotonic() - self._begin:4.0f} s] {what}", bold=True)
-        typer.echo(f"$ workbench {shown}")
+        terminal.console().print(f"\n[{time.monotonic() - self._begin:4.0f} s] {what}", style="bold", soft_wrap=True)
+        print(f"$ workbench {shown}")
         if run and self._finished(run):
-            typer.echo(f"already done: {self._lab / 'runs' / run}")
+            print(f"already done: {self._lab / 'runs' / run}")
         else:
             work()
 

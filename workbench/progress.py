@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from workbench import interrupt
+from drivers.foreign_text import shown
+from workbench import interrupt, terminal
 
 BAR_EVERY_S = 0.1
 LINE_EVERY_S = 5.0
@@ -24,7 +25,7 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, *, unit: str = "step", done: int = 0) -> None:
-        self.title, self.total, self.unit = title, total, unit
+        self.title, self.total, self.unit = shown(title), total, unit
         self.done, self.note = done, ""
         self._before = done
         self._start = self._shown = time.monotonic()
@@ -34,12 +35,15 @@ class Progress:
     def __enter__(self) -> Self:
         self._start = self._shown = time.monotonic()
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-            self._bar = Bar(*columns, console=Console(stderr=True))
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+            )
+            self._bar = Bar(*columns, console=terminal.console(stderr=True))
             self._task = self._bar.add_task(self.title, total=self.total or None, completed=self.done, text="")
             self._bar.start()
         return self
@@ -71,7 +75,7 @@ class Progress:
             parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
             if self.total > self.done:
                 parts.append(f"{_clock((self.total - self.done) / rate)} left")
-        return ", ".join([*parts, self.note] if self.note else parts)
+        return ", ".join([*parts, shown(self.note)] if self.note else parts)
 
     def _show(self) -> None:
         self._shown = time.monotonic()

@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from workbench.commands.task_options import TaskName
 from workbench.demo import PROFILE, Steps, claim, emulated_device
 
@@ -69,9 +67,9 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
     judged = f"--task {task.value} --detector {DETECTOR} --annotations {raws / 'annotations.json'}"
     judge: dict[str, Any] = {"task": task, "detector": DETECTOR, "annotations": raws / "annotations.json"}
     common = f"--lab {lab} --seed {seed}"
-    typer.echo(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
+    print(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
     with emulated_device() as url:
-        typer.echo(f"the emulated device answers at {url}")
+        print(f"the emulated device answers at {url}")
         step(
             "collect: parameter sets over the whole range, each with its own RAW",
             f"collect --device {url} --raws {raws} --captures {captures} {common}",
@@ -118,5 +116,5 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
             lambda: validate([url], lab=lab, expert=expert, seed=seed, **judge),
         )
     page = find_run(lab, "validate-vision").path / "report.html"
-    typer.echo(f"\ndone in {time.monotonic() - begin:.0f} s; the page: {page.resolve()}")
+    print(f"\ndone in {time.monotonic() - begin:.0f} s; the page: {page.resolve()}")
     return page

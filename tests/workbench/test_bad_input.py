@@ -150,7 +150,7 @@ def test_wrong_usage_is_exit_code_2(bench: Bench) -> None:
 def test_what_the_system_refuses_is_one_line(
     error: OSError, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse() -> None:
+    def refuse(**_: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "app", refuse)

@@ -1,83 +1,154 @@
-"""The edge of the command line: errors that nobody foresaw, consoles of other code pages, help in brackets."""
+"""Errors that nobody foresaw: one line with the file that holds the trace, exit code 1, whatever else fails."""
 
 from __future__ import annotations
 
 import os
-import re
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.main import get_command
 
-from workbench import cli
+from workbench import cli, last_resort, user_files
 
 
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException) -> str:
-    """What ``main`` prints on stderr when a command ends with this error."""
+class BrokenError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even its text")
 
-    def command() -> None:
+
+def deep(n: int = 0) -> None:
+    deep(n + 1)
+
+
+def undecodable() -> None:
+    "µ".encode("ascii")
+
+
+def raising(error: Exception):
+    def run(**_: object) -> None:
         raise error
 
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(command)
-    monkeypatch.setattr(cli, "app", app)
+    return run
+
+
+UNFORESEEN = [
+    raising(ValueError("a\nb \x1b[31m [/x]")),
+    raising(KeyError("space")),
+    raising(MemoryError()),
+    raising(OverflowError("int too large")),
+    raising(BrokenError()),
+    raising(ZeroDivisionError("name-\udcff")),
+    lambda **_: deep(),
+    lambda **_: undecodable(),
+]
+
+
+def end(run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr(cli, "_register", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["workbench"])
-    with pytest.raises(SystemExit) as end:
+    monkeypatch.setattr(cli, "app", run)
+    with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert end.value.code == 1
-    return capsys.readouterr().err
+    assert stop.value.code == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("error: unexpected ")
+    assert "\x1b" not in err
+    return err
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("two\nlines"),
-        KeyError("name"),
-        UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range"),
-        RecursionError(),
-        MemoryError(),
-        OverflowError("too large \x1b[31m"),
-        AssertionError(),
-    ],
-    ids=lambda e: type(e).__name__,
-)
-def test_an_unforeseen_error_is_one_line_and_its_trace_a_private_file(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, error: Exception
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    return tmp_path / "state" / "isp-workbench" / "traces"
+
+
+@pytest.mark.parametrize("run", UNFORESEEN)
+def test_one_line_and_a_trace(
+    run, state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    told = run(monkeypatch, capsys, error)
-    assert told.count("\n") == 1
-    assert told.startswith(f"error: unforeseen {type(error).__name__}")
-    assert "\x1b" not in told
-    (file,) = tmp_path.glob("workbench-error-*.txt")
-    assert str(file) in told
-    assert "Traceback" in file.read_text(encoding="utf-8")
-    if os.name == "posix":
-        assert file.stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("API_TOKEN", "do-not-tell")
+    err = end(run, monkeypatch, capsys)
+    (file,) = state.iterdir()
+    assert f"the full trace is in {file}; please report it" in err
+    text = file.read_text()
+    assert "Traceback (most recent call last)" in text
+    assert "do-not-tell" not in text
+    if sys.platform != "win32":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
 
-def test_it_does_not_fail_where_the_trace_cannot_be_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_secret_keys_are_left_out(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
-    told = run(monkeypatch, capsys, ValueError("odd"))
-    assert told.count("\n") == 1
-    assert "its trace could not be written" in told
+    secret = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"
+    end(raising(ValueError(f'odd line: secret-key = "{secret}"')), monkeypatch, capsys)
+    assert secret not in next(state.iterdir()).read_text()
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1251", "latin-1"])
-def test_a_console_of_another_code_page_gets_escapes(encoding: str) -> None:
-    command = [sys.executable, "-m", "workbench.cli", "device", "info", "sim:sim20"]
-    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "100"}
-    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == b""
-    done.stdout.decode(encoding)
+def test_without_a_place_for_the_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    monkeypatch.setattr(last_resort.tempfile, "gettempdir", lambda: str(tmp_path / "nowhere"))
+    err = end(raising(ValueError("x")), monkeypatch, capsys)
+    assert "could not be written" in err
+
+
+def test_a_home_that_cannot_be_written_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    monkeypatch.setattr(last_resort.tempfile, "gettempdir", lambda: str(tmp_path))
+    err = end(raising(ValueError("x")), monkeypatch, capsys)
+    (file,) = tmp_path.glob("trace-*.txt")
+    assert str(file) in err
+
+
+def test_old_traces_make_room(state: Path) -> None:
+    for _ in range(last_resort.KEPT + 3):
+        last_resort.told(ValueError("x"))
+    assert len(list(state.iterdir())) == last_resort.KEPT
+
+
+def test_a_thread_ends_in_one_line(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(**_: object) -> None:
+        thread = threading.Thread(target=raising(ValueError("in a thread")))
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(cli, "_register", lambda: None)
+    monkeypatch.setattr(cli, "app", run)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    err = capsys.readouterr().err
+    assert err.startswith("note: a thread ended: unexpected ValueError: in a thread; the full trace is in ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("named", ["", "relative/folder"])
+def test_folders_of_the_user(named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", named)
+    if sys.platform != "win32":
+        assert user_files.config_folder() == tmp_path / ".config" / "isp-workbench"
+
+
+def test_private_files_are_whole_or_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "b.json"
+    user_files.write_private(file, b"one")
+    user_files.write_private(file, b"two")
+    assert file.read_bytes() == b"two"
+    assert [p.name for p in file.parent.iterdir()] == ["b.json"]
+    if sys.platform != "win32":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_file_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
@@ -89,29 +160,10 @@ def test_a_file_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def _commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    if not hasattr(command, "commands"):
-        return [(path, command)]
-    return [found for name, sub in command.commands.items() for found in _commands(sub, (*path, name))]
-
-
-def test_no_help_loses_what_stands_in_brackets(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
-    app = typer.Typer()
-    monkeypatch.setattr(cli, "app", app)
-    cli._register()
-    found = 0
-    for path, command in _commands(get_command(app)):
-        texts = [command.help or "", *(getattr(p, "help", "") or "" for p in command.params)]
-        wanted = {word.replace("\\", "") for text in texts for word in re.findall(r"\\?\[[a-z._]+\]", text)}
-        if not wanted:
-            continue
-        with pytest.raises(SystemExit):
-            get_command(app).main([*path, "--help"])
-        told = capsys.readouterr().out
-        for word in wanted:
-            found += 1
-            assert word in told, f"{' '.join(path)} --help"
-    assert found
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1251", "latin-1"])
+def test_a_console_of_another_code_page_gets_escapes(encoding: str) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "device", "info", "sim:sim20"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "100"}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done.stdout.decode(encoding)

@@ -90,24 +90,23 @@ def ablate(
                 lab, dataset, opened, settings, trained, name=name, progress=lambda *args: shown_by(measuring, *args)
             )
     if as_json:
-        typer.echo(json.dumps({"run": run.name, **results}))
+        print(json.dumps({"run": run.name, **results}))
         return
     print_results(results)
     for line in failure_lines(results):
-        typer.echo(line)
+        print(line)
     for file in ("results.json", *results["figures"]):
-        typer.echo(str(run.path / file))
+        print(str(run.path / file))
 
 
 def print_results(results: dict[str, Any]) -> None:
     """The table and what it says about table 3's order, for people."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
+    from workbench import terminal
     from workbench.commands.validate import interval_text
 
-    console = Console()
+    console = terminal.console()
     seeds = results["seeds"]
     table = Table(
         title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, outputs of "
@@ -121,10 +120,10 @@ def print_results(results: dict[str, Any]) -> None:
         by_seed = row["psnr_by_seed"]
         table.add_row(
             row["key"],
-            Text(interval_text(row["psnr_interval"], form=".2f")),
+            interval_text(row["psnr_interval"], form=".2f"),
             f"{min(by_seed):.2f}..{max(by_seed):.2f}",
             f"{row['ssim']:.4f}",
-            Text(f"{interval_text(over)} {over['verdict']}" if over else ""),
+            (f"{interval_text(over)} {over['verdict']}" if over else ""),
         )
     console.print(table)
     lines = []
@@ -142,4 +141,4 @@ def print_results(results: dict[str, Any]) -> None:
         ]
         lines.append(f"rank correlation with ISO ({data['key']}): {', '.join(told)}")
     for line in [*lines, *(f"note: {note}" for note in results["notes"])]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

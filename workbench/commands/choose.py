@@ -69,7 +69,7 @@ def choose(
             progress=show,
         )
     if as_json:
-        typer.echo(json.dumps(results))
+        print(json.dumps(results))
         return
     again = ["workbench", "validate", *(word for url in device for word in ("--device", url))]
     options = {
@@ -81,16 +81,15 @@ def choose(
     }
     again += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     for line in failure_lines(results):
-        typer.echo(line)
+        print(line)
     print_results(results, shlex.join([*again, "--predictor", results["best"]]))
 
 
 def print_results(results: dict[str, Any], test: str) -> None:
     """The table, which predictor to take and the command that tests it, for people."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
+    from workbench import terminal
     from workbench.commands.validate import interval_text
 
     viewing = results["metric"] == "psnr"
@@ -110,9 +109,9 @@ def print_results(results: dict[str, Any], test: str) -> None:
     for row in results["rows"]:
         label = f"best fixed ({row['run']})" if row["rule"] else row["run"]
         cells = [f"{row['scores'][key]:{'.2f' if key == 'psnr' else '.3f'}}" for key in shown]
-        table.add_row(Text(label), *cells, Text(interval_text(row["gain"], form=form) if row["gain"] else ""))
-    Console().print(table)
-    typer.echo(f"the best by {columns[results['metric']]}: {results['best']}")
+        table.add_row(label, *cells, (interval_text(row["gain"], form=form) if row["gain"] else ""))
+    terminal.console().print(table)
+    print(f"the best by {columns[results['metric']]}: {results['best']}")
     for note in results["notes"]:
-        typer.echo(f"note: {note}")
-    typer.echo(f"test it once: {test}")
+        print(f"note: {note}")
+    print(f"test it once: {test}")

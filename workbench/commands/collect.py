@@ -117,11 +117,12 @@ def collect(
                 if others := passed_over(raws, entries):
                     named = ", ".join(shown(name) for name in others[:5])
                     more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-                    typer.echo(
-                        f"note: {shown(raws)}: passed over, not RAW files that can be read: {named}{more}", err=True
+                    print(
+                        f"note: {shown(raws)}: passed over, not RAW files that can be read: {named}{more}",
+                        file=sys.stderr,
                     )
                 for line in told_once(notes):
-                    typer.echo(f"note: {line}", err=True)
+                    print(f"note: {shown(line)}", file=sys.stderr)
                 usable = [record for record in records if record.split != "test"]
                 jobs = campaign.plan(space, usable, **plan)
                 collected = _collect(opened, dataset, jobs, len(records))
@@ -198,18 +199,18 @@ def _say(lab: Path, url: str, collected: _Collected, as_json: bool) -> None:
     if as_json:
         result = {"captures": made, "new": c.new, "device": c.identity, "digest": c.digest}
         failures = {**tally.to_dict(), "new_failed": c.new_failed}
-        typer.echo(json.dumps({"lab": str(lab), "raws": c.raws, **result, **failures, "faults": c.faults}))
+        print(json.dumps({"lab": str(lab), "raws": c.raws, **result, **failures, "faults": c.faults}))
     else:
         if c.new or c.new_failed:
-            typer.echo(f"collected {c.new} captures with {c.identity}; {made} of {c.plan} are in {lab}")
+            print(f"collected {c.new} captures with {c.identity}; {made} of {c.plan} are in {lab}")
         else:
-            typer.echo(f"complete: {made} of {c.plan} captures, nothing to do")
+            print(f"complete: {made} of {c.plan} captures, nothing to do")
         for line in told(c.faults):
-            typer.echo(line)
+            print(line)
     if tally.failed > SHARE * tally.asked:
         raise TooManyFailuresError(f"{url}: {tally.told('captures')}; {again}")
     if tally.failed and not as_json:
-        typer.echo(f"{tally.told('captures')}; {again}")
+        print(f"{tally.told('captures')}; {again}")
 
 
 def _command() -> str:

@@ -45,25 +45,25 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         "digest": digest,
     }
     if as_json:
-        typer.echo(json.dumps(result))
+        print(json.dumps(result))
         return
     counts = ", ".join(f"{n} {split}" for split, n in result["raws"].items())  # type: ignore[attr-defined]
-    typer.echo(f"{lab}: schema {SCHEMA_VERSION}, digest {digest[:12]}")
-    typer.echo(f"{len(raws)} RAWs of {result['scenes']} scenes ({counts}), {result['references']} with a reference")
-    typer.echo(f"{len(captures)} captures")
+    print(f"{lab}: schema {SCHEMA_VERSION}, digest {digest[:12]}")
+    print(f"{len(raws)} RAWs of {result['scenes']} scenes ({counts}), {result['references']} with a reference")
+    print(f"{len(captures)} captures")
     for device in devices:
         parts = ", ".join(f"{n} {purpose}" for purpose, n in device["purposes"].items())
-        typer.echo(f"  {device['identity']}: {device['captures']} captures{f' ({parts})' if parts else ''}")
+        print(f"  {device['identity']}: {device['captures']} captures{f' ({parts})' if parts else ''}")
     if failures:
-        typer.echo(f"{failures.total()} frames failed and are not asked for again (`workbench dataset retry`)")
+        print(f"{failures.total()} frames failed and are not asked for again (`workbench dataset retry`)")
         for reason, count in failures.most_common(5):
-            typer.echo(f"  {count} {shown(reason)}")
+            print(f"  {count} {shown(reason)}")
     if aside:
-        typer.echo(f"{sum(aside.values())} captures are set aside")
+        print(f"{sum(aside.values())} captures are set aside")
         for reason, count in aside.items():
-            typer.echo(f"  {count} {shown(reason)}")
+            print(f"  {count} {shown(reason)}")
     if mended:
-        typer.echo("mended on the way: " + ", ".join(f"{count} {shown(kind)}" for kind, count in mended.items()))
+        print("mended on the way: " + ", ".join(f"{count} {shown(kind)}" for kind, count in mended.items()))
 
 
 def _totals(counts: dict[str, Any]) -> dict[str, int]:
@@ -97,13 +97,13 @@ def verify(lab: Lab = Path("lab"), as_json: Json = False) -> None:
 
         result = check(dataset, show)
     if as_json:
-        typer.echo(json.dumps(asdict(result)))
+        print(json.dumps(asdict(result)))
     else:
         for problem in result.problems:
-            typer.echo(problem)
-        typer.echo(f"checked {result.files} files, {result.raws} RAWs, {result.captures} captures")
+            print(problem)
+        print(f"checked {result.files} files, {result.raws} RAWs, {result.captures} captures")
         if result.unused_files or result.temporary_files:
-            typer.echo(
+            print(
                 f"{result.unused_files} unused and {result.temporary_files} temporary files "
                 "of interrupted writers (harmless)"
             )
@@ -147,15 +147,15 @@ def set_aside(
             for why, numbers in by_reason.items():
                 dataset.set_aside(numbers, why)
     if as_json:
-        typer.echo(json.dumps({"captures": found, "set_aside": 0 if dry_run else len(found)}))
+        print(json.dumps({"captures": found, "set_aside": 0 if dry_run else len(found)}))
         return
     for number, why in list(found.items())[:20]:
-        typer.echo(f"capture {number}: {why}")
+        print(f"capture {number}: {why}")
     if found:
         more = f", {len(found) - 20} more than are shown" if len(found) > 20 else ""
-        typer.echo(f"{len(found)} captures {'would be' if dry_run else 'are'} set aside{more}")
+        print(f"{len(found)} captures {'would be' if dry_run else 'are'} set aside{more}")
     else:
-        typer.echo("no capture to set aside")
+        print("no capture to set aside")
 
 
 @app.command()
@@ -169,7 +169,7 @@ def retry(
 
     with Dataset.open(lab) as dataset:
         count = dataset.forget_failures(device)
-    typer.echo(json.dumps({"forgotten": count}) if as_json else f"{count} failures forgotten; they are asked for again")
+    print(json.dumps({"forgotten": count}) if as_json else f"{count} failures forgotten; they are asked for again")
 
 
 @app.command()
@@ -193,7 +193,7 @@ def export(
             progress.update(done)
 
         count = write(dataset, out, show)
-    typer.echo(json.dumps({"folder": str(out), "captures": count}) if as_json else f"{out}: {count} captures")
+    print(json.dumps({"folder": str(out), "captures": count}) if as_json else f"{out}: {count} captures")
 
 
 @app.command()
@@ -203,6 +203,6 @@ def upgrade(lab: Lab = Path("lab")) -> None:
 
     before, after = run(lab)
     if before == after:
-        typer.echo(f"{lab}: has schema {after} already, nothing to do")
+        print(f"{lab}: has schema {after} already, nothing to do")
     else:
-        typer.echo(f"{lab}: schema {before} upgraded to {after}; the old one is dataset-{before}.sqlite")
+        print(f"{lab}: schema {before} upgraded to {after}; the old one is dataset-{before}.sqlite")

@@ -38,7 +38,7 @@ def check(
         results.append(result)
         if not as_json:
             reason = f": {result.reason}" if result.reason else ""
-            typer.echo(f"{result.outcome:7}  {result.section:6}  {result.title}{reason}")
+            print(f"{result.outcome:7}  {result.section:6}  {result.title}{reason}")
 
     with stoppable("the device may hold other registers than before"):
         try:
@@ -72,10 +72,8 @@ def check(
     counts = Counter(result.outcome for result in results)
     if as_json:
         rows = [{"title": r.title, "section": r.section, "outcome": r.outcome, "reason": r.reason} for r in results]
-        typer.echo(
-            json.dumps({"url": url, **{k: counts[k] for k in ("pass", "fail", "skipped")}, "requirements": rows})
-        )
+        print(json.dumps({"url": url, **{k: counts[k] for k in ("pass", "fail", "skipped")}, "requirements": rows}))
     else:
-        typer.echo(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skipped']} skipped")
+        print(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skipped']} skipped")
     if counts["fail"]:
         raise DeviceError(f"{url}: {counts['fail']} of {len(results)} requirements are not met")

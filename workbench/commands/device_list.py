@@ -19,9 +19,9 @@ def list_devices(
     deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for each device.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    r"""Serial ports, drivers, and whether devices can be reached.
+    """Serial ports, drivers, and whether devices can be reached.
 
-    Devices of the lab are those in lab.toml in its folder, under \[devices] as NAME = "URL".
+    Devices of the lab are those in lab.toml in its folder, under [devices] as NAME = "URL".
     """
     from importlib.metadata import entry_points
 

@@ -60,11 +60,11 @@ def settle(
     use = settling.url_with_count(url, measured.count) if not echo or max(measured.frames) else url
     if as_json:
         facts = {"frames": measured.frames, "margin": measured.margin, "settle": measured.count, "echo": echo}
-        typer.echo(json.dumps({"url": url, **facts, "use": use}))
+        print(json.dumps({"url": url, **facts, "use": use}))
         return
-    typer.echo(f"frames until settled, by change: {', '.join(map(str, measured.frames))}")
+    print(f"frames until settled, by change: {', '.join(map(str, measured.frames))}")
     if use == url:
-        typer.echo("settles at once and its frames prove their parameters: no settle count is needed")
+        print("settles at once and its frames prove their parameters: no settle count is needed")
         return
-    typer.echo(f"settle count: {measured.count} (the most frames, {max(measured.frames)}, and {measured.margin} more)")
-    typer.echo(f"use: {use}")
+    print(f"settle count: {measured.count} (the most frames, {max(measured.frames)}, and {measured.margin} more)")
+    print(f"use: {use}")

@@ -46,19 +46,20 @@ def fit_proxy(
             if bench_device:
                 bench_device.close()
     if as_json:
-        typer.echo(json.dumps({"run": run.name, **run.results}))
+        print(json.dumps({"run": run.name, **run.results}))
         return
     print_results(run.name, run.results)
     for line in failure_lines(run.results.get("fidelity") or {}):
-        typer.echo(line)
+        print(line)
 
 
 def print_results(name: str, results: dict[str, Any]) -> None:
     """The fidelity report as tables."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from workbench import terminal
+
+    console = terminal.console()
     console.print(f"proxy {name}: {results['captures']} training captures")
     table = Table("held out", "captures", "PSNR", "median", "5 %")
     for label, title in (

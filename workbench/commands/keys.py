@@ -31,11 +31,11 @@ def new(
     made = {who: new_keys(folder, who) for who in name or (DEVICE, BENCH)}
     if as_json:
         files = {who: {"public": str(public), "secret": str(secret)} for who, (public, secret) in made.items()}
-        typer.echo(json.dumps({"folder": str(folder), "keys": files}))
+        print(json.dumps({"folder": str(folder), "keys": files}))
         return
     for who, (public, secret) in made.items():
-        typer.echo(f"{who}: {public} (public), {secret} (secret: it stays where {who} runs)")
-    typer.echo(
+        print(f"{who}: {public} (public), {secret} (secret: it stays where {who} runs)")
+    print(
         f"device: workbench sim serve --zmq HOST:PORT --keys {folder}    (needs device.key_secret, the clients' *.key)"
     )
-    typer.echo(f"bench:  --device 'zmq://HOST:PORT?keys={folder}'    (needs bench.key_secret, device.key)")
+    print(f"bench:  --device 'zmq://HOST:PORT?keys={folder}'    (needs bench.key_secret, device.key)")

@@ -34,12 +34,12 @@ def predict(
     from predictor.distance import load_distance
     from predictor.files import input_planes, load_predictor
     from workbench.errors import RunError
+    from workbench.notes import say
     from workbench.runs import find_run, write_text
 
     notes: list[RawNote] = []
     raw = load_raw(file, notes)
-    for line in told_once((file.name, note) for note in notes):
-        typer.echo(f"note: {line}", err=True)
+    say(told_once((file.name, note) for note in notes))
     run = find_run(lab, "train", predictor)
     loaded = load_predictor(run.path)
     space = loaded.space
@@ -63,7 +63,7 @@ def predict(
         chosen = list(show) if show else most_concentrated(maps, space.names)
         draw_attention(raw, maps, space.names, chosen, picture, f"{file.name}, {run.name}")
     if as_json:
-        typer.echo(
+        print(
             json.dumps(
                 {
                     "file": str(file),
@@ -85,15 +85,15 @@ def predict(
         return
     _print_table(parameters, f"{file.name}: predicted by {run.name}")
     known = _inputs(raw) if loaded.metadata else "image only"
-    typer.echo(f"from {known}; {cost:.3g} GFLOP for {width}×{height} planes of the {raw.width}×{raw.height} RAW")
+    print(f"from {known}; {cost:.3g} GFLOP for {width}×{height} planes of the {raw.width}×{raw.height} RAW")
     if known_raws is not None and distance is not None:
-        typer.echo(_told_distance(known_raws, distance))
+        print(_told_distance(known_raws, distance))
     if toml:
-        typer.echo(f"TOML: {toml}")
+        print(f"TOML: {toml}")
     else:
-        typer.echo("\n" + text, nl=False)
+        print("\n" + text, end="")
     if picture:
-        typer.echo(f"attention maps: {picture}")
+        print(f"attention maps: {picture}")
 
 
 def _told_distance(known: Distance, distance: float) -> str:
@@ -115,8 +115,9 @@ def _inputs(raw: RawFrame) -> str:
 
 
 def _print_table(parameters: ParameterSet, title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from workbench import terminal
 
     table = Table(title=title)
     for column in ("block", "parameter", "value", "unit", "default", "range"):
@@ -139,7 +140,7 @@ def _print_table(parameters: ParameterSet, title: str) -> None:
                 _native(default),
                 p.describe_range().removesuffix(f" {p.unit}"),
             )
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _native(value: float | int | str | bool) -> str:

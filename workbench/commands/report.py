@@ -31,4 +31,4 @@ def report(
             path = write_comparison(lab, *compare, out=out)
         else:
             path = write_report(lab, validation=validation, ablation=ablation, out=out)
-    typer.echo(str(path))
+    print(str(path))

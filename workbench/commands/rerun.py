@@ -42,7 +42,7 @@ def rerun(
     if as_json:
         shown = [{"figure": d.figure, "before": d.before, "after": d.after} for d in outcome.differences]
         digests = [r.record.get("dataset_digest") for r in (outcome.before, outcome.after)]
-        typer.echo(
+        print(
             json.dumps(
                 {
                     "run": outcome.before.name,
@@ -72,22 +72,22 @@ def _print(outcome: object, agrees: bool, tolerance: float) -> None:
     ):
         then, now = before.record.get(key), after.record.get(key)
         if then != now:
-            typer.echo(f"{what}: {str(then)[:12]} then, {str(now)[:12]} now")
+            print(f"{what}: {str(then)[:12]} then, {str(now)[:12]} now")
     same = outcome.figures - len(outcome.differences)
     for d in outcome.differences[:SHOWN]:
         by = f", by {d.size:.3g}" if d.size < float("inf") else ""
-        typer.echo(f"  {d.figure}: {d.before} then, {d.after} now{by}")
+        print(f"  {d.figure}: {d.before} then, {d.after} now{by}")
     if len(outcome.differences) > SHOWN:
-        typer.echo(f"  and {len(outcome.differences) - SHOWN} more")
+        print(f"  and {len(outcome.differences) - SHOWN} more")
     if not outcome.differences:
-        typer.echo(f"{after.name} agrees with {before.name}: all {outcome.figures} figures are exactly the same")
+        print(f"{after.name} agrees with {before.name}: all {outcome.figures} figures are exactly the same")
     elif agrees:
-        typer.echo(
+        print(
             f"{after.name} agrees with {before.name}: {same} of {outcome.figures} figures are exactly the same, "
             f"the others differ by at most {outcome.differences[0].size:.3g} (allowed: {tolerance:g})"
         )
     else:
-        typer.echo(
+        print(
             f"{after.name} does not agree with {before.name}: {len(outcome.differences)} of {outcome.figures} figures "
             "differ"
         )

@@ -30,4 +30,4 @@ def expert(
 
     space = profiles.space(profile)
     write_text(out, space.to_toml(profiles.expert(profile), "Set by hand by an expert"))
-    typer.echo(str(out))
+    print(str(out))

@@ -94,10 +94,10 @@ def coco(
     splits = {s: sum(p.split == s for p in photographs) for s in ("train", "validation", "test")}
     if as_json:
         told = {"folder": str(folder), "raws": len(photographs), "objects": objects, "splits": splits}
-        typer.echo(json.dumps(told))
+        print(json.dumps(told))
         return
     told_splits = ", ".join(f"{split} {count}" for split, count in splits.items())
-    typer.echo(f"{folder}: {len(photographs)} RAWs ({told_splits}) with {objects} objects in annotations.json")
+    print(f"{folder}: {len(photographs)} RAWs ({told_splits}) with {objects} objects in annotations.json")
 
 
 def _share(image_id: int) -> float:

@@ -32,6 +32,6 @@ def composed(
             folder, images=images, seed=seed, side=side, progress=lambda done, _: progress.update(done)
         )
     if as_json:
-        typer.echo(json.dumps({"annotations": str(path), "images": str(folder / IMAGES), "count": images}))
+        print(json.dumps({"annotations": str(path), "images": str(folder / IMAGES), "count": images}))
         return
-    typer.echo(f"{path}: the objects of {images} images in {folder / IMAGES}")
+    print(f"{path}: the objects of {images} images in {folder / IMAGES}")

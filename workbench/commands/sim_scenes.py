@@ -73,7 +73,7 @@ def scenes(
     scene_counts = {split: len({e.scene for e in found}) for split, found in counts.items()}
     if as_json:
         splits = {split: {"raws": len(found), "scenes": scene_counts[split]} for split, found in counts.items()}
-        typer.echo(json.dumps({"folder": str(folder), "raws": len(entries), "splits": splits}))
+        print(json.dumps({"folder": str(folder), "raws": len(entries), "splits": splits}))
         return
     told = ", ".join(f"{split} {len(found)} RAWs of {scene_counts[split]} scenes" for split, found in counts.items())
-    typer.echo(f"{folder}: {len(entries)} RAWs ({told})")
+    print(f"{folder}: {len(entries)} RAWs ({told})")

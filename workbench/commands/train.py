@@ -72,7 +72,7 @@ def train(
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
     cost = gflop(config, 1536, 2048)
     if not as_json:
-        typer.echo(
+        print(
             f"predictor: {len(space)} parameters, first encoder {chosen.width} channels, "
             f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a pass over a 2048×1536 input"
         )
@@ -95,8 +95,8 @@ def train(
             on_step=show,
         )
     if as_json:
-        typer.echo(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
+        print(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
     else:
         held_out = run.results["held_out_loss"]
         told = "no held-out RAWs to measure on" if held_out is None else f"held-out {measure} {held_out:.5f}"
-        typer.echo(f"predictor {run.name}: {told} (through the proxy)")
+        print(f"predictor {run.name}: {told} (through the proxy)")

@@ -141,11 +141,11 @@ def tune(
                 progress=show,
             )
     if as_json:
-        typer.echo(json.dumps({"run": run.name, **run.results}))
+        print(json.dumps({"run": run.name, **run.results}))
         return
     _print(run.name, run.results, chosen, run.path / run.results["file"], first)
     for line in [*(f"note: {note}" for note in run.results.get("notes", ())), *failure_lines(run.results)]:
-        typer.echo(line)
+        print(line)
 
 
 _TITLES = {
@@ -159,36 +159,34 @@ _TITLES = {
 
 def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metric: MetricName) -> None:
     score, default = (_figure(results[key], metric) for key in ("score", "default_on_trial_raws"))
-    typer.echo(
+    print(
         f"{_TITLES[rule]} ({name}): {score} on {results['ranked_on']} training RAWs, "
         f"default {default} on the trials' RAWs; {results['captures']} captures"
     )
     if "knots_iso" in results:
         knots = ", ".join(f"{k:g}" for k in results["knots_iso"])
         single, table = (_figure(results[key], metric) for key in ("single_set_score", "table_score"))
-        typer.echo(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {results['kept']}")
+        print(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {results['kept']}")
     if "regression_score" in results:
         single, regression = (_figure(results[key], metric) for key in ("single_set_score", "regression_score"))
-        typer.echo(
+        print(
             f"one set for all {single}, regression to the best sets of {len(results['images'])} RAWs {regression}: "
             f"kept the {results['kept']}"
         )
     if "pareto" in results:
-        typer.echo(
-            f"Pareto front, {len(results['pareto'])} sets on the trials' RAWs, the best in {metric.value} first:"
-        )
+        print(f"Pareto front, {len(results['pareto'])} sets on the trials' RAWs, the best in {metric.value} first:")
         for point in results["pareto"]:
-            typer.echo("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point["values"].items()))
+            print("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point["values"].items()))
     if history := results["history"]:
         places = sorted({round(i * (len(history) - 1) / 5) for i in range(6)})
         curve = ", ".join(f"{history[i][0]}: {_figure(history[i][1], metric)}" for i in places)
-        typer.echo(f"captures spent and best score so far: {curve}")
-    typer.echo(
+        print(f"captures spent and best score so far: {curve}")
+    print(
         f"{results['device_s']:.1f} s of the device, {results['compute_s']:.1f} s of computing"
         if "device_s" in results
         else f"{results['seconds']:.1f} s"
     )
-    typer.echo(str(file))
+    print(str(file))
 
 
 def _figure(value: float | None, metric: MetricName) -> str:

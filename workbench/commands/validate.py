@@ -92,27 +92,27 @@ def validate(
         else:
             run, results = validate_run(lab, dataset, opened, settings, name=name, progress=show)
     if as_json:
-        typer.echo(json.dumps({"run": run.name, **results}))
+        print(json.dumps({"run": run.name, **results}))
         return
     if judge:
         print_vision(results)
     else:
         print_results(results)
     for line in failure_lines(results):
-        typer.echo(line)
+        print(line)
     if judge:
-        typer.echo(str(run.path / "report.html"))
+        print(str(run.path / "report.html"))
         return
-    typer.echo(str(run.path / "results.json"))
+    print(str(run.path / "results.json"))
 
 
 def print_results(results: dict[str, Any]) -> None:
     """The table and the headline figures, for people."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console()
+    from workbench import terminal
+
+    console = terminal.console()
     table = Table(
         title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, "
         "outputs of the device"
@@ -129,23 +129,22 @@ def print_results(results: dict[str, Any]) -> None:
             m["label"],
             f"{m['psnr']:.2f}",
             f"{m['ssim']:.3f}",
-            Text(interval_text(gain) if gain else ""),
+            (interval_text(gain) if gain else ""),
             captures,
         )
     console.print(table)
     for line in headline_lines(results):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def print_vision(results: dict[str, Any]) -> None:
     """The table of a vision task, for people."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
+    from workbench import terminal
     from workbench.vision_page import COLUMNS
 
-    console = Console()
+    console = terminal.console()
     table = Table(
         title=f"{results['task']}: {results['raws']} test RAWs of {results['scenes']} scenes with "
         f"{results['objects']} objects on {results['device']['model']}, outputs of the device, {results['detector']}"
@@ -155,10 +154,10 @@ def print_vision(results: dict[str, Any]) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for m in results["methods"]:
         captures = "" if m["captures"] is None else str(m["captures"])
-        table.add_row(Text(m["label"]), *(f"{m[key]['estimate']:.3f}" for key, _ in COLUMNS), captures)
+        table.add_row(m["label"], *(f"{m[key]['estimate']:.3f}" for key, _ in COLUMNS), captures)
     console.print(table)
     for line in vision_lines(results):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def vision_lines(results: dict[str, Any]) -> list[str]:
