@@ -1,7 +1,8 @@
 """Frames that come to nothing: counted by reason, said, and where they are too many the end of the work.
 
 A frame fails where the device refuses it or where its output is no picture of the RAW. It is kept with its reason and
-the rest goes on, until of the frames asked now the first 10 failed, or of 20 or more more than half did.
+the rest goes on, until of the frames asked now the first 10 failed, or of 20 or more more than half did. A search may
+go on among many sets that fail, for they rank last: it stops where more than nine in ten do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from drivers.foreign_text import shown
 from drivers.parameters import ParameterSet
 
 FIRST, LEAST, SHARE = 10, 20, 0.5
+SEARCH_SHARE = 0.9
 REASON_LENGTH = 300
 _REASONS = 20
 _NAMED = 24
@@ -42,14 +44,15 @@ class FailureTally:
     Args:
         patience: the rule's counts of frames are multiplied by this: where frames of one parameter set come together,
             one set must not end the work.
+        share: more than this share failed is too many.
 
     Attributes:
         asked: frames that came to an end; ``failed``: those of them that came to nothing.
     """
 
-    def __init__(self, patience: int = 1) -> None:
+    def __init__(self, patience: int = 1, share: float = SHARE) -> None:
         self.asked = self.failed = 0
-        self._patience = max(patience, 1)
+        self._patience, self._most = max(patience, 1), share
         self._counts: Counter[str] = Counter()
         self._texts: dict[str, str] = {}
         self._examples: dict[str, str] = {}
@@ -101,7 +104,7 @@ class FailureTally:
         first, least = FIRST * self._patience, LEAST * self._patience
         if self.failed == self.asked:
             return self.asked >= first
-        return self.asked >= least and self.failed > SHARE * self.asked
+        return self.asked >= least and self.failed > self._most * self.asked
 
     def told(self, what: str = "frames") -> str:
         """``12 of 20 frames failed (60 %), most often failed: … (for example RAW … with …)``."""

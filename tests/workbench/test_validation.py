@@ -409,8 +409,8 @@ def test_a_tuning_with_a_smaller_budget_is_marked(knowing: Path) -> None:
 def test_a_reference_of_another_size_is_one_clear_line(tmp_path: Path) -> None:
     raw = RawFrame(np.zeros((16, 16), np.uint16), "RGGB", (0, 0, 0, 0), 1023)
     with Dataset.open(tmp_path, create=True) as dataset:
-        dataset.add_raw(raw, scene="s", split="test", name="s.npz", reference=np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(FrameError, match="output is 8×8, its reference 16×16"):
+        dataset.add_raw(raw, scene="s", split="test", name="s.npz", reference=np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(FrameError, match="output is 16×16, its reference 8×8"):
         run_validation(tmp_path)
 
 

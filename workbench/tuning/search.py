@@ -14,13 +14,14 @@ import optuna
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from drivers.device import Device
 from drivers.foreign_text import shown
 from drivers.parameters import ParameterSet
 from workbench import interrupt
 from workbench.bench import Bench, Outcome
-from workbench.dataset import FailureRecord, RawRecord
+from workbench.dataset import Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
-from workbench.failures import reason_text
+from workbench.failures import SEARCH_SHARE, FailureTally, reason_text
 from workbench.tuning.material import SetScorer
 from workbench.tuning.methods import new_proposer
 from workbench.tuning.proposals import Values, failed_trial, finished_trial
@@ -72,6 +73,11 @@ class SearchBench(Bench):
     """
 
     waited_s = 0.0
+
+    def __init__(self, dataset: Dataset, device: Device, *, purpose: str, patience: int = 1) -> None:
+        """See :class:`workbench.bench.Bench`; sets that fail rank last in a search, so that many may."""
+        super().__init__(dataset, device, purpose=purpose)
+        self.tally = FailureTally(patience, SEARCH_SHARE)
 
     def capture_many(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """See :meth:`workbench.bench.Bench.capture_many`."""
