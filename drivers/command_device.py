@@ -12,13 +12,8 @@ import contextlib
 import hashlib
 import itertools
 import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -27,27 +22,23 @@ from pathlib import Path
 
 import numpy as np
 
-from drivers import recipes, stopping
+from drivers import program_outputs, recipes, stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
 from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet
+from drivers.programs import Processes, ProgramError, last_words, tail
 from drivers.recipes import Recipe
+from drivers.regular_files import read_regular
 
 # What a program may need to start at all; everything else of the caller's environment stays outside.
 _PASSED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "PATHEXT", "COMSPEC")
 _HOMES = ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 _TEMPORARY = ("TMPDIR", "TMP", "TEMP")
-_TAIL_BYTES = 4096
 _OUTPUT_BYTES = 64 * 2**20  # largest output file, and 16 bytes for each pixel of the RAW more
+_FOLDER_BYTES = 4 * _OUTPUT_BYTES  # all that a program may write, and 64 bytes for each pixel of the RAW more
 _DNG_BYTES = 128 * 1024  # RawTherapee takes no file below 100,000 bytes for a RAW
-_STARTS = {
-    "png": (b"\x89PNG",),
-    "jpeg": (b"\xff\xd8\xff",),
-    "tiff": (b"II*\0", b"MM\0*"),
-    "ppm": (b"P3", b"P6"),
-}
 
 
 def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
@@ -72,7 +63,7 @@ class CommandDevice(Device):
         self.recipe = recipe
         self._info: DeviceInfo | None = None
         self._frames = itertools.count(1)
-        self._calls: set[_Processes] = set()
+        self._calls: set[Processes] = set()
 
     def info(self) -> DeviceInfo:
         """Who the device is; its firmware is the program's version and the recipe's hash.
@@ -130,8 +121,8 @@ class CommandDevice(Device):
             processes.stop()
 
     @contextlib.contextmanager
-    def _processes(self) -> Iterator[_Processes]:
-        processes = _Processes()
+    def _processes(self) -> Iterator[Processes]:
+        processes = Processes()
         self._calls.add(processes)
         try:
             yield processes
@@ -151,15 +142,15 @@ class CommandDevice(Device):
         return f"{self.url}: RAW {raw.hash[:12]} ({raw.width}×{raw.height})"
 
     def _result(
-        self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: _Processes
+        self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: Processes
     ) -> Capture | Failure:
         try:
             return self._frame(raw, parameters, info, processes)
-        except _ProgramError as error:
+        except ProgramError as error:
             reason = str(error).removeprefix(f"{self._named(raw)}: ")
             return Failure(raw.hash, parameters, error.code, reason, info.boot_id)
 
-    def _frame(self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: _Processes) -> Capture:
+    def _frame(self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: Processes) -> Capture:
         start = time.monotonic()
         what = self._named(raw)
         recipe = self.recipe
@@ -170,16 +161,18 @@ class CommandDevice(Device):
                 if recipe.settings is not None:
                     files["settings"].write_text(recipe.settings_text(raw, parameters), encoding="utf-8", newline="\n")
             except FrameError as error:  # what the frame says cannot be written as a DNG
-                raise _ProgramError(f"{what}: {error}", "bad_raw") from error
+                raise ProgramError(f"{what}: {error}", "bad_raw") from error
             except OSError as error:
                 raise DeviceError(f"{what}: cannot write to {folder}: {error.strerror}; make room there") from error
             command = recipe.arguments(raw, parameters, folder)
             limit_s = self.deadline_s if self.deadline_from_url else recipe.time_limit_s or self.deadline_s
             began = time.monotonic()
-            code = processes.run([self._program(), *command[1:]], folder, self._environment(folder), limit_s, what)
+            most = _FOLDER_BYTES + 64 * raw.width * raw.height
+            line = [self._program(), *command[1:]]
+            code = processes.run(line, folder, self._environment(folder), limit_s, most, what)
             seconds = time.monotonic() - began
             if code != 0:
-                raise _ProgramError(f"{what}: {recipe.program} ended with exit code {code}: {_last_words(folder)}")
+                raise ProgramError(f"{what}: {recipe.program} ended with exit code {code}: {last_words(folder)}")
             rgb = self._output(files["output"], raw, what, folder)
         return Capture(
             raw_hash=raw.hash,
@@ -195,51 +188,45 @@ class CommandDevice(Device):
     def _output(self, path: Path, raw: RawFrame, what: str, folder: Path) -> RgbFrame:
         kind, limit = self.recipe.output.kind, _OUTPUT_BYTES + 16 * raw.width * raw.height
         try:
-            size = path.stat().st_size
-            data = path.read_bytes() if size <= limit else b""
-        except OSError:
-            raise _ProgramError(
-                f"{what}: {self.recipe.program} wrote no {path.name} (exit code 0): {_last_words(folder)}; "
+            data = read_regular(path, limit)
+        except FileNotFoundError:
+            raise ProgramError(
+                f"{what}: {self.recipe.program} wrote no {path.name} (exit code 0): {last_words(folder)}; "
                 "check output.file in the recipe"
             ) from None
-        if size > limit:
-            raise _ProgramError(
-                f"{what}: {path.name} has {size} bytes, more than an image of this RAW can have", "output"
-            )
-        if not data.startswith(_STARTS[kind]):
-            raise _ProgramError(
-                f"{what}: {path.name} ({size} bytes) does not start as {kind} does; check output.kind in the recipe",
-                "output",
-            )
+        except OSError as error:
+            raise ProgramError(f"{what}: {path.name} cannot be read: {error.strerror}", "output") from None
+        name = f"{what}: {path.name} ({len(data)} bytes)"
+        if not data.startswith(program_outputs.STARTS[kind]):
+            raise ProgramError(f"{name} does not start as {kind} does; check output.kind in the recipe", "output")
         try:
-            frame = RgbFrame(data, "image/jpeg") if kind == "jpeg" else None
-            pixels = frame.pixels if frame else _decoded(data)
-        except FrameError:
-            raise _ProgramError(
-                f"{what}: {path.name} ({size} bytes) does not decode as {kind}: {_last_words(folder)}", "output"
-            ) from None
-        if pixels.shape[:2] != (raw.height, raw.width):
-            pixels = self._fitted(pixels, raw, f"{what}: {path.name}")
-            frame = None
+            width, height = program_outputs.size_of(data, kind)
+            padding = self._padding(raw, width, height, f"{what}: {path.name}")
+            pixels = program_outputs.pixels_of(data, kind)
+        except FrameError as error:
+            raise ProgramError(f"{name} does not decode as {kind}: {error}; {last_words(folder)}", "output") from None
         # Encoded anew where it is not a JPEG: programs write the time and their name into the file.
-        return frame or RgbFrame.from_pixels(pixels)
+        if kind == "jpeg" and padding is None:
+            return RgbFrame(data, "image/jpeg")
+        return RgbFrame.from_pixels(pixels if padding is None else np.pad(pixels, padding, mode="edge"))
 
-    def _fitted(self, pixels: np.ndarray, raw: RawFrame, what: str) -> np.ndarray:
-        """The output at the RAW's size where the recipe says that its borders were cut off."""
-        rows, columns = raw.height - pixels.shape[0], raw.width - pixels.shape[1]
-        if self.recipe.output.size != "pad" or rows < 0 or columns < 0:
-            raise _ProgramError(
-                f"{what} is {pixels.shape[1]}×{pixels.shape[0]}, the RAW is {raw.width}×{raw.height}: switch cropping "
+    def _padding(self, raw: RawFrame, width: int, height: int, what: str) -> list[tuple[int, int]] | None:
+        """What is missing at each edge where the recipe says that a program cuts its borders off; None: nothing."""
+        rows, columns = raw.height - height, raw.width - width
+        if rows == columns == 0:
+            return None
+        if self.recipe.output.size != "pad" or rows < 0 or columns < 0 or not (width and height):
+            raise ProgramError(
+                f"{what} is {width}×{height}, the RAW is {raw.width}×{raw.height}: switch cropping "
                 'and scaling off in the recipe, or let output.size = "pad" repeat the edges of a smaller output',
                 "output",
             )
-        widths = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0))
-        return np.pad(pixels, widths, mode="edge")
+        return [(rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0)]
 
     def _program(self) -> str:
         program = self.recipe.program
         found = shutil.which(program)
-        if found is None:
+        if found is None or not Path(found).is_file():
             raise DeviceUnreachableError(
                 f"{self.url}: there is no program {program!r}: install it, or put its full path into the recipe"
             )
@@ -257,13 +244,16 @@ class CommandDevice(Device):
         with self._processes() as processes, _folder(what) as folder:
             # Many programs end with an error where they only print their usage.
             try:
-                processes.run([found, *command[1:]], folder, self._environment(folder), self.deadline_s, what)
-            except _ProgramError as error:
+                line = [found, *command[1:]]
+                processes.run(line, folder, self._environment(folder), self.deadline_s, _FOLDER_BYTES, what)
+            except ProgramError as error:
                 raise DeviceUnreachableError(str(error)) from error
-            said = _tail(folder / "stdout", 65536) + "\n" + _tail(folder / "stderr", 65536)
-            words = _last_words(folder)
-        match = re.search(self.recipe.version.pattern, said)
-        version = " ".join((match.group(1 if match.re.groups else 0) or "").split()) if match else ""
+            said = tail(folder / "stdout", 65536) + "\n" + tail(folder / "stderr", 65536)
+            words = last_words(folder)
+        try:
+            version = self.recipe.version_in(said)
+        except TimeoutError:
+            raise DeviceError(f"{what}: version.pattern {self.recipe.version.pattern!r} takes too long") from None
         if not version:
             raise DeviceError(f"{what} said nothing that matches {self.recipe.version.pattern!r}: {words}")
         return version[:100]
@@ -283,82 +273,6 @@ def _waited(future: Future[Capture | Failure]) -> Capture | Failure:
     return future.result()
 
 
-class _ProgramError(DeviceError):
-    """A program that failed, was ended, or left something that is no picture of the RAW; ``code``: as in failures."""
-
-    def __init__(self, message: str, code: str = "failed") -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class _Processes:
-    """The processes of one call, so that all of them can be ended with everything that they started."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped = False
-
-    def run(self, command: list[str], folder: Path, environment: dict[str, str], limit_s: float, what: str) -> int:
-        """Run to the end; stdout and stderr go to files in the folder. Gives the exit code."""
-        # Files and not pipes: nobody has to read along, and a grandchild that lives on holds nothing open.
-        with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-            with self._lock:
-                if self._stopped:
-                    raise DeviceError(f"{what}: the device was closed")
-                try:
-                    process = subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=out,
-                        stderr=err,
-                        cwd=folder,
-                        env=environment,
-                        start_new_session=True,
-                    )
-                except (OSError, ValueError) as error:  # ValueError: a zero byte or the like in the recipe's text
-                    reason = error.strerror if isinstance(error, OSError) else error
-                    raise DeviceUnreachableError(f"{what}: {command[0]} does not start: {reason}") from error
-                self._running.add(process)
-            try:
-                code = process.wait(limit_s)
-            except subprocess.TimeoutExpired:
-                raise _ProgramError(
-                    f"{what}: {Path(command[0]).name} did not end within {limit_s:g} s and was ended: "
-                    f"{_last_words(folder)}; ?deadline=SECONDS in the URL, or "
-                    "a higher time_limit_s in the recipe, gives it longer"
-                ) from None
-            finally:
-                with self._lock:
-                    self._running.discard(process)
-                    if process.returncode is None:
-                        _kill_tree(process)
-        if self._stopped:
-            raise DeviceError(f"{what}: the device was closed")
-        return code
-
-    def stop(self) -> None:
-        """End what runs and start nothing more."""
-        with self._lock:
-            self._stopped = True
-            for process in self._running:
-                _kill_tree(process)
-
-
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
-    if process.poll() is not None:
-        return
-    if sys.platform == "win32":
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, timeout=30, check=False)
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-
-
 @contextlib.contextmanager
 def _folder(what: str) -> Iterator[Path]:
     try:
@@ -376,36 +290,3 @@ def _raw_bytes(raw: RawFrame, recipe: Recipe) -> bytes:
     if recipe.raw == "u16":
         return raw.mosaic.astype("<u2").tobytes()
     return dng_bytes(raw).ljust(_DNG_BYTES, b"\0")
-
-
-def _tail(path: Path, count: int = _TAIL_BYTES) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as stream:
-        stream.seek(max(path.stat().st_size - count, 0))
-        return stream.read(count).decode("utf-8", "replace")
-    return ""
-
-
-def _last_words(folder: Path) -> str:
-    """The last lines that the program wrote to stderr and stdout: programs do not agree where an error goes."""
-    said = []
-    for name in ("stderr", "stdout"):
-        lines = ["".join(c if c.isprintable() else " " for c in s).strip() for s in _tail(folder / name).splitlines()]
-        if kept := [line for line in lines if line]:
-            said.append(f"{name} ends with {kept[-1][:300]!r}")
-    return " and ".join(said) or "it printed nothing"
-
-
-def _decoded(data: bytes) -> np.ndarray:
-    """``uint8 [H, W, 3]`` sRGB of a PNG, TIFF or PPM of 8 or 16 bits; 16 bits are rounded to 8."""
-    import cv2
-
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        image = None
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        raise FrameError("not an image of 8 or 16 bits")
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

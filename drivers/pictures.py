@@ -84,16 +84,25 @@ def check(data: bytes, kind: Kind, width: int, height: int) -> None:
         raise FrameError(f"it has {header.width}×{header.height} pixels, not {width}×{height}")
     if header.bits > 8:
         raise FrameError(f"it has {header.bits} bits a channel: write 8")
-    if kind == "PNG":
-        for _ in _png_chunks(data):
-            pass
-    else:
-        _whole_jpeg(data)
+    make_sure_whole(data, header)
     image = decode(data, width * height)
     if image.shape[:2] != (height, width):
         raise FrameError(f"it decodes to {image.shape[1]}×{image.shape[0]} pixels, its header says {width}×{height}")
-    if header.alpha and _lowest_alpha(data) < 255:
+    if header.alpha and not is_opaque(data):
         raise FrameError("it has transparent pixels: write it without alpha")
+
+
+def make_sure_whole(data: bytes, header: Header) -> None:
+    """Look for damage that decoders pass over: a PNG's checksums and end, a JPEG's warnings.
+
+    Raises:
+        FrameError: cut short or damaged.
+    """
+    if header.kind == "JPEG":
+        _whole_jpeg(data)
+        return
+    for _ in _png_chunks(data):
+        pass
 
 
 def decode(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -114,11 +123,16 @@ def decode(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
     header = read_header(data)
     if max(header.width, header.height) > MAX_SIDE or header.width * header.height > most_pixels:
         raise FrameError(f"it has {header.width}×{header.height} pixels, more than {most_pixels:,} in all are not read")
-    image = _opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _opened(data: bytes, flags: int) -> np.ndarray:
+def opened(data: bytes, flags: int) -> np.ndarray:
+    """What OpenCV makes of a file whose size was looked at before.
+
+    Raises:
+        FrameError: it cannot decode it.
+    """
     import cv2
 
     try:
@@ -130,11 +144,18 @@ def _opened(data: bytes, flags: int) -> np.ndarray:
     return image
 
 
-def _lowest_alpha(data: bytes) -> int:
+def is_opaque(data: bytes) -> bool:
+    """Whether no pixel of a picture with an alpha channel is transparent.
+
+    Raises:
+        FrameError: no picture.
+    """
     import cv2
 
-    image = _opened(data, cv2.IMREAD_UNCHANGED)
-    return int(image[:, :, 3].min()) if image.ndim == 3 and image.shape[2] == 4 else 255
+    image = opened(data, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 3 or image.shape[2] != 4:
+        return True
+    return bool(image[:, :, 3].min() == np.iinfo(image.dtype).max)
 
 
 def _png_header(data: bytes) -> Header:

@@ -32,20 +32,25 @@ def read_regular(path: Path, limit: int) -> bytes:
     Raises:
         OSError: missing or unreadable; ``EINVAL`` for a pipe, a device or a folder, ``EFBIG`` for a larger file.
     """
+    _only_regular(path.stat().st_mode, path)  # a socket cannot even be opened to be looked at
     # O_NONBLOCK: opening a pipe that nobody writes to would wait; for a regular file it changes nothing.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     handle = os.open(path, flags)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = next((words for test, words in _KINDS if test(status.st_mode)), "something else")
-            raise OSError(errno.EINVAL, f"is {kind}, not a file", str(path))
+        _only_regular(status.st_mode, path)
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes, at most {limit:,} are read", str(path))
         data = file.read(limit + 1)
     if len(data) > limit:  # it grew, or its size is not told (files of the kernel)
         raise OSError(errno.EFBIG, f"has more than {limit:,} bytes, which is the most that is read", str(path))
     return data
+
+
+def _only_regular(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((words for test, words in _KINDS if test(mode)), "something else")
+        raise OSError(errno.EINVAL, f"is {kind}, not a file", str(path))
 
 
 def read_toml(path: Path, limit: int = TEXT_BYTES) -> dict[str, Any]:

@@ -9,21 +9,23 @@ import hashlib
 import json
 import re
 import string
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivers.errors import DeviceError, ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import Parameter, ParameterSet, ParameterSpace
+from drivers.regular_files import read_toml
 
 _FOLDER = Path(__file__).parent
 _FILES = ("raw", "settings", "output", "recipe")
 _FACTS = ("width", "height", "cfa", "black_0", "black_1", "black_2", "black_3", "white", "iso")
+_MATCH_S = 2.0
 _FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 
 
@@ -33,7 +35,7 @@ class Version(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: tuple[str, ...] = Field(min_length=1)
-    pattern: str = r"\S[^\r\n]*"
+    pattern: str = Field(default=r"\S[^\r\n]*", max_length=1000)
 
 
 class Output(BaseModel):
@@ -128,6 +130,16 @@ class Recipe(BaseModel):
         """The command that prints the version; empty where the recipe names none."""
         return [a.format_map({"recipe": str(self.folder)}) for a in (self.version.command if self.version else ())]
 
+    def version_in(self, said: str) -> str:
+        """The version in what the version command printed; empty where its pattern matches nothing.
+
+        Raises:
+            TimeoutError: the pattern is one that takes for ever on this text.
+        """
+        assert self.version is not None
+        match = regex.search(self.version.pattern, said, timeout=_MATCH_S)
+        return " ".join((match.group(1 if match.re.groups else 0) or "").split()) if match else ""
+
     def _written(self, p: Parameter, code: int) -> str:
         value = p.from_code(code)
         own = self.text.parameters.get(p.name)
@@ -161,8 +173,8 @@ class Recipe(BaseModel):
             _known(_fields(argument, "version.command"), {"recipe"}, f"version.command: {argument!r}")
         if self.version is not None:
             try:
-                re.compile(self.version.pattern)
-            except re.error as error:
+                regex.compile(self.version.pattern)
+            except (regex.error, RecursionError, OverflowError) as error:
                 raise DeviceError(f"version.pattern: {error}") from None
         if self.settings is not None:
             used |= self._template_fields({*names, *_FACTS})
@@ -231,12 +243,12 @@ def load(name: str) -> Recipe:
             f"no recipe {name!r}: shipped are {', '.join(shipped)}; a recipe of your own is a path that ends in .toml"
         )
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = read_toml(path)
     except OSError as error:
         raise DeviceError(f"{path}: cannot read the recipe: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DeviceError(f"{path}: the recipe is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise DeviceError(f"{path}: not valid TOML: {error}") from error
     return from_dict(document, path)
 

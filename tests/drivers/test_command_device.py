@@ -303,7 +303,7 @@ def test_output_of_another_kind(make, tmp_path) -> None:
 def test_output_too_large_to_read(make, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("drivers.command_device._OUTPUT_BYTES", 0)
     (tmp_path / "canned").write_bytes(b"P6 " + b" " * 1000)
-    assert "1003 bytes, more than" in error_of(make(), act="canned")
+    assert "has 1,003 bytes, at most" in error_of(make(), act="canned")
 
 
 def test_a_missing_program_is_named(make) -> None:
