@@ -20,7 +20,7 @@ from workbench.budgets import less_than, rounding_of
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
 from workbench.pairing import Pairing
-from workbench.runs import RunFolder, find_run, list_runs
+from workbench.runs import RunFolder, find_run, list_runs, recorded_run
 from workbench.tuning.rules import RULES, label_of, rule_of, sets_of
 
 NONE = "(none)"
@@ -235,34 +235,40 @@ def collection_captures(dataset: Dataset, identity: str) -> int:
     return sum(c.purpose.startswith("collect") for c in dataset.captures(device_identity=identity))
 
 
+def _proxy_of(lab: Path, run: RunFolder) -> RunFolder | None:
+    """The run of the proxy that a predictor was trained through; None where it is gone."""
+    if (name := run.config.get("proxy")) is None:
+        return None
+    folder = recorded_run(lab, name)
+    return RunFolder.open(folder) if (folder / "run.json").is_file() else None
+
+
 def _proxy_captures(lab: Path, run: RunFolder, test: set[str], collected: int) -> int:
     """Captures collected when the predictor's proxy was fitted; the proxy must not have seen a test scene either."""
-    folder = lab / "runs" / str(run.config.get("proxy"))
-    if not (folder / "run.json").is_file():
+    proxy = _proxy_of(lab, run)
+    if proxy is None:
         return collected
-    proxy = RunFolder.open(folder)
     _check_scenes(proxy, test)
     return int(proxy.config.get("collected") or collected)
 
 
 def _not_counted(lab: Path, run: RunFolder) -> list[str]:
     """A note on the captures that a proxy's fidelity report took, since what it says decides what training holds."""
-    folder = lab / "runs" / str(run.config.get("proxy"))
-    if not (folder / "run.json").is_file():
+    proxy = _proxy_of(lab, run)
+    if proxy is None:
         return []
-    proxy = RunFolder.open(folder)
     spent = (proxy.results.get("fidelity") or {}).get("captures")
     return [f"the fidelity report of {proxy.name} took {spent} captures more, which no budget counts"] if spent else []
 
 
 def _training_s(lab: Path, run: RunFolder) -> float | None:
     """Seconds from start to end of a train run and of the fit of its proxy; None where the proxy's run is gone."""
-    folder = lab / "runs" / str(run.config.get("proxy"))
-    if not (folder / "run.json").is_file():
+    proxy = _proxy_of(lab, run)
+    if proxy is None:
         return None
     return sum(
         (datetime.fromisoformat(r.record["finished"]) - datetime.fromisoformat(r.record["started"])).total_seconds()
-        for r in (run, RunFolder.open(folder))
+        for r in (run, proxy)
     )
 
 

@@ -24,7 +24,7 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from workbench import trust
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run
+from workbench.runs import RunFolder, find_run, recorded_run
 
 if TYPE_CHECKING:
     from workbench.tasks.vision import VisionTask
@@ -292,7 +292,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
         scratch = Path(folder)
         if proxy:
             find_run(lab, "fit-proxy", proxy)
-            shutil.copytree(runs / proxy, scratch / "runs" / proxy)
+            shutil.copytree(recorded_run(lab, proxy), scratch / "runs" / proxy)
         made = tune_run(
             scratch,
             dataset,

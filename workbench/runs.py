@@ -29,10 +29,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from drivers.device import DeviceInfo
+from drivers.regular_files import read_json
 from workbench.errors import RunError
 
 FORMAT = 1
+RECORD_BYTES = 256 << 20
+"""Largest record that is read; a tuning of thousands of trials takes a few megabytes."""
+LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -96,9 +102,10 @@ def _version() -> str:
 class RunFolder:
     """One run's folder. ``path`` is the folder, ``record`` the content of its ``run.json``."""
 
-    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+    def __init__(self, path: Path, record: dict[str, Any], lock: FileLock | None = None) -> None:
         self.path = path
         self.record = record
+        self._lock = lock
 
     @property
     def name(self) -> str:
@@ -140,6 +147,16 @@ class RunFolder:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Record the results and that the run came to its end."""
         self.update(results=results, threads=_threads(), finished=self._after_all_others())
+        self.release()
+
+    def release(self) -> None:
+        """Let another program take the run up; done by itself when this program ends, however it ends."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+            # Who takes the file before it is gone finds a finished run, which nobody takes up.
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()
 
     def _after_all_others(self) -> str:
         """Now, or just after the newest run: a clock that was set back must not make an old run the newest."""
@@ -159,11 +176,12 @@ class RunFolder:
         path = Path(path)
         file = path / "run.json"
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = read_json(file, RECORD_BYTES)
         except FileNotFoundError as error:
             raise RunError(f"{path}: no run there (no run.json); `--lab` or the run's name may be wrong") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{file}: cannot be read as a run ({error}); put the file back") from error
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise RunError(f"{file}: cannot be read as a run ({reason}); put the file back") from error
         if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
             raise RunError(f"{file}: is not the record of a run")
         for key, kind in (("config", dict), ("results", dict), ("started", str), ("finished", str)):
@@ -199,7 +217,8 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
             taken up again (its folder and files stay).
 
     Raises:
-        RunError: the name is no folder name, or a finished run or one of another kind has it.
+        RunError: the name is no folder name, a finished run or one of another kind has it, or another program is at it
+            right now.
     """
     runs = Path(lab) / "runs"
     if name is not None and not _NAME.fullmatch(name):
@@ -210,19 +229,22 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
         path = runs / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
             path.mkdir()
+            lock = _locked(path, path.name)
             break
         except FileExistsError:
             if name is None:
                 continue
+            lock = _locked(path, stem)
             if (path / "run.json").exists():
                 old = RunFolder.open(path)
                 if old.finished or old.kind != kind:
                     state = "finished" if old.finished else "unfinished"
+                    lock.release()
                     raise RunError(f"run {name!r} is already there ({state} {old.kind}); choose another name") from None
             break
     else:
         raise RunError(f"{runs}: no free name for a run {stem!r}; choose one")
-    run = RunFolder(path, {})
+    run = RunFolder(path, {}, lock)
     run.update(
         format=FORMAT,
         kind=kind,
@@ -240,6 +262,23 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     return run
 
 
+def _locked(path: Path, name: str) -> FileLock:
+    """The lock of a run's folder, held until the run is finished or this program ends.
+
+    Raises:
+        RunError: another program holds it.
+    """
+    # One lock a file in this program: a run that is taken up again where it was begun is not kept out by itself.
+    lock = FileLock(path / LOCK, is_singleton=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(
+            f"run {name!r}: another program is at it right now; wait for it, or choose another name"
+        ) from None
+    return lock
+
+
 @contextlib.contextmanager
 def removed_on_failure(run: RunFolder) -> Iterator[None]:
     """Remove the folder of a run that ends here without having written anything but its record.
@@ -250,8 +289,9 @@ def removed_on_failure(run: RunFolder) -> Iterator[None]:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
-            if [p.name for p in run.path.iterdir()] == ["run.json"]:
+            if {p.name for p in run.path.iterdir()} <= {"run.json", LOCK}:
                 (run.path / "run.json").unlink()
+                run.release()
                 run.path.rmdir()
         raise
 
@@ -274,6 +314,17 @@ def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
         if run.finished and kind in (None, run.kind):
             found.append(run)
     return sorted(found, key=lambda r: (str(r.record["finished"]), r.name), reverse=True)
+
+
+def recorded_run(lab: Path, name: object) -> Path:
+    """The folder of a run that a record names.
+
+    Raises:
+        RunError: it is no run's name, and might lead out of the lab.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RunError(f"{lab}: a record names the run {name!r:.60}, which no run can be called; put the record back")
+    return Path(lab) / "runs" / name
 
 
 def find_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:

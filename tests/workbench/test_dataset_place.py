@@ -85,3 +85,21 @@ def _renamed_over(path: Path, data: bytes) -> None:
     other = path.with_name("other")
     other.write_bytes(data)
     other.replace(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("kind", ["pipe", "folder", "zero"])
+def test_what_stands_in_a_files_place_is_a_problem_not_a_wait(tmp_path: Path, kind: str) -> None:
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        dataset.add_raw(make_raw(0), scene="s", split="train", name="r")
+        add(dataset, 1)
+        file = dataset.blobs.path(dataset.captures()[0].output_hash, "png")
+        file.unlink()
+        if kind == "pipe":
+            os.mkfifo(file)
+        elif kind == "folder":
+            file.mkdir()
+        else:
+            file.symlink_to("/dev/zero")
+        (problem,) = verify(dataset).problems
+        assert str(file) in problem

@@ -1,12 +1,15 @@
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run, list_runs, new_run, plain, write_json
+from workbench.runs import RunFolder, find_run, list_runs, new_run, plain, recorded_run, write_json
 
 
 def test_a_run_is_found_only_once_it_is_finished(tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_a_failing_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OSError, match="No space"):
             run.update(seed=7)
     assert RunFolder.open(run.path).record["seed"] is None
-    assert [p.name for p in run.path.iterdir()] == ["run.json"]
+    assert {p.name for p in run.path.iterdir()} == {"run.json", ".lock"}
 
 
 def test_records_are_strict_json(tmp_path: Path) -> None:
@@ -117,3 +120,69 @@ def test_a_clock_that_was_set_back_does_not_make_an_old_run_the_newest(tmp_path:
         new_run(tmp_path, "tune", name).finish({})
         assert find_run(tmp_path, "tune").name == name
     assert [run.name for run in list_runs(tmp_path)] == ["third", "second", "first"]
+
+
+AT_WORK = """
+import sys
+from pathlib import Path
+from workbench.runs import new_run, removed_on_failure
+run = new_run(Path(sys.argv[1]), "tune", "mine")
+with removed_on_failure(run):
+    print("made", flush=True)
+    sys.stdin.readline()
+    raise SystemExit(3)
+"""
+
+
+def test_a_run_that_another_program_is_at_is_left_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AT_WORK, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "made\n"
+        with pytest.raises(RunError, match="another program is at it right now"):
+            new_run(tmp_path, "tune", "mine")
+        assert (tmp_path / "runs" / "mine" / "run.json").exists()
+        other.stdin.write("\n")
+        other.stdin.close()
+        assert other.wait(30) == 3
+    assert not (tmp_path / "runs" / "mine").exists()  # it failed, and only its maker removed it
+    assert new_run(tmp_path, "tune", "mine").record["kind"] == "tune"
+
+
+def test_a_program_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AT_WORK, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        other.kill()
+    new_run(tmp_path, "tune", "mine").finish({})
+    assert find_run(tmp_path, "tune", "mine").finished
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+@pytest.mark.parametrize("kind", ["pipe", "folder", "zero", "deep"])
+def test_what_stands_in_a_records_place_is_one_clear_line(tmp_path: Path, kind: str) -> None:
+    run = new_run(tmp_path, "tune", "odd")
+    run.finish({})
+    file = run.path / "run.json"
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "zero":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_text("[" * 200_000)
+    with pytest.raises(RunError, match="cannot be read as a run") as caught:
+        RunFolder.open(run.path)
+    assert "\n" not in str(caught.value)
+    assert list_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["..", "../../etc", "/etc", "a/../b", "", ".hidden", 7, None, ["a"]])
+def test_a_record_leads_to_no_folder_outside_the_lab(tmp_path: Path, name: object) -> None:
+    with pytest.raises(RunError, match="which no run can be called"):
+        recorded_run(tmp_path, name)
+    assert recorded_run(tmp_path, "fit-proxy-1") == tmp_path / "runs" / "fit-proxy-1"

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from drivers.regular_files import read_regular
 from workbench.errors import DatasetError
 
 # Most of the time goes into waiting for the disk, which takes several flushes at once.
 FLUSH_THREADS = 4
 STALE_S = 24 * 3600.0
+BLOB_BYTES = 8 << 30
+"""Largest file that is read; an uncompressed RAW of the largest size that a frame may have is half of that."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -84,7 +87,7 @@ class BlobStore:
         """
         path = self.path(digest, suffix)
         try:
-            data = path.read_bytes()
+            data = read_regular(path, BLOB_BYTES)
         except FileNotFoundError as error:
             raise DatasetError(f"{path}: the file is missing; restore it from a backup of the lab folder") from error
         except OSError as error:
