@@ -17,6 +17,9 @@ from workbench.errors import DatasetError
 def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
     """Write ``raws.csv``, ``captures.csv`` (parameters in native units) and the files they name.
 
+    A parameter stands in a column of its name; one that is called as another column is, in upper or lower case, stands
+    in ``parameter.NAME``.
+
     Gives how many captures were written.
 
     Args:
@@ -75,23 +78,23 @@ def _captures(dataset: Dataset, folder: Path, names: dict[str, str], progress: C
     for done, capture in enumerate(captures, 1):
         file = f"captures/{capture.id:07}.{SUFFIXES[capture.media_type]}"
         (folder / file).write_bytes(capture.rgb().encoded)
-        rows.append(
-            {
-                "id": capture.id,
-                "raw": names[capture.raw_hash],
-                "output": file,
-                "device": capture.device_identity,
-                "boot_id": capture.boot_id,
-                "frame": capture.frame,
-                "repeat": capture.repeat,
-                "purpose": capture.purpose,
-                "created": capture.created,
-                "device_s": capture.device_s,
-                "total_s": capture.total_s,
-                "parameters_hash": capture.parameters_hash,
-                **spaces[capture.device_identity].from_codes(capture.codes).values,
-            }
-        )
+        values = spaces[capture.device_identity].from_codes(capture.codes).values
+        own = {
+            "id": capture.id,
+            "raw": names[capture.raw_hash],
+            "output": file,
+            "device": capture.device_identity,
+            "boot_id": capture.boot_id,
+            "frame": capture.frame,
+            "repeat": capture.repeat,
+            "purpose": capture.purpose,
+            "created": capture.created,
+            "device_s": capture.device_s,
+            "total_s": capture.total_s,
+            "parameters_hash": capture.parameters_hash,
+        }
+        taken = {column.lower() for column in own}
+        rows.append(own | {f"parameter.{n}" if n.lower() in taken else n: v for n, v in values.items()})
         progress(done, len(captures))
     _write_csv(folder / "captures.csv", rows)
     return len(captures)

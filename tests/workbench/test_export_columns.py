@@ -1,0 +1,35 @@
+"""The export's table keeps its own columns, whatever a device calls its parameters."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from fake_isp import FakeIsp, make_raw
+
+from drivers.device import Capture, DeviceInfo
+from drivers.frames import RgbFrame
+from drivers.parameters import ParameterSpace
+from workbench.dataset import Dataset
+from workbench.dataset.export import export
+
+
+@pytest.mark.parametrize("name", ["id", "output", "frame", "device_s", "parameters_hash", "raw", "gain"])
+def test_a_parameter_called_as_a_column_stands_beside_it(tmp_path: Path, name: str) -> None:
+    own = {"name": name, "block": "b", "kind": "integer", "low": 0, "high": 9, "default": 7}
+    space = ParameterSpace.from_dict({"name": "odd", "parameters": [own]})
+    info = DeviceInfo("odd", "1", "", "boot", space)
+    raw = make_raw(0)
+    output = RgbFrame(FakeIsp().process(raw, FakeIsp().info().space.defaults).rgb.encoded, "image/png")
+    made = Capture(raw.hash, space.defaults, {name: space.defaults.codes[0]}, output, "boot", 5, 0.25, 0.5)
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        dataset.add_raw(raw, scene="s", split="train", name="r.npz")
+        dataset.add_captures(info, [made], purpose="collect")
+        export(dataset, tmp_path / "out")
+    with (tmp_path / "out" / "captures.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    column = name if name == "gain" else f"parameter.{name}"
+    assert row[column] == "7"
+    assert (row["id"], row["frame"], row["device_s"]) == ("1", "5", "0.25")
+    assert (tmp_path / "out" / row["output"]).is_file()
