@@ -344,8 +344,11 @@ class ParameterSpace(BaseModel):
             raise ParameterError(f"normalised vector has {len(vector)} values, {self.name} has {len(self)} parameters")
         return ParameterSet(self, tuple(p.from_unit(u) for p, u in zip(self.parameters, vector, strict=True)))
 
-    def to_toml(self, parameters: ParameterSet, title: str = "") -> str:
-        """The set as TOML for people: a table for each block, a comment on each parameter."""
+    def to_toml(self, parameters: ParameterSet, title: str = "", remarks: Mapping[str, str] | None = None) -> str:
+        """The set as TOML for people: a table for each block, a comment on each parameter.
+
+        ``remarks`` are put beside the values of the parameters that they are about.
+        """
         lines = [f"# {_comment(title)}"] if title else []
         lines.append(f"# Parameter set of {self.name}, hash {parameters.hash[:12]}")
         for block, names in self.blocks.items():
@@ -354,7 +357,8 @@ class ParameterSpace(BaseModel):
                 p = self[name]
                 default = _toml_value(p.from_code(p.to_code(p.default)))
                 lines.append("# " + _comment(f"{p.description or name} ({p.describe_range()}; default {default})"))
-                lines.append(f"{name} = {_toml_value(parameters[name])}")
+                remark = f"  # {_comment(remarks[name])}" if remarks and name in remarks else ""
+                lines.append(f"{name} = {_toml_value(parameters[name])}{remark}")
         return "\n".join(lines) + "\n"
 
     def from_toml(self, text: str, source: str = "parameters") -> ParameterSet:

@@ -19,6 +19,7 @@ from predictor.files import LoadedPredictor, load_predictor
 from workbench.budgets import less_than, rounding_of
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
+from workbench.held import held_by, held_in_words
 from workbench.pairing import Pairing
 from workbench.runs import RunFolder, find_run, list_runs, recorded_run
 from workbench.tuning.rules import RULES, label_of, rule_of, sets_of
@@ -324,6 +325,8 @@ def gather(
         spent = _proxy_captures(lab, run, test, len(collection))
         notes += trained_for(run, settings.task)
         notes += _not_counted(lab, run)
+        if held := held_by(run):
+            notes.append(f"{run.name}: {held_in_words(info.space, held)}")
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""

@@ -22,6 +22,7 @@ from predictor.training import Recipe, TrainingData, TrainingStep, fit
 from proxy.files import load_proxy
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import RunError
+from workbench.held import not_followed
 from workbench.runs import RunFolder, find_run, new_run, plain
 from workbench.tasks import viewing
 from workbench.tasks.detectors import check_loss
@@ -30,8 +31,6 @@ from workbench.training_data import ViewingData
 from workbench.vision_data import VisionData
 
 CHECKPOINT = "checkpoint"
-# Direction (cosine) of the proxy's change against the device's below which its gradient says little about the device.
-FOLLOWED = 0.5
 
 
 def with_references(records: list[RawRecord]) -> Iterator[tuple[RawFrame, np.ndarray]]:
@@ -50,12 +49,6 @@ def with_references(records: list[RawRecord]) -> Iterator[tuple[RawFrame, np.nda
                 f"{raw.width}×{raw.height}; training needs references of the RAW's size"
             )
         yield raw, reference
-
-
-def not_followed(proxy_run: RunFolder) -> list[str]:
-    """Parameters in which the proxy does not follow its device, by its fidelity report; none where it has no report."""
-    report = proxy_run.results.get("fidelity") or {}
-    return [m["parameter"] for m in report.get("parameters", ()) if (m["cosine"] or 0) < FOLLOWED]
 
 
 def train(

@@ -14,7 +14,8 @@ from predictor.training import TrainingStep, paper_recipe
 from proxy.files import load_proxy
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.predictor_training import not_followed, train
+from workbench.held import not_followed
+from workbench.predictor_training import train
 from workbench.proxy_fitting import fit_proxy
 from workbench.runs import RunFolder, find_run
 

@@ -162,7 +162,11 @@ def test_the_headline_and_the_tables_hold_the_results(page: tuple[str, Reader], 
     assert words[head["gain_over_fixed"]["verdict"]] in read.text
     for piece in ("29.13 dB from the device", "0.87", "28.70", "22.20", "white balance", "31.50", "0.91"):
         assert piece in read.text
-    assert "The device has no parameter for sharpening." in read.text
+    assert (
+        "No parameter is drawn for sharpening: none of the device's blocks (white_balance, gain, noise, tone)"
+        in read.text
+    )
+    assert "has no parameter" not in read.text
 
 
 def test_every_figure_names_its_source(page: tuple[str, Reader], full: Path) -> None:
@@ -496,3 +500,20 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
     kept = re.findall(r'alt="([^"]*)"[^>]*data-full="data:', less)
     assert 5 <= len(kept) < len(whole)
     assert sum("predicted (image + metadata)" in alt for alt in kept) == 5
+
+
+@pytest.mark.parametrize("held", [["blur"], ["blur", "curve"], list(SPACE.names)])
+def test_the_report_says_what_is_held(full: Path, tmp_path: Path, held: list[str]) -> None:
+    lab = copy(full, tmp_path)
+    name = find_run(lab, "validate").results["headline"]["predictor"].partition(":")[2]
+    run = find_run(lab, "train", name)
+    run.update(config={**run.config, "held": held})
+    read = Reader(write_report(lab).read_text(encoding="utf-8"))
+    assert f"{len(held)} of 6 parameters held at their start values" in read.text
+    assert "The prediction is held at its start value" in read.text
+    assert "has no parameter" not in read.text
+    if len(held) == len(SPACE):
+        assert "Every parameter is held at its start value, so there is no attention to show." in read.text
+    else:
+        shown = [alt for alt in read.images if "blur" in alt]
+        assert not shown

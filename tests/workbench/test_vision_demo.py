@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivers.registry import open_device
-from workbench import vision_demo
+from workbench import vision_demo, vision_validation
 from workbench.commands import fit_proxy
 from workbench.commands.task_options import TaskName
 from workbench.errors import RunError
@@ -22,13 +22,14 @@ from workbench.runs import find_run
 def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     whole = fit_proxy.fit_proxy
     monkeypatch.setattr(fit_proxy, "fit_proxy", lambda **more: whole(base_steps=2, steps=1, **more))
-    for name, value in (("TRAIN_IMAGES", 24), ("TEST_IMAGES", 7), ("STEPS", 2), ("BATCH", 3)):
+    for name, value in (("TRAIN_IMAGES", 18), ("TEST_IMAGES", 6), ("STEPS", 2), ("BATCH", 3)):
         monkeypatch.setattr(vision_demo, name, value)
-    page = vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
+    monkeypatch.setattr(vision_validation, "RESAMPLES", 100)
+    page = vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=36)
     assert page.name == "report.html"
     results = json.loads((page.parent / "results.json").read_text())
     assert results["kind"] == "segm"
-    assert results["raws"] == results["scenes"] == 7
+    assert results["raws"] == results["scenes"] == 6
     assert [m["key"] for m in results["methods"]] == [
         *("default", "expert", "fixed", "industry"),
         *("mean:predictor", "predicted:predictor", "declining:predictor", "clean"),
@@ -43,12 +44,12 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     line = f"predicted (image + metadata) over industry: mAP50 {gain['estimate']:+.3f}"
     assert line in capsys.readouterr().out
     assert line in page.read_text()
-    vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=64)
+    vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=36)
     told = capsys.readouterr().out
     assert told.count("already done") == 4
     assert find_run(tmp_path / "demo" / "lab", "validate-vision").path.name in told
     with pytest.raises(RunError, match="holds a demo with other settings"):
-        vision_demo.run_vision_demo(tmp_path / "demo", TaskName.detection, captures=64)
+        vision_demo.run_vision_demo(tmp_path / "demo", TaskName.detection, captures=36)
 
 
 def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:

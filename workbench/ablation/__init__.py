@@ -20,6 +20,7 @@ An ``ablate`` run writes ``results.json`` (``workbench ablate --json`` prints th
      "figures": ["scatter.svg", …],
      "per_raw": [{"name", "hash", "scene", "iso", "variants": {KEY: {"psnr": [a seed], "ssim": [a seed]}}}, …],
      "raws_left_out": 0, "left_out": [...], "faults": {…},                        # as in :mod:`workbench.validation`
+     "held": ["nr_strength", …],          # parameters that the trainings held at their start values
      "notes": ["…"]}
 
     VARIANT = {"key": "multi-5", "label": "multi-attention, 5 encoders", "about": ["table 3", "figure 5c"],

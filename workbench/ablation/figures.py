@@ -44,7 +44,7 @@ def draw(
             made["scatter.svg"] = scatter(results["scatter"])
         if len(results["encoders"]) > 1:
             made["encoders.svg"] = encoders(results["encoders"])
-        if frame is not None and maps:
+        if frame is not None and maps and parameters:
             labels = {row["key"]: row["label"] for row in results["table"]}
             places = {name: space.names.index(name) for name in parameters}
             made["attention.svg"] = attention(frame, {labels[k]: m for k, m in maps.items()}, places)

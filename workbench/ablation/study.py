@@ -177,10 +177,10 @@ def ablate_run(
     results = results_of(info, settings, trained, loaded, raws, scores)
     results["notes"] += pairing.notes
     results |= {"raws_left_out": asked_raws - len(raws), "left_out": pairing.left_out, "faults": mended}
-    results["scatter"] = scatter_of(info.space, settings, raws, sets)
+    results["scatter"] = scatter_of(info.space, settings, raws, sets, results["held"])
     named = [p["name"] for p in (results["scatter"] or {"parameters": []})["parameters"]]
-    shown = _parameters_to_draw(info.space, named)
-    if predictions.frame is not None and predictions.maps:
+    shown = _parameters_to_draw(info.space, named, results["held"])
+    if shown and predictions.frame is not None and predictions.maps:
         results["attention"] = {
             "raw": drawn.name,
             "seed": settings.seeds[0],
@@ -228,7 +228,7 @@ def _score(
     return scores, pairing
 
 
-def _parameters_to_draw(space: ParameterSpace, scatter: Sequence[str]) -> list[str]:
-    """Figure 6 draws one of sharpening, one of noise reduction and one of white balance."""
+def _parameters_to_draw(space: ParameterSpace, scatter: Sequence[str], held: Sequence[str]) -> list[str]:
+    """Figure 6 draws one of sharpening, one of noise reduction and one of white balance; none that is held."""
     white = [p.name for p in space.parameters if p.role == "red_gain"]
-    return list(dict.fromkeys([*reversed(scatter), *white, *space.names]))[:3]
+    return [n for n in dict.fromkeys([*reversed(scatter), *white, *space.names]) if n not in held][:3]

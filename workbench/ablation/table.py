@@ -15,9 +15,10 @@ from predictor.model import gflop
 from workbench.ablation.training import Trained
 from workbench.ablation.variants import AblationSettings, about
 from workbench.dataset import RawRecord
+from workbench.held import held_in_words, union
 from workbench.runs import describe_device
 from workbench.statistics import compare, mean_interval
-from workbench.strengths import NR_WORDS, SHARPENING_WORDS, strongest
+from workbench.strengths import TASKS, strongest
 
 MIN_SEEDS = 3
 Scores = dict[tuple[str, int], dict[str, np.ndarray]]
@@ -101,6 +102,9 @@ def results_of(
         notes.append(
             f"{len(settings.seeds)} seed{'s' * (len(settings.seeds) > 1)}: too few to tell a variant from luck"
         )
+    held = union(info.space, trained.values())
+    if held:
+        notes.append(held_in_words(info.space, held))
     if reference not in stacked:
         notes.append(f"{reference} was left out: nothing to compare with")
     return {
@@ -111,6 +115,7 @@ def results_of(
         "seeds": list(settings.seeds),
         "steps": settings.recipe.steps,
         "proxy": next(iter(trained.values())).config.get("proxy"),
+        "held": held,
         "reference": reference,
         "table": rows,
         "order": [
@@ -152,8 +157,12 @@ def scatter_of(
     settings: AblationSettings,
     raws: Sequence[RawRecord],
     sets: dict[tuple[str, int], list[ParameterSet]],
+    held: Sequence[str] = (),
 ) -> dict[str, Any] | None:
-    """Figure 5b's data: what the paper's network (or else the first made) predicts for each RAW in two parameters."""
+    """Figure 5b's data: what the paper's network (or else the first made) predicts for each RAW in two parameters.
+
+    ``held`` are the parameters that training held.
+    """
     moving = [v for v in settings.variants if not v.fixed]
     if not moving:
         return None
@@ -163,7 +172,7 @@ def scatter_of(
         chosen: list[Parameter] = [space[name] for name in settings.scatter]
     else:
         spreads = np.std([p.unit for p in predicted], axis=0)
-        found = [strongest(space, spreads, words) for words in (NR_WORDS, SHARPENING_WORDS)]
+        found = [strongest(space, spreads, task, held) for task in TASKS]
         chosen = [p for p in found if p is not None]
         if len(chosen) < 2:
             return None
@@ -173,7 +182,7 @@ def scatter_of(
     return {
         "key": variant.key,
         "seed": settings.seeds[0],
-        "parameters": [{"name": p.name, "block": p.block, "unit": p.unit} for p in chosen],
+        "parameters": [{"name": p.name, "block": p.block, "unit": p.unit, "held": p.name in held} for p in chosen],
         "rank_correlation_with_iso": [_rank_correlation(iso, column) for column in codes.T],
         "points": [
             {

@@ -136,7 +136,7 @@ def print_results(results: dict[str, Any]) -> None:
         ]
     if data := results["scatter"]:
         told = [
-            f"{p['name']} {'does not move' if r is None else f'{r:+.2f}'}"
+            f"{p['name']} {'is held' if p.get('held') else 'does not move' if r is None else f'{r:+.2f}'}"
             for p, r in zip(data["parameters"], data["rank_correlation_with_iso"], strict=True)
         ]
         lines.append(f"rank correlation with ISO ({data['key']}): {', '.join(told)}")

@@ -27,6 +27,7 @@ def fit_proxy(
     from workbench import proxy_fitting
     from workbench.devices import open_devices
     from workbench.faults import failure_lines
+    from workbench.held import why_held
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
 
@@ -45,8 +46,9 @@ def fit_proxy(
         finally:
             if bench_device:
                 bench_device.close()
+    held = why_held(run.results)
     if as_json:
-        print(json.dumps({"run": run.name, **run.results}))
+        print(json.dumps({"run": run.name, "held": list(held), "held_because": held, **run.results}))
         return
     print_results(run.name, run.results)
     for line in failure_lines(run.results.get("fidelity") or {}):
@@ -54,10 +56,11 @@ def fit_proxy(
 
 
 def print_results(name: str, results: dict[str, Any]) -> None:
-    """The fidelity report as tables."""
+    """The fidelity report as tables, and what training will hold by it."""
     from rich.table import Table
 
     from workbench import terminal
+    from workbench.held import why_held
 
     console = terminal.console()
     console.print(f"proxy {name}: {results['captures']} training captures")
@@ -77,6 +80,10 @@ def print_results(name: str, results: dict[str, Any]) -> None:
     console.print(table)
     fidelity = results.get("fidelity")
     if not fidelity:
+        console.print(
+            "no fidelity report, so `train` will hold no parameter; --device URL measures in which of them the proxy "
+            "follows the device"
+        )
         return
     table = Table(
         "parameter",
@@ -102,6 +109,18 @@ def print_results(name: str, results: dict[str, Any]) -> None:
             f"rank correlation of image quality over {fidelity['rank_sets']} held-out parameter sets, "
             f"{fidelity['rank_raws']} {fidelity['split']} RAWs: {fidelity['rank_correlation']:.3f}"
         )
+    held = why_held(results)
+    if held:
+        console.print(
+            f"{len(held)} of {len(fidelity['parameters'])} parameters will be held at their start values by `train`, "
+            "since the proxy does not follow the device in them:",
+            soft_wrap=True,
+        )
+        blocks = {m["parameter"]: m["block"] for m in fidelity["parameters"] if "block" in m}
+        for name, reason in held.items():
+            console.print(f"  {blocks.get(name, '–')}: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print("the proxy follows the device in every parameter: `train` will hold none")
 
 
 def _number(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ def predict(
     from predictor.distance import load_distance
     from predictor.files import input_planes, load_predictor
     from workbench.errors import RunError
+    from workbench.held import REMARK, held_by, held_in_words
     from workbench.notes import say
     from workbench.runs import find_run, write_text
 
@@ -51,16 +53,22 @@ def predict(
     known_raws = load_distance(run.path)
     distance = known_raws.of(loaded, raw) if known_raws else None
     declined = known_raws is not None and distance is not None and known_raws.declines(distance)
-    text = space.to_toml(parameters, f"Predicted for {file.name} by {run.name}")
+    held = held_by(run)
+    if still := [n for n in show or () if attention and n in held]:
+        raise RunError(f"--show {still[0]}: has no attention map: it is {REMARK}")
+    remarks = dict.fromkeys(held, REMARK)
+    text = space.to_toml(parameters, f"Predicted for {file.name} by {run.name}", remarks)
     if toml:
         toml.parent.mkdir(parents=True, exist_ok=True)
         write_text(toml, text)
     picture = None
     if attention:
-        out.mkdir(parents=True, exist_ok=True)
         picture = out / f"{file.stem}.attention.png"
         maps = loaded.attention(raw)
-        chosen = list(show) if show else most_concentrated(maps, space.names)
+        chosen = list(show) if show else most_concentrated(maps, space.names, held=held)
+        if not chosen:
+            raise RunError(f"{run.name}: every parameter is held at its start value, so there is no attention to draw")
+        out.mkdir(parents=True, exist_ok=True)
         draw_attention(raw, maps, space.names, chosen, picture, f"{file.name}, {run.name}")
     if as_json:
         print(
@@ -71,6 +79,7 @@ def predict(
                     "space": space.name,
                     "parameters": parameters.values,
                     "codes": dict(zip(space.names, parameters.codes, strict=True)),
+                    "held": held,
                     "parameters_hash": parameters.hash,
                     "metadata": loaded.metadata,
                     "input": [int(width), int(height)],
@@ -83,7 +92,9 @@ def predict(
             )
         )
         return
-    _print_table(parameters, f"{file.name}: predicted by {run.name}")
+    _print_table(parameters, f"{file.name}: predicted by {run.name}", held)
+    if held:
+        print(held_in_words(space, held))
     known = _inputs(raw) if loaded.metadata else "image only"
     print(f"from {known}; {cost:.3g} GFLOP for {width}×{height} planes of the {raw.width}×{raw.height} RAW")
     if known_raws is not None and distance is not None:
@@ -114,13 +125,13 @@ def _inputs(raw: RawFrame) -> str:
     return f"{text} (the file does not tell its {', '.join(missing)})" if missing else text
 
 
-def _print_table(parameters: ParameterSet, title: str) -> None:
+def _print_table(parameters: ParameterSet, title: str, held: Collection[str]) -> None:
     from rich.table import Table
 
     from workbench import terminal
 
     table = Table(title=title)
-    for column in ("block", "parameter", "value", "unit", "default", "range"):
+    for column in ("block", "parameter", "value", *(["held"] if held else []), "unit", "default", "range"):
         table.add_column(
             column,
             justify="right" if column in ("value", "default") else "left",
@@ -136,6 +147,7 @@ def _print_table(parameters: ParameterSet, title: str) -> None:
                 "" if i else block,
                 name,
                 _native(value),
+                *([("held" if name in held else "")] if held else []),
                 p.unit,
                 _native(default),
                 p.describe_range().removesuffix(f" {p.unit}"),
@@ -149,18 +161,20 @@ def _native(value: float | int | str | bool) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def most_concentrated(maps: np.ndarray, names: list[str], count: int = 5) -> list[str]:
-    """The parameters whose maps are the least even (lowest entropy), in the order of the space.
+def most_concentrated(maps: np.ndarray, names: list[str], count: int = 5, held: Collection[str] = ()) -> list[str]:
+    """The parameters whose maps are the least even (lowest entropy), in the order of the space; none that is held.
 
     Args:
         maps: ``float [N, h, w]``, each summing to 1.
         names: of the N parameters.
         count: how many.
+        held: those that training held, whose maps say nothing.
     """
     import numpy as np
 
     entropy = -(maps * np.log(np.maximum(maps, 1e-12))).sum(axis=(1, 2))
-    return [names[i] for i in sorted(np.argsort(entropy, kind="stable")[:count])]
+    order = [i for i in np.argsort(entropy, kind="stable") if names[i] not in held]
+    return [names[i] for i in sorted(order[:count])]
 
 
 def draw_attention(

@@ -53,6 +53,7 @@ def train(
     from predictor.training import Recipe, TrainingStep, paper_recipe
     from proxy.files import load_proxy
     from workbench import predictor_training
+    from workbench.held import held_by, held_in_words, not_followed
     from workbench.interrupt import stoppable
     from workbench.progress import Progress
     from workbench.runs import find_run
@@ -68,7 +69,8 @@ def train(
     measure = "detector's loss" if judge else "L2"
     log = "log " if chosen.name == "fast" else ""
     measure = f"{log}{measure}" + (f" + {viewing_weight:g} × L2" if viewing_weight else "")
-    space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
+    source = find_run(lab, "fit-proxy", proxy)
+    space = load_proxy(source.path).space
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
     cost = gflop(config, 1536, 2048)
     if not as_json:
@@ -76,6 +78,12 @@ def train(
             f"predictor: {len(space)} parameters, first encoder {chosen.width} channels, "
             f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a pass over a 2048×1536 input"
         )
+        if held := not_followed(source):
+            print(held_in_words(space, held))
+        elif source.results.get("fidelity"):
+            print("no parameter is held: the proxy follows the device in every one")
+        else:
+            print(f"no parameter is held: {source.name} has no fidelity report (fit-proxy --device measures one)")
     with (
         stoppable("training keeps its state; run the same command again to go on"),
         Progress("train", 0, unit="step") as progress,
@@ -95,7 +103,7 @@ def train(
             on_step=show,
         )
     if as_json:
-        print(json.dumps({"run": run.name, "gflop_2048x1536": cost, **run.results}))
+        print(json.dumps({"run": run.name, "gflop_2048x1536": cost, "held": held_by(run), **run.results}))
     else:
         held_out = run.results["held_out_loss"]
         told = "no held-out RAWs to measure on" if held_out is None else f"held-out {measure} {held_out:.5f}"

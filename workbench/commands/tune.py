@@ -177,6 +177,8 @@ def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metri
         print(f"Pareto front, {len(results['pareto'])} sets on the trials' RAWs, the best in {metric.value} first:")
         for point in results["pareto"]:
             print("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point["values"].items()))
+    if held := results.get("held"):
+        print(f"held at their start values, since the proxy does not follow the device in them: {', '.join(held)}")
     if history := results["history"]:
         places = sorted({round(i * (len(history) - 1) / 5) for i in range(6)})
         curve = ", ".join(f"{history[i][0]}: {_figure(history[i][1], metric)}" for i in places)

@@ -15,6 +15,7 @@ from predictor.files import load_predictor
 from workbench.ablation import figures as ablation_figures
 from workbench.ablation.table import MIN_SEEDS
 from workbench.dataset import CaptureRecord, Dataset
+from workbench.held import held_by
 from workbench.report import figures, images
 from workbench.report.ablation_checks import check_ablation
 from workbench.report.checks import Mark
@@ -135,8 +136,12 @@ def _drawings(found: Material, shown: Ablation) -> dict[str, Drawing]:
         title = f"{names[0]} against {names[1]} (figure 5b)"
         text = f"What {scatter['key']}, seed {scatter['seed']}, predicted for the {len(scatter['points'])} test RAWs. "
         text += "Rank correlation with ISO: "
-        ranks = zip(names, scatter["rank_correlation_with_iso"], strict=True)
-        text += ", ".join(f"{name} {'does not move' if r is None else number(r, '+.2f')}" for name, r in ranks) + "."
+        ranks = zip(names, scatter["parameters"], scatter["rank_correlation_with_iso"], strict=True)
+        text += ", ".join(
+            f"{name} {'is held' if p.get('held') else 'does not move' if r is None else number(r, '+.2f')}"
+            for name, p, r in ranks
+        )
+        text += "."
         svg = figures.to_svg(ablation_figures.scatter(scatter), "ablation_scatter", title)
         drawn["ablation_scatter"] = Drawing(title, svg, text, "device", sources)
     return drawn
@@ -154,13 +159,17 @@ def _maps(found: Material, shown: Ablation, dataset: Dataset | None) -> tuple[li
     place = shown.results["seeds"].index(asked["seed"])
     try:
         frame = raws[0].load()
-        maps, names = {}, list[str]()
+        maps, names, held = {}, list[str](), set[str]()
         for key in asked["variants"]:
-            network = load_predictor(find_run(found.lab, "train", rows[key]["runs"][place]).path)
+            run = find_run(found.lab, "train", rows[key]["runs"][place])
+            network = load_predictor(run.path)
+            held |= set(held_by(run))
             maps[key], names = network.attention(frame), network.space.names
-        places = {name: names.index(name) for name in asked["parameters"]}
+        places = {name: names.index(name) for name in asked["parameters"] if name not in held}
     except (WeightsError, WorkbenchError, ValueError) as error:
         return [], f"Figure 6 cannot be drawn again, see attention.svg in the folder of {shown.run.name}: {error}"
+    if not places:
+        return [], "The parameters of figure 6 are held at their start values, so no map is drawn of them."
     bright = max(float(m[i].max() * m[i].size) for m in maps.values() for i in places.values())
     preview = images.raw_preview(frame)
     size = {key: f"{m.shape[2]}×{m.shape[1]} cells" for key, m in maps.items()}

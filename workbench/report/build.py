@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 
 from drivers.parameters import Parameter
 from workbench.errors import RunError
+from workbench.held import held_in_words
 from workbench.interrupt import check
 from workbench.report import ablation_section, figures
 from workbench.report.ablation_section import ORDER_WORDS, Ablation, ablation_of
@@ -27,7 +28,7 @@ from workbench.report.searches import curves_of, draw_searches, searches_csv
 from workbench.report.words import VERDICTS, csv_text, interval_text, number
 from workbench.runs import RunFolder, list_runs, write_text
 from workbench.statistics import Comparison
-from workbench.strengths import NR_WORDS, SHARPENING_WORDS, strongest
+from workbench.strengths import TASKS, Task, parameters_for, strongest, why_none
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
@@ -371,29 +372,31 @@ def _draw_parameters(page: Page) -> None:
     units = found.units(key)
     fixed = found.units("fixed")[0] if "fixed" in found.labels else None
     spreads = np.percentile(units, 95, axis=0) - np.percentile(units, 5, axis=0)
-    still = [n for n, s in zip(found.space.names, spreads, strict=True) if s < 0.02]
+    held = found.held
+    still = [n for n, s in zip(found.space.names, spreads, strict=True) if s < 0.02 and n not in held]
     text = "0 and 1 are the ends of each parameter's range; a choice sits in the middle of its bin. "
-    if len(still) == len(found.space):
+    if len(still) + len(held) == len(found.space):
         text += "No parameter moved over more than 2 % of it."
     else:
-        text += f"Hardly moved over the test RAWs: {', '.join(still)}." if still else "Every parameter moved."
+        every = f"Every {'other ' if held else ''}parameter moved."
+        text += f"Hardly moved over the test RAWs: {', '.join(still)}." if still else every
+    if held:
+        text += f" {held_in_words(found.space, held)}."
     drawing = figures.spread(found.space, units, fixed)
     _draw(page, "spread", drawing, "What was predicted over the test RAWs", text, DEVICE, found.validation)
     iso = np.array([row["iso"] or np.nan for row in found.results["per_raw"]], dtype=float)
     if np.isfinite(iso).sum() < 2 or len(set(iso[np.isfinite(iso)])) < 2:
         page.absent["iso"] = "The test RAWs do not tell different ISO speeds."
         return
-    for name, words in (("iso_noise", NR_WORDS), ("iso_sharpening", SHARPENING_WORDS)):
-        chosen = strongest(found.space, spreads, words)
+    for name, task in zip(("iso_noise", "iso_sharpening"), TASKS, strict=True):
+        chosen = strongest(found.space, spreads, task, held)
         if chosen is None:
-            page.absent[name] = (
-                f"The device has no parameter for {'noise reduction' if name == 'iso_noise' else 'sharpening'}."
-            )
+            page.absent[name] = why_none(found.space, task)
             continue
-        _draw(page, name, *_iso_figure(found, chosen, iso), DEVICE, found.validation)
+        _draw(page, name, *_iso_figure(found, chosen, iso, task), DEVICE, found.validation)
 
 
-def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple[Figure, str, str]:
+def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray, task: Task) -> tuple[Figure, str, str]:
     def native(key: str) -> np.ndarray:
         codes = [row["methods"][key]["codes"][parameter.name] for row in found.results["per_raw"]]
         return np.array([float(parameter.from_code(c)) for c in codes])
@@ -410,6 +413,10 @@ def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray) -> tuple
         rank = float(spearmanr(iso[known], values[known])[0])
         text += "Of its kind the parameter that the predictions move most; "
         text += f"rank correlation with ISO {number(rank, '+.2f')}."
+    elif parameter.name in found.held:
+        own = [p.name for p in parameters_for(found.space, task) if p.name in found.held]
+        text += "The prediction is held at its start value, since the proxy does not follow the device in it."
+        text += f" Held of the parameters for {task}: {', '.join(own)}." if own[1:] else ""
     else:
         text += "The prediction does not move."
     return figures.against_iso(parameter, iso, {k: (short[k], native(k)) for k in keys}), f"{name} against ISO", text

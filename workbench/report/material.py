@@ -14,6 +14,7 @@ from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
+from workbench.held import held_by
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.statistics import Comparison, compare
 from workbench.tuning.rules import label_of
@@ -107,6 +108,12 @@ class Material:
         """Key of the method that the headline is about."""
         head = self.results["headline"]
         return str(head["predictor"]) if head else None
+
+    @property
+    def held(self) -> list[str]:
+        """Parameters that the headline's predictor held at their start values; none where its run does not tell."""
+        run = next((r for r in self.predictors if f"predicted:{r.name}" == self.predicted), None)
+        return [name for name in held_by(run) if name in self.space.names] if run else []
 
     @property
     def labels(self) -> dict[str, str]:

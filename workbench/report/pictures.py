@@ -15,6 +15,7 @@ from drivers.weights import WeightsError
 from predictor.files import load_predictor
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError
+from workbench.held import held_by
 from workbench.interrupt import check
 from workbench.report import images
 from workbench.report.material import Material, Source
@@ -211,8 +212,12 @@ def attention_of(found: Material, dataset: Dataset) -> Attention | str:
     except (WeightsError, WorkbenchError) as error:
         return f"The attention maps cannot be drawn: {error}"
     names = predictor.space.names
-    # The same parameters for every RAW, so that the columns can be compared.
-    shown = {names[i]: int(i) for i in sorted(np.argsort(_evenness(maps), kind="stable")[:ATTENTION_MAPS])}
+    # What is held looks nowhere. The same parameters for every RAW, so that the columns can be compared.
+    held = held_by(run)
+    order = [int(i) for i in np.argsort(_evenness(maps), kind="stable") if names[i] not in held]
+    if not order:
+        return "Every parameter is held at its start value, so there is no attention to show."
+    shown = {names[i]: i for i in sorted(order[:ATTENTION_MAPS])}
     drawn = []
     for (why, raw), frame, own in zip(chosen, frames, maps, strict=True):
         preview = images.raw_preview(frame)

@@ -18,7 +18,8 @@ from predictor.training import Quantiser, TrainingError
 from proxy.files import LoadedProxy, load_proxy
 from workbench import interrupt
 from workbench.errors import RunError
-from workbench.predictor_training import not_followed, with_references
+from workbench.held import not_followed
+from workbench.predictor_training import with_references
 from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tasks import viewing
 from workbench.training_data import ViewingData
