@@ -12,6 +12,7 @@ from small_isp import SmallIsp
 from small_isp import make_lab as make_small_lab
 
 from drivers.errors import FrameError
+from drivers.frames import RgbFrame
 from drivers.registry import open_device
 from proxy.files import load_proxy
 from proxy.training import ProxyStep
@@ -162,8 +163,11 @@ def test_a_device_that_changes_the_size(tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     make_small_lab(lab, train=2, test=0)
     with Dataset.open(lab) as dataset:
-        isp = SmallIsp()  # gives half the size
+        # As a lab of an older version may hold them: today the bench keeps no such output.
+        isp = SmallIsp()
         jobs = campaign.plan(isp.info().space, dataset.raws(), design="sobol", captures=8, seed=0)
-        campaign.run(Bench(dataset, isp, purpose=campaign.PURPOSE), jobs)
+        whole = [isp.process(raw.load(), parameters) for raw, parameters in jobs]
+        half = [replace(c, rgb=RgbFrame.from_pixels(c.rgb.pixels[::2, ::2])) for c in whole]
+        dataset.add_captures(isp.info(), half, purpose=campaign.PURPOSE)
     with pytest.raises(FrameError, match=r"output is 16×16, the RAW 32×32"):
         fit_proxy(lab, PROXY)
