@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
+
 
 def ablate(
     device: Annotated[
@@ -20,9 +22,9 @@ def ablate(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and a fitted proxy.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas or blanks.")] = "0,1,2",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each training.")] = 600,
-    batch: Annotated[int | None, typer.Option(min=1, help="RAWs a step instead of the recipe's.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Channels of the first encoder.")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=MANY, help="Optimiser steps of each training.")] = 600,
+    batch: Annotated[int | None, typer.Option(min=1, max=MANY, help="RAWs a step instead of the recipe's.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, max=1024, help="Channels of the first encoder.")] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata/--no-metadata", help="Inputs of all variants but the one that has the others.")
     ] = True,
@@ -40,7 +42,9 @@ def ablate(
             help="TOML of the parameters to start from; parameters that the proxy does not follow stay there."
         ),
     ] = None,
-    test_raws: Annotated[int, typer.Option(min=0, help="How many test RAWs, spread over the scenes; 0: all.")] = 0,
+    test_raws: Annotated[
+        int, typer.Option(min=0, max=MANY, help="How many test RAWs, spread over the scenes; 0: all.")
+    ] = 0,
     prefix: Annotated[str, typer.Option(help="Beginning of the names of the train runs.")] = "ablate",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
@@ -53,6 +57,8 @@ def ablate(
         numbers = tuple(int(word) for word in seeds.replace(",", " ").split())
     except ValueError:
         raise typer.BadParameter(f"--seeds {seeds!r}: give whole numbers, as in --seeds 0,1,2") from None
+    if not all(0 <= number <= SEED for number in numbers):
+        raise typer.BadParameter(f"--seeds {seeds!r}: each from 0 to {SEED}")
     from dataclasses import replace
 
     from predictor.training import Recipe

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import SEED
 from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
 
 
@@ -30,7 +31,7 @@ def choose(
     task: TaskOption = TaskName.viewing,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the bootstrap.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
         int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
+
 if TYPE_CHECKING:
     from drivers.device import Device
     from drivers.parameters import ParameterSet
@@ -46,7 +48,7 @@ def collect(
             "more than 30 s; several make a pool of equal boards."
         ),
     ],
-    captures: Annotated[int, typer.Option(min=1, help="Captures of the whole campaign.")],
+    captures: Annotated[int, typer.Option(min=1, max=MANY, help="Captures of the whole campaign.")],
     raws: Annotated[
         Path | None,
         typer.Option(help="Folder of RAW files (with scenes.csv where there is one); not for live devices."),
@@ -57,11 +59,13 @@ def collect(
     design: Annotated[
         DesignName, typer.Option(help="sobol and around can be extended later; lhs: Latin hypercube.")
     ] = DesignName.sobol,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the design and of the order of the RAWs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the design and of the order of the RAWs.")] = 0,
     around: Annotated[
         list[Path] | None, typer.Option(help="TOML of a point for --design around; may be given several times.")
     ] = None,
-    spread: Annotated[float, typer.Option(help="Normalised distance from the points for --design around.")] = 0.1,
+    spread: Annotated[
+        float, typer.Option(min=0, max=1, help="Normalised distance from the points for --design around.")
+    ] = 0.1,
     pool_tolerance: Annotated[
         int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
     ] = 0,

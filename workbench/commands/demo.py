@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import TaskName
 
 
@@ -18,9 +19,11 @@ def demo(
     task: Annotated[TaskName, typer.Option(help="What the images are for.")] = TaskName.viewing,
     captures: Annotated[
         int | None,
-        typer.Option(min=200, help="Captures of the collection and of each search: 4000 for viewing, otherwise 2000."),
+        typer.Option(
+            min=200, max=MANY, help="Captures of the collection and of each search: 4000 for viewing, otherwise 2000."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of everything.")] = 0,
 ) -> None:
     """Serve the emulated device, make scenes, collect, fit, train, tune, validate on the device, report."""
     if task is TaskName.viewing:

@@ -13,6 +13,7 @@ import typer
 from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
 from workbench.commands.device_settle import settle
+from workbench.commands.limits import DAY_S
 
 if TYPE_CHECKING:
     from drivers.parameters import Parameter, ParameterSpace
@@ -31,7 +32,7 @@ Url = Annotated[
 ]
 Lab = Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")]
 LAB = Path("lab")
-Deadline = Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")]
+Deadline = Annotated[float, typer.Option("--deadline", min=0.1, max=DAY_S, help="Seconds to wait for an answer.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 REGISTER_COLUMNS = ("name", "value", "unit", "code", "register")
 

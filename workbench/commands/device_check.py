@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import DAY_S
+
 
 def check(
     url: Annotated[
@@ -16,7 +18,9 @@ def check(
     ],
     raw: Annotated[Path | None, typer.Option(help="RAW file to process; left out: a small test chart.")] = None,
     lab: Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")] = Path("lab"),
-    deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for each answer.")] = 10.0,
+    deadline: Annotated[
+        float, typer.Option("--deadline", min=0.1, max=DAY_S, help="Seconds to wait for each answer.")
+    ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Try every requirement of drivers/PROTOCOL.md on a device: pass, fail or skipped, each with its section.

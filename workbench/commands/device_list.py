@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import DAY_S
+
 FACTS = ("model", "firmware", "serial", "boot_id")
 
 
@@ -16,7 +18,9 @@ def list_devices(
         list[str] | None, typer.Argument(metavar="[URL…]", help="Devices to reach, besides those of lab.toml.")
     ] = None,
     lab: Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")] = Path("lab"),
-    deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for each device.")] = 2.0,
+    deadline: Annotated[
+        float, typer.Option("--deadline", min=0.1, max=DAY_S, help="Seconds to wait for each device.")
+    ] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Serial ports, drivers, and whether devices can be reached.

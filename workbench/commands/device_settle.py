@@ -8,16 +8,20 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import DAY_S
+
 
 def settle(
     url: Annotated[
         str, typer.Argument(metavar="DEVICE", help="URL, or a name of lab.toml, such as zmq://127.0.0.1:5555.")
     ],
     raw: Annotated[Path | None, typer.Option(help="RAW file to process; left out: a small test chart.")] = None,
-    changes: Annotated[int, typer.Option(min=2, help="Changes to measure.")] = 6,
-    frames: Annotated[int, typer.Option(min=1, help="Frames within which the device must settle.")] = 100,
+    changes: Annotated[int, typer.Option(min=2, max=10_000, help="Changes to measure.")] = 6,
+    frames: Annotated[int, typer.Option(min=1, max=100_000, help="Frames within which the device must settle.")] = 100,
     lab: Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")] = Path("lab"),
-    deadline: Annotated[float, typer.Option("--deadline", min=0.1, help="Seconds to wait for an answer.")] = 30.0,
+    deadline: Annotated[
+        float, typer.Option("--deadline", min=0.1, max=DAY_S, help="Seconds to wait for an answer.")
+    ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the settle count: change parameters and RAW, count frames until the output stops changing.

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
+
 
 def fit_proxy(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
@@ -15,10 +17,10 @@ def fit_proxy(
         str | None, typer.Option(help="Device URL; measures on it how the proxy follows it (about 300 captures).")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="Device identity, where the data set holds several.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of the whole network.")] = 400,
-    base_steps: Annotated[int, typer.Option(min=0, help="Steps of its colour and tone base alone.")] = 1600,
+    steps: Annotated[int, typer.Option(min=0, max=MANY, help="Steps of the whole network.")] = 400,
+    base_steps: Annotated[int, typer.Option(min=0, max=MANY, help="Steps of its colour and tone base alone.")] = 1600,
     width: Annotated[int, typer.Option(min=4, max=256, help="Channels of the network's first level.")] = 24,
-    seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of weights and crops.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
 from workbench.commands.sim_scenes import Cfa
 
 
@@ -28,10 +29,12 @@ def coco(
         typer.Option(min=0, max=0.9, help="Part of the train images put into validation where that is not given."),
     ] = 0.1,
     longest: Annotated[int, typer.Option(min=16, max=8192, help="Longer side of the RAWs at most, pixels.")] = 320,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each split, by id.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MANY, help="Only the first images of each split, by id.")
+    ] = None,
     cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
-    seed: Annotated[int, typer.Option(min=0, help="Other lights, errors and noise.")] = 0,
-    sensor_seed: Annotated[int | None, typer.Option(min=0, help="Another camera.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other lights, errors and noise.")] = 0,
+    sensor_seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Another camera.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Simulate a RAW of every image of COCO-format data sets, boxes and masks in the RAW's own pixels.

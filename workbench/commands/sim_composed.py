@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import SEED
+
 
 def composed(
     folder: Annotated[Path, typer.Argument(help="Where to write images/ and instances.json.")],
     images: Annotated[int, typer.Option(min=1, max=100_000, help="How many images.")] = 200,
     side: Annotated[int, typer.Option(min=64, max=2048, help="Height and width in pixels, even.")] = 160,
-    seed: Annotated[int, typer.Option(min=0, help="Other scenes, with other image ids.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other scenes, with other image ids.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compose scenes of six kinds of objects that need a well-tuned ISP; `workbench sim coco` makes RAWs of them.

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
+
 
 class Cfa(StrEnum):
     """CFA orders."""
@@ -26,13 +28,15 @@ def scenes(
         Path | None,
         typer.Option(help="Folder of photographs (JPEG, PNG); left out: the samples in the installed packages."),
     ] = None,
-    raws_per_photograph: Annotated[int, typer.Option(min=0, help="RAWs of each photograph; 0: no photographs.")] = 12,
-    lab_scenes: Annotated[int, typer.Option(min=0, help="Number of procedural lab scenes.")] = 60,
-    raws_per_scene: Annotated[int, typer.Option(min=1, help="RAWs of each lab scene.")] = 4,
+    raws_per_photograph: Annotated[
+        int, typer.Option(min=0, max=MANY, help="RAWs of each photograph; 0: no photographs.")
+    ] = 12,
+    lab_scenes: Annotated[int, typer.Option(min=0, max=MANY, help="Number of procedural lab scenes.")] = 60,
+    raws_per_scene: Annotated[int, typer.Option(min=1, max=MANY, help="RAWs of each lab scene.")] = 4,
     size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the RAWs, even.")] = "128x128",
     cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
-    seed: Annotated[int, typer.Option(min=0, help="Other lab scenes, crops, lights and errors.")] = 0,
-    sensor_seed: Annotated[int | None, typer.Option(min=0, help="Another camera.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other lab scenes, crops, lights and errors.")] = 0,
+    sensor_seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Another camera.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Simulate RAWs of photographs and lab scenes, as one camera would take them under many lights.

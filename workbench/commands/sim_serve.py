@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import DAY_S
+
 
 def serve(
     profile: Annotated[str, typer.Option(help="Profile of the emulated ISP: sim20 or sim32.")] = "sim20",
@@ -37,7 +39,9 @@ def serve(
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML of faults on order (docs/faults.example.toml).")
     ] = None,
-    frame_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a frame takes at least.")] = 0.0,
+    frame_ms: Annotated[
+        float, typer.Option(min=0, max=1000 * DAY_S, help="Milliseconds that a frame takes at least.")
+    ] = 0.0,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Frames name the codes in force.")] = True,
     latch_frames: Annotated[int, typer.Option(min=0, max=1000, help="Frames that codes come into force late.")] = 0,
     temporal_filter: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
 
 
@@ -29,19 +30,19 @@ def train(
         float, typer.Option(min=0, max=1e6, help="Weight of the L2 loss to the reference beside the detector's loss.")
     ] = 0.0,
     recipe: Annotated[RecipeName, typer.Option(help="fast: minutes on a CPU; paper: section 5.1.")] = RecipeName.fast,
-    batch: Annotated[int | None, typer.Option(min=1, help="RAWs a step instead of the recipe's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, max=MANY, help="RAWs a step instead of the recipe's.")] = None,
     metadata: Annotated[
         bool | None,
         typer.Option("--metadata/--no-metadata", help="ISO, exposure and white balance as inputs (fast: on)."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps instead of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=MANY, help="Optimiser steps instead of the recipe's.")] = None,
     start: Annotated[
         Path | None,
         typer.Option(
             help="TOML of the parameters to start from; parameters that the proxy does not follow stay there."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:

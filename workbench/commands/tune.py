@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
 
 
@@ -65,8 +66,12 @@ def tune(
             "and lets the device rank what it finds."
         ),
     ] = MethodName.cmaes,
-    captures: Annotated[int, typer.Option(min=2, help="Budget; at least what collection used, to be fair.")] = 4000,
-    raws_per_trial: Annotated[int, typer.Option(min=1, help="Training RAWs that each trial is judged on.")] = 16,
+    captures: Annotated[
+        int, typer.Option(min=2, max=MANY, help="Budget; at least what collection used, to be fair.")
+    ] = 4000,
+    raws_per_trial: Annotated[
+        int, typer.Option(min=1, max=MANY, help="Training RAWs that each trial is judged on.")
+    ] = 16,
     rule: Annotated[
         RuleName,
         typer.Option(
@@ -90,7 +95,7 @@ def tune(
     proxy: Annotated[
         str | None, typer.Option(help="fit-proxy run of proxy-gradient; by default the newest of the device.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the RAWs chosen and of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
         int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")

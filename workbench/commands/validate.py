@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
 
 
@@ -35,15 +36,19 @@ def validate(
     ] = None,
     proxy: Annotated[str | None, typer.Option(help="fit-proxy run; by default the predictor's own.")] = None,
     expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set.")] = None,
-    test_raws: Annotated[int, typer.Option(min=0, help="How many test RAWs, spread over the scenes; 0: all.")] = 0,
+    test_raws: Annotated[
+        int, typer.Option(min=0, max=MANY, help="How many test RAWs, spread over the scenes; 0: all.")
+    ] = 0,
     oracle_captures: Annotated[
         int | None,
-        typer.Option(min=0, help="Captures of the per-image oracle for each RAW, 200 by default; 0 leaves it out."),
+        typer.Option(
+            min=0, max=MANY, help="Captures of the per-image oracle for each RAW, 200 by default; 0 leaves it out."
+        ),
     ] = None,
     task: TaskOption = TaskName.viewing,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the oracle and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the oracle and of the bootstrap.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
         int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
