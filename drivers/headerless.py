@@ -36,6 +36,7 @@ from drivers.frames import MAX_SIDE, CfaPattern, RawFrame
 from drivers.orientation import UPRIGHT
 from drivers.raw_notes import RawNote
 from drivers.regular_files import read_regular, read_toml
+from drivers.validation_text import short
 
 Level = Annotated[float, Field(ge=0, le=65535, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
@@ -189,7 +190,7 @@ def _read_sidecar(path: Path) -> Sidecar:
         if key not in Sidecar.model_fields:
             close = difflib.get_close_matches(key, Sidecar.model_fields, n=1)
             known = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(Sidecar.model_fields)}"
-            raise FrameError(f"{name}: unknown key {_short(key)} in the sidecar; {known}")
+            raise FrameError(f"{name}: unknown key {short(key)} in the sidecar; {known}")
     try:
         return Sidecar.model_validate(document)
     except ValidationError as error:
@@ -204,12 +205,7 @@ def _fault(error: ValidationError, document: dict[str, Any]) -> str:
     key = str(first["loc"][0])
     if key not in document:
         return f"{key}: missing; it is {_FORMS[key]}"
-    return f"{key} = {_short(document[key])}: must be {_FORMS[key]}"
-
-
-def _short(value: object) -> str:
-    text = shown(repr(value))
-    return text if len(text) <= 60 else text[:57] + "…"
+    return f"{key} = {short(document[key])}: must be {_FORMS[key]}"
 
 
 def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:

@@ -26,6 +26,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivers.errors import ParameterError
+from drivers.regular_files import TEXT_BYTES, read_regular
+from drivers.validation_text import fault_in_words
 
 Kind = Literal["continuous", "integer", "choice", "bool"]
 Scale = Literal["linear", "log"]
@@ -297,9 +299,7 @@ class ParameterSpace(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(x) for x in first["loc"])
-            raise ParameterError(f"parameter space: {where + ': ' if where else ''}{first['msg']}") from error
+            raise ParameterError(f"parameter space: {fault_in_words(error, data, cls)}") from error
 
     @cached_property
     def defaults(self) -> ParameterSet:
@@ -368,7 +368,9 @@ class ParameterSpace(BaseModel):
             ParameterError: not TOML, a parameter in the wrong block, or a bad value; the message names ``source``.
         """
         try:
-            document = tomllib.loads(text)
+            document = tomllib.loads(text.removeprefix("\ufeff"))
+        except RecursionError as error:
+            raise ParameterError(f"{source}: not valid TOML: it is nested too deeply") from error
         except tomllib.TOMLDecodeError as error:
             raise ParameterError(f"{source}: not valid TOML: {error}") from error
         values: dict[str, Any] = {}
@@ -390,7 +392,7 @@ class ParameterSpace(BaseModel):
             ParameterError: the file cannot be read or is not a set of this space.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_regular(Path(path), TEXT_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ParameterError(f"{path}: cannot read the parameter file: {reason}") from error

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from drivers import device_urls
 from drivers.errors import WorkbenchError
 from drivers.regular_files import read_toml
+from drivers.validation_text import fault_in_words
 
 FILE = "lab.toml"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
@@ -103,6 +104,5 @@ def load_lab_config(lab: Path) -> LabConfig:
     try:
         return LabConfig.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise LabConfigError(f"{path}: {where}: {first['msg'].lower()}; see `workbench device list --help`") from error
+        fault = fault_in_words(error, data, LabConfig)
+        raise LabConfigError(f"{path}: {fault}; see `workbench device list --help`") from error

@@ -21,6 +21,7 @@ from drivers.errors import DeviceError, ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import Parameter, ParameterSet, ParameterSpace
 from drivers.regular_files import read_toml
+from drivers.validation_text import fault_in_words
 
 _FOLDER = Path(__file__).parent
 _FILES = ("raw", "settings", "output", "recipe")
@@ -266,9 +267,7 @@ def from_dict(document: Mapping[str, Any], path: Path) -> Recipe:
     try:
         recipe = Recipe(**document, hash=digest, folder=path.resolve().parent)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(x) for x in first["loc"])
-        raise DeviceError(f"{path}: {where + ': ' if where else ''}{first['msg']}") from error
+        raise DeviceError(f"{path}: {fault_in_words(error, document, Recipe)}; see docs/recipes.md") from error
     except ParameterError as error:
         raise DeviceError(f"{path}: {error}") from error
     try:

@@ -208,7 +208,7 @@ def _space(*changes: dict) -> dict:
         (_space({"default": 4}), "outside 0..3"),
         (_space({"kind": "choice", "choices": ["one"], "default": "one"}), "at least two"),
         (_space({"name": "Bad name"}), "name"),
-        (_space({"colour": "red"}), "Extra inputs"),
+        (_space({"colour": "red"}), "parameters[0].colour: unknown key"),
         (_space(), "parameters"),
         ([], "parameter space"),
     ],

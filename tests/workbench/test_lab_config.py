@@ -67,7 +67,7 @@ def test_without_a_file_there_are_no_settings(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("[devices", "is no TOML"),
-        ("[device]\nleft = 'sim:sim20'", "device: extra inputs"),
+        ("[device]\nleft = 'sim:sim20'", "device: unknown key; did you mean 'devices'?"),
         ("[devices]\nleft = 5", "devices.left"),
         ("[devices]\n'zmq://a' = 'sim:sim20'", "devices"),
         ("[network]\nplain = 'a'", "network.plain"),
