@@ -9,6 +9,14 @@ import unicodedata
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def shown_page(text: str) -> str:
+    """A whole page or drawing with the characters escaped that would change how others look; line ends and tabs stay.
+
+    Tags and entities are not looked at: text in a page is escaped for HTML where it is put in.
+    """
+    return shown(text, keep="\n\r\t")
+
+
 def shown(text: object, *, keep: str = "") -> str:
     r"""The text with every character that a terminal might act on written as ``\x1b``, ``\u202e``, …
 

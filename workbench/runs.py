@@ -58,10 +58,13 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old file or the new one, never half of one."""
+    r"""Write a text file so that a crash leaves the old file or the new one, never half of one.
+
+    Surrogates, of file names that are no UTF-8, are written as ``\udcff``, which JSON reads back.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

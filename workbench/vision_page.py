@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from drivers.foreign_text import shown_page
 from workbench.dataset import Dataset, RawRecord
 from workbench.runs import RunFolder, write_text
 from workbench.tasks.detectors import Prediction
@@ -95,7 +96,7 @@ def write_page(run: RunFolder, dataset: Dataset, results: dict[str, Any], task: 
     image = base64.b64encode(pictures.encode()).decode()
     write_text(
         run.path / "report.html",
-        f"""<!doctype html>
+        shown_page(f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(results["task"])} on {html.escape(device["model"])}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(results["task"].capitalize())} on {html.escape(device["model"])}</h1>
@@ -109,7 +110,7 @@ logarithm of the detector's loss; lower is better.</p>
 <img alt="Detections for each method, one RAW a row" src="data:image/svg+xml;base64,{image}">
 <p><small>{html.escape(made)}</small></p>
 </body></html>
-""",
+"""),
     )
 
 
@@ -118,7 +119,15 @@ def draw_pictures(dataset: Dataset, results: dict[str, Any], task: VisionTask) -
     import matplotlib as mpl
 
     mpl.use("svg")
+    # Names of files and categories are text, whatever dollar signs they hold.
+    with mpl.rc_context({"text.parse_math": False}):
+        return _drawn(dataset, results, task)
+
+
+def _drawn(dataset: Dataset, results: dict[str, Any], task: VisionTask) -> str:
     from matplotlib import pyplot as plt
+
+    from workbench.figure_texts import plain_texts
 
     by_hash = {r["hash"]: r for r in results["per_raw"]}
     raws = [r for r in dataset.raws("test") if r.hash in by_hash]
@@ -143,6 +152,7 @@ def draw_pictures(dataset: Dataset, results: dict[str, Any], task: VisionTask) -
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
     stream = io.StringIO()
+    plain_texts(figure)
     figure.savefig(stream, format="svg", dpi=110)
     plt.close(figure)
     return stream.getvalue()

@@ -193,6 +193,8 @@ def draw_attention(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from workbench.figure_texts import plain_texts
+
     planes = raw.planes()
     step = max(1, max(planes.shape[1:]) // 640)
     image = np.clip(planes[:, ::step, ::step].transpose(1, 2, 0), 0, None)
@@ -214,8 +216,9 @@ def draw_attention(
         # 1 is an even map: what stands out is where the network looked more than elsewhere.
         relative = cv2.resize(weights * weights.size, (width, height), interpolation=cv2.INTER_LINEAR)
         axis.imshow(grey)
-        shown = axis.imshow(relative, cmap="inferno", alpha=0.6, vmin=0, vmax=max(2.0, float(relative.max())))
+        map_drawn = axis.imshow(relative, cmap="inferno", alpha=0.6, vmin=0, vmax=max(2.0, float(relative.max())))
         axis.set_title(name.replace("_", " "))
-        figure.colorbar(shown, ax=axis, shrink=0.8, label="times an even map")
-    figure.suptitle(title)
+        figure.colorbar(map_drawn, ax=axis, shrink=0.8, label="times an even map")
+    figure.suptitle(title, parse_math=False)
+    plain_texts(figure)
     canvas.print_png(str(path))

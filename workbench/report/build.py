@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from drivers.foreign_text import shown_page
 from drivers.parameters import Parameter
 from workbench.errors import RunError
 from workbench.held import held_in_words
@@ -118,7 +119,7 @@ def tables(page: Page) -> dict[str, str]:
 def render(page: Page) -> str:
     """The page as HTML."""
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    return (
+    return shown_page(
         templates()
         .get_template("page.html")
         .render(

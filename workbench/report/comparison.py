@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from drivers.foreign_text import shown_page
 from workbench.budgets import less_than, rounding_of
 from workbench.errors import RunError
 from workbench.report import figures
@@ -108,7 +109,7 @@ def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = N
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, page)
+        write_text(out, shown_page(page))
         write_text(out.with_suffix(".csv"), methods_csv(pairs))
         write_text(out.with_name(f"{out.stem}-raws.csv"), raws_csv(found[0], pairs, places))
     except OSError as error:

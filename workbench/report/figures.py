@@ -18,7 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from drivers.foreign_text import shown
 from drivers.parameters import Parameter, ParameterSpace
+from workbench.figure_texts import plain_texts
 from workbench.report.material import Source
 
 WIDTH = 4.6
@@ -89,6 +91,7 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    plain_texts(figure)
     figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -99,7 +102,7 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     text = re.sub(r"url\(#", f"url(#{prefix}", text)
     text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip())
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(shown(label))}"', 1).strip())
 
 
 class styled:  # noqa: N801

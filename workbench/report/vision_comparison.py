@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from drivers.foreign_text import shown_page
 from workbench.errors import RunError
 from workbench.report.words import csv_text
 from workbench.runs import RunFolder, write_text
@@ -43,7 +44,7 @@ def write_vision_comparison(runs: list[RunFolder], out: Path) -> Path:
     facts = _facts(runs, found)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, _page(names, found, facts, rows))
+        write_text(out, shown_page(_page(names, found, facts, rows)))
         write_text(out.with_suffix(".csv"), csv_text(COLUMNS, ([_csv_cell(row, c) for c in COLUMNS] for row in rows)))
     except OSError as error:
         raise RunError(

@@ -1,0 +1,78 @@
+"""Names of files, units and categories in pages and drawings: text, whatever signs they hold."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from drivers.foreign_text import shown
+from drivers.frames import RawFrame
+from workbench import vision_page
+from workbench.commands.predict import draw_attention
+from workbench.report import figures
+from workbench.runs import write_json, write_text
+from workbench.tasks.detectors import Prediction
+
+ODD = ["$x^", "$\\frac{$", "<script>&amp;", "\x1b[31mred", "\u202egnp", "name-\udcff", "a]]>b\x00"]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_drawing_of_the_report(text: str) -> None:
+    with figures.styled():
+        figure = Figure()
+        axes = figure.add_subplot()
+        axes.plot([1, 2], label=text)
+        axes.set_ylabel(text)
+        axes.legend()
+        svg = figures.to_svg(figure, "odd", text)
+    texts = "".join(ET.fromstring(svg.replace("xlink:", "")).itertext())
+    assert shown(text) in texts
+    assert shown(svg, keep="\n\t") == svg
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_attention_maps(text: str, tmp_path: Path) -> None:
+    raw = RawFrame(np.full((8, 8), 100, np.uint16), "RGGB", (0, 0, 0, 0), 4095)
+    draw_attention(raw, np.full((1, 2, 2), 0.25), ["gain"], ["gain"], tmp_path / "a.png", text)
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_pictures_of_what_a_detector_sees(text: str) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    record = SimpleNamespace(hash="r", name=text, scene="s", iso=100.0, reference=lambda: None)
+    capture = SimpleNamespace(raw_hash="r", output_hash="o", rgb=lambda: SimpleNamespace(pixels=pixels))
+    dataset = SimpleNamespace(raws=lambda split: [record], captures=lambda device_identity: [capture])
+    boxes = torch.tensor([[1.0, 1.0, 5.0, 5.0]])
+    found = Prediction(boxes, torch.ones(1), torch.tensor([1]), None)
+    task = SimpleNamespace(
+        data=SimpleNamespace(categories={1: {"name": text}}),
+        targets=lambda raws: {"r": SimpleNamespace(boxes=boxes, category_ids=torch.tensor([1]), masks=None)},
+        predict=lambda pixels: found,
+    )
+    results = {
+        "per_raw": [{"hash": "r", "methods": {"default": {"output_hash": "o"}}}],
+        "methods": [{"key": "default", "label": text}],
+        "headline": "none",
+        "seed": 0,
+        "device": {"identity": "d"},
+    }
+    drawn = vision_page.draw_pictures(dataset, results, task)  # type: ignore[arg-type]
+    assert "<svg" in drawn
+
+
+def test_records_keep_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"command": "collect --raws r\udce9", "µ": 1})
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8")) == {
+        "command": "collect --raws r\udce9",
+        "µ": 1,
+    }
+    write_text(tmp_path / "a.csv", "name-\udcff\n")
+    assert (tmp_path / "a.csv").read_bytes() == b"name-\\udcff\n"
