@@ -204,6 +204,11 @@ def _check(run: RunFolder) -> None:
             f"run {run.name}: is of the task {task}, whose annotations the record does not hold; repeat its command: "
             f"{run.record.get('command')}"
         )
+    # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
+    named = [run.config.get(key) for key in ("proxy", "fixed", "industry")]
+    for name in [*named, *(run.config.get("predictors") or ()), *(run.config.get("tunes") or ())]:
+        if name not in (None, "(none)"):
+            recorded_run(run.path.parent.parent, name)
 
 
 def _task(run: RunFolder) -> VisionTask | None:

@@ -352,3 +352,13 @@ def find_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     if not run.finished:
         raise RunError(f"{path}: the {kind} run never finished; run `workbench {kind}` again")
     return run
+
+
+def find_recorded(lab: Path, kind: str, name: str) -> RunFolder:
+    """:func:`find_run` for a name that stands in a record: within the lab alone.
+
+    Raises:
+        RunError: see :func:`recorded_run` and :func:`find_run`.
+    """
+    recorded_run(lab, name)
+    return find_run(lab, kind, name)

@@ -87,7 +87,7 @@ from workbench.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
 from workbench.faults import faults_kept
 from workbench.pairing import Pairing, pair
-from workbench.runs import RunFolder, describe_device, find_run, new_run, removed_on_failure, write_json
+from workbench.runs import RunFolder, describe_device, find_run, new_run, recorded_run, removed_on_failure, write_json
 from workbench.statistics import Interval, compare, mean_interval, ratio_interval
 from workbench.tasks import viewing
 from workbench.tuning.balance import with_as_shot
@@ -212,6 +212,8 @@ def _proxy_run(lab: Path, settings: ValidationSettings, info: DeviceInfo, predic
     trained_through = find_run(lab, "train", predictor).config.get("proxy")
     for name in [settings.proxy] if settings.proxy else [trained_through, None]:
         try:
+            if name == trained_through is not None:
+                recorded_run(lab, name)
             run = find_run(lab, "fit-proxy", name)
         except RunError:
             if settings.proxy:

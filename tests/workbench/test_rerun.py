@@ -20,7 +20,7 @@ from workbench.compared_methods import ValidationSettings
 from workbench.dataset import Dataset
 from workbench.errors import RunError
 from workbench.rerun import Difference, compare_results, rerun
-from workbench.runs import RunFolder, list_runs, new_run, write_json
+from workbench.runs import RunFolder, find_recorded, list_runs, new_run, write_json
 from workbench.tuning.fixed import TuneSettings, tune_run
 from workbench.validation import validate_run
 
@@ -206,3 +206,18 @@ def test_differences_are_told_largest_first() -> None:
     ]
     assert [d.size for d in differences] == [float("inf"), float("inf"), 2, 0.5]
     assert compare_results(before, before) == (6, [])
+
+
+@pytest.mark.parametrize("key", ["proxy", "fixed", "industry", "predictors", "tunes"])
+@pytest.mark.parametrize("name", ["..", "../../elsewhere", "/etc", "a/../../b"])
+def test_a_record_leads_to_nothing_outside_the_lab(tmp_path: Path, key: str, name: str) -> None:
+    outside = new_run(tmp_path / "other", "fit-proxy", "elsewhere")
+    outside.finish({})
+    made = new_run(tmp_path / "lab", "validate", "v")
+    made.update(config={key: [name] if key in ("predictors", "tunes") else name})
+    made.finish({"psnr": 1.0})
+    with pytest.raises(RunError, match="which no run can be called"):
+        rerun(tmp_path / "lab", "v")
+    assert [p.name for p in (tmp_path / "lab" / "runs").iterdir()] == ["v"]
+    with pytest.raises(RunError, match="which no run can be called"):
+        find_recorded(tmp_path / "lab", "fit-proxy", name)

@@ -14,7 +14,7 @@ from workbench.errors import DatasetError, RunError
 from workbench.interrupt import check
 from workbench.report.checks import TOLERANCE_DB, Mark
 from workbench.report.material import Material
-from workbench.runs import RunFolder, find_run
+from workbench.runs import RunFolder, find_recorded
 from workbench.tasks import viewing
 
 # RAWs whose claimed figures are looked for among the device's captures.
@@ -84,7 +84,7 @@ def _leaks(found: Material, run: RunFolder, results: dict[str, Any]) -> Iterator
     lost = []
     for name in dict.fromkeys(name for row in results["table"] for name in row["runs"]):
         try:
-            trained = find_run(found.lab, "train", name)
+            trained = find_recorded(found.lab, "train", name)
         except RunError:
             lost.append(name)
             continue

@@ -23,7 +23,7 @@ from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.pictures import AttentionRow, attention_cells, preview_cell
 from workbench.report.words import csv_text, number
-from workbench.runs import RunFolder, find_run
+from workbench.runs import RunFolder, find_recorded
 
 # What is said of a step of table 3's order.
 ORDER_WORDS = {"better": "shown", "worse": "the other way round", "not shown": "not shown"}
@@ -161,7 +161,7 @@ def _maps(found: Material, shown: Ablation, dataset: Dataset | None) -> tuple[li
         frame = raws[0].load()
         maps, names, held = {}, list[str](), set[str]()
         for key in asked["variants"]:
-            run = find_run(found.lab, "train", rows[key]["runs"][place])
+            run = find_recorded(found.lab, "train", rows[key]["runs"][place])
             network = load_predictor(run.path)
             held |= set(held_by(run))
             maps[key], names = network.attention(frame), network.space.names

@@ -21,7 +21,7 @@ from workbench.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.interrupt import check
 from workbench.report.material import Material
-from workbench.runs import RunFolder, find_run
+from workbench.runs import RunFolder, find_recorded
 from workbench.tasks import viewing
 
 # PSNR is computed anew for as many RAWs as these pixels allow (all of them, where frames are small), at least so many.
@@ -127,7 +127,7 @@ def _scenes(run: RunFolder) -> set[str]:
 
 def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:
     try:
-        return find_run(found.lab, kind, name) if name else None
+        return find_recorded(found.lab, kind, name) if name else None
     except RunError:
         return None
 

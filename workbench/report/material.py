@@ -15,7 +15,7 @@ from drivers.parameters import ParameterSpace
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.held import held_by
-from workbench.runs import RunFolder, find_run, list_runs
+from workbench.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.statistics import Comparison, compare
 from workbench.tuning.rules import label_of
 
@@ -233,9 +233,9 @@ def _check(found: Material) -> None:
         raise ValueError(f"its headline is about {found.predicted}, of which it has no row")
 
 
-def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:
+def _run(found: Material, kind: str, name: str) -> RunFolder | None:
     try:
-        return find_run(found.lab, kind, name)
+        return find_recorded(found.lab, kind, name)
     except RunError:
         found.missing.append(f"The {kind} run {name} is not in this lab any more; what came from it is left out.")
         return None
