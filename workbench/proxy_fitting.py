@@ -106,7 +106,14 @@ def fit_proxy(
         train, held_sets = hold_out(captures)
         held_raws = dataset.captures(device_identity=identity, purpose=PURPOSE, split="validation")[:400]
         if len(train) < 2:
-            raise RunError(f"{len(train)} training captures of {identity}: too few; run `workbench collect` first")
+            in_training = len(dataset.raws("train"))
+            step = (
+                "run `workbench collect --device URL --raws FOLDER` with more --captures"
+                if in_training
+                else "no RAW of the data set is in the training split: collect with RAWs of further scenes, or name "
+                "splits in scenes.csv of a new lab's RAW folder"
+            )
+            raise RunError(f"{len(train)} training captures of {identity}: too few to fit a proxy to; {step}")
         run = new_run(lab, "fit-proxy", name)
         run.update(
             config={

@@ -39,6 +39,8 @@ FORMAT = 1
 RECORD_BYTES = 256 << 20
 """Largest record that is read; a tuning of thousands of trials takes a few megabytes."""
 LOCK = ".lock"
+# How many runs an error lists.
+_NAMED = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -184,7 +186,9 @@ class RunFolder:
             raise RunError(f"{path}: no run there (no run.json); `--lab` or the run's name may be wrong") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise RunError(f"{file}: cannot be read as a run ({reason}); put the file back") from error
+            raise RunError(
+                f"{file}: cannot be read as a run ({reason}); put the file back, or remove the folder"
+            ) from error
         if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
             raise RunError(f"{file}: is not the record of a run")
         for key, kind in (("config", dict), ("results", dict), ("started", str), ("finished", str)):
@@ -341,16 +345,23 @@ def find_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
     if name is None:
         runs = [run for run in list_runs(lab, kind) if not run.aside]
         if not runs:
-            raise RunError(f"{lab}: no finished {kind} run there; run `workbench {kind}` first")
+            study = next(iter(list_runs(lab, kind)), None)
+            apart = f" but parts of a study such as {study.name}, which is taken up by name" if study else ""
+            raise RunError(f"{lab}: no finished {kind} run there{apart}; run {_command(kind)} first")
         return runs[0]
     path = Path(lab) / "runs" / name
     if not path.is_dir() and Path(name).is_dir():
         path = Path(name)
+    if not path.is_dir() and (known := [run.name for run in list_runs(lab, kind)]):
+        shown = ", ".join(known[:_NAMED]) + (f" and {len(known) - _NAMED} more" if known[_NAMED:] else "")
+        raise RunError(f"{path}: no run there; the lab's {kind} runs, newest first: {shown}")
     run = RunFolder.open(path)
     if run.kind != kind:
         raise RunError(f"{path}: is a {run.kind} run, not a {kind} run")
     if not run.finished:
-        raise RunError(f"{path}: the {kind} run never finished; run `workbench {kind}` again")
+        raise RunError(
+            f"{path}: the {kind} run never finished; wait where it is still going, else run {_command(kind)} again"
+        )
     return run
 
 
@@ -362,3 +373,10 @@ def find_recorded(lab: Path, kind: str, name: str) -> RunFolder:
     """
     recorded_run(lab, name)
     return find_run(lab, kind, name)
+
+
+def _command(kind: str) -> str:
+    """The command that makes runs of a kind."""
+    if kind == "validate-vision":
+        return "`workbench validate --task detection` (or segmentation)"
+    return f"`workbench {kind}`"

@@ -186,3 +186,37 @@ def test_a_record_leads_to_no_folder_outside_the_lab(tmp_path: Path, name: objec
     with pytest.raises(RunError, match="which no run can be called"):
         recorded_run(tmp_path, name)
     assert recorded_run(tmp_path, "fit-proxy-1") == tmp_path / "runs" / "fit-proxy-1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("train", "`workbench train`"),
+        ("fit-proxy", "`workbench fit-proxy`"),
+        ("validate", "`workbench validate`"),
+        ("validate-vision", "`workbench validate --task detection`"),
+    ],
+)
+def test_the_command_that_is_named_exists(tmp_path: Path, kind: str, told: str) -> None:
+    with pytest.raises(RunError) as caught:
+        find_run(tmp_path, kind)
+    assert told in str(caught.value)
+    new_run(tmp_path, kind, "half")
+    with pytest.raises(RunError) as caught:
+        find_run(tmp_path, kind, "half")
+    assert told in str(caught.value)
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    for i in range(10):
+        new_run(tmp_path, "train", f"t{i}").finish({})
+    with pytest.raises(RunError, match=r"no run there; the lab's train runs, newest first: .* and 2 more"):
+        find_run(tmp_path, "train", "t99")
+
+
+def test_parts_of_a_study_are_named_where_there_is_nothing_else(tmp_path: Path) -> None:
+    run = new_run(tmp_path, "train", "ablate-multi-5-seed0")
+    run.update(config={"study": "ablate"})
+    run.finish({})
+    with pytest.raises(RunError, match="but parts of a study such as ablate-multi-5-seed0"):
+        find_run(tmp_path, "train")

@@ -24,6 +24,10 @@ from workbench.errors import DatasetError
 FLUSH_THREADS = 4
 STALE_S = 24 * 3600.0
 BLOB_BYTES = 8 << 30
+MENDED = (
+    "restore it from a backup of the lab folder; without one, `workbench dataset verify` names what rests on it and "
+    "`workbench dataset set-aside` lets its captures be made again"
+)
 """Largest file that is read; an uncompressed RAW of the largest size that a frame may have is half of that."""
 
 T = TypeVar("T")
@@ -89,11 +93,11 @@ class BlobStore:
         try:
             data = read_regular(path, BLOB_BYTES)
         except FileNotFoundError as error:
-            raise DatasetError(f"{path}: the file is missing; restore it from a backup of the lab folder") from error
+            raise DatasetError(f"{path}: the file is missing; {MENDED}") from error
         except OSError as error:
             raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
         if hashlib.sha256(data).hexdigest() != digest:
-            raise DatasetError(f"{path}: the file is damaged; restore it from a backup of the lab folder")
+            raise DatasetError(f"{path}: the file is damaged; {MENDED}")
         return data
 
     def files(self) -> Iterator[Path]:

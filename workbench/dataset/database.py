@@ -173,7 +173,8 @@ def upgrade(lab: Path, busy_s: float = BUSY_S) -> tuple[str, str]:
             return SCHEMA_VERSION, SCHEMA_VERSION
         if before not in _older_versions():
             raise DatasetError(
-                f"{database.path}: has schema {before}, from which no migration leads on; restore it from a backup"
+                f"{database.path}: has schema {before}, from which no migration of this workbench leads on; open it "
+                "with the version that made it"
             )
         copy = database.path.with_name(f"dataset-{before}.sqlite")
         with database.reading() as connection, contextlib.closing(sqlite3.connect(copy)) as target:
@@ -202,7 +203,9 @@ def check_version(path: Path, version: str | None) -> None:
     if version is None:
         raise DatasetError(f"{path}: empty, its making was interrupted; run workbench collect --lab {lab}")
     if not version.isdigit():
-        raise DatasetError(f"{path}: has schema {version!r}, which no workbench made; restore it from a backup")
+        raise DatasetError(
+            f"{path}: has schema {version!r}, which no workbench made; move the file away, or name another --lab"
+        )
     if version > SCHEMA_VERSION:
         raise DatasetError(
             f"{path}: has schema {version}, made by a newer workbench; this one knows {SCHEMA_VERSION}: "
@@ -242,7 +245,7 @@ def _explain(path: Path, busy_s: float, error: BaseException | None) -> DatasetE
     elif name.startswith("SQLITE_CANTOPEN"):
         text = "cannot be opened; check that the folder exists and is writable"
     elif name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        text = f"damaged or not a SQLite file ({error}); restore it from a backup"
+        text = f"damaged or not a SQLite file ({error}); restore it from a backup, or move it away and collect anew"
     elif name.startswith("SQLITE_IOERR"):
         text = f"the disk refused to read or write ({error}); check free space and the disk"
     else:

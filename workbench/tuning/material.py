@@ -36,6 +36,11 @@ def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
     raws = [r for r in dataset.raws(split) if r.has_reference]
     if not raws:
         have = len(dataset.raws(split))
+        if not have:
+            raise RunError(
+                f"the data set has no RAW in the {split} split; run `workbench collect` on RAWs of more scenes, or "
+                "name splits in the scenes.csv of a new lab's RAW folder"
+            )
         raise RunError(
             f"the data set has {have} {split} RAWs and none has a reference image; add references (scenes.csv or "
             "NAME.reference.png) and run `workbench collect` again"

@@ -75,7 +75,7 @@ def descend(
             output = proxy.network(part.raw, quantise(parameters), residual=step > _COARSE * steps)
             loss = viewing.log_loss(output, part.target)
             if not torch.isfinite(loss):
-                raise TrainingError(f"step {step}: the loss is {float(loss)}; fit the proxy again")
+                raise TrainingError(f"step {step}: the loss is {float(loss)}; fit the proxy with another --seed")
             loss.backward()
         optimiser.step()
         if step in (steps // 2, steps):
