@@ -207,7 +207,7 @@ def _check(run: RunFolder) -> None:
     # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
     named = [run.config.get(key) for key in ("proxy", "fixed", "industry")]
     for name in [*named, *(run.config.get("predictors") or ()), *(run.config.get("tunes") or ())]:
-        if name not in (None, "(none)"):
+        if name not in (None, False, True, "(none)"):  # a tuning says with "industry" whether it made a table
             recorded_run(run.path.parent.parent, name)
 
 
