@@ -38,9 +38,19 @@ REGISTER_COLUMNS = ("name", "value", "unit", "code", "register")
 
 
 @app.command()
-def info(url: Url, lab: Lab = LAB, deadline: Deadline = 5.0, as_json: AsJson = False) -> None:
+def info(
+    url: Url,
+    lab: Lab = LAB,
+    deadline: Deadline = 5.0,
+    toml: Annotated[
+        Path | None,
+        typer.Option(help="Write its parameters with their defaults as TOML to edit, for --expert and --start."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Who the device is, and its parameters."""
     from workbench.devices import open_devices
+    from workbench.runs import write_text
 
     with open_devices([url], lab, deadline_s=deadline) as device:
         known = device.info()
@@ -55,6 +65,9 @@ def info(url: Url, lab: Lab = LAB, deadline: Deadline = 5.0, as_json: AsJson = F
         "echo": known.echo,
         "live": known.live,
     }
+    if toml:
+        toml.parent.mkdir(parents=True, exist_ok=True)
+        write_text(toml, known.space.to_toml(known.space.defaults, f"The defaults of {known.model}; edit the values"))
     if as_json:
         print(json.dumps({**facts, "space": known.space.to_dict()}))
         return

@@ -25,7 +25,8 @@ def list_devices(
 ) -> None:
     """Serial ports, drivers, and whether devices can be reached.
 
-    Devices of the lab are those in lab.toml in its folder, under [devices] as NAME = "URL".
+    Devices of the lab are those in lab.toml in its folder, under [devices] as NAME = "URL". There, [network] plain =
+    ["HOST"] lists hosts on a network of your own, which are reached without encryption.
     """
     from importlib.metadata import entry_points
 

@@ -81,7 +81,12 @@ def tune(
         ),
     ] = RuleName.fixed,
     industry: Annotated[bool, typer.Option("--industry", help="Short for --rule industry.")] = False,
-    expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set to try first.")] = None,
+    expert: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML of a hand-set parameter set to try first; `device info DEVICE --toml FILE` writes one to edit."
+        ),
+    ] = None,
     task: TaskOption = TaskName.viewing,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,

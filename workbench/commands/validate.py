@@ -35,7 +35,10 @@ def validate(
         list[str] | None, typer.Option(help="A further tune run of any rule and method to compare, may be repeated.")
     ] = None,
     proxy: Annotated[str | None, typer.Option(help="fit-proxy run; by default the predictor's own.")] = None,
-    expert: Annotated[Path | None, typer.Option(help="TOML of a hand-set parameter set.")] = None,
+    expert: Annotated[
+        Path | None,
+        typer.Option(help="TOML of a hand-set parameter set; `device info DEVICE --toml FILE` writes one to edit."),
+    ] = None,
     test_raws: Annotated[
         int, typer.Option(min=0, max=MANY, help="How many test RAWs, spread over the scenes; 0: all.")
     ] = 0,
@@ -55,7 +58,12 @@ def validate(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
-    """Push every method's parameters for each test RAW, capture, score, and compare."""
+    """Push every method's parameters for each test RAW, capture, score, and compare.
+
+    Rows of the table: "mean of predictions" is one set for all RAWs, the mean of what that predictor predicts for them:
+    what the prediction gains over it comes from looking at each RAW. "predicted, declining" takes the best fixed set
+    for RAWs that lie farther from the training RAWs than 99 % of the validation RAWs do. docs/words.md has the others.
+    """
     from workbench.compared_methods import ValidationSettings
     from workbench.dataset import Dataset
     from workbench.devices import open_devices
