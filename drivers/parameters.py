@@ -27,11 +27,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from drivers.errors import ParameterError
 from drivers.regular_files import TEXT_BYTES, read_regular
-from drivers.validation_text import fault_in_words
+from drivers.validation_text import fault_in_words, short
 
 Kind = Literal["continuous", "integer", "choice", "bool"]
 Scale = Literal["linear", "log"]
 Native = float | int | str | bool
+MOST_PARAMETERS = 1024
+_MOST_CODE = 2**53  # a float holds every whole number up to there
 
 
 class Register(BaseModel):
@@ -78,6 +80,9 @@ class Parameter(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Parameter:
+        for what, number in (("low", self.low), ("high", self.high), ("step", self.step)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{self.name}: {what} {number} is not a finite number")
         if self.kind in ("continuous", "integer"):
             if self.low is None or self.high is None or not self.low < self.high:
                 raise ValueError(f"{self.name}: low {self.low} must be below high {self.high}")
@@ -87,6 +92,8 @@ class Parameter(BaseModel):
                 raise ValueError(f"{self.name}: a log scale needs low above 0, not {self.low}")
             if self.kind == "integer" and (self.step != 1 or self.low != int(self.low) or self.high != int(self.high)):
                 raise ValueError(f"{self.name}: an integer parameter needs integer bounds and step 1")
+            if max(abs(self.low), abs(self.high)) / self.step > _MOST_CODE:
+                raise ValueError(f"{self.name}: step {self.step:g} is too fine for {self.low:g}..{self.high:g}")
             if self.high_code <= self.low_code or (self.scale == "log" and self.low_code < 1):
                 raise ValueError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
         if self.kind == "choice" and len(self.choices) < 2:
@@ -138,14 +145,14 @@ class Parameter(BaseModel):
         """
         if self.kind == "choice":
             if value not in self.choices:
-                raise ParameterError(f"parameter {self.name}: {value!r} is not one of {self.describe_range()}")
+                raise ParameterError(f"parameter {self.name}: {short(value)} is not one of {self.describe_range()}")
             return self.choices.index(value)
         if self.kind == "bool":
             if not isinstance(value, bool | np.bool_):
-                raise ParameterError(f"parameter {self.name}: {value!r} is not true or false")
+                raise ParameterError(f"parameter {self.name}: {short(value)} is not true or false")
             return int(value)
         if isinstance(value, bool | np.bool_ | str) or not isinstance(value, int | float | np.integer | np.floating):
-            raise ParameterError(f"parameter {self.name}: {value!r} is not a number")
+            raise ParameterError(f"parameter {self.name}: {short(value)} is not a number")
         try:
             number = float(value)
         except OverflowError:
@@ -153,7 +160,7 @@ class Parameter(BaseModel):
         if not math.isfinite(number) or not self.low <= number <= self.high:  # type: ignore[operator]
             raise ParameterError(f"parameter {self.name}: {number:g} is outside {self.describe_range()}")
         if self.kind == "integer" and number != int(number):
-            raise ParameterError(f"parameter {self.name}: {value:g} is not a whole number")
+            raise ParameterError(f"parameter {self.name}: {number:g} is not a whole number")
         return min(max(round(number / self.step), self.low_code), self.high_code)
 
     def from_code(self, code: int) -> Native:
@@ -236,7 +243,7 @@ class ParameterSpace(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    parameters: tuple[Parameter, ...] = Field(min_length=1, max_length=1024)
+    parameters: tuple[Parameter, ...] = Field(min_length=1, max_length=MOST_PARAMETERS)
 
     @model_validator(mode="after")
     def _check(self) -> ParameterSpace:
@@ -314,7 +321,7 @@ class ParameterSpace(BaseModel):
         """
         for name in values:
             if name not in self._by_name:
-                raise ParameterError(f"unknown parameter {name!r} for {self.name}{_suggest(name, self.names)}")
+                raise ParameterError(f"unknown parameter {short(name)} for {self.name}{_suggest(name, self.names)}")
         missing = [n for n in self.names if n not in values]
         if missing and not partial:
             raise ParameterError(f"missing parameter{'s' if missing[1:] else ''} for {self.name}: {', '.join(missing)}")
@@ -371,7 +378,7 @@ class ParameterSpace(BaseModel):
             document = tomllib.loads(text.removeprefix("\ufeff"))
         except RecursionError as error:
             raise ParameterError(f"{source}: not valid TOML: it is nested too deeply") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise ParameterError(f"{source}: not valid TOML: {error}") from error
         values: dict[str, Any] = {}
         for block, name, value in _flatten(document):

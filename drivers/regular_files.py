@@ -47,6 +47,19 @@ def read_regular(path: Path, limit: int) -> bytes:
     return data
 
 
+def size_of_regular(path: Path, limit: int) -> int:
+    """The size of a regular file of at most ``limit`` bytes, for readers that open it themselves.
+
+    Raises:
+        OSError: as :func:`read_regular`.
+    """
+    status = path.stat()
+    _only_regular(status.st_mode, path)
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes, at most {limit:,} are read", str(path))
+    return status.st_size
+
+
 def _only_regular(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in _KINDS if test(mode)), "something else")

@@ -65,7 +65,10 @@ def fault_in_words(error: ValidationError, document: Any, model: type[BaseModel]
 
 def short(value: Any) -> str:
     """A value on one line of at most 60 characters, as TOML and Python write it."""
-    text = shown(repr(value))
+    try:
+        text = shown(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, a table nested without end
+        return f"this {type(value).__name__}"
     return text if len(text) <= _LENGTH else text[: _LENGTH - 1] + "…"
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from drivers.errors import WorkbenchError
+from drivers.foreign_text import shown
+from drivers.regular_files import size_of_regular
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    Network = TypeVar("Network", bound=nn.Module)
 
 FILE_NAME = "weights.safetensors"
+LARGEST_FILE = 2 << 30
+_LARGEST_HEADER = 16 << 20
 
 
 class WeightsError(WorkbenchError):
@@ -56,15 +63,69 @@ def load_weights(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, 
     from safetensors import SafetensorError, safe_open
 
     path = Path(folder) / FILE_NAME
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; a finished {kind} run has one")
     try:
+        _look_at_header(path)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description = json.loads(header["description"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: not a weights file of the workbench ({error})") from error
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such file; a finished {kind} run has one") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {shown(error.strerror or error)}") from error
+    except KeyError as error:
+        raise WeightsError(f"{path}: not a weights file of the workbench (it has no description)") from error
+    except RecursionError as error:
+        raise WeightsError(f"{path}: not a weights file of the workbench (nested too deeply)") from error
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path}: not a weights file of the workbench ({shown(error):.200})") from error
     if header.get("kind") != kind:
-        raise WeightsError(f"{path}: holds a {header.get('kind')}, not a {kind}")
+        raise WeightsError(f"{path}: holds a {shown(header.get('kind')):.100}, not a {kind}")
     return tensors, description
+
+
+def _look_at_header(path: Path) -> None:
+    """Regular, not too large, and its header no longer than a description needs: the library reads it whole."""
+    size_of_regular(path, LARGEST_FILE)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError(f"its header says that it is {length:,} bytes long, at most {_LARGEST_HEADER:,} are read")
+
+
+def network_of(build: Callable[[], Network], tensors: dict[str, Tensor]) -> Network:
+    """A network with the tensors in it, built only where they are what it needs.
+
+    A description of some bytes can ask for more memory than there is. So the network is first built without memory, and
+    its tensors' names, kinds and shapes are compared with those of the file.
+
+    Raises:
+        ValueError: they differ, or hold values that are no numbers; the text names the first.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = build().state_dict()
+    if odd := sorted(set(wanted) ^ set(tensors)):
+        where = "the description has" if odd[0] in wanted else "the file has"
+        raise ValueError(f"only {where} a tensor {shown(odd[0]):.100}")
+    for name, tensor in tensors.items():
+        here, there = (tuple(tensor.shape), tensor.dtype), (tuple(wanted[name].shape), wanted[name].dtype)
+        if here != there:
+            raise ValueError(f"tensor {name} is {here[1]} {list(here[0])}, not {there[1]} {list(there[0])}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"tensor {name} holds values that are no finite numbers")
+    network = build()
+    network.load_state_dict(tensors)
+    return network
+
+
+def whole_number(value: object, what: str, low: int, high: int) -> int:
+    """A size of a network, checked.
+
+    Raises:
+        ValueError: no whole number from ``low`` to ``high``.
+    """
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{what} must be a whole number from {low} to {high}, not {shown(value):.40}")
+    return value

@@ -22,7 +22,7 @@ import torch
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.weights import FILE_NAME, WeightsError, load_weights, save_weights
+from drivers.weights import FILE_NAME, WeightsError, load_weights, save_weights, whole_number
 from predictor.files import LoadedPredictor, input_planes, load_predictor
 from predictor.metadata import metadata_vector
 
@@ -51,8 +51,17 @@ class Distance:
     quantile: float
 
     def of(self, predictor: LoadedPredictor, raw: RawFrame) -> float:
-        """The distance of a RAW; about 1 for those that were trained on."""
-        return self._of(_seen(predictor, raw))
+        """The distance of a RAW; about 1 for those that were trained on.
+
+        Raises:
+            WeightsError: the predictor is not the one that this was learned with.
+        """
+        seen = _seen(predictor, raw)
+        if len(seen) != len(self.mean) or predictor.network.config.metadata != self.metadata:
+            raise WeightsError(
+                "the distance from the training RAWs is another predictor's; run `workbench train` again"
+            )
+        return self._of(seen)
 
     def declines(self, distance: float) -> bool:
         """Whether a RAW at that distance is declined: the best fixed set is to be used instead."""
@@ -112,9 +121,12 @@ def load_distance(folder: Path) -> Distance | None:
     try:
         mean, whiten = tensors["mean"].double().numpy(), tensors["whiten"].double().numpy()
         limit = None if told["limit"] is None else float(told["limit"])
-        if whiten.shape != (len(mean), len(mean)):
+        if mean.ndim != 1 or whiten.shape != (len(mean), len(mean)):
             raise ValueError("shapes")
-        return Distance(mean, whiten, int(told["metadata"]), limit, float(told["quantile"]))
+        figures = (mean, whiten, 0.0 if limit is None else limit, quantile := float(told["quantile"]))
+        if not all(np.isfinite(figure).all() for figure in figures):
+            raise ValueError("figures that are not finite")
+        return Distance(mean, whiten, whole_number(told["metadata"], "metadata", 0, len(mean)), limit, quantile)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: does not fit its description; run `workbench train` again") from error
 

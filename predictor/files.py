@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drivers.frames import RawFrame
+from drivers.errors import ParameterError
+from drivers.foreign_text import shown
+from drivers.frames import MAX_SIDE, RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.weights import WeightsError, load_weights, save_weights
-from predictor.metadata import metadata_vector
+from drivers.weights import WeightsError, load_weights, network_of, save_weights, whole_number
+from predictor.metadata import LENGTH, metadata_vector
 from predictor.model import Predictor, PredictorConfig, gflop
 
 # A picture needs the same parameters whichever way round it is: the mean over its mirror images errs less.
@@ -106,14 +108,19 @@ def load_predictor(folder: Path) -> LoadedPredictor:
     """
     tensors, description = load_weights(folder, "predictor")
     try:
-        network = Predictor(PredictorConfig(**description["config"]))
-        network.load_state_dict(tensors)
+        config = PredictorConfig(**description["config"])
         space = ParameterSpace.from_dict(description["space"])
-        longest = int(description["longest"])
+        if config.parameters != len(space):
+            raise ValueError(f"it predicts {config.parameters} parameters, its device has {len(space)}")
+        if config.metadata not in (0, LENGTH):
+            raise ValueError(f"it takes {config.metadata} metadata, a RAW has {LENGTH}")
+        longest = whole_number(description["longest"], "the longest side", 32, MAX_SIDE)
         identity = str(description["device"])
         mirrored = bool(description["mirrored"])
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        network = network_of(lambda: Predictor(config), tensors)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParameterError) as error:
         raise WeightsError(
-            f"{folder}: the predictor's weights do not fit their description; run `workbench train` again"
+            f"{folder}: the predictor's weights do not fit their description ({shown(error):.300}); "
+            "run `workbench train` again"
         ) from error
     return LoadedPredictor(network.eval(), space, longest, identity, mirrored)

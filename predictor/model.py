@@ -32,6 +32,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drivers.parameters import MOST_PARAMETERS
+from drivers.weights import whole_number
+
 ENCODERS = 5
 HEADS = 4
 Attention = Literal["multi", "single", "self", "none"]
@@ -50,7 +53,7 @@ class PredictorConfig:
         encoders: 3 to 6; the paper's network has 5.
 
     Raises:
-        ValueError: an unknown kind of attention, or a number of encoders that is out of range.
+        ValueError: an unknown kind of attention, or a size that is out of range.
     """
 
     parameters: int
@@ -63,7 +66,11 @@ class PredictorConfig:
     def __post_init__(self) -> None:
         if self.attention not in get_args(Attention):
             raise ValueError(f"attention {self.attention!r} is not one of {', '.join(get_args(Attention))}")
-        if not 3 <= self.encoders <= 6:
+        whole_number(self.parameters, "the number of parameters", 1, MOST_PARAMETERS)
+        whole_number(self.width, "width", 1, 1024)
+        whole_number(self.metadata, "the number of metadata", 0, 1024)
+        whole_number(self.attention_width, "attention width", 1, 1024)
+        if type(self.encoders) is not int or not 3 <= self.encoders <= 6:
             raise ValueError(f"{self.encoders} encoders; the network has 3 to 6")
 
     def to_dict(self) -> dict[str, Any]:

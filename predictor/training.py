@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from drivers.errors import WorkbenchError
+from drivers.foreign_text import shown
 from drivers.parameters import ParameterSpace
 from drivers.weights import WeightsError, load_weights, save_weights
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
@@ -278,9 +279,23 @@ def _resume(
         tensors, told = load_weights(folder, _KIND)
     except WeightsError:
         return None
-    if told["recipe"] != recipe.to_dict():
+    if not isinstance(told, dict) or told.get("recipe") != recipe.to_dict():
         return None
+    try:
+        return _put_in_place(tensors, told, network, optimiser, generator)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise WeightsError(
+            f"{folder}: what the training kept does not fit it ({shown(error):.200}); delete it to start anew"
+        ) from error
 
+
+def _put_in_place(
+    tensors: dict[str, Tensor],
+    told: dict[str, Any],
+    network: Predictor,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> _State:
     def part(name: str) -> dict[str, Tensor]:
         return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 

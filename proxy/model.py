@@ -21,6 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drivers.parameters import MOST_PARAMETERS
+from drivers.weights import whole_number
+
 THUMBNAIL = 24
 HISTOGRAM_BINS = 32
 DARK = 3e-5
@@ -35,12 +38,21 @@ class ProxyConfig:
         width: channels of the UNet's first level; each lower level has 1.5 times as many.
         levels: levels of the UNet.
         embedding: length of the parameters' embedding.
+
+    Raises:
+        ValueError: a size that is out of range.
     """
 
     parameters: int
     width: int = 32
     levels: int = 3
     embedding: int = 128
+
+    def __post_init__(self) -> None:
+        whole_number(self.parameters, "the number of parameters", 1, MOST_PARAMETERS)
+        whole_number(self.width, "width", 1, 1024)
+        whole_number(self.levels, "levels", 1, 8)
+        whole_number(self.embedding, "the embedding's length", 1, 65536)
 
     def to_dict(self) -> dict[str, Any]:
         """The sizes as plain data."""

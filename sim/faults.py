@@ -14,7 +14,6 @@ import itertools
 import json
 import math
 import random
-import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from drivers import wire
 from drivers.errors import WorkbenchError
+from drivers.regular_files import read_toml
 from sim.firmware import Firmware
 
 SECONDS = {"delay": 0.2, "reorder": 0.2, "hang": 1.0, "disappear": 1.0}
@@ -210,10 +210,10 @@ def load(path: Path) -> Faults:
         FaultsError: the file cannot be read, or a name or a value in it is wrong.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path)
     except OSError as error:
         raise FaultsError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise FaultsError(f"{path}: not TOML: {error}") from error
     seed = data.pop("seed", 0)
     if type(seed) is not int:

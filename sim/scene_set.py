@@ -16,12 +16,14 @@ import numpy as np
 
 from drivers.frames import CfaPattern
 from drivers.raw_files import save_npz
+from drivers.regular_files import read_json
 from sim.camera import Camera
 from sim.lab_scenes import lab_scene
 from sim.photographs import Photograph, SceneError, crop, folder_photographs, read_photograph, sample_photographs
 from sim.sensor import DEFAULT_SENSOR_SEED, Sensor
 
 MANIFEST = "scene_set.json"
+_MANIFEST_BYTES = 256 << 20
 # Raise it when the same arguments would give other pixels.
 _VERSION = 1
 _LAB_SEEDS_PER_SET = 100_000
@@ -186,7 +188,9 @@ def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
         raise SceneError(f"{folder}: is not empty and holds no scene set; choose another folder")
     if holds:
         try:
-            known = json.loads(manifest.read_text(encoding="utf-8"))
+            known = read_json(manifest, _MANIFEST_BYTES)
+        except OSError as error:
+            raise SceneError(f"{manifest}: cannot be read: {error.strerror}") from error
         except ValueError:
             known = None
         if not isinstance(known, dict):

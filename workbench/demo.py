@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from drivers.regular_files import read_json
 from workbench import terminal
 from workbench.errors import RunError
 from workbench.runs import RunFolder, write_json
@@ -156,7 +156,11 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "demo.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != settings:
+    try:
+        known = read_json(kept) if kept.exists() else settings
+    except (OSError, ValueError) as error:
+        raise RunError(f"{kept}: cannot be read ({error}); give another --folder") from error
+    if known != settings:
         raise RunError(f"{folder}: holds a demo with other settings ({kept}); give another --folder")
     write_json(kept, settings)
 

@@ -8,9 +8,7 @@ is another one, figures may differ, and by how much is told.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -21,10 +19,12 @@ from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.regular_files import read_json, read_regular
+from drivers.weights import FILE_NAME, LARGEST_FILE
 from workbench import trust
 from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run, recorded_run
+from workbench.runs import RECORD_BYTES, RunFolder, find_run, recorded_run
 
 if TYPE_CHECKING:
     from workbench.tasks.vision import VisionTask
@@ -171,7 +171,7 @@ def results_of(run: RunFolder) -> dict[str, Any]:
     if not file.is_file():
         return run.results
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
+        results = read_json(file, RECORD_BYTES)
     except (OSError, ValueError) as error:
         raise RunError(f"{file}: cannot be read ({error}); put the file back, or validate again") from error
     if not isinstance(results, dict):
@@ -283,6 +283,16 @@ def _train(lab: Path, old: RunFolder, name: str) -> RunFolder:
     return train(lab, recipe, proxy_run=old.config["proxy"], task=_task(old), start=start, name=name)
 
 
+def _copy_proxy(run: Path, to: Path) -> None:
+    """The files of a proxy that a search reads; a run's folder may hold anything else, and links to anywhere."""
+    to.mkdir(parents=True)
+    for name, limit in (("run.json", RECORD_BYTES), (FILE_NAME, LARGEST_FILE)):
+        try:
+            (to / name).write_bytes(read_regular(run / name, limit))
+        except OSError as error:
+            raise RunError(f"{run / name}: cannot be read: {error.strerror}; put the file back") from error
+
+
 def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
     from workbench.tuning.fixed import tune_run
     from workbench.tuning.rules import rule_of
@@ -297,7 +307,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
         scratch = Path(folder)
         if proxy:
             find_run(lab, "fit-proxy", proxy)
-            shutil.copytree(recorded_run(lab, proxy), scratch / "runs" / proxy)
+            _copy_proxy(recorded_run(lab, proxy), scratch / "runs" / proxy)
         made = tune_run(
             scratch,
             dataset,

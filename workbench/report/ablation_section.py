@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import WorkbenchError
+from drivers.regular_files import read_json
 from drivers.weights import WeightsError
 from predictor.files import load_predictor
 from workbench.ablation import figures as ablation_figures
@@ -23,7 +23,7 @@ from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.pictures import AttentionRow, attention_cells, preview_cell
 from workbench.report.words import csv_text, number
-from workbench.runs import RunFolder, find_recorded
+from workbench.runs import RECORD_BYTES, RunFolder, find_recorded
 
 # What is said of a step of table 3's order.
 ORDER_WORDS = {"better": "shown", "worse": "the other way round", "not shown": "not shown"}
@@ -76,7 +76,7 @@ def ablation_of(found: Material, dataset: Dataset | None, captures: Sequence[Cap
         return None
     file = run.path / "results.json"
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
+        results = read_json(file, RECORD_BYTES)
         shown = Ablation(run, results, check_ablation(found, run, results, dataset, captures))
         labels = {row["key"]: row["label"] for row in results["table"]}
         shown.steps = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
+from drivers.regular_files import read_json
 from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
 from workbench.held import held_by
-from workbench.runs import RunFolder, find_recorded, find_run, list_runs
+from workbench.runs import RECORD_BYTES, RunFolder, find_recorded, find_run, list_runs
 from workbench.statistics import Comparison, compare
 from workbench.tuning.rules import label_of
 
@@ -164,7 +164,7 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
     run = find_run(lab, "validate", validation)
     file = run.path / "results.json"
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
+        results = read_json(file, RECORD_BYTES)
         space = ParameterSpace.from_dict(results["space"])
         found = Material(Path(lab), run, results, space)
         _check(found)

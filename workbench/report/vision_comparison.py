@@ -7,16 +7,16 @@ whole set of images, so it is given for each run with its own interval.
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from drivers.foreign_text import shown_page
+from drivers.regular_files import read_json
 from workbench.errors import RunError
 from workbench.report.words import csv_text
-from workbench.runs import RunFolder, write_text
+from workbench.runs import RECORD_BYTES, RunFolder, write_text
 from workbench.statistics import compare
 from workbench.vision_page import STYLE, interval_text
 
@@ -56,7 +56,7 @@ def write_vision_comparison(runs: list[RunFolder], out: Path) -> Path:
 def _results(run: RunFolder) -> dict[str, Any]:
     file = run.path / "results.json"
     try:
-        results = dict(json.loads(file.read_text(encoding="utf-8")))
+        results = dict(read_json(file, RECORD_BYTES))
         for key in ("task", "detector", "headline", "methods", "raws", "scenes", "device"):
             results[key]
         for method in results["methods"]:

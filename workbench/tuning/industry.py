@@ -7,7 +7,6 @@ device's defaults); one without ISO gets the middle knot. ISO beyond the first o
 from __future__ import annotations
 
 import bisect
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ import numpy as np
 from drivers.errors import ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.regular_files import read_json
 from workbench.dataset import RawRecord
 from workbench.errors import RunError
-from workbench.runs import write_json
+from workbench.runs import RECORD_BYTES, write_json
 from workbench.tuning.balance import WhiteBalance, balanced
 
 
@@ -99,7 +99,7 @@ class IndustryTable:
             RunError: the file cannot be read or is not a table.
         """
         try:
-            data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+            data: Any = read_json(Path(path), RECORD_BYTES)
             if data["format"] != 1:
                 raise RunError(f"{path}: table of format {data['format']}; this workbench reads format 1")
             space = ParameterSpace.from_dict(data["space"])

@@ -6,7 +6,6 @@ Numbers are regressed in the normalised space, choices and bools are the ones th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ import numpy as np
 from drivers.errors import ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.regular_files import read_json
 from predictor.metadata import metadata_vector
 from workbench.dataset import RawRecord
 from workbench.errors import RunError
-from workbench.runs import write_json
+from workbench.runs import RECORD_BYTES, write_json
 from workbench.tuning.balance import frame_of
 from workbench.tuning.material import Scorer, stratified
 from workbench.tuning.oracle import search_oracle
@@ -88,7 +88,7 @@ class Regression:
             RunError: the file cannot be read or is not a regression.
         """
         try:
-            data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+            data: Any = read_json(Path(path), RECORD_BYTES)
             if data["format"] != 1 or tuple(data["features"]) != FEATURES:
                 raise RunError(f"{path}: regression of another version of the workbench; tune it again")
             space = ParameterSpace.from_dict(data["space"])
