@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,13 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.stdout
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    """A lab with two tunings and a validation of an untrained predictor."""
-    lab = tmp_path / "lab"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lab with two tunings and a validation of an untrained predictor; copied before anything changes in it."""
+    folder = tmp_path_factory.mktemp("rerun")
+    lab = folder / "lab"
     make_lab(lab)
-    expert = tmp_path / "expert.toml"
+    expert = folder / "expert.toml"
     expert.write_text('[tone]\ncurve = "b"\n')
     with Dataset.open(lab) as dataset:
         bench = Bench(dataset, SmallIsp(), purpose="collect")
@@ -54,6 +56,12 @@ def lab(tmp_path: Path) -> Path:
         settings = ValidationSettings(expert=expert, test_raws=6, oracle_captures=9, seed=2)
         validate_run(lab, dataset, SmallIsp(), settings, name="final")
     return lab
+
+
+@pytest.fixture
+def lab(made: Path, tmp_path: Path) -> Path:
+    """A copy of that lab."""
+    return Path(shutil.copytree(made, tmp_path / "lab"))
 
 
 @pytest.mark.parametrize("name", ["fixed", "table", "final"])
