@@ -22,6 +22,7 @@ from drivers import stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.dng import dng_bytes
 from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
+from drivers.foreign_text import shown
 from drivers.frames import RawFrame, RgbFrame
 from drivers.libraw_child import MIN_SIDE, read_message, write_message
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -152,7 +153,7 @@ class LibRawDevice(Device):
         except _EndedError as error:
             return Failure(raw.hash, parameters, "failed", str(error).removeprefix(f"{self.url}: "), boot_id)
         if "error" in header:
-            text = f"LibRaw refused it ({raw.width}×{raw.height}): {header['error']}"
+            text = f"LibRaw refused it ({raw.width}×{raw.height}): {shown(header['error'])}"
             return Failure(raw.hash, parameters, "failed", text, boot_id)
         rgb = RgbFrame(payload, "image/png")
         return Capture(
@@ -244,7 +245,7 @@ class _Child:
             try:
                 while True:
                     self.answers.put(read_message(stream))  # type: ignore[arg-type]
-            except (EOFError, OSError, ValueError):
+            except Exception:  # it ended, or crashed in the midst of an answer, whatever that then reads as
                 self.answers.put(None)
 
     def _write(self) -> None:
