@@ -15,6 +15,7 @@ from sim.firmware import Firmware
 from sim.isp.pipeline import Pipeline
 from sim.zmq_server import serve_firmware
 from workbench.commands import device, sim_serve
+from workbench.lab_config import LabConfigError
 
 RUN = CliRunner()
 
@@ -80,5 +81,20 @@ def test_a_device_is_known_by_its_name(tmp_path: Path) -> None:
     options = ["--lab", str(tmp_path), "--json"]
     result = RUN.invoke(device.app, ["info", "bench", *options], catch_exceptions=False)
     assert json.loads(result.stdout)["model"] == "emulated-isp sim20"
-    with pytest.raises(DeviceError, match="'desk': no driver for it"):
+    with pytest.raises(LabConfigError, match=r"'desk': no device of that name in .*lab\.toml \(it names: bench\)"):
         RUN.invoke(device.app, ["info", "desk", *options], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd\x1b"), KeyError("x"), RecursionError(), OverflowError("far")])
+def test_a_driver_that_fails_as_nobody_foresaw_is_one_device_of_the_list(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def fail(url: str, deadline_s: float) -> None:
+        raise error
+
+    monkeypatch.setattr("drivers.registry.open_device", fail)
+    result = RUN.invoke(device.app, ["list", "sim:sim20", "--lab", str(tmp_path), "--json"], catch_exceptions=False)
+    (told,) = json.loads(result.stdout)["devices"]
+    assert told["reason"].startswith(f"unexpected {type(error).__name__}")

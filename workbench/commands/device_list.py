@@ -87,12 +87,15 @@ def _reach(devices: dict[str, str], deadline_s: float) -> list[dict[str, Any]]:
 def _ask(url: str, deadline_s: float) -> dict[str, Any]:
     from drivers.errors import WorkbenchError
     from drivers.registry import open_device
+    from workbench import last_resort
 
     try:
         with open_device(url, deadline_s) as device:
             known = device.info()
     except (WorkbenchError, OSError) as error:
         return _unreachable(str(error).removeprefix(f"{url}: "))
+    except Exception as error:  # in a thread of its own, where nobody else would tell it
+        return _unreachable(last_resort.told(error))
     return {"reachable": True, "reason": None, **{fact: getattr(known, fact) for fact in FACTS}}
 
 
