@@ -392,9 +392,13 @@ class DevicePool(Device):
     def _work(self, board: _Board, device: Device) -> bool:
         """Process jobs while there are any; False when the board has to be left."""
         with self._change:
-            self._change.wait_for(lambda: self._closing or any(board.may_take(job) for job in self._queue))
+            self._change.wait_for(
+                lambda: self._closing or board.strikes >= MAX_STRIKES or any(board.may_take(job) for job in self._queue)
+            )
             if self._closing:
                 return False
+        if board.strikes >= MAX_STRIKES:
+            return self._set_aside(board)
         stream = device.process_many(self._draw(board))
         try:
             for result in stream:
