@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import zmq
@@ -29,6 +32,7 @@ from workbench.commands import device
 
 RUN = CliRunner()
 PIPELINE = Pipeline("sim20")
+SPACE = PIPELINE.space
 IN_WINDOW = frozenset([25])
 FIFTH = frozenset([5])
 Serving = Callable[..., str]
@@ -51,7 +55,7 @@ EVERY_FRAME = {
     CODES,
     "FRAME's parameter hash is that of the codes in force",
     "FRAME's output hash is that of its payload",
-    "FRAME's payload is an image of a plausible size",
+    "FRAME's payload is a whole picture of the RAW's size",
     TIME,
     "The frame counter goes up by one",
     SAME,
@@ -65,7 +69,7 @@ MUST_FAIL = {
     "previous": (Fault(1.0), {RAW, CODES, SAME, REPEAT}),
     "wrong_hash": (Fault(1.0), {"FRAME's parameter hash is that of the codes in force"}),
     "corrupt": (Fault(1.0), {"FRAME's output hash is that of its payload"}),
-    "truncate": (Fault(1.0), EVERY_FRAME),
+    "truncate": (Fault(1.0), {"Both banks hold the defaults after a start"}),
     "drop": (Fault(at=FIFTH), {BOOT}),
     "delay": (Fault(at=IN_WINDOW, seconds=0.3), {IN_FLIGHT}),
     "duplicate": (Fault(1.0), {IN_FLIGHT, STRAYS}),
@@ -128,18 +132,82 @@ def test_requirements_have_titles_of_their_own_and_sections_that_exist() -> None
     assert {int(n) for r in listed for n in r.section.split(", ")} <= set(range(1, 15))
 
 
-def test_the_registers_are_written_back(serving: Serving) -> None:
-    firmware = Firmware(PIPELINE)
-    url = serving(firmware)
+def in_use(serving: Serving, **options: Any) -> tuple[str, tuple[dict[str, int], dict[str, int]]]:
+    """A device whose banks hold neither the defaults nor the same, and what they hold."""
+    url = serving(Firmware(PIPELINE), **options)
     with open_device(url) as opened:
         assert isinstance(opened, ProtocolDevice)
-        before = opened.read_registers("shadow")
+        latched, waiting = SPACE.from_unit(np.full(len(SPACE), 0.35)), SPACE.from_unit(np.full(len(SPACE), 0.85))
+        opened.process(RawFrame(np.full((32, 32), 300, np.uint16), "RGGB", (64.0,) * 4, 1023), latched)
+        opened.write_registers(dict(zip(SPACE.names, waiting.codes, strict=True)))
+        before = opened.read_registers("active"), opened.read_registers("shadow")
+    return url, before
+
+
+def banks(url: str) -> tuple[dict[str, int], dict[str, int]]:
+    with open_device(url) as opened:
+        assert isinstance(opened, ProtocolDevice)
+        return opened.read_registers("active"), opened.read_registers("shadow")
+
+
+def test_the_registers_are_put_back(serving: Serving) -> None:
+    url, before = in_use(serving)
+    assert not titles(results(url), "fail")
+    assert banks(url) == before
+    assert before[0] != before[1]
+
+
+@pytest.mark.parametrize("last", [3, 9, 20])
+def test_the_registers_are_put_back_after_an_interruption(serving: Serving, last: int) -> None:
+    url, before = in_use(serving)
+    with open_device(url) as opened:
+        assert isinstance(opened, ProtocolDevice)
+        peer = conformance.Peer(opened.open_link, 30.0)
+        with closing(conformance.check(peer)) as checking:
+            assert len(list(itertools.islice(checking, last))) == last
+        assert peer.restored
+        peer.close()
+    assert banks(url) == before
+
+
+def test_the_registers_are_put_back_after_failures(serving: Serving) -> None:
+    url, before = in_use(serving, faults=Faults({"corrupt": Fault(at=frozenset(range(2, 40)))}))
+    assert titles(results(url), "fail")
+    assert banks(url) == before
+
+
+class Hot(Firmware):
+    """Gives no frame at all."""
+
+    def _process(self, message: wire.Process) -> wire.Frame:
+        raise ValueError("too hot")
+
+
+def test_one_cause_is_told_once(serving: Serving) -> None:
+    url = serving(Hot(PIPELINE))
     found = results(url)
-    assert not titles(found, "fail")
-    with open_device(url) as opened:
-        assert isinstance(opened, ProtocolDevice)
-        assert opened.read_registers("shadow") == before
-        assert opened.read_registers("active") != before
+    (first,) = (title for title, result in found.items() if result.outcome == "fail" and "too hot" in result.reason)
+    assert first == "Both banks hold the defaults after a start"
+    alike = {title for title, result in found.items() if result.reason.startswith(f"the same as with {first!r}")}
+    assert alike >= EVERY_FRAME - {first}
+    told = RUN.invoke(device.app, ["check", url, "--deadline", "30"]).stdout.splitlines()
+    assert sum("too hot" in line for line in told) < len(alike) / 2
+
+
+class Smaller(Firmware):
+    """Gives a picture of half the RAW's size."""
+
+    def _process(self, message: wire.Process) -> wire.Frame:
+        answer = super()._process(message)
+        image = cv2.imdecode(np.frombuffer(answer.payload, np.uint8), cv2.IMREAD_COLOR)
+        payload = cv2.imencode(".png", image[::2, ::2])[1].tobytes()
+        digest = hashlib.sha256(payload).hexdigest()
+        return dataclasses.replace(answer, payload=payload, output_hash=digest, media_type="image/png")
+
+
+def test_an_output_of_another_size_is_found_out(serving: Serving) -> None:
+    found = results(serving(Smaller(PIPELINE)))
+    assert titles(found, "fail") == {"FRAME's payload is a whole picture of the RAW's size"}
 
 
 def test_every_fault_has_its_titles() -> None:
@@ -160,7 +228,9 @@ def test_each_fault_makes_the_right_requirements_fail(name: str, serving: Servin
         assert titles(found, "skipped") == set(later)
         assert "HELLO" in found[later[0]].reason
     else:
-        assert not titles(found, "skipped")
+        alike = titles(found, "skipped")
+        assert all(found[title].reason.startswith("the same as with") for title in alike)
+        assert alike == (EVERY_FRAME - expected if name == "truncate" else set())
 
 
 class OneBank(Firmware):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +27,8 @@ def check(
 ) -> None:
     """Try every requirement of drivers/PROTOCOL.md on a device: pass, fail or skipped, each with its section.
 
-    Nobody else may use the device meanwhile. Exit code 1 when a requirement is not met.
+    Nobody else may use the device meanwhile. Its registers are put back as they were. Exit code 1 when a requirement is
+    not met.
     """
     from drivers.errors import DeviceError, ProtocolError
     from drivers.protocol_device import ProtocolDevice
@@ -38,13 +41,27 @@ def check(
     frame = None if raw is None else load_raw(raw)
     results = []
 
+    alike: list[conformance.Result] = []
+
     def tell(result: conformance.Result) -> None:
         results.append(result)
-        if not as_json:
-            reason = f": {result.reason}" if result.reason else ""
-            print(f"{result.outcome:7}  {result.section:6}  {result.title}{reason}")
+        if as_json:
+            return
+        if alike and (result.outcome, result.reason) != (alike[0].outcome, alike[0].reason):
+            tell_alike()
+        alike.append(result)
+        if result.outcome != "skipped":
+            tell_alike()
 
-    with stoppable("the device may hold other registers than before"):
+    def tell_alike() -> None:
+        """One line for requirements in a row that one reason skipped."""
+        if alike:
+            first, more = alike[0], f" and {len(alike) - 1} more" if alike[1:] else ""
+            reason = f": {first.reason}" if first.reason else ""
+            print(f"{first.outcome:7}  {first.section:6}  {first.title}{more}{reason}")
+            alike.clear()
+
+    with stoppable("the registers were put back as they were, if the device still answered") as stop:
         try:
             device = open_devices([url], lab, deadline_s=deadline)
         except ProtocolError as error:
@@ -62,17 +79,23 @@ def check(
                 many = device.url.startswith("zmq:")
                 peer = conformance.Peer(device.open_link, deadline, frame, many_clients=many)
                 try:
-                    for result in conformance.check(peer):
-                        tell(result)
+                    with contextlib.closing(conformance.check(peer)) as checking:
+                        for result in checking:
+                            tell(result)
+                            stop.check()
                 finally:
                     peer.close()
+                if peer.restored is False:
+                    print("warning: the device may hold other registers than before the check", file=sys.stderr)
             if device.url.startswith("serial:"):
                 stream = open_stream(parse(device.url))
                 try:
                     for result in line_conformance.check(line_conformance.Line(stream, deadline)):
                         tell(result)
+                        stop.check()
                 finally:
                     stream.close()
+        tell_alike()
     counts = Counter(result.outcome for result in results)
     if as_json:
         rows = [{"title": r.title, "section": r.section, "outcome": r.outcome, "reason": r.reason} for r in results]
