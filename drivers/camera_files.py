@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from drivers.colour_matrix import colour_matrix_of, plain_rows
-from drivers.dng_tags import Window, broken_off, scattered, unreadable
+from drivers.dng_tags import Window, broken_off, misplaced_area, scattered, unreadable
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
@@ -56,8 +56,8 @@ def _decode(
 ) -> tuple[RawFrame, list[RawNote]]:
     import rawpy
 
-    # LibRaw opens a path itself, without a copy in memory, but takes only names in UTF-8.
-    by_path = isinstance(file, Path) and _is_utf8(str(file))
+    # LibRaw opens a path itself, without a copy in memory, but takes only names in UTF-8, and prints them as they are.
+    by_path = isinstance(file, Path) and shown(file) == str(file)
     stream.seek(0)
     try:
         with rawpy.imread(str(file) if by_path else stream) as raw:
@@ -69,6 +69,8 @@ def _decode(
 def _check_whole(stream: BinaryIO, tags: FileTags | None, name: str) -> None:
     if tags is not None and (where := broken_off(tags, stream)):
         raise FrameError(f"{name}: the file is not whole: {where}; copy it again")
+    if tags is not None and (area := misplaced_area(tags)):
+        raise FrameError(f"{name}: its ActiveArea {area} is no part of its picture; correct ActiveArea in the file")
     if tags is not None and tags.is_dng and scattered(tags):
         raise FrameError(
             f"{name}: its strips of pixels do not follow each other, which LibRaw takes for granted; convert it to a "
@@ -87,6 +89,11 @@ def _refusal(error: Exception, tags: FileTags | None, name: str) -> str:
         return (
             f"{name}: {reason}, which LibRaw {version} cannot read; convert it to a DNG without compression or with "
             "lossless JPEG"
+        )
+    if tags is not None and tags.big:
+        return (
+            f"{name}: it is a BigTIFF (64-bit offsets), which LibRaw {version} cannot read; write it as a DNG with "
+            "32-bit offsets"
         )
     if isinstance(error, (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError)):
         return (
@@ -169,14 +176,6 @@ def _other(raw: Any) -> Any:
 
 def _positive(value: Any) -> float | None:
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) and value > 0 else None
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _text(error: BaseException) -> str:

@@ -103,11 +103,26 @@ def active_area(mosaic: Directory) -> Window:
     """The part of the stored mosaic that pattern and black levels are counted from."""
     height, width = int(one(mosaic.get(257)) or 0), int(one(mosaic.get(256)) or 0)
     area = mosaic.get(_ACTIVE_AREA, ())
-    if len(area) == 4 and all(map(math.isfinite, area)):
+    if _lies_within(area, height, width):
         top, left, bottom, right = map(int, area)
-        if 0 <= top < bottom <= height and 0 <= left < right <= width:
-            return Window(top, left, bottom - top, right - left)
+        return Window(top, left, bottom - top, right - left)
     return Window(0, 0, height, width)
+
+
+def misplaced_area(tags: FileTags) -> str:
+    """An ``ActiveArea`` that is no part of its mosaic, as text; empty where every one is."""
+    for mosaic in tags.mosaics if tags.is_dng else ():
+        area = mosaic.get(_ACTIVE_AREA)
+        if area is not None and not _lies_within(area, int(one(mosaic.get(257)) or 0), int(one(mosaic.get(256)) or 0)):
+            return " ".join(f"{v:g}" for v in area[:8])
+    return ""
+
+
+def _lies_within(area: Values, height: int, width: int) -> bool:
+    if len(area) != 4 or not all(map(math.isfinite, area)):
+        return False
+    top, left, bottom, right = area
+    return 0 <= top < bottom <= height and 0 <= left < right <= width
 
 
 def cfa_of(mosaic: Directory, window: Window) -> str | None:
@@ -121,8 +136,13 @@ def cfa_of(mosaic: Directory, window: Window) -> str | None:
 
 
 def white_of(mosaic: Directory) -> float | None:
-    """The file's white level; None where it does not say."""
-    return one(mosaic.get(_WHITE))
+    """The file's white level, of several the lowest: above it some colour is clipped. None where it does not say."""
+    return min((level for level in mosaic.get(_WHITE, ()) if math.isfinite(level)), default=None)
+
+
+def white_levels(mosaic: Directory) -> Values:
+    """All white levels that the file states."""
+    return mosaic.get(_WHITE, ())
 
 
 def states_black(mosaic: Directory) -> bool:
@@ -149,6 +169,8 @@ def black_of(mosaic: Directory, window: Window) -> BlackLevels | None:
     block = pattern[y % rows][:, x % columns]
     down = _deltas(mosaic.get(_BLACK_DELTA_V), window.top - area.top, window.height)
     across = _deltas(mosaic.get(_BLACK_DELTA_H), window.left - area.left, window.width)
+    if down is None or across is None:
+        return None
     levels, spread = [], 0.0
     for i in range(4):
         parts = block[i // 2 :: 2, i % 2 :: 2], down[i // 2 :: 2], across[i % 2 :: 2]
@@ -214,8 +236,10 @@ def _repeat(dimensions: Values | None, stated: Values) -> tuple[tuple[int, int],
     return (0, 0), ""
 
 
-def _deltas(values: Values | None, start: int, count: int) -> np.ndarray:
-    """A value a row or column of the window; zeros where the file has none, or not enough."""
-    if values is None or start < 0 or len(values) < start + count or not all(map(math.isfinite, values)):
+def _deltas(values: Values | None, start: int, count: int) -> np.ndarray | None:
+    """A value a row or column of the window, zeros where the file has no such tag; None where they do not fit."""
+    if values is None:
         return np.zeros(count)
+    if start < 0 or len(values) < start + count or not all(map(math.isfinite, values)):
+        return None
     return np.array(values[start : start + count], dtype=np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.orientation import ORIENTATIONS
+from drivers.orientation import ORIENTATIONS, UPRIGHT
 from drivers.tiff_tags import FileTags, one
 
 ISO_SPEED, SENSITIVITY_TYPE = 34855, 34864
@@ -50,9 +50,9 @@ def exposure_of(tags: FileTags) -> tuple[float | None, str]:
 
 
 def orientation_of(tags: FileTags) -> int | None:
-    """The file's orientation flag: the first directory's, which holds for every picture of the file, or a mosaic's."""
-    for place in (tags.first, *tags.mosaics):
-        flag = one(place.get(_ORIENTATION))
-        if flag in ORIENTATIONS:
-            return int(flag)
-    return None
+    """The file's orientation flag: the first directory's, which holds for every picture of the file, or a mosaic's.
+
+    Upright where there are only flags that mean nothing, such as 0, which some programs write for "unknown".
+    """
+    stated = [flag for place in (tags.first, *tags.mosaics) if (flag := one(place.get(_ORIENTATION))) is not None]
+    return next((int(flag) for flag in stated if flag in ORIENTATIONS), UPRIGHT if stated else None)

@@ -125,6 +125,8 @@ def decode_upright(data: bytes, header: PictureHeader, *, turn: bool = True) -> 
 def _decoded(buffer: np.ndarray, flags: int) -> np.ndarray:
     import cv2
 
+    # What is wrong with a file is said once, by whoever reads it.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(buffer, flags)
     except cv2.error:

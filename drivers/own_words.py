@@ -107,12 +107,15 @@ def _amend_levels(
         if not dng_tags.is_float(mosaic):
             notes.append(_differs("white_level", "white level", f"{white:g}", f"{fields['white_level']}"))
         fields["white_level"] = round(white)
+    if len(set(stated := dng_tags.white_levels(mosaic))) > 1:
+        notes.append(RawNote("white_levels", f"white level: the file says {_row(stated)}; the lowest is taken"))
     black = dng_tags.black_of(mosaic, window)
     if black is None:
         if dng_tags.states_black(mosaic):
             raise FrameError(
                 f"{fields['source']}: its black levels cannot be understood (their number does not fit "
-                "BlackLevelRepeatDim, or one is no number); correct BlackLevel in the file"
+                "BlackLevelRepeatDim, that of BlackLevelDeltaH or V not the picture, or one is no number); correct "
+                "BlackLevel in the file"
             )
         return
     levels = tuple(round(level, 6) for level in black.levels)

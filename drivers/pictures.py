@@ -135,6 +135,8 @@ def opened(data: bytes, flags: int) -> np.ndarray:
     """
     import cv2
 
+    # What is wrong with a file is said once, by whoever reads it.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

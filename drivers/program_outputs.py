@@ -7,6 +7,7 @@ The size is read before memory is taken for the pixels. What would be decoded to
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -26,6 +27,9 @@ STARTS: dict[str, tuple[bytes, ...]] = {
     "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "ppm": (b"P3", b"P6"),
 }
+
+# tifffile tells what is odd in a file through this logger; without a handler Python prints it on the terminal.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _TIFF_GREY, _TIFF_RGB, _TIFF_PALETTE, _TIFF_YCBCR = 1, 2, 3, 6
 _TIFF_ORIENTATION = 274

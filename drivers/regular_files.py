@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,19 @@ def read_json(path: Path, limit: int = TEXT_BYTES) -> Any:
 
     Raises:
         OSError: see :func:`read_regular`.
-        ValueError: not UTF-8, no JSON, or nested too deeply; the text says which, in one line.
+        ValueError: not UTF-8, no JSON, nested too deeply, or a key stands twice; the text says which, in one line.
     """
     data = read_regular(path, limit)
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_each_once)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a key that stands twice one value would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    return found

@@ -38,12 +38,14 @@ class FileTags:
         mosaics: the directories that hold a colour filter array, in the file's order.
         exif: the Exif directory's exposure tags.
         size: bytes in the file.
+        big: whether it is a BigTIFF, with offsets of 64 bits.
     """
 
     first: Directory
     mosaics: tuple[Directory, ...]
     exif: Directory
     size: int
+    big: bool = False
 
     @property
     def is_dng(self) -> bool:
@@ -70,9 +72,10 @@ def read_tags(file: BinaryIO) -> FileTags | None:
             first = _numbers(tiff.pages[0])
             mosaics = [d for page in islice(_pages(tiff.pages), _MOST_DIRECTORIES) for d in [_numbers(page)]]
             exif = _exif(tiff.pages[0])
+            big = bool(tiff.is_bigtiff)
     except Exception:  # a damaged directory raises whatever its bytes lead to; LibRaw's word is left
         return None
-    return FileTags(first, tuple(d for d in mosaics if d.get(PHOTOMETRIC) == (CFA,)), exif, size)
+    return FileTags(first, tuple(d for d in mosaics if d.get(PHOTOMETRIC) == (CFA,)), exif, size, big)
 
 
 def begins_as_tiff(file: BinaryIO) -> bool:

@@ -196,7 +196,14 @@ def _found(path: Path) -> Path | None:
 
 
 def _beside(path: Path) -> Path | None:
-    return _found(path.with_name(f"{path.stem}.reference.png"))
+    beside = path.with_name(f"{path.stem}.reference.png")
+    found = _found(beside)
+    if found is None and os.path.lexists(beside):
+        raise RawFolderError(
+            f"{shown(beside)}: the reference cannot be read: it is no file, or a link to one that is gone; "
+            "put the file there, or remove it"
+        )
+    return found
 
 
 def _composed(name: str) -> str:

@@ -23,6 +23,9 @@ KINDS = ("JPEG", "PNG", "TIFF")
 # Of a file without compression 6 bytes a pixel are colours of 16 bits; what else lies in it is small.
 _BYTES_A_PIXEL, _BYTES_BESIDE = 8, 64 << 20
 
+_FEWEST_BLOCKS = 64
+_LIKE = 0.3  # correlation; a rendering of the RAW itself has 0.8 and more, another scene about 0
+
 
 def read_reference(path: Path, raw: RawFrame) -> tuple[np.ndarray, list[RawNote]]:
     """The image that a RAW should become, lying as the RAW's pixels do.
@@ -66,6 +69,8 @@ def read_reference(path: Path, raw: RawFrame) -> tuple[np.ndarray, list[RawNote]
                 f"its reference is turned upright by its Exif orientation flag {header.orientation}",
             )
         )
+    if odd := _odd(pixels, raw):
+        notes.append(RawNote("odd reference", odd))
     if header.bits == 16:
         notes.append(RawNote("reference 16 bits", "its reference has 16 bits a channel, which are rounded to 8"))
     return pixels, notes
@@ -91,3 +96,31 @@ def _check(header: PictureHeader, raw: RawFrame, where: str) -> None:
             f"{where}: the reference is in {shown(header.space)}, not sRGB, and would be compared with wrong colours; "
             "convert it to sRGB"
         )
+
+
+def _odd(pixels: np.ndarray, raw: RawFrame) -> str:
+    """What of a reference's values can hardly be meant for its RAW, or empty."""
+    for where, rows, light in (("last", pixels[::-1], raw.mosaic[::-1]), ("first", pixels, raw.mosaic)):
+        alike = (rows == rows[0, 0]).all(axis=(1, 2))
+        count = int(np.argmin(alike)) if not alike.all() else len(rows)
+        # A clipped sky is white; a dark frame or a drawn one is even in its RAW too.
+        if count >= max(4, len(rows) // 50) and rows[0, 0].min() < 255 and np.ptp(light[:count]) > 0:
+            return f"the {where} {count} of {len(rows)} rows of its reference hold one colour; is it whole?"
+    likeness = _likeness(pixels, raw)
+    if likeness is not None and likeness < _LIKE:
+        return f"its reference does not look like it (correlation {likeness:.2f}); is it of another RAW, or turned?"
+    return ""
+
+
+def _likeness(pixels: np.ndarray, raw: RawFrame) -> float | None:
+    """Correlation of brightness in blocks of the two, -1 to 1; None where either shows no picture to compare."""
+    side = max(2, min(raw.height, raw.width) // 16 // 2 * 2)
+    height, width = raw.height // side * side, raw.width // side * side
+    blocks = []
+    for values in (raw.mosaic.astype(np.float32), pixels.astype(np.float32).mean(axis=2)):
+        cut = values[:height, :width].reshape(height // side, side, width // side, side)
+        blocks.append(cut.mean(axis=(1, 3)).ravel())
+    light = np.sqrt(np.maximum(blocks[0] - np.mean(raw.black_level), 0) / (raw.white_level - np.mean(raw.black_level)))
+    if len(light) < _FEWEST_BLOCKS or light.std() < 0.02 or blocks[1].std() < 5:
+        return None
+    return float(np.corrcoef(light, blocks[1])[0, 1])

@@ -517,3 +517,44 @@ def test_real_files_that_are_no_tiff_agree_with_the_thumbnail_beside_them(data_d
     assert raw.exposure_s == pytest.approx(float(exif.get_ifd(34665)[33434]), rel=0.02)
     assert raw.orientation == exif.get(274, 1)
     assert (raw.iso, raw.white_level, raw.cfa, raw.black_level) == (50, 1023, "RGGB", (32,) * 4)
+
+
+@pytest.mark.parametrize("flag", [0, 9, 16, 65535])
+@pytest.mark.parametrize("sub", [False, True])
+def test_an_orientation_flag_that_means_nothing_is_upright(flag: int, sub: bool) -> None:
+    """0 is what some programs write for "unknown"; LibRaw takes it for a quarter turn."""
+    raw, _ = read(made_dng(flat(), {274: (SHORT, [flag])}, sub=sub))
+    assert raw.orientation == 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "lowest"), [([4095, 4000, 4000, 3900], 3900), ([3000, 4095], 3000), ([4095, 3500, 4095], 3500)]
+)
+def test_of_several_white_levels_the_lowest_is_taken_and_said(levels: list[int], lowest: int) -> None:
+    raw, notes = read(made_dng(flat(), {50717: (SHORT, levels)}))
+    assert raw.white_level == lowest
+    assert "the lowest is taken" in notes["white_levels"]
+    assert "white_levels" not in read(made_dng(flat(), {50717: (SHORT, [4095] * len(levels))}))[1]
+
+
+@pytest.mark.parametrize("tag", [50715, 50716])
+@pytest.mark.parametrize("count", [1, 20, 47])
+def test_black_deltas_that_do_not_fit_the_picture_are_refused(tag: int, count: int) -> None:
+    assert "cannot be understood" in refusal(made_dng(flat(), {tag: (SRATIONAL, [4] * count)}))
+
+
+@pytest.mark.parametrize("area", [(0, 0, 99, 99), (40, 40, 4, 4), (4, 4, 4, 4), (0, 0, 48), (0, 0, 48, 65)])
+@pytest.mark.parametrize("sub", [False, True])
+def test_an_active_area_that_is_no_part_of_the_picture_is_named(area: tuple[int, ...], sub: bool) -> None:
+    assert "ActiveArea" in refusal(made_dng(flat(), {50829: (LONG, area)}, sub=sub))
+
+
+def test_a_name_reaches_libraw_only_where_it_can_be_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """LibRaw prints a file's name on stderr where the file ends too early."""
+    data = made_dng(flat(), {277: (SHORT, [2])})
+    for name in ("a\x1b[31m.dng", "a\x9b31m.dng", "a\u202e.dng"):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(FrameError):
+            load_raw(tmp_path / name)
+    printed = capfd.readouterr().err
+    assert not any(sign in printed for sign in ("\x1b", "\x9b", "\u202e"))

@@ -65,3 +65,12 @@ def test_whatever_the_bytes_are_the_error_is_a_value_error(
     for read in (read_toml, read_json):
         with contextlib.suppress(ValueError):
             read(path)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', '{"a": [], "b": {"c": 1, "d": 2, "c": 1}}', '[{"x": 1, "x": 1}]', '{"": 0, "": 0}']
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match="stands twice in one object"):
+        read_json(tmp_path / "a.json")

@@ -195,3 +195,23 @@ def test_splits_are_stable_and_keep_their_shares():
     counts = Counter(split_of(f"scene {i}") for i in range(4000))
     shares = np.array([counts["train"], counts["validation"], counts["test"]]) / 4000
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes")
+@pytest.mark.parametrize("kind", ["link to nothing", "link to itself", "pipe", "folder"])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_reference_that_is_there_and_no_file_is_not_passed_over(folder, kind, table):
+    name = sorted(p.name for p in folder.glob("*.npz"))[0]
+    beside = folder / f"{name.removesuffix('.npz')}.reference.png"
+    beside.unlink(missing_ok=True)
+    if kind.startswith("link"):
+        beside.symlink_to("nowhere.png" if kind == "link to nothing" else beside.name)
+    elif kind == "pipe":
+        os.mkfifo(beside)
+    else:
+        beside.mkdir()
+    (folder / "scenes.csv").unlink(missing_ok=True)
+    if table:
+        (folder / "scenes.csv").write_text(f"file\n{name}\n")
+    with pytest.raises(RawFolderError, match="the reference cannot be read: it is no file"):
+        read_raw_folder(folder)

@@ -159,3 +159,44 @@ def test_the_data_set_keeps_references_as_their_raws_lie(tmp_path: Path) -> None
     for name, flag in (("a", 3), ("b", 6), ("c", 1)):
         assert np.array_equal(kept[f"{name}.npz"], to_sensor(SCENE, flag))
     assert [name for name, _ in notes if name != "c.npz"][:2] == ["a.npz", "b.npz"]
+
+
+def pictured(height: int = 64, width: int = 96) -> tuple[RawFrame, np.ndarray]:
+    """A RAW and the picture that it shows."""
+    y, x = np.mgrid[:height, :width]
+    light = 0.1 + 0.3 * (x / width) ** 2 + 0.5 * ((x // 24 + y // 16) % 2) * (y < 40)
+    noise = np.random.default_rng(1).normal(0, 8, (height, width))
+    frame = RawFrame((64 + 4000 * light + noise).astype(np.uint16), "RGGB", (64,) * 4, 4095)
+    return frame, np.repeat((255 * light ** (1 / 2.2)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def halved(pixels: np.ndarray, value: int, top: bool = False) -> np.ndarray:
+    half = pixels.copy()
+    (half[: len(half) // 2] if top else half[len(half) // 2 :])[:] = value
+    return half
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda p: halved(p, 0), "the last 32 of 64 rows of its reference hold one colour"),
+        (lambda p: halved(p, 128), "the last 32 of 64 rows of its reference hold one colour"),
+        (lambda p: halved(p, 0, top=True), "the first 32 of 64 rows of its reference hold one colour"),
+        (lambda p: np.full_like(p, 90), "the last 64 of 64 rows of its reference hold one colour"),
+        (lambda p: p[::-1, ::-1], "does not look like it"),
+        (lambda p: 255 - p, "does not look like it"),
+        (lambda p: np.roll(p, (30, 24), (0, 1)), "does not look like it"),
+    ],
+)
+def test_a_reference_that_can_hardly_be_meant_is_said(tmp_path: Path, change, told: str) -> None:
+    frame, pixels = pictured()
+    _, notes = read_reference(write(tmp_path / "r.png", change(pixels)), frame)
+    assert [told in note.text for note in notes] == [True]
+
+
+def test_a_reference_that_fits_has_no_note(tmp_path: Path) -> None:
+    frame, pixels = pictured()
+    assert read_reference(write(tmp_path / "r.png", pixels), frame)[1] == []
+    sky = pixels.copy()
+    sky[:20] = 255
+    assert read_reference(write(tmp_path / "s.png", sky), frame)[1] == []
