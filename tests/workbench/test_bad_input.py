@@ -99,7 +99,7 @@ def test_other_schema_versions(bench: Bench) -> None:
     assert "made by a newer workbench" in bench.refusal("fit-proxy")
     version("0000")
     assert "run workbench dataset upgrade" in bench.refusal("validate", "--device", "sim:sim20")
-    assert "no migration leads on" in bench.refusal("dataset", "upgrade")
+    assert "no migration of this workbench leads on" in bench.refusal("dataset", "upgrade")
     assert not list((bench.folder / "lab").glob("dataset-*.sqlite"))
     version("mine")
     assert "no workbench made" in bench.refusal("dataset", "info")
