@@ -33,3 +33,15 @@ def test_a_parameter_called_as_a_column_stands_beside_it(tmp_path: Path, name: s
     assert row[column] == "7"
     assert (row["id"], row["frame"], row["device_s"]) == ("1", "5", "0.25")
     assert (tmp_path / "out" / row["output"]).is_file()
+
+
+@pytest.mark.parametrize("sign", ["\x1b[31m", "\n", "\u202e", "\x9b1m"])
+def test_names_that_a_terminal_would_act_on_are_written_out(tmp_path: Path, sign: str) -> None:
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        dataset.add_raw(make_raw(0), scene=f"s{sign}", split="train", name=f"r{sign}.npz")
+        export(dataset, tmp_path / "out")
+    with (tmp_path / "out" / "raws.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert all(text.isprintable() for text in row.values())
+    assert row["name"] == f"r{ascii(sign)[1:-1]}.npz"
+    assert (tmp_path / "out" / row["file"]).is_file()

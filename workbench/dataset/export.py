@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drivers.foreign_text import shown
 from workbench.dataset.database import explained
 from workbench.dataset.records import SUFFIXES
 from workbench.dataset.store import Dataset
@@ -46,7 +47,9 @@ def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = l
 def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
     names, rows = {}, []
     for raw in dataset.raws():
-        stem = names[raw.hash] = f"{Path(raw.name).stem}-{raw.hash[:8]}"
+        # Names go on to other programs and their terminals; the hash keeps apart what is then spelt alike.
+        printable = "".join(c if c.isprintable() else "_" for c in Path(raw.name).stem)
+        stem = names[raw.hash] = f"{printable}-{raw.hash[:8]}"
         (folder / "raws" / f"{stem}.npz").write_bytes(raw.encoded())
         if (reference := raw.encoded_reference()) is not None:
             (folder / "raws" / f"{stem}.reference.png").write_bytes(reference)
@@ -55,8 +58,8 @@ def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
             {
                 "raw": stem,
                 "file": f"raws/{stem}.npz",
-                "name": raw.name,
-                "scene": raw.scene,
+                "name": shown(raw.name),
+                "scene": shown(raw.scene),
                 "split": raw.split,
                 "reference": f"raws/{stem}.reference.png" if reference is not None else "",
                 "width": raw.width,
