@@ -116,7 +116,7 @@ def _mean(values: list[float | None]) -> str:
 
 def _gain(results: list[dict[str, Any]], about: str, key: str) -> str:
     """Interval over the scenes of all seeds; in words only where every seed has the same sign."""
-    from workbench.statistics import mean_interval
+    from workbench.judge.statistics import mean_interval
 
     gains, scenes, signs = [], [], set()
     for number, result in enumerate(results):

@@ -24,10 +24,10 @@ import numpy as np
 from drivers.device import Device
 from drivers.frames import RawFrame
 from drivers.registry import open_device
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.dataset import CaptureRecord, Dataset, NewRaw
-from workbench.progress import Progress
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.console.progress import Progress
+from workbench.lab.dataset import CaptureRecord, Dataset, NewRaw
 
 SERVE = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--profile", "sim20"]
 LINKS = {"zmq": ["--zmq", "127.0.0.1:0"], "serial": ["--serial", "pty"]}

@@ -15,10 +15,10 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["drivers"]):
-    from drivers import wire
     from drivers.errors import ProtocolError
     from drivers.parameters import ParameterSpace
-    from drivers.serial_framing import ACK, DATA, MAX_CHUNK, OPEN, OPENED, RESET, SerialEnd, encode_frame
+    from drivers.protocol import wire
+    from drivers.protocol.serial_framing import ACK, DATA, MAX_CHUNK, OPEN, OPENED, RESET, SerialEnd, encode_frame
 
 MEMORY_MB = 1024
 MAX_PAYLOAD = 1 << 20

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
-from workbench.dataset import Dataset
-from workbench.dataset.verify import verify
+from drivers.raw.raw_files import save_npz
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.verify import verify
 
 WORKBENCH = [sys.executable, "-m", "workbench.cli"]
 START_S = (0.3, 3.0)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.dataset import Dataset
-from workbench.devices import open_devices
-from workbench.raw_folder import read_raw_folder
+from drivers.raw.raw_files import save_npz
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.collect.raw_folder import read_raw_folder
+from workbench.lab.dataset import Dataset
+from workbench.lab.devices import open_devices
 
 BOARDS = 2
 

@@ -19,10 +19,10 @@ import numpy as np
 
 from drivers.errors import WorkbenchError
 from drivers.frames import RawFrame
-from drivers.raw_files import load_raw, save_npz
+from drivers.raw.raw_files import load_raw, save_npz
 from drivers.registry import open_device
-from workbench.raw_folder import read_raw_folder
-from workbench.tuning.industry import with_as_shot
+from workbench.collect.raw_folder import read_raw_folder
+from workbench.tune.industry import with_as_shot
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def markdown(seeds: list[int], results: list[dict]) -> str:
 
 def gains(result: dict, predictor: str) -> dict[str, tuple[float, float | None, float | None]]:
     """Gain over best fixed and industry, gap closed, share made worse: estimate and interval, paired by RAW."""
-    from workbench.statistics import mean_interval, ratio_interval
+    from workbench.judge.statistics import mean_interval, ratio_interval
 
     def values(key: str) -> np.ndarray:
         return np.array([row["methods"][key]["psnr"] for row in result["per_raw"]])

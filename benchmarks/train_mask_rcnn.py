@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from drivers.weights import save_weights
-from sim.composed_scenes import CATEGORIES, ComposedScene, composed_scene, scene_annotations
+from sim.scenes.composed_scenes import CATEGORIES, ComposedScene, composed_scene, scene_annotations
 from workbench.tasks.coco import coco_scores, results_of
 from workbench.tasks.detectors.small_mask_rcnn import FIRST_CATEGORY, KIND, SmallMaskRcnn, build, open_offline
 from workbench.tasks.vision import as_batch

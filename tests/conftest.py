@@ -37,7 +37,7 @@ def data_dir() -> Path:
 @pytest.fixture
 def serving() -> Iterator[Callable[..., str]]:
     """``serving(firmware, faults=None)`` serves it over ZeroMQ from a thread until the test's end; gives its URL."""
-    from sim.zmq_server import serve_firmware
+    from sim.firmware.zmq_server import serve_firmware
 
     stop = threading.Event()
     threads: list[threading.Thread] = []

@@ -13,7 +13,7 @@ import typer
 
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
-from workbench import last_resort, terminal
+from workbench.console import last_resort, terminal
 from workbench.errors import StoppedError
 
 # What the framework raises for bad usage; typer has no public name for it.
@@ -43,7 +43,7 @@ def _every_command(
     ] = None,
 ) -> None:
     if trusted:
-        from workbench import trust
+        from workbench.lab import trust
 
         trust.allow(trusted)
 

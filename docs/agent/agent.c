@@ -1,4 +1,4 @@
-/* A device agent for drivers/PROTOCOL.md (messages) over its section 14 (serial line), in one file of C99.
+/* A device agent for drivers/protocol/PROTOCOL.md (messages) over its section 14 (serial line), in one file of C99.
  *
  * It needs a stream of bytes, a clock and a number that differs at every start: the four functions under "The port".
  * Replace them with your UART and timer, replace process_raw() with your ISP and the table PARAMETERS with its

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers import recipes
-from drivers.command_device import CommandDevice
 from drivers.device import Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame
+from drivers.programs import recipes
+from drivers.programs.command_device import CommandDevice
 from drivers.registry import open_device
 
 # A tiny ISP: pixel = min(DN · gain, 255) from a bare mosaic and a JSON file of settings; `act` makes it misbehave.
@@ -301,7 +301,7 @@ def test_output_of_another_kind(make, tmp_path) -> None:
 
 
 def test_output_too_large_to_read(make, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("drivers.command_device._OUTPUT_BYTES", 0)
+    monkeypatch.setattr("drivers.programs.command_device._OUTPUT_BYTES", 0)
     (tmp_path / "canned").write_bytes(b"P6 " + b" " * 1000)
     assert "has 1,003 bytes, at most" in error_of(make(), act="canned")
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers import device_urls, zmq_keys
+from drivers import device_urls
 from drivers.errors import DeviceError, WorkbenchError
+from drivers.protocol import zmq_keys
+from drivers.protocol.serial_device import parse
+from drivers.protocol.zmq_device import ZmqDevice
 from drivers.registry import open_device
-from drivers.serial_device import parse
-from drivers.zmq_device import ZmqDevice
 
 HOSTS = [
     ("*:5555", "where a device listens"),

@@ -23,11 +23,11 @@ from made_dng import (
     made_dng,
 )
 
-from drivers.camera_files import load_camera_file
 from drivers.errors import FrameError
 from drivers.frames import CFA_PATTERNS, RawFrame
-from drivers.raw_files import is_raw_file, load_raw
-from drivers.raw_notes import RawNote, told_once
+from drivers.raw.camera_files import load_camera_file
+from drivers.raw.raw_files import is_raw_file, load_raw
+from drivers.raw.raw_notes import RawNote, told_once
 
 XYZ_FROM_SRGB = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
                           [0.0193339, 0.1191920, 0.9503041]])  # fmt: skip

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from sim20_jobs import PIPELINE, assert_right, make_jobs
 
-from drivers import flow_watch, wire, zmq_device
 from drivers.errors import ProtocolError
-from drivers.flow_watch import FlowWatch, memory_bytes
-from drivers.zmq_device import open_device
-from sim.firmware import Firmware
+from drivers.protocol import flow_watch, wire, zmq_device
+from drivers.protocol.flow_watch import FlowWatch, memory_bytes
+from drivers.protocol.zmq_device import open_device
+from sim.firmware.registers import Firmware
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel counts bytes on Linux")
 

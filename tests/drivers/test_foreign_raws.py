@@ -16,8 +16,8 @@ from made_dng import LONG, SHORT, flat, made_dng
 
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
-from drivers.raw_files import CAMERA_SUFFIXES, is_raw_file, load_raw, save_npz
-from drivers.raw_notes import RawNote
+from drivers.raw.raw_files import CAMERA_SUFFIXES, is_raw_file, load_raw, save_npz
+from drivers.raw.raw_notes import RawNote
 
 SIDE = (
     'width = 64\nheight = 48\ncontainer = "u16"\nendianness = "little"\nbits = 12\ncfa = "RGGB"\n'

@@ -9,10 +9,10 @@ import pytest
 from drivers.device import Capture, DeviceInfo, Failure, FrameFailedError
 from drivers.errors import DeviceError
 from drivers.frames import CFA_PATTERNS, RawFrame
-from drivers.libraw_child import postprocess_arguments
-from drivers.libraw_device import LibRawDevice, open_device
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.raw_files import load_raw
+from drivers.programs.libraw_child import postprocess_arguments
+from drivers.programs.libraw_device import LibRawDevice, open_device
+from drivers.raw.raw_files import load_raw
 
 BLACK, WHITE = 64, 4095
 

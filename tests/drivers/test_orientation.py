@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from drivers.dng import dng_bytes
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
 from drivers.orientation import ORIENTATIONS, exif_of_libraw, to_sensor, upright
-from drivers.raw_files import load_raw, save_npz
+from drivers.raw.dng import dng_bytes
+from drivers.raw.raw_files import load_raw, save_npz
 
 
 def frame(**changes) -> RawFrame:

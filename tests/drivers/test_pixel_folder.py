@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers import pixel_folder
 from drivers.errors import DeviceError
-from drivers.pixel_folder import KEPT, KEY_BYTES, PixelFolder
+from drivers.protocol import pixel_folder
+from drivers.protocol.pixel_folder import KEPT, KEY_BYTES, PixelFolder
 
 
 def test_a_payload_goes_through_the_folder_and_leaves_nothing(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.pool import AHEAD, DevicePool, open_devices
-from sim.firmware import Firmware
-from sim.zmq_server import serve_firmware
+from sim.firmware.registers import Firmware
+from sim.firmware.zmq_server import serve_firmware
 
 SIDE = 32  # the pool's own check RAW has 64
 BAD = RawFrame(np.full((SIDE, SIDE), 77, np.uint16), "RGGB", (64.0,) * 4, 1023)
@@ -220,7 +220,7 @@ class Process:
     """The emulated device as a process of its own."""
 
     def __init__(self, port: int = 0) -> None:
-        code = f"from sim.zmq_server import serve; serve('sim20', '127.0.0.1:{port}', frame_ms=10)"
+        code = f"from sim.firmware.zmq_server import serve; serve('sim20', '127.0.0.1:{port}', frame_ms=10)"
         self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().split()[3]

@@ -16,10 +16,10 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers import program_outputs
 from drivers.device import FrameFailedError
 from drivers.errors import DeviceError, FrameError
 from drivers.frames import RawFrame
+from drivers.programs import program_outputs
 from drivers.registry import open_device
 
 WIDTH, HEIGHT = 16, 8
@@ -226,7 +226,7 @@ def run(tmp_path) -> Callable[..., str]:
     ],
 )
 def test_what_is_no_bounded_file_is_never_waited_for(run, monkeypatch, script: str, reason: str) -> None:
-    monkeypatch.setattr("drivers.command_device._FOLDER_BYTES", 2**20)
+    monkeypatch.setattr("drivers.programs.command_device._FOLDER_BYTES", 2**20)
     assert reason in run(script)
 
 
@@ -257,7 +257,7 @@ VERSION = '[version]\ncommand = ["{recipe}/program", "version"]\npattern = %r\n'
 
 @pytest.mark.parametrize("pattern", [r"(a|aa)+$", r"((((a{1,99}){1,99}){1,99}){1,99})b", r"^(([a])+.)+[A-Z]([a])+$"])
 def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch, pattern: str) -> None:
-    monkeypatch.setattr("drivers.recipes._MATCH_S", 0.2)
+    monkeypatch.setattr("drivers.programs.recipes._MATCH_S", 0.2)
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\nprintf '%s!' {'a' * 9000}\n")
     program.chmod(0o755)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drivers.camera_files import load_camera_file
-from drivers.dng import dng_bytes
 from drivers.errors import FrameError
 from drivers.frames import CFA_PATTERNS, RawFrame
-from drivers.raw_files import RAW_SUFFIXES, load_raw, save_npz
+from drivers.raw.camera_files import load_camera_file
+from drivers.raw.dng import dng_bytes
+from drivers.raw.raw_files import RAW_SUFFIXES, load_raw, save_npz
 
 MATRIX = ((1.5, -0.4, -0.1), (-0.2, 1.5, -0.3), (0.0, -0.5, 1.5))
 

@@ -1,7 +1,7 @@
 import pytest
 
 from drivers.errors import DeviceError
-from drivers.libraw_device import LibRawDevice
+from drivers.programs.libraw_device import LibRawDevice
 from drivers.registry import open_device
 
 

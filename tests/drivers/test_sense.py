@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_dng import RATIONAL, flat, made_dng
 
-from drivers.camera_files import load_camera_file
-from drivers.dng import dng_bytes
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
-from drivers.raw_files import load_raw, save_npz
-from drivers.raw_notes import RawNote
-from drivers.sense import look_at
+from drivers.raw.camera_files import load_camera_file
+from drivers.raw.dng import dng_bytes
+from drivers.raw.raw_files import load_raw, save_npz
+from drivers.raw.raw_notes import RawNote
+from drivers.raw.sense import look_at
 
 
 def scene(height: int = 100, width: int = 64, seed: int = 0, black: float = 64, noise: float = 8) -> np.ndarray:
@@ -172,7 +172,7 @@ def test_a_colour_matrix_without_inverse_is_one_line(tmp_path: Path, name: str) 
 
 def test_libraw_as_a_device_fails_the_frame_and_goes_on() -> None:
     from drivers.device import Capture, Failure
-    from drivers.libraw_device import open_device
+    from drivers.programs.libraw_device import open_device
 
     with open_device("libraw:") as device:
         parameters = device.info().space.defaults
@@ -184,8 +184,8 @@ def test_libraw_as_a_device_fails_the_frame_and_goes_on() -> None:
 
 
 def test_a_program_as_a_device_fails_the_frame_and_goes_on(tmp_path: Path) -> None:
-    from drivers.command_device import open_device
     from drivers.device import Capture, Failure
+    from drivers.programs.command_device import open_device
 
     (tmp_path / "isp.py").write_text(
         "import sys; open(sys.argv[1], 'wb').write(b'P6 64 100 255\\n' + bytes(3 * 64 * 100))", encoding="utf-8"

@@ -16,15 +16,15 @@ import pytest
 import serial.rfc2217
 from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs, make_raw
 
-from drivers import serial_framing, wire
 from drivers.device import Capture, Failure
 from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, ProtocolError
 from drivers.frames import RawFrame
+from drivers.protocol import serial_framing, wire
+from drivers.protocol.serial_device import SerialDevice, open_device, parse
 from drivers.registry import open_device as open_url
-from drivers.serial_device import SerialDevice, open_device, parse
-from sim.faults import Fault, Faults
-from sim.firmware import Firmware, emulated
-from sim.serial_server import serve_firmware
+from sim.firmware.faults import Fault, Faults
+from sim.firmware.registers import Firmware, emulated
+from sim.firmware.serial_server import serve_firmware
 
 TCP = "socket://127.0.0.1:0"
 needs_pty = pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo terminals")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drivers import serial_framing, wire
-from drivers.serial_framing import (
+from drivers.protocol import serial_framing, wire
+from drivers.protocol.serial_framing import (
     ACK,
     DATA,
     MAX_CHUNK,

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from drivers import wire
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
+from drivers.protocol import wire
 from drivers.registry import open_device
-from sim.faults import Fault, Faults
-from sim.firmware import Firmware
+from sim.firmware.faults import Fault, Faults
+from sim.firmware.registers import Firmware
+from sim.firmware.serial_server import serve_firmware as serve_serial
+from sim.firmware.zmq_server import serve_firmware as serve_zmq
 from sim.isp.pipeline import Pipeline
-from sim.serial_server import serve_firmware as serve_serial
-from sim.zmq_server import serve_firmware as serve_zmq
 
 PIPELINE = Pipeline("sim20")
 SPACE = PIPELINE.space

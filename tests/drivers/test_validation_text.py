@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivers.errors import DeviceError, ParameterError
 from drivers.parameters import ParameterSpace
-from drivers.recipes import Recipe, load
+from drivers.programs.recipes import Recipe, load
 from drivers.validation_text import fault_in_words
-from workbench.lab_config import LabConfig, LabConfigError, load_lab_config
+from workbench.lab.lab_config import LabConfig, LabConfigError, load_lab_config
 
 
 class Part(BaseModel):

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drivers import wire
 from drivers.errors import ProtocolError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
+from drivers.protocol import wire
 
 PROTOCOL = Path(wire.__file__).parent / "PROTOCOL.md"
 

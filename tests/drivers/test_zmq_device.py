@@ -14,13 +14,13 @@ import pytest
 import zmq
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs, make_raw
 
-from drivers import wire
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
-from drivers.protocol_device import MAX_REBOOTS
+from drivers.protocol import wire
+from drivers.protocol.protocol_device import MAX_REBOOTS
+from drivers.protocol.zmq_device import ZmqDevice, open_device
 from drivers.registry import open_device as open_url
-from drivers.zmq_device import ZmqDevice, open_device
-from sim.firmware import Firmware
+from sim.firmware.registers import Firmware
 from sim.isp.pipeline import Pipeline
 
 Parts = list[wire.Buffer]
@@ -94,7 +94,7 @@ class Server:
     """The emulated device as a process of its own."""
 
     def __init__(self, port: int = 0) -> None:
-        code = f"from sim.zmq_server import serve; serve('sim20', '127.0.0.1:{port}')"
+        code = f"from sim.firmware.zmq_server import serve; serve('sim20', '127.0.0.1:{port}')"
         self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()

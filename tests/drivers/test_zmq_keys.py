@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.zmq_keys import KeysError, client_keys, device_keys, new_keys
+from drivers.protocol.zmq_keys import KeysError, client_keys, device_keys, new_keys
 
 
 @pytest.fixture

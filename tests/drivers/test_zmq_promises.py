@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs
 from test_zmq_device import Parts, Peer
 
-from drivers import stopping, wire
+from drivers import stopping
 from drivers.device import Capture
 from drivers.errors import DeviceChangedError, DeviceUnreachableError
 from drivers.parameters import ParameterSpace
 from drivers.pool import DevicePool
-from drivers.zmq_device import open_device
-from sim.firmware import Firmware
+from drivers.protocol import wire
+from drivers.protocol.zmq_device import open_device
+from sim.firmware.registers import Firmware
 
 SMALLER = ParameterSpace.from_dict(
     {**SPACE.to_dict(), "parameters": [{**SPACE.to_dict()["parameters"][0], "unit": "x"}]}

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from sim.camera import Camera
-from sim.illuminants import illuminant
-from sim.sensor import Sensor, render
+from sim.camera.illuminants import illuminant
+from sim.camera.metering import Camera
+from sim.camera.sensor import Sensor, render
 
 CAMERA = Camera(Sensor())
 

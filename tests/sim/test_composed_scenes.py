@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivers.raw_files import load_raw
-from sim.composed_scenes import CATEGORIES, composed_scene, make_composed_set, scene_annotations
-from sim.photographs import SceneError
+from drivers.raw.raw_files import load_raw
+from sim.scenes.composed_scenes import CATEGORIES, composed_scene, make_composed_set, scene_annotations
+from sim.scenes.photographs import SceneError
 from workbench.commands.sim import app
 from workbench.tasks.coco import decode_mask
 from workbench.tasks.coco_file import read_coco

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drivers import wire
 from drivers.frames import RawFrame
-from drivers.zmq_device import ZmqDevice
-from sim.faults import NAMES, Fault, Faults, FaultsError, Outbox, Outcome, Send, load
-from sim.firmware import Firmware, emulated
+from drivers.protocol import wire
+from drivers.protocol.zmq_device import ZmqDevice
+from sim.firmware.faults import NAMES, Fault, Faults, FaultsError, Outbox, Outcome, Send, load
+from sim.firmware.registers import Firmware, emulated
+from sim.firmware.zmq_server import serve_firmware
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import serve_firmware
 
 PIPELINE = Pipeline("sim20")
 SPACE = PIPELINE.space

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers import wire
 from drivers.errors import DeviceError, FrameError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.raw_files import save_npz
-from sim.firmware import Firmware
-from sim.live import camera
+from drivers.protocol import wire
+from drivers.raw.raw_files import save_npz
+from sim.firmware.live import camera
+from sim.firmware.registers import Firmware
 
 SPACE = ParameterSpace.from_dict(
     {

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sim.lab_scenes import LAB_SCENE_KINDS, lab_scene
+from sim.scenes.lab_scenes import LAB_SCENE_KINDS, lab_scene
 
 
 @pytest.mark.parametrize("kind", LAB_SCENE_KINDS)

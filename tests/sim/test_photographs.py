@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from drivers.orientation import ORIENTATIONS, to_sensor
-from sim.coco_scenes import AnnotatedPhotograph, make_annotated_raws
-from sim.photographs import SceneError, folder_photographs, read_photograph
+from sim.scenes.coco_scenes import AnnotatedPhotograph, make_annotated_raws
+from sim.scenes.photographs import SceneError, folder_photographs, read_photograph
 
 PICTURE = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8), 16, 0), 16, 1)
 

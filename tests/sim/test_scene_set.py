@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivers.raw_files import load_raw
-from sim.photographs import (
+from drivers.raw.raw_files import load_raw
+from sim.scenes.photographs import (
     SceneError,
     crop,
     deal_splits,
@@ -19,9 +19,9 @@ from sim.photographs import (
     read_photograph,
     sample_photographs,
 )
-from sim.scene_set import make_scene_set
+from sim.scenes.scene_set import make_scene_set
+from workbench.collect.raw_folder import read_raw_folder
 from workbench.commands.sim_scenes import scenes
-from workbench.raw_folder import read_raw_folder
 
 SMALL = {"lab_scenes": 3, "raws_per_scene": 2, "raws_per_photograph": 1, "size": (48, 64)}
 
@@ -116,7 +116,7 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path):
     make_scene_set(tmp_path / "whole", **SMALL)
     folder = tmp_path / "killed"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom sim.scene_set import make_scene_set\n"
+        "import sys\nfrom pathlib import Path\nfrom sim.scenes.scene_set import make_scene_set\n"
         "def progress(done, total):\n    print(done, flush=True)\n"
         f"make_scene_set(Path(sys.argv[1]), **{SMALL!r}, progress=progress)\n"
     )

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from drivers.errors import FrameError
 from drivers.frames import CFA_PATTERNS
-from sim.illuminants import FAMILIES, daylight_uv, draw_illuminant, illuminant, planckian_uv
-from sim.sensor import Sensor, inverse_smoothstep, linearise, render, smoothstep
+from sim.camera.illuminants import FAMILIES, daylight_uv, draw_illuminant, illuminant, planckian_uv
+from sim.camera.sensor import Sensor, inverse_smoothstep, linearise, render, smoothstep
 
 DAY = illuminant("daylight", 5000, lux=20000)
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivers import wire
-from drivers.byte_streams import ByteStream
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
-from drivers.serial_device import exchange, open_device, open_stream, parse
-from drivers.serial_framing import SerialEnd
-from sim.faults import Fault, Faults
-from sim.firmware import Firmware
+from drivers.protocol import wire
+from drivers.protocol.byte_streams import ByteStream
+from drivers.protocol.serial_device import exchange, open_device, open_stream, parse
+from drivers.protocol.serial_framing import SerialEnd
+from sim.firmware.faults import Fault, Faults
+from sim.firmware.registers import Firmware
+from sim.firmware.serial_server import _Tcp, serve_firmware
+from sim.firmware.zmq_server import QUEUE_FACTOR
 from sim.isp.pipeline import Pipeline
-from sim.serial_server import _Tcp, serve_firmware
-from sim.zmq_server import QUEUE_FACTOR
 
 PIPELINE = Pipeline("sim20")
 RAW = RawFrame(np.full((32, 32), 500, np.uint16), "RGGB", (64.0,) * 4, 1023)

@@ -12,11 +12,11 @@ import pytest
 
 from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
-from drivers.zmq_device import open_device
-from drivers.zmq_keys import client_keys, device_keys, new_keys
-from sim.firmware import Firmware
+from drivers.protocol.zmq_device import open_device
+from drivers.protocol.zmq_keys import client_keys, device_keys, new_keys
+from sim.firmware.registers import Firmware
+from sim.firmware.zmq_server import parse_endpoint, serve_firmware
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import parse_endpoint, serve_firmware
 
 PIPELINE = Pipeline("sim20")
 RAW = RawFrame(np.full((32, 32), 500, np.uint16), "RGGB", (64.0,) * 4, 1023)

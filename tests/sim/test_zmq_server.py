@@ -13,14 +13,14 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drivers import wire
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.zmq_device import open_device
-from sim.firmware import Firmware
+from drivers.protocol import wire
+from drivers.protocol.zmq_device import open_device
+from sim.firmware.registers import Firmware
+from sim.firmware.zmq_server import QUEUE_FACTOR, FrameQueue, parse_endpoint, serve_firmware
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import QUEUE_FACTOR, FrameQueue, parse_endpoint, serve_firmware
 
 PIPELINE = Pipeline("sim20")
 RAW = RawFrame(np.full((32, 32), 500, np.uint16), "RGGB", (64.0,) * 4, 1023)
@@ -203,7 +203,7 @@ def test_a_taken_port_is_one_clear_error() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to one process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_the_process_cleanly(number: signal.Signals) -> None:
-    code = "from sim.zmq_server import serve; serve('sim20', '127.0.0.1:0')"
+    code = "from sim.firmware.zmq_server import serve; serve('sim20', '127.0.0.1:0')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
         assert p.stdout is not None
         assert p.stdout.readline().startswith("serving sim20 at zmq://127.0.0.1:")

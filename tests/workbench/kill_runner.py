@@ -7,10 +7,10 @@ from pathlib import Path
 
 from fake_isp import FakeIsp
 
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.dataset import Dataset
-from workbench.raw_folder import read_raw_folder
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.collect.raw_folder import read_raw_folder
+from workbench.lab.dataset import Dataset
 
 
 def main(lab: Path, folder: Path, captures: int) -> None:

@@ -10,9 +10,9 @@ from drivers.frames import RawFrame
 from drivers.registry import open_device
 from predictor.training import Recipe
 from proxy.training import ProxyRecipe
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.dataset import Dataset
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.lab.dataset import Dataset
 
 PROXY = ProxyRecipe(base_steps=3, steps=2, batch=4, crop=16, width=4)
 PREDICTOR = Recipe(steps=4, batch=4, width=4)

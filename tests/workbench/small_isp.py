@@ -12,7 +12,7 @@ from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from workbench.dataset import Dataset
+from workbench.lab.dataset import Dataset
 
 
 def _number(name: str, block: str, low: float, high: float, default: float, role: str | None = None) -> dict:

@@ -15,16 +15,16 @@ from drivers.registry import open_device
 from predictor.files import load_predictor
 from predictor.training import Recipe
 from proxy.files import load_proxy
-from workbench import predictor_training
-from workbench.ablation.study import check_device
-from workbench.ablation.table import difference
-from workbench.ablation.training import train_variants
-from workbench.ablation.variants import AblationSettings, all_variants, fixed_of
 from workbench.commands.ablate import ablate
 from workbench.errors import RunError, StoppedError
-from workbench.proxy_fitting import fit_proxy
-from workbench.rerun import rerun
-from workbench.runs import RunFolder, find_run, list_runs
+from workbench.judge.ablation.study import check_device
+from workbench.judge.ablation.table import difference
+from workbench.judge.ablation.training import train_variants
+from workbench.judge.ablation.variants import AblationSettings, all_variants, fixed_of
+from workbench.judge.rerun import rerun
+from workbench.lab.runs import RunFolder, find_run, list_runs
+from workbench.learn import predictor_training
+from workbench.learn.proxy_fitting import fit_proxy
 
 RECIPE = Recipe(steps=2, batch=4, width=4)
 QUICK = AblationSettings(RECIPE, seeds=(0,), only=("none-5", "multi-3"))
@@ -92,7 +92,7 @@ def test_a_study_from_training_to_figures(lab: Path) -> None:
     assert [p["block"] for p in scatter["parameters"]] == ["noise_reduction", "sharpening"]
     assert len(scatter["points"]) == 7
     loaded = load_predictor(lab / "runs" / "ablate-multi-5-seed0")
-    from workbench.dataset import Dataset
+    from workbench.lab.dataset import Dataset
 
     with Dataset.open(lab) as dataset:
         raw = next(r for r in dataset.raws("test") if r.name == scatter["points"][0]["raw"])

@@ -13,7 +13,7 @@ import pytest
 import typer
 from fake_isp import make_raw
 
-from drivers.raw_files import save_npz
+from drivers.raw.raw_files import save_npz
 from sim.profiles import expert, space
 from workbench import cli
 

@@ -11,10 +11,10 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set
 
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.parameters import ParameterSet, ParameterSpace
-from workbench import bench as bench_module
-from workbench.bench import BATCH, READ_AHEAD, Bench
-from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.collect import bench as bench_module
+from workbench.collect.bench import BATCH, READ_AHEAD, Bench
 from workbench.errors import DatasetError
+from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.raw_files import save_npz
+from drivers.protocol.serial_device import SerialDevice
+from drivers.raw.raw_files import save_npz
 from drivers.registry import open_device
-from drivers.serial_device import SerialDevice
 from workbench.commands import device
 from workbench.commands.collect import collect
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from drivers.errors import DeviceUnreachableError
 from drivers.parameters import ParameterSpace
-from drivers.raw_files import save_npz
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.campaign import CampaignError, import_raws, plan
-from workbench.dataset import Dataset, RawRecord
-from workbench.dataset.blobs import BlobStore
+from drivers.raw.raw_files import save_npz
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.collect.campaign import CampaignError, import_raws, plan
+from workbench.collect.raw_folder import read_raw_folder
 from workbench.errors import RawFolderError
-from workbench.raw_folder import read_raw_folder
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.dataset.blobs import BlobStore
 
 
 def raw_record(i: int) -> RawRecord:

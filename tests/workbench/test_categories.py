@@ -144,6 +144,6 @@ def test_a_names_file_fits_its_detector(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_detector_is_named_as_its_scenes() -> None:
-    from sim.composed_scenes import CATEGORIES
+    from sim.scenes.composed_scenes import CATEGORIES
 
     assert dict(enumerate(CATEGORY_NAMES, FIRST_CATEGORY)) == CATEGORIES

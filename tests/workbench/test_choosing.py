@@ -18,8 +18,8 @@ from workbench.commands.choose import choose
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
-from workbench.dataset import Dataset
-from workbench.runs import find_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import find_run
 
 APP = typer.Typer()
 for command, name in ((fit_proxy, "fit-proxy"), (train, "train"), (tune, "tune"), (choose, "choose")):

@@ -14,7 +14,7 @@ import pytest
 import typer
 from sim_lab import make_lab, picture
 
-from drivers.raw_files import save_npz
+from drivers.raw.raw_files import save_npz
 from workbench import cli
 
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "numpy", "cv2", "scipy", "skimage", "matplotlib", "rawpy", "zmq")
@@ -197,7 +197,7 @@ def test_predict_without_a_run(workbench, raws: Path) -> None:
 
 
 def test_damaged_weights(workbench, raws: Path) -> None:
-    from workbench.runs import new_run
+    from workbench.lab.runs import new_run
 
     run = new_run(Path("lab"), "train", "x")
     run.finish({})

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as rle
 from typer.testing import CliRunner
 
-from drivers.raw_files import load_raw
-from sim.coco_scenes import AnnotatedPhotograph, make_annotated_raws
-from sim.photographs import SceneError
+from drivers.raw.raw_files import load_raw
+from sim.scenes.coco_scenes import AnnotatedPhotograph, make_annotated_raws
+from sim.scenes.photographs import SceneError
+from workbench.collect.raw_folder import read_raw_folder
 from workbench.commands.sim_coco import coco
-from workbench.raw_folder import read_raw_folder
 from workbench.tasks.coco import (
     AnnotatedImage,
     Annotation,

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from fake_isp import make_raw
 
-from drivers.raw_files import save_npz
-from workbench.dataset import Dataset
-from workbench.dataset.verify import verify
+from drivers.raw.raw_files import save_npz
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.verify import verify
 
 # The commands alone, so that these tests do not wait for the imports of others.
 RUNNER = """

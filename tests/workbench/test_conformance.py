@@ -17,17 +17,17 @@ import pytest
 import zmq
 from typer.testing import CliRunner
 
-from drivers import wire
 from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
-from drivers.protocol_device import ProtocolDevice
-from drivers.raw_files import save_npz
+from drivers.protocol import wire
+from drivers.protocol.protocol_device import ProtocolDevice
+from drivers.raw.raw_files import save_npz
 from drivers.registry import open_device
-from sim.faults import NAMES, SECONDS, Fault, Faults
-from sim.firmware import Firmware
+from sim.firmware.faults import NAMES, SECONDS, Fault, Faults
+from sim.firmware.registers import Firmware
+from sim.firmware.zmq_server import serve_firmware
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import serve_firmware
-from workbench import conformance
+from workbench.check import conformance
 from workbench.commands import device
 
 RUN = CliRunner()

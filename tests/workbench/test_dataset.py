@@ -17,13 +17,13 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.dataset import Dataset
-from workbench.dataset.blobs import BlobKey, BlobStore
-from workbench.dataset.database import upgrade
-from workbench.dataset.export import export
-from workbench.dataset.schema import SCHEMA_VERSION, Base
-from workbench.dataset.verify import verify
 from workbench.errors import DatasetError
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.blobs import BlobKey, BlobStore
+from workbench.lab.dataset.database import upgrade
+from workbench.lab.dataset.export import export
+from workbench.lab.dataset.schema import SCHEMA_VERSION, Base
+from workbench.lab.dataset.verify import verify
 
 REFERENCE = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 
@@ -164,7 +164,7 @@ def test_migrations_make_the_mapped_schema(lab: Path) -> None:
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    import workbench.dataset.migrations as migrations
+    import workbench.lab.dataset.migrations as migrations
 
     with Dataset.open(lab) as dataset, dataset.database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
@@ -300,8 +300,8 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from fake_isp import FakeIsp, make_raw, make_set
-from workbench.dataset import Dataset
-from workbench.dataset.verify import verify
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.verify import verify
 from workbench.errors import DatasetError
 lab, device = Path(sys.argv[1]), FakeIsp()
 for create in (False, True):

@@ -14,8 +14,8 @@ from drivers.device import Capture, Failure
 from drivers.frames import RgbFrame
 from workbench.cli import _register as register
 from workbench.cli import app
-from workbench.dataset import Dataset, DeviceUse
-from workbench.dataset.verify import verify
+from workbench.lab.dataset import Dataset, DeviceUse
+from workbench.lab.dataset.verify import verify
 
 
 @pytest.fixture

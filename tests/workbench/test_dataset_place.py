@@ -10,10 +10,10 @@ import optuna
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
 
-from workbench.dataset import Dataset, NewRaw
-from workbench.dataset.verify import verify
 from workbench.errors import DatasetError
-from workbench.tuning.search import open_study
+from workbench.lab.dataset import Dataset, NewRaw
+from workbench.lab.dataset.verify import verify
+from workbench.tune.search import open_study
 
 
 def add(dataset: Dataset, number: int) -> None:

@@ -11,14 +11,14 @@ from alembic import command
 from alembic.config import Config
 from fake_isp import FakeIsp, make_raw, make_set
 
-import workbench.dataset.migrations as migrations
+import workbench.lab.dataset.migrations as migrations
 from drivers.frames import RgbFrame
-from drivers.raw_files import save_npz
-from workbench.dataset import Dataset
-from workbench.dataset.blobs import BlobKey, BlobStore
-from workbench.dataset.database import Database, upgrade
-from workbench.dataset.verify import verify
+from drivers.raw.raw_files import save_npz
 from workbench.errors import DatasetError
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.blobs import BlobKey, BlobStore
+from workbench.lab.dataset.database import Database, upgrade
+from workbench.lab.dataset.verify import verify
 
 
 @pytest.fixture

@@ -13,18 +13,18 @@ from small_isp import SPACE, SmallIsp, make_lab
 from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
+from drivers.raw.raw_files import save_npz
 from predictor.distance import Distance, fit_distance
 from predictor.files import load_predictor, save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.commands.predict import predict
 from workbench.commands.validate import headline_lines
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
-from workbench.runs import new_run
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.validation import validate
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import new_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 from drivers.errors import DeviceError, DeviceUnreachableError
-from sim.firmware import Firmware
+from sim.firmware.registers import Firmware
+from sim.firmware.zmq_server import serve_firmware
 from sim.isp.pipeline import Pipeline
-from sim.zmq_server import serve_firmware
 from workbench.commands import device, sim_serve
-from workbench.lab_config import LabConfigError
+from workbench.lab.lab_config import LabConfigError
 
 RUN = CliRunner()
 

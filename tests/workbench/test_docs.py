@@ -13,17 +13,17 @@ import typer
 from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
-from drivers.headerless import Sidecar, load_headerless
-from drivers.raw_files import save_npz
+from drivers.raw.headerless import Sidecar, load_headerless
+from drivers.raw.raw_files import save_npz
 from drivers.registry import open_device
 from predictor.distance import QUANTILE
 from predictor.training import Recipe, paper_recipe
 from proxy.training import ProxyRecipe
 from workbench import commands
 from workbench.cli import _every_command
-from workbench.held import FOLLOWED
-from workbench.lab_config import LabConfig, Network, load_lab_config
-from workbench.raw_folder import _COLUMNS, read_raw_folder
+from workbench.collect.raw_folder import _COLUMNS, read_raw_folder
+from workbench.lab.lab_config import LabConfig, Network, load_lab_config
+from workbench.learn.held import FOLLOWED
 from workbench.tasks.coco_file import read_coco
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,7 +209,13 @@ def test_commands_in_the_documents_exist_with_their_options(page: str, line: str
 
 def test_the_readme_leads_to_every_page() -> None:
     told = (ROOT / "README.md").read_text(encoding="utf-8")
-    for page in ("docs/files.md", "docs/words.md", "docs/recipes.md", "docs/architecture.md", "drivers/PROTOCOL.md"):
+    for page in (
+        "docs/files.md",
+        "docs/words.md",
+        "docs/recipes.md",
+        "docs/architecture.md",
+        "drivers/protocol/PROTOCOL.md",
+    ):
         assert page in told
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")

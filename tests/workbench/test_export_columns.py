@@ -11,8 +11,8 @@ from fake_isp import FakeIsp, make_raw
 from drivers.device import Capture, DeviceInfo
 from drivers.frames import RgbFrame
 from drivers.parameters import ParameterSpace
-from workbench.dataset import Dataset
-from workbench.dataset.export import export
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.export import export
 
 
 @pytest.mark.parametrize("name", ["id", "output", "frame", "device_s", "parameters_hash", "raw", "gain"])

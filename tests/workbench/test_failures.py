@@ -19,12 +19,12 @@ from drivers import registry
 from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.raw_files import save_npz
-from workbench import campaign
-from workbench.bench import Bench
+from drivers.raw.raw_files import save_npz
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.collect.failures import FailureTally, TooManyFailuresError, described, percent
 from workbench.commands.collect import collect
-from workbench.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
-from workbench.failures import FailureTally, TooManyFailuresError, described, percent
+from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
 
 Job = tuple[RawRecord, ParameterSet]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from sim_lab import picture
 
+from drivers.protocol.zmq_device import ZmqDevice
 from drivers.registry import open_device
-from drivers.zmq_device import ZmqDevice
-from sim.faults import NAMES, Fault, Faults
-from sim.firmware import emulated
-from sim.zmq_server import serve_firmware
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.dataset import Dataset
+from sim.firmware.faults import NAMES, Fault, Faults
+from sim.firmware.registers import emulated
+from sim.firmware.zmq_server import serve_firmware
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.lab.dataset import Dataset
 
 CAPTURES = 300
 

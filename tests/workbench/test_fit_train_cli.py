@@ -17,7 +17,7 @@ from proxy.files import load_proxy
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.errors import RunError
-from workbench.runs import find_run
+from workbench.lab.runs import find_run
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
-from drivers.raw_files import save_npz
+from drivers.raw.raw_files import save_npz
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.commands.fit_proxy import fit_proxy, print_results
 from workbench.commands.predict import predict
 from workbench.commands.train import train
-from workbench.held import held_by, held_in_words, not_followed, why_held
-from workbench.runs import RunFolder, find_run, new_run
-from workbench.strengths import TASKS, parameters_for, strongest, why_none
+from workbench.judge.strengths import TASKS, parameters_for, strongest, why_none
+from workbench.lab.runs import RunFolder, find_run, new_run
+from workbench.learn.held import held_by, held_in_words, not_followed, why_held
 
 APP = typer.Typer()
 for command in (fit_proxy, train, predict):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from drivers.zmq_keys import client_keys, device_keys
+from drivers.protocol.zmq_keys import client_keys, device_keys
 from workbench.commands.keys import app
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from fake_isp import make_raw
 
-from drivers.raw_files import save_npz
-from workbench.dataset import Dataset
-from workbench.dataset.verify import verify
+from drivers.raw.raw_files import save_npz
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.verify import verify
 
 KILLS = 20
 CAPTURES = 3000

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.lab_config import LabConfig, LabConfigError, load_lab_config
+from workbench.lab.lab_config import LabConfig, LabConfigError, load_lab_config
 
 TEXT = """
 [devices]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench import cli, last_resort, user_files
+from workbench import cli
+from workbench.console import last_resort, user_files
 
 
 class BrokenError(Exception):

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner
 
-from drivers.serial_device import open_stream, parse
-from drivers.serial_framing import ACK, DATA, OPENED, RESET, FrameReader, LinkFrame, SerialEnd, encode_frame
-from sim import serial_server
-from sim.firmware import Firmware
+from drivers.protocol.serial_device import open_stream, parse
+from drivers.protocol.serial_framing import ACK, DATA, OPENED, RESET, FrameReader, LinkFrame, SerialEnd, encode_frame
+from sim.firmware import serial_server
+from sim.firmware.registers import Firmware
+from sim.firmware.serial_server import serve_firmware
 from sim.isp.pipeline import Pipeline
-from sim.serial_server import serve_firmware
-from workbench import conformance, line_conformance
+from workbench.check import conformance, line_conformance
 from workbench.commands import device
 
 RUN = CliRunner()

@@ -12,19 +12,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivers import wire
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
+from drivers.protocol import wire
+from drivers.protocol.zmq_device import ZmqDevice
+from drivers.raw.raw_files import save_npz
 from drivers.registry import open_device
-from drivers.zmq_device import ZmqDevice
-from sim.faults import NAMES, Fault, Faults
-from sim.firmware import Firmware, emulated
+from sim.firmware.faults import NAMES, Fault, Faults
+from sim.firmware.registers import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from workbench import live
+from workbench.collect import live
 from workbench.commands.collect import collect
-from workbench.dataset import Dataset
-from workbench.dataset.verify import verify
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.verify import verify
 
 PIPELINE = Pipeline("sim20")
 SPACE = PIPELINE.space

@@ -15,11 +15,11 @@ from drivers.device import Capture
 from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.raw_files import save_npz
+from drivers.raw.raw_files import save_npz
+from workbench.collect.faults import failure_lines, told
 from workbench.commands.collect import collect
-from workbench.dataset import Dataset
 from workbench.errors import StoppedError
-from workbench.faults import failure_lines, told
+from workbench.lab.dataset import Dataset
 
 
 class Limping(FakeIsp):

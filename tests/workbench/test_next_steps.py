@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sim_lab import PROXY, make_lab
 
-from workbench.dataset import Dataset
 from workbench.errors import DatasetError, RunError
-from workbench.proxy_fitting import fit_proxy
-from workbench.tuning.material import referenced_raws
+from workbench.lab.dataset import Dataset
+from workbench.learn.proxy_fitting import fit_proxy
+from workbench.tune.material import referenced_raws
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

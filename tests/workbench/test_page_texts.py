@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
-from workbench import vision_page
 from workbench.commands.predict import draw_attention
+from workbench.judge import vision_page
+from workbench.lab.runs import write_json, write_text
 from workbench.report import figures
-from workbench.runs import write_json, write_text
 from workbench.tasks.detectors import Prediction
 
 ODD = ["$x^", "$\\frac{$", "<script>&amp;", "\x1b[31mred", "\u202egnp", "name-\udcff", "a]]>b\x00"]

@@ -12,11 +12,11 @@ from small_isp import SPACE, SmallIsp, make_lab
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset, FailureRecord, RawRecord
 from workbench.errors import RunError
-from workbench.pairing import pair
-from workbench.validation import validate
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.pairing import pair
+from workbench.judge.validation import validate
+from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 
 LABELS = {"default": "default", "fixed": "best fixed", "predicted:a": "predicted"}
 

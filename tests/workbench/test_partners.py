@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
-from workbench import campaign
-from workbench.dataset import Dataset
+from drivers.raw.raw_files import save_npz
+from workbench.collect import campaign
+from workbench.collect.raw_folder import RawEntry
 from workbench.errors import RunError
-from workbench.raw_folder import RawEntry
+from workbench.lab.dataset import Dataset
 from workbench.tasks.coco_file import read_coco
 from workbench.tasks.partners import Partners, find_partners
 from workbench.tasks.vision import VisionTask

@@ -21,8 +21,8 @@ from typer.testing import CliRunner, Result
 from drivers.errors import DeviceError, ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.raw_files import save_npz
-from sim.firmware import Firmware
+from drivers.raw.raw_files import save_npz
+from sim.firmware.registers import Firmware
 from sim.isp.pipeline import VERSION, Pipeline
 from workbench.commands import collect, device, tune, validate
 
@@ -156,7 +156,7 @@ def test_list_as_json(serving: Callable[[Firmware], str], tmp_path: Path, monkey
     arguments = ["list", url, "sim:sim20", "nothing:", "--lab", str(tmp_path), "--deadline", "0.5", "--json"]
     told = json.loads(RUN.invoke(device.app, arguments, catch_exceptions=False).stdout)
     assert told["serial_ports"] == [{"port": "/dev/ttyUSB7", "description": "a cable", "hardware": "USB 1:2"}]
-    assert told["drivers"]["zmq"] == "drivers.zmq_device:open_device"
+    assert told["drivers"]["zmq"] == "drivers.protocol.zmq_device:open_device"
     gone, served, sim, nothing = told["devices"]
     assert (gone["name"], gone["url"], gone["reachable"]) == ("gone", "zmq://127.0.0.1:9", False)
     assert gone["reason"].startswith("no answer in 0.5 s")

@@ -12,12 +12,12 @@ from sim_lab import PREDICTOR, PROXY, make_lab, picture
 from predictor.files import load_predictor
 from predictor.training import TrainingStep, paper_recipe
 from proxy.files import load_proxy
-from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.held import not_followed
-from workbench.predictor_training import train
-from workbench.proxy_fitting import fit_proxy
-from workbench.runs import RunFolder, find_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run
+from workbench.learn.held import not_followed
+from workbench.learn.predictor_training import train
+from workbench.learn.proxy_fitting import fit_proxy
 
 
 @pytest.fixture

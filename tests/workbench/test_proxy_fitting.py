@@ -16,12 +16,12 @@ from drivers.frames import RgbFrame
 from drivers.registry import open_device
 from proxy.files import load_proxy
 from proxy.training import ProxyStep
-from workbench import campaign
-from workbench.bench import Bench
-from workbench.dataset import Dataset
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
 from workbench.errors import DatasetError, RunError
-from workbench.proxy_fitting import device_of, fit_proxy, hold_out, load_crops
-from workbench.runs import find_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import find_run
+from workbench.learn.proxy_fitting import device_of, fit_proxy, hold_out, load_crops
 
 
 def test_a_run_from_captures_to_weights(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from workbench.collect.raw_folder import read_raw_folder, split_of
 from workbench.errors import RawFolderError
-from workbench.raw_folder import read_raw_folder, split_of
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivers.dng import dng_bytes
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
+from drivers.raw.dng import dng_bytes
+from drivers.raw.raw_files import save_npz
+from workbench.collect.raw_folder import passed_over, read_raw_folder
 from workbench.commands.collect import collect
 from workbench.commands.predict import predict
 from workbench.errors import RawFolderError
-from workbench.raw_folder import passed_over, read_raw_folder
 
 
 def raw(seed: int, **changes) -> RawFrame:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from drivers.frames import RawFrame
 from drivers.orientation import ORIENTATIONS, to_sensor, upright
-from drivers.raw_files import save_npz
-from workbench import campaign
-from workbench.dataset import Dataset
+from drivers.raw.raw_files import save_npz
+from workbench.collect import campaign
+from workbench.collect.raw_folder import read_raw_folder
+from workbench.collect.references import read_reference
 from workbench.errors import RawFolderError
-from workbench.raw_folder import read_raw_folder
-from workbench.references import read_reference
+from workbench.lab.dataset import Dataset
 
 SCENE = np.random.default_rng(3).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 

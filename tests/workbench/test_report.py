@@ -21,18 +21,19 @@ from typer.testing import CliRunner
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
-from workbench.bench import Bench
+from workbench.collect.bench import Bench
 from workbench.commands.report import report
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
+from workbench.draw import images
 from workbench.errors import RunError
-from workbench.report import images, pictures, write_report
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.validation import validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run, new_run, write_json
+from workbench.report import pictures, write_report
 from workbench.report.material import read_material
 from workbench.report.pictures import chosen_raws
 from workbench.report.words import interval_text, number
-from workbench.runs import RunFolder, find_run, new_run, write_json
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 FIDELITY = {
     "parameters": [

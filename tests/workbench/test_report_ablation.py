@@ -16,19 +16,19 @@ from sim_lab import PROXY, make_lab
 
 from drivers.registry import open_device
 from predictor.training import Recipe
-from workbench.ablation.study import ablate_run
-from workbench.ablation.training import train_variants
-from workbench.ablation.variants import AblationSettings
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.proxy_fitting import fit_proxy
+from workbench.judge.ablation.study import ablate_run
+from workbench.judge.ablation.training import train_variants
+from workbench.judge.ablation.variants import AblationSettings
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.validation import validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, write_json
+from workbench.learn.proxy_fitting import fit_proxy
 from workbench.report import write_report
 from workbench.report.ablation_section import Step, order_in_words, reason_of
 from workbench.report.words import interval_text, number
-from workbench.runs import RunFolder, write_json
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 ONLY = ("fixed-multi-5", "none-5", "multi-5", "multi-3")
 

@@ -14,19 +14,19 @@ from small_isp import SPACE, SmallIsp, best_for, make_lab, render
 
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
-from workbench.bench import Bench
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
+from workbench.collect.bench import Bench
 from workbench.errors import RunError
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.validation import validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, new_run, write_json
 from workbench.report import build
 from workbench.report.build import make_page, methods_csv
 from workbench.report.build import render as render_page
 from workbench.report.checks import Mark, check_validation, digest_until
 from workbench.report.material import read_material
-from workbench.runs import RunFolder, new_run, write_json
 from workbench.tasks import viewing
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 
 @pytest.fixture(scope="module")

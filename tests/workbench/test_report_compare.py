@@ -12,16 +12,16 @@ from browser import browse
 from small_isp import SPACE, SmallIsp, make_lab
 from typer.testing import CliRunner
 
-from workbench.bench import Bench
+from workbench.collect.bench import Bench
 from workbench.commands.report import report
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
 from workbench.errors import RunError
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.statistics import compare
+from workbench.judge.validation import validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run, write_json
 from workbench.report import write_comparison
-from workbench.runs import RunFolder, find_run, write_json
-from workbench.statistics import compare
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from small_isp import SPACE, SmallIsp, make_lab
 
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.validation import validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run
 from workbench.report import write_report
 from workbench.report.material import open_dataset, read_material
 from workbench.report.pareto import Front, fronts_of
 from workbench.report.searches import curves_of
-from workbench.runs import RunFolder, find_run
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 
 @pytest.fixture(scope="module")

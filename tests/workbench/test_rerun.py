@@ -13,17 +13,17 @@ from typer.testing import CliRunner
 from drivers.errors import DeviceError
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
-from workbench.bench import Bench
+from workbench.collect.bench import Bench
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.rerun import rerun as command
 from workbench.commands.train import train
-from workbench.compared_methods import ValidationSettings
-from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.rerun import Difference, compare_results, rerun
-from workbench.runs import RunFolder, find_recorded, list_runs, new_run, write_json
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate_run
+from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.rerun import Difference, compare_results, rerun
+from workbench.judge.validation import validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_recorded, list_runs, new_run, write_json
+from workbench.tune.fixed import TuneSettings, tune_run
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)

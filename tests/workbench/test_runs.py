@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import RunError
-from workbench.runs import RunFolder, find_run, list_runs, new_run, plain, recorded_run, write_json
+from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, recorded_run, write_json
 
 
 def test_a_run_is_found_only_once_it_is_finished(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_failing_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("workbench.runs.os.fsync", full)
+        patch.setattr("workbench.lab.runs.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             run.update(seed=7)
     assert RunFolder.open(run.path).record["seed"] is None
@@ -115,7 +115,7 @@ def test_records_are_strict_json(tmp_path: Path) -> None:
 
 def test_a_clock_that_was_set_back_does_not_make_an_old_run_the_newest(tmp_path: Path, monkeypatch) -> None:
     new_run(tmp_path, "tune", "first").finish({})
-    monkeypatch.setattr("workbench.runs._now", lambda: "2001-01-01T00:00:00.000000+00:00")
+    monkeypatch.setattr("workbench.lab.runs._now", lambda: "2001-01-01T00:00:00.000000+00:00")
     for name in ("second", "third"):
         new_run(tmp_path, "tune", name).finish({})
         assert find_run(tmp_path, "tune").name == name
@@ -125,7 +125,7 @@ def test_a_clock_that_was_set_back_does_not_make_an_old_run_the_newest(tmp_path:
 AT_WORK = """
 import sys
 from pathlib import Path
-from workbench.runs import new_run, removed_on_failure
+from workbench.lab.runs import new_run, removed_on_failure
 run = new_run(Path(sys.argv[1]), "tune", "mine")
 with removed_on_failure(run):
     print("made", flush=True)

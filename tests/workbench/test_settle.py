@@ -8,16 +8,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivers import wire
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.zmq_device import ZmqDevice
-from sim.faults import Fault, Faults
-from sim.firmware import Firmware, emulated
+from drivers.protocol import wire
+from drivers.protocol.zmq_device import ZmqDevice
+from sim.firmware.faults import Fault, Faults
+from sim.firmware.registers import Firmware, emulated
 from sim.isp.pipeline import Pipeline
+from workbench.check.settling import UnsettledError, measure, url_with_count
 from workbench.commands.device_settle import settle
-from workbench.settling import UnsettledError, measure, url_with_count
 
 PIPELINE = Pipeline("sim20")
 SPACE = PIPELINE.space

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from drivers.weights import WeightsError
-from sim.composed_scenes import CATEGORIES, ComposedScene, composed_scene, scene_annotations
+from sim.scenes.composed_scenes import CATEGORIES, ComposedScene, composed_scene, scene_annotations
 from workbench.tasks.coco import coco_scores, decode_mask, results_of
 from workbench.tasks.detectors import Target, check_loss, open_detector
 from workbench.tasks.detectors.small_mask_rcnn import FOLDER, SmallMaskRcnn, open_offline

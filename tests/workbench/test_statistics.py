@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from workbench.statistics import MIN_CLUSTERS, compare, mean_interval, p_text, ratio_interval
+from workbench.judge.statistics import MIN_CLUSTERS, compare, mean_interval, p_text, ratio_interval
 
 
 def test_mean_interval_agrees_with_the_normal_one_for_many_independent_values() -> None:

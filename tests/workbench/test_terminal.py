@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.foreign_text import shown
-from workbench import cli, terminal
-from workbench.progress import Progress
+from workbench import cli
+from workbench.console import terminal
+from workbench.console.progress import Progress
 
 FOREIGN = [
     "\x1b]0;PWNED\x07\x1b[31m",

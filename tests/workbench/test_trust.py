@@ -11,9 +11,10 @@ import pytest
 import typer
 
 from drivers.frames import RawFrame
-from drivers.raw_files import save_npz
-from workbench import cli, trust
-from workbench.runs import new_run
+from drivers.raw.raw_files import save_npz
+from workbench import cli
+from workbench.lab import trust
+from workbench.lab.runs import new_run
 
 RECIPE = """
 model = "r"

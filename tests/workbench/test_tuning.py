@@ -25,22 +25,22 @@ from drivers.device import Capture
 from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from workbench.bench import Bench
+from workbench.collect.bench import Bench
 from workbench.commands.tune import tune as tune_command
-from workbench.dataset import Dataset
 from workbench.errors import RunError, StoppedError
-from workbench.runs import RunFolder, list_runs
-from workbench.tuning.balance import grey_world, with_as_shot, with_gains
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.tuning.industry import IndustryTable, knots_of, nearest_knot
-from workbench.tuning.material import Scorer, referenced_raws, stratified
-from workbench.tuning.methods import METHODS, new_proposer
-from workbench.tuning.oracle import search_oracle
-from workbench.tuning.proposals import RandomProposer
-from workbench.tuning.regression import FEATURES, Regression, constant, features, fit_ridge
-from workbench.tuning.rules import sets_of
-from workbench.tuning.search import SearchBench
-from workbench.tuning.worst_rank import WorstRankProposer, worst_ranks
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, list_runs
+from workbench.tune.balance import grey_world, with_as_shot, with_gains
+from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.industry import IndustryTable, knots_of, nearest_knot
+from workbench.tune.material import Scorer, referenced_raws, stratified
+from workbench.tune.methods import METHODS, new_proposer
+from workbench.tune.oracle import search_oracle
+from workbench.tune.proposals import RandomProposer
+from workbench.tune.regression import FEATURES, Regression, constant, features, fit_ridge
+from workbench.tune.rules import sets_of
+from workbench.tune.search import SearchBench
+from workbench.tune.worst_rank import WorstRankProposer, worst_ranks
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def test_a_tuning_killed_at_any_capture_goes_on(tmp_path: Path) -> None:
     make_lab(tmp_path / "lab")
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from small_isp import SmallIsp; from workbench.dataset import Dataset\n"
-        "from workbench.tuning.fixed import TuneSettings, tune_run\n"
+        "from small_isp import SmallIsp; from workbench.lab.dataset import Dataset\n"
+        "from workbench.tune.fixed import TuneSettings, tune_run\n"
         "lab = Path(sys.argv[2])\n"
         "with Dataset.open(lab) as d:\n"
         "    tune_run(lab, d, SmallIsp(killed_after=int(sys.argv[3])), TuneSettings('cmaes', 120, 4))\n"
@@ -205,7 +205,7 @@ def test_a_larger_budget_goes_on_from_the_smaller_one(lab: Path) -> None:
 def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
         raws = referenced_raws(dataset, "train")[:2]
-        from workbench.tuning.search import open_study, search
+        from workbench.tune.search import open_study, search
 
         for method in METHODS:
             result = search(
@@ -238,7 +238,7 @@ def test_a_study_file_that_refuses_in_mid_search_is_told_and_the_search_goes_on(
 
 
 def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
-    from workbench.tuning.search import open_study, search
+    from workbench.tune.search import open_study, search
 
     study = open_study(lab / "studies.sqlite", "t", {})
     with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
@@ -637,7 +637,7 @@ def test_computing_before_a_stop_counts(lab: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(RandomProposer, "ask", slow)
     for module in ("search", "tuner"):
         monkeypatch.setattr(
-            f"workbench.tuning.{module}.time", types.SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
+            f"workbench.tune.{module}.time", types.SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
         )
     settings = TuneSettings("random", captures=40, raws_per_trial=4)
     with pytest.raises(DeviceUnreachableError):

@@ -12,16 +12,16 @@ from small_isp import SPACE, SmallIsp, make_lab
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from workbench.budgets import less_than
-from workbench.dataset import Dataset
+from workbench.collect.failures import TooManyFailuresError
 from workbench.errors import RunError
-from workbench.failures import TooManyFailuresError
-from workbench.runs import RunFolder
-from workbench.tuning.balance import without_gains
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.tuning.material import Scorer
-from workbench.tuning.oracle import search_oracle
-from workbench.tuning.search import SearchBench
+from workbench.judge.budgets import less_than
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder
+from workbench.tune.balance import without_gains
+from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.material import Scorer
+from workbench.tune.oracle import search_oracle
+from workbench.tune.search import SearchBench
 
 Refusal = Callable[[RawFrame, ParameterSet], bool]
 

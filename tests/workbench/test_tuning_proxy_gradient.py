@@ -13,14 +13,14 @@ from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.registry import open_device
 from proxy.files import LoadedProxy
-from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.proxy_fitting import fit_proxy
-from workbench.runs import RunFolder
-from workbench.training_data import ViewingData
-from workbench.tuning.fixed import tune_run
-from workbench.tuning.proxy_gradient import descend
-from workbench.tuning.tuner import TuneSettings
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder
+from workbench.learn.proxy_fitting import fit_proxy
+from workbench.learn.training_data import ViewingData
+from workbench.tune.fixed import tune_run
+from workbench.tune.proxy_gradient import descend
+from workbench.tune.tuner import TuneSettings
 
 SETTINGS = TuneSettings("proxy-gradient", captures=24, raws_per_trial=2)
 
@@ -62,7 +62,7 @@ def tune(lab: Path, **more: Any) -> RunFolder:
 
 
 def test_the_device_ranks_what_the_descent_found(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.tuning.proxy_gradient.STEPS", 4)
+    monkeypatch.setattr("workbench.tune.proxy_gradient.STEPS", 4)
     run = tune(lab)
     results = run.results
     assert results["proxy"] == run.config["proxy"] == "proxy"
@@ -92,7 +92,7 @@ def test_what_cannot_be_descended_is_one_clear_line(lab: Path, tmp_path: Path) -
 
 
 def test_a_ranking_that_lost_its_device_goes_on(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.tuning.proxy_gradient.STEPS", 2)
+    monkeypatch.setattr("workbench.tune.proxy_gradient.STEPS", 2)
     with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
         asked = 0
         original = device.process_many

@@ -15,22 +15,22 @@ from drivers.device import DeviceInfo
 from drivers.errors import DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.raw_files import save_npz
+from drivers.raw.raw_files import save_npz
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
-from workbench import compared_methods, validation
-from workbench.bench import Bench
+from workbench.collect.bench import Bench
 from workbench.commands.predict import most_concentrated, predict
 from workbench.commands.validate import headline_lines, print_results
 from workbench.commands.validate import validate as validate_command
-from workbench.compared_methods import NONE, ValidationSettings, mean_of
-from workbench.dataset import Dataset
 from workbench.errors import RunError
-from workbench.rerun import rerun
-from workbench.runs import RunFolder, find_run, list_runs, new_run
-from workbench.tuning.fixed import TuneSettings, tune_run
-from workbench.validation import validate, validate_run
+from workbench.judge import compared_methods, validation
+from workbench.judge.compared_methods import NONE, ValidationSettings, mean_of
+from workbench.judge.rerun import rerun
+from workbench.judge.validation import validate, validate_run
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
+from workbench.tune.fixed import TuneSettings, tune_run
 
 
 @dataclass
@@ -225,7 +225,7 @@ def test_an_interval_that_wilcoxon_does_not_share_is_no_gain(knowing: Path, monk
     assert gain["verdict"] == "better"
     assert gain["p_value"] < 0.05
     assert gain["worse_share"] == 0
-    monkeypatch.setattr("workbench.statistics.wilcoxon", lambda *a, **k: SimpleNamespace(pvalue=0.3))
+    monkeypatch.setattr("workbench.judge.statistics.wilcoxon", lambda *a, **k: SimpleNamespace(pvalue=0.3))
     results = run_validation(knowing, oracle_captures=0)
     for told in (results["headline"]["gain_over_fixed"], results["methods"][-1]["psnr_gain_over_fixed"]):
         assert told["low"] > 0

@@ -19,20 +19,20 @@ from typer.testing import CliRunner
 from drivers.errors import WorkbenchError
 from drivers.registry import open_device
 from predictor.files import load_predictor
-from workbench.bench import Bench
+from workbench.collect.bench import Bench
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.commands.validate import validate
-from workbench.dataset import Dataset
 from workbench.errors import RunError
+from workbench.judge.rerun import rerun
+from workbench.judge.vision_validation import Judged
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.report import write_comparison
 from workbench.report.material import read_material
-from workbench.rerun import rerun
-from workbench.runs import RunFolder, find_run, list_runs
 from workbench.tasks.detectors import DetectorError, Prediction
 from workbench.tasks.vision import open_task, recorded_task, weights_digest
-from workbench.vision_validation import Judged
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)
@@ -231,7 +231,7 @@ class KilledError(Exception):
 
 
 def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.progress import Progress
+    from workbench.console.progress import Progress
 
     run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
     arguments = ("train", *TASK, "--steps", "12", "--batch", "2", "--seed", "3")

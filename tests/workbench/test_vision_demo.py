@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from drivers.registry import open_device
-from workbench import vision_demo, vision_validation
-from workbench.commands import fit_proxy
+from workbench.commands import fit_proxy, vision_demo
 from workbench.commands.task_options import TaskName
 from workbench.errors import RunError
-from workbench.runs import find_run
+from workbench.judge import vision_validation
+from workbench.lab.runs import find_run
 
 
 def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -54,7 +54,8 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:
     program = (
-        "from workbench.demo import emulated_device\nwith emulated_device() as url: print(url, flush=True), input()"
+        "from workbench.commands.viewing_demo import emulated_device\n"
+        "with emulated_device() as url: print(url, flush=True), input()"
     )
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", program], **streams) as process:

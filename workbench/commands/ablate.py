@@ -62,14 +62,14 @@ def ablate(
     from dataclasses import replace
 
     from predictor.training import Recipe
-    from workbench.ablation.study import ablate_run, check_device, study_raws
-    from workbench.ablation.training import train_variants
-    from workbench.ablation.variants import AblationSettings
-    from workbench.dataset import Dataset
-    from workbench.devices import open_devices
-    from workbench.faults import failure_lines
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from workbench.collect.faults import failure_lines
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.judge.ablation.study import ablate_run, check_device, study_raws
+    from workbench.judge.ablation.training import train_variants
+    from workbench.judge.ablation.variants import AblationSettings
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.devices import open_devices
 
     recipe = Recipe(steps=steps, metadata=metadata)
     recipe = replace(recipe, batch=batch or recipe.batch, width=width or recipe.width)
@@ -109,8 +109,8 @@ def print_results(results: dict[str, Any]) -> None:
     """The table and what it says about table 3's order, for people."""
     from rich.table import Table
 
-    from workbench import terminal
     from workbench.commands.validate import interval_text
+    from workbench.console import terminal
 
     console = terminal.console()
     seeds = results["seeds"]

@@ -39,12 +39,12 @@ def choose(
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Compare predictors on the validation RAWs, so that the test RAWs are seen by one of them alone."""
-    from workbench.choosing import choose_run
-    from workbench.dataset import Dataset
-    from workbench.devices import open_devices
-    from workbench.faults import failure_lines
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from workbench.collect.faults import failure_lines
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.judge.choosing import choose_run
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.devices import open_devices
 
     judge = vision_task(task, detector, annotations)
     with (
@@ -90,8 +90,8 @@ def print_results(results: dict[str, Any], test: str) -> None:
     """The table, which predictor to take and the command that tests it, for people."""
     from rich.table import Table
 
-    from workbench import terminal
     from workbench.commands.validate import interval_text
+    from workbench.console import terminal
 
     viewing = results["metric"] == "psnr"
     columns = {"psnr": "PSNR (dB)", "ssim": "SSIM", "loss": "log loss", "map50": "mAP50", "map": "mAP50:95"}

@@ -16,11 +16,11 @@ from workbench.commands.limits import MANY, SEED
 if TYPE_CHECKING:
     from drivers.device import Device
     from drivers.parameters import ParameterSet
-    from workbench.campaign import Job
-    from workbench.dataset import Dataset
-    from workbench.failures import FailureTally
-    from workbench.faults import Counts
-    from workbench.raw_folder import Split
+    from workbench.collect.campaign import Job
+    from workbench.collect.failures import FailureTally
+    from workbench.collect.faults import Counts
+    from workbench.collect.raw_folder import Split
+    from workbench.lab.dataset import Dataset
 
 RETRY = "workbench dataset retry"
 
@@ -81,13 +81,13 @@ def collect(
     """
     from drivers.errors import DeviceError
     from drivers.foreign_text import shown
-    from drivers.raw_notes import RawNote, told_once
-    from workbench import campaign, live
-    from workbench.dataset import Dataset
-    from workbench.devices import open_devices
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
-    from workbench.raw_folder import passed_over, read_raw_folder
+    from drivers.raw.raw_notes import RawNote, told_once
+    from workbench.collect import campaign, live
+    from workbench.collect.raw_folder import passed_over, read_raw_folder
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.devices import open_devices
 
     if around and design is not DesignName.around:
         raise typer.BadParameter("--around needs --design around")
@@ -148,10 +148,10 @@ class _Collected:
 
 
 def _collect(device: Device, dataset: Dataset, jobs: list[Job], raws: int) -> _Collected:
-    from workbench import campaign
-    from workbench.bench import Bench
-    from workbench.faults import faults_kept
-    from workbench.progress import Progress
+    from workbench.collect import campaign
+    from workbench.collect.bench import Bench
+    from workbench.collect.faults import faults_kept
+    from workbench.console.progress import Progress
 
     bench = Bench(dataset, device, purpose=campaign.PURPOSE)
     todo = campaign.remaining(dataset, bench.info.identity, jobs)
@@ -168,9 +168,9 @@ def _collect(device: Device, dataset: Dataset, jobs: list[Job], raws: int) -> _C
 
 
 def _collect_live(device: Device, dataset: Dataset, scene: str, split: Split, sets: list[ParameterSet]) -> _Collected:
-    from workbench import live
-    from workbench.faults import faults_kept
-    from workbench.progress import Progress
+    from workbench.collect import live
+    from workbench.collect.faults import faults_kept
+    from workbench.console.progress import Progress
 
     identity = device.info().identity
     todo = live.remaining(dataset, identity, scene, sets)
@@ -194,8 +194,8 @@ def _collect_live(device: Device, dataset: Dataset, scene: str, split: Split, se
 
 
 def _say(lab: Path, url: str, collected: _Collected, as_json: bool) -> None:
-    from workbench.failures import SHARE, TooManyFailuresError
-    from workbench.faults import told
+    from workbench.collect.failures import SHARE, TooManyFailuresError
+    from workbench.collect.faults import told
 
     c, tally = collected, collected.tally
     made = tally.asked - tally.failed

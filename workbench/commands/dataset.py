@@ -19,8 +19,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     """Show the RAWs, devices and captures of the data set."""
     from drivers.foreign_text import shown
-    from workbench.dataset import Dataset
-    from workbench.dataset.schema import SCHEMA_VERSION
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.dataset.schema import SCHEMA_VERSION
 
     with Dataset.open(lab) as dataset:
         raws, devices, captures = dataset.raws(), dataset.devices(), dataset.captures()
@@ -79,11 +79,11 @@ def verify(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     """Read every file and check it against its hash, and every capture against its proof."""
     from dataclasses import asdict
 
-    from workbench.dataset import Dataset
-    from workbench.dataset.verify import verify as check
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
     from workbench.errors import DatasetError
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.dataset.verify import verify as check
 
     with (
         stoppable("nothing was changed; run the same command again"),
@@ -130,9 +130,9 @@ def set_aside(
     as_json: Json = False,
 ) -> None:
     """Set captures aside: they stay for the record, and nothing uses them any more; they can be captured again."""
-    from workbench.dataset import Dataset
-    from workbench.dataset.aside import chosen_captures
-    from workbench.interrupt import stoppable
+    from workbench.console.interrupt import stoppable
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.dataset.aside import chosen_captures
 
     if not captures and not undecodable:
         raise typer.BadParameter("name captures by their numbers, or give --undecodable")
@@ -165,7 +165,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Forget the frames that failed, so that the next command that needs them asks for them again."""
-    from workbench.dataset import Dataset
+    from workbench.lab.dataset import Dataset
 
     with Dataset.open(lab) as dataset:
         count = dataset.forget_failures(device)
@@ -177,10 +177,10 @@ def export(
     out: Annotated[Path, typer.Argument(help="Folder to make.")], lab: Lab = Path("lab"), as_json: Json = False
 ) -> None:
     """Copy the data set to a folder of CSV tables (parameters in native units) and image files."""
-    from workbench.dataset import Dataset
-    from workbench.dataset.export import export as write
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.dataset.export import export as write
 
     with (
         stoppable("nothing was exported; run the same command again"),
@@ -199,7 +199,7 @@ def export(
 @app.command()
 def upgrade(lab: Lab = Path("lab")) -> None:
     """Bring a data set that an older workbench made to this workbench's schema; the old one stays beside it."""
-    from workbench.dataset.database import upgrade as run
+    from workbench.lab.dataset.database import upgrade as run
 
     before, after = run(lab)
     if before == after:

@@ -27,12 +27,12 @@ def demo(
 ) -> None:
     """Serve the emulated device, make scenes, collect, fit, train, tune, validate on the device, report."""
     if task is TaskName.viewing:
-        from workbench.demo import run_demo
+        from workbench.commands.viewing_demo import run_demo
 
         run_demo(folder, photographs=photographs, captures=captures or 4000, seed=seed)
         return
     if photographs:
         raise typer.BadParameter("--photographs is for --task viewing; a vision task's demo composes its own scenes")
-    from workbench.vision_demo import run_vision_demo
+    from workbench.commands.vision_demo import run_vision_demo
 
     run_vision_demo(folder, task, captures=captures or 2000, seed=seed)

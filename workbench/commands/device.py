@@ -49,8 +49,8 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Who the device is, and its parameters."""
-    from workbench.devices import open_devices
-    from workbench.runs import write_text
+    from workbench.lab.devices import open_devices
+    from workbench.lab.runs import write_text
 
     with open_devices([url], lab, deadline_s=deadline) as device:
         known = device.info()
@@ -101,7 +101,7 @@ def get(
 ) -> None:
     """Read the registers back."""
     from drivers.errors import DeviceError
-    from workbench.devices import open_devices
+    from workbench.lab.devices import open_devices
 
     if bank not in ("active", "shadow"):
         raise typer.BadParameter(f"{bank!r} is not active or shadow", param_hint="--bank")
@@ -131,7 +131,7 @@ def set_registers(
 ) -> None:
     """Write registers, for the next frame; the others keep what they hold. Prints what was read back."""
     from drivers.errors import DeviceError
-    from workbench.devices import open_devices
+    from workbench.lab.devices import open_devices
 
     texts: dict[str, str] = {}
     for assignment in assignments:
@@ -179,7 +179,7 @@ def _address(parameter: Parameter) -> str:
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
-    from workbench import terminal
+    from workbench.console import terminal
 
     table = Table(title=title, title_justify="left")
     for column in columns:

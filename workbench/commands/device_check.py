@@ -25,18 +25,18 @@ def check(
     ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Try every requirement of drivers/PROTOCOL.md on a device: pass, fail or skipped, each with its section.
+    """Try every requirement of drivers/protocol/PROTOCOL.md on a device: pass, fail or skipped, each with its section.
 
     Nobody else may use the device meanwhile. Its registers are put back as they were. Exit code 1 when a requirement is
     not met.
     """
     from drivers.errors import DeviceError, ProtocolError
-    from drivers.protocol_device import ProtocolDevice
-    from drivers.raw_files import load_raw
-    from drivers.serial_device import open_stream, parse
-    from workbench import conformance, line_conformance
-    from workbench.devices import open_devices
-    from workbench.interrupt import stoppable
+    from drivers.protocol.protocol_device import ProtocolDevice
+    from drivers.protocol.serial_device import open_stream, parse
+    from drivers.raw.raw_files import load_raw
+    from workbench.check import conformance, line_conformance
+    from workbench.console.interrupt import stoppable
+    from workbench.lab.devices import open_devices
 
     frame = None if raw is None else load_raw(raw)
     results = []

@@ -31,8 +31,8 @@ def list_devices(
     from importlib.metadata import entry_points
 
     from drivers.registry import GROUP
-    from workbench import trust
-    from workbench.lab_config import load_lab_config
+    from workbench.lab import trust
+    from workbench.lab.lab_config import load_lab_config
 
     config = load_lab_config(lab)
     ports = _serial_ports()
@@ -87,7 +87,7 @@ def _reach(devices: dict[str, str], deadline_s: float) -> list[dict[str, Any]]:
 def _ask(url: str, deadline_s: float) -> dict[str, Any]:
     from drivers.errors import WorkbenchError
     from drivers.registry import open_device
-    from workbench import last_resort
+    from workbench.console import last_resort
 
     try:
         with open_device(url, deadline_s) as device:

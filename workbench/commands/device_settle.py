@@ -31,12 +31,12 @@ def settle(
     from drivers.errors import DeviceError
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
-    from drivers.protocol_device import ProtocolDevice
-    from drivers.raw_files import load_raw
-    from workbench import settling
-    from workbench.devices import open_devices
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from drivers.protocol.protocol_device import ProtocolDevice
+    from drivers.raw.raw_files import load_raw
+    from workbench.check import settling
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.devices import open_devices
 
     with stoppable("nothing was kept"), open_devices([url], lab, deadline_s=deadline) as device:
         if device.info().live:

@@ -26,12 +26,12 @@ def fit_proxy(
 ) -> None:
     """Fit the proxy network to the captures (equation 3), with a fidelity report."""
     from proxy.training import ProxyRecipe, ProxyStep
-    from workbench import proxy_fitting
-    from workbench.devices import open_devices
-    from workbench.faults import failure_lines
-    from workbench.held import why_held
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from workbench.collect.faults import failure_lines
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.devices import open_devices
+    from workbench.learn import proxy_fitting
+    from workbench.learn.held import why_held
 
     recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
     with stoppable("no proxy was written; run the same command again"):
@@ -61,8 +61,8 @@ def print_results(name: str, results: dict[str, Any]) -> None:
     """The fidelity report as tables, and what training will hold by it."""
     from rich.table import Table
 
-    from workbench import terminal
-    from workbench.held import why_held
+    from workbench.console import terminal
+    from workbench.learn.held import why_held
 
     console = terminal.console()
     console.print(f"proxy {name}: {results['captures']} training captures")

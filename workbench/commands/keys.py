@@ -26,7 +26,7 @@ def new(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Make key pairs for ZeroMQ's CURVE: NAME.key is public, NAME.key_secret stays on its machine."""
-    from drivers.zmq_keys import BENCH, DEVICE, new_keys
+    from drivers.protocol.zmq_keys import BENCH, DEVICE, new_keys
 
     made = {who: new_keys(folder, who) for who in name or (DEVICE, BENCH)}
     if as_json:

@@ -30,14 +30,14 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print the parameters as JSON.")] = False,
 ) -> None:
     """Predict the parameters of one RAW, in native units."""
-    from drivers.raw_files import load_raw
-    from drivers.raw_notes import RawNote, told_once
+    from drivers.raw.raw_files import load_raw
+    from drivers.raw.raw_notes import RawNote, told_once
     from predictor.distance import load_distance
     from predictor.files import input_planes, load_predictor
+    from workbench.console.notes import say
     from workbench.errors import RunError
-    from workbench.held import REMARK, held_by, held_in_words
-    from workbench.notes import say
-    from workbench.runs import find_run, write_text
+    from workbench.lab.runs import find_run, write_text
+    from workbench.learn.held import REMARK, held_by, held_in_words
 
     notes: list[RawNote] = []
     raw = load_raw(file, notes)
@@ -128,7 +128,7 @@ def _inputs(raw: RawFrame) -> str:
 def _print_table(parameters: ParameterSet, title: str, held: Collection[str]) -> None:
     from rich.table import Table
 
-    from workbench import terminal
+    from workbench.console import terminal
 
     table = Table(title=title)
     for column in ("block", "parameter", "value", *(["held"] if held else []), "unit", "default", "range"):
@@ -193,7 +193,7 @@ def draw_attention(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from workbench.figure_texts import plain_texts
+    from workbench.draw.figure_texts import plain_texts
 
     planes = raw.planes()
     step = max(1, max(planes.shape[1:]) // 640)

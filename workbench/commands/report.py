@@ -21,7 +21,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file with results, crops, curves, attention maps and studies; its tables go beside it as CSV."""
-    from workbench.interrupt import stoppable
+    from workbench.console.interrupt import stoppable
     from workbench.report import write_comparison, write_report
 
     if compare and (validation or ablation):

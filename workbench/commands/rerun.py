@@ -29,9 +29,9 @@ def rerun(
     """Repeat a run from its record into a new run; exit code 1 where the figures do not agree."""
     from contextlib import nullcontext
 
-    from workbench import rerun as reruns
-    from workbench.devices import open_devices
-    from workbench.interrupt import stoppable
+    from workbench.console.interrupt import stoppable
+    from workbench.judge import rerun as reruns
+    from workbench.lab.devices import open_devices
 
     with (
         stoppable("the run was not repeated; run the same command again"),
@@ -61,7 +61,7 @@ def rerun(
 
 
 def _print(outcome: object, agrees: bool, tolerance: float) -> None:
-    from workbench.rerun import Outcome
+    from workbench.judge.rerun import Outcome
 
     assert isinstance(outcome, Outcome)
     before, after = outcome.before, outcome.after

@@ -26,7 +26,7 @@ def expert(
 ) -> None:
     """Write the profile's hand-set parameters as TOML, to start from or to compare with."""
     from sim import profiles
-    from workbench.runs import write_text
+    from workbench.lab.runs import write_text
 
     space = profiles.space(profile)
     write_text(out, space.to_toml(profiles.expert(profile), "Set by hand by an expert"))

@@ -43,11 +43,11 @@ def coco(
     """
     from dataclasses import replace
 
-    from sim.coco_scenes import AnnotatedPhotograph, make_annotated_raws
-    from sim.sensor import DEFAULT_SENSOR_SEED
-    from workbench.interrupt import stoppable
-    from workbench.notes import say
-    from workbench.progress import Progress
+    from sim.camera.sensor import DEFAULT_SENSOR_SEED
+    from sim.scenes.coco_scenes import AnnotatedPhotograph, make_annotated_raws
+    from workbench.console.interrupt import stoppable
+    from workbench.console.notes import say
+    from workbench.console.progress import Progress
     from workbench.tasks.coco import AnnotatedImage, CocoError, coco_dict, fit, fitted
     from workbench.tasks.coco_file import read_coco
 

@@ -22,9 +22,9 @@ def composed(
 
     The same arguments give the same files; a set that is complete is left as it is.
     """
-    from sim.composed_scenes import IMAGES, make_composed_set
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
+    from sim.scenes.composed_scenes import IMAGES, make_composed_set
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
 
     with (
         stoppable("the same command begins again and ends with the same files"),

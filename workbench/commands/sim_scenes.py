@@ -43,11 +43,11 @@ def scenes(
 
     The same command again goes on where it stopped; when complete it does nothing.
     """
-    from sim.scene_set import make_scene_set
-    from sim.sensor import DEFAULT_SENSOR_SEED
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
-    from workbench.raw_folder import SPLITS, read_raw_folder
+    from sim.camera.sensor import DEFAULT_SENSOR_SEED
+    from sim.scenes.scene_set import make_scene_set
+    from workbench.collect.raw_folder import SPLITS, read_raw_folder
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
 
     match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", size.strip().lower())
     if match is None:

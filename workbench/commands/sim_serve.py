@@ -69,7 +69,7 @@ def serve(
     if serial is not None:
         if keys is not None:
             raise typer.BadParameter("a serial line has no encryption; leave --keys out", param_hint="--keys")
-        from sim.serial_server import serve as serve_serial
+        from sim.firmware.serial_server import serve as serve_serial
 
         serve_serial(
             profile,
@@ -81,7 +81,7 @@ def serve(
         return
     if pixels is not None:
         raise typer.BadParameter("a folder for pixels needs a serial line; add --serial", param_hint="--pixels")
-    from sim.zmq_server import serve as serve_zmq
+    from sim.firmware.zmq_server import serve as serve_zmq
 
     serve_zmq(
         profile,

@@ -43,7 +43,7 @@ def vision_task(
         if named := [option for option, value in given.items() if value]:
             raise typer.BadParameter(f"{' and '.join(named)}: for --task detection and --task segmentation alone")
         return None
-    from workbench import trust
+    from workbench.lab import trust
     from workbench.tasks.detectors import is_factory
     from workbench.tasks.vision import open_task
 

@@ -59,11 +59,11 @@ def train(
     from predictor.model import PredictorConfig, gflop
     from predictor.training import Recipe, TrainingStep, paper_recipe
     from proxy.files import load_proxy
-    from workbench import predictor_training
-    from workbench.held import held_by, held_in_words, not_followed
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
-    from workbench.runs import find_run
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.runs import find_run
+    from workbench.learn import predictor_training
+    from workbench.learn.held import held_by, held_in_words, not_followed
 
     chosen = paper_recipe(seed) if recipe is RecipeName.paper else Recipe(seed=seed)
     if metadata is not None:

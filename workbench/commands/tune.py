@@ -108,12 +108,12 @@ def tune(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Tune on the device, on the training RAWs only. The same command goes on after a stop."""
-    from workbench.dataset import Dataset
-    from workbench.devices import open_devices
-    from workbench.faults import failure_lines
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
-    from workbench.tuning.fixed import TuneSettings, tune_run
+    from workbench.collect.faults import failure_lines
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.devices import open_devices
+    from workbench.tune.fixed import TuneSettings, tune_run
 
     judge = vision_task(task, detector, annotations)
     if not metric and judge is None and method in (MethodName.nsga2, MethodName.worst_rank):

@@ -64,13 +64,13 @@ def validate(
     what the prediction gains over it comes from looking at each RAW. "predicted, declining" takes the best fixed set
     for RAWs that lie farther from the training RAWs than 99 % of the validation RAWs do. docs/words.md has the others.
     """
-    from workbench.compared_methods import ValidationSettings
-    from workbench.dataset import Dataset
-    from workbench.devices import open_devices
-    from workbench.faults import failure_lines
-    from workbench.interrupt import stoppable
-    from workbench.progress import Progress
-    from workbench.validation import validate_run
+    from workbench.collect.faults import failure_lines
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.judge.compared_methods import ValidationSettings
+    from workbench.judge.validation import validate_run
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.devices import open_devices
 
     judge = vision_task(task, detector, annotations)
     if judge and oracle_captures:
@@ -99,7 +99,7 @@ def validate(
             progress.update(done, note=phase)
 
         if judge:
-            from workbench.vision_validation import validate_vision_run
+            from workbench.judge.vision_validation import validate_vision_run
 
             run, results = validate_vision_run(lab, dataset, opened, settings, judge, name=name, progress=show)
         else:
@@ -123,7 +123,7 @@ def print_results(results: dict[str, Any]) -> None:
     """The table and the headline figures, for people."""
     from rich.table import Table
 
-    from workbench import terminal
+    from workbench.console import terminal
 
     console = terminal.console()
     table = Table(
@@ -154,8 +154,8 @@ def print_vision(results: dict[str, Any]) -> None:
     """The table of a vision task, for people."""
     from rich.table import Table
 
-    from workbench import terminal
-    from workbench.vision_page import COLUMNS
+    from workbench.console import terminal
+    from workbench.judge.vision_page import COLUMNS
 
     console = terminal.console()
     table = Table(
@@ -175,7 +175,7 @@ def print_vision(results: dict[str, Any]) -> None:
 
 def vision_lines(results: dict[str, Any]) -> list[str]:
     """What each method gains over the best fixed set, one line each, and the notes."""
-    from workbench.vision_page import GAINS, over_industry
+    from workbench.judge.vision_page import GAINS, over_industry
 
     lines = []
     gains = {m["label"]: gain for m in results["methods"] if (gain := m["gain_over_fixed"])}

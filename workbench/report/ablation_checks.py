@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import FrameError
-from workbench.ablation.table import difference
-from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.console.interrupt import check
 from workbench.errors import DatasetError, RunError
-from workbench.interrupt import check
+from workbench.judge.ablation.table import difference
+from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.lab.runs import RunFolder, find_recorded
 from workbench.report.checks import TOLERANCE_DB, Mark
 from workbench.report.material import Material
-from workbench.runs import RunFolder, find_recorded
 from workbench.tasks import viewing
 
 # RAWs whose claimed figures are looked for among the device's captures.

@@ -12,18 +12,19 @@ from drivers.errors import WorkbenchError
 from drivers.regular_files import read_json
 from drivers.weights import WeightsError
 from predictor.files import load_predictor
-from workbench.ablation import figures as ablation_figures
-from workbench.ablation.table import MIN_SEEDS
-from workbench.dataset import CaptureRecord, Dataset
-from workbench.held import held_by
-from workbench.report import figures, images
+from workbench.draw import images
+from workbench.judge.ablation import figures as ablation_figures
+from workbench.judge.ablation.table import MIN_SEEDS
+from workbench.lab.dataset import CaptureRecord, Dataset
+from workbench.lab.runs import RECORD_BYTES, RunFolder, find_recorded
+from workbench.learn.held import held_by
+from workbench.report import figures
 from workbench.report.ablation_checks import check_ablation
 from workbench.report.checks import Mark
 from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.pictures import AttentionRow, attention_cells, preview_cell
 from workbench.report.words import csv_text, number
-from workbench.runs import RECORD_BYTES, RunFolder, find_recorded
 
 # What is said of a step of table 3's order.
 ORDER_WORDS = {"better": "shown", "worse": "the other way round", "not shown": "not shown"}
@@ -45,7 +46,7 @@ class Ablation:
     """What the page shows of a study.
 
     Attributes:
-        run: the ``ablate`` run; ``results``: its ``results.json`` (:mod:`workbench.ablation`).
+        run: the ``ablate`` run; ``results``: its ``results.json`` (:mod:`workbench.judge.ablation`).
         marks: what a reader must know; a refused one strikes the table out and leaves nothing to draw.
         steps: table 3's order, as far as the study has it; ``order``: what comes out, in a sentence.
         drawings: of the figures by name; ``maps``: a row a variant, ``maps_absent``: why there are none.

@@ -15,9 +15,13 @@ from scipy.stats import spearmanr
 
 from drivers.foreign_text import shown_page
 from drivers.parameters import Parameter
+from workbench.console.interrupt import check
+from workbench.draw.style import styled
 from workbench.errors import RunError
-from workbench.held import held_in_words
-from workbench.interrupt import check
+from workbench.judge.statistics import Comparison
+from workbench.judge.strengths import TASKS, Task, parameters_for, strongest, why_none
+from workbench.lab.runs import RunFolder, list_runs, write_text
+from workbench.learn.held import held_in_words
 from workbench.report import ablation_section, figures
 from workbench.report.ablation_section import ORDER_WORDS, Ablation, ablation_of
 from workbench.report.checks import Mark, check_studies, check_validation, refused
@@ -27,9 +31,6 @@ from workbench.report.pareto import Front, fronts_csv, fronts_of
 from workbench.report.pictures import Attention, CropRow, attention_of, crop_rows
 from workbench.report.searches import curves_of, draw_searches, searches_csv
 from workbench.report.words import VERDICTS, csv_text, interval_text, number
-from workbench.runs import RunFolder, list_runs, write_text
-from workbench.statistics import Comparison
-from workbench.strengths import TASKS, Task, parameters_for, strongest, why_none
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
@@ -184,7 +185,7 @@ def make_page(found: Material) -> Page:
         found.refused = refused(page.marks, list(found.labels))
         page.comparisons = {key: c for key in found.labels if (c := found.comparison("fixed", key))}
         page.headline = headline(found)
-        with figures.styled():
+        with styled():
             _draw_results(page)
             check()
             _draw_proxy(page)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import FrameError
-from workbench.budgets import less_than, rounding_of
-from workbench.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.console.interrupt import check
 from workbench.errors import DatasetError, RunError
-from workbench.interrupt import check
+from workbench.judge.budgets import less_than, rounding_of
+from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.lab.runs import RunFolder, find_recorded
 from workbench.report.material import Material
-from workbench.runs import RunFolder, find_recorded
 from workbench.tasks import viewing
 
 # PSNR is computed anew for as many RAWs as these pixels allow (all of them, where frames are small), at least so many.

@@ -15,16 +15,17 @@ import numpy as np
 from markupsafe import Markup
 
 from drivers.foreign_text import shown_page
-from workbench.budgets import less_than, rounding_of
+from workbench.draw.style import styled
 from workbench.errors import RunError
+from workbench.judge.budgets import less_than, rounding_of
+from workbench.judge.statistics import Comparison, compare
+from workbench.lab.runs import find_run, write_text
 from workbench.report import figures
 from workbench.report.build import FOLDER, templates
 from workbench.report.checks import Mark, check_validation, refused
 from workbench.report.material import Material, open_dataset, read_material
 from workbench.report.vision_comparison import write_vision_comparison
 from workbench.report.words import VERDICTS, csv_text
-from workbench.runs import find_run, write_text
-from workbench.statistics import Comparison, compare
 
 VISION = "validate-vision"
 CSV_COLUMNS = (
@@ -85,7 +86,7 @@ def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = N
         raise RunError(f"{first} and {second}: have no test RAW in common, so there is nothing to compare")
     pairs = pairs_of(found[0], found[1], places)
     facts = facts_of(found[0], found[1], len(places))
-    with figures.styled():
+    with styled():
         svgs = [
             (p.label, figures.to_svg(figures.differences(p.psnr[1] - p.psnr[0]), f"pair{i}", f"{p.label}, RAW by RAW"))
             for i, p in enumerate(pairs)

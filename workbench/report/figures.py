@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from cycler import cycler
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,44 +18,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from drivers.foreign_text import shown
 from drivers.parameters import Parameter, ParameterSpace
-from workbench.figure_texts import plain_texts
+from workbench.draw.figure_texts import plain_texts
+from workbench.draw.style import COLOURS, INK, SERIES, WORSE
 from workbench.report.material import Source
 
 WIDTH = 4.6
-INK, GRID = "#333a42", "#dfe3e8"
-COLOURS = {
-    "default": "#9aa3ad",
-    "expert": "#7a6a9e",
-    "fixed": "#4a4f57",
-    "industry": "#c46a00",
-    "mean": "#86b4dd",
-    "predicted": "#0b63b0",
-    "oracle": "#2a8a4a",
-}
-WORSE = "#b8322a"
-SERIES = ("#0b63b0", "#c46a00", "#2a8a4a", "#7a6a9e")
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.edgecolor": "#8a929b",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=SERIES),
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
 
 
 @dataclass(frozen=True)
@@ -105,19 +70,8 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(shown(label))}"', 1).strip())
 
 
-class styled:  # noqa: N801
-    """The house style for the figures made within the block."""
-
-    def __enter__(self) -> None:
-        self._context = mpl.rc_context(_STYLE)
-        self._context.__enter__()
-
-    def __exit__(self, *exc: Any) -> None:
-        self._context.__exit__(*exc)
-
-
 def methods(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Mean PSNR of every method with its 95 % interval; ``rows`` as METHOD in :mod:`workbench.validation`."""
+    """Mean PSNR of every method with its 95 % interval; ``rows`` as METHOD in :mod:`workbench.judge.validation`."""
     figure, axes = _canvas(0.8 + 0.34 * len(rows))
     for y, row in enumerate(rows):
         colour, interval = colour_of(row["key"]), row["psnr_interval"]

@@ -12,12 +12,12 @@ import numpy as np
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
 from drivers.regular_files import read_json
-from workbench.dataset import Dataset, RawRecord
 from workbench.errors import DatasetError, RunError
-from workbench.held import held_by
-from workbench.runs import RECORD_BYTES, RunFolder, find_recorded, find_run, list_runs
-from workbench.statistics import Comparison, compare
-from workbench.tuning.rules import label_of
+from workbench.judge.statistics import Comparison, compare
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.runs import RECORD_BYTES, RunFolder, find_recorded, find_run, list_runs
+from workbench.learn.held import held_by
+from workbench.tune.rules import label_of
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,17 @@ from matplotlib.figure import Figure
 
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSet
-from workbench.dataset import Dataset, RawRecord
+from workbench.draw.style import COLOURS, GRID, INK, SERIES, WORSE
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.runs import RunFolder
 from workbench.report import figures
 from workbench.report.checks import Mark
-from workbench.report.figures import COLOURS, GRID, INK, SERIES, WORSE, Drawing
+from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.words import csv_text
-from workbench.runs import RunFolder
-from workbench.tuning.balance import WhiteBalance, balanced
-from workbench.tuning.material import COSTS, METRICS, CostScorer, Scorer
-from workbench.tuning.rules import label_of, rule_of, sets_of
+from workbench.tune.balance import WhiteBalance, balanced
+from workbench.tune.material import COSTS, METRICS, CostScorer, Scorer
+from workbench.tune.rules import label_of, rule_of, sets_of
 
 # How metrics are written: name and form of the figure; what is not here keeps its own name.
 NAMES = {

@@ -13,11 +13,11 @@ from drivers.errors import FrameError, WorkbenchError
 from drivers.frames import RgbFrame
 from drivers.weights import WeightsError
 from predictor.files import load_predictor
-from workbench.dataset import Dataset, RawRecord
+from workbench.console.interrupt import check
+from workbench.draw import images
 from workbench.errors import DatasetError
-from workbench.held import held_by
-from workbench.interrupt import check
-from workbench.report import images
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.learn.held import held_by
 from workbench.report.material import Material, Source
 from workbench.report.words import number
 
@@ -227,7 +227,7 @@ def attention_of(found: Material, dataset: Dataset) -> Attention | str:
 
 
 def preview_cell(preview: np.ndarray) -> Crop:
-    """The RAW that maps lie over: ``uint8 [h, w, 3]`` of :func:`workbench.report.images.raw_preview`."""
+    """The RAW that maps lie over: ``uint8 [h, w, 3]`` of :func:`workbench.draw.images.raw_preview`."""
     return Crop("RAW, grey-world", "", images.picture(preview, quality=90))
 
 
@@ -240,7 +240,7 @@ def attention_cells(
         preview: ``uint8 [h, w, 3]``.
         maps: ``float [N, h', w']``, each summing to 1.
         places: of the parameters to draw, by name.
-        bright: see :func:`workbench.report.images.attention_overlay`.
+        bright: see :func:`workbench.draw.images.attention_overlay`.
     """
     cells = []
     for name, i in places.items():

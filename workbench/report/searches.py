@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from workbench.draw.style import INK
+from workbench.lab.runs import RunFolder
 from workbench.report import figures
-from workbench.report.figures import INK, Drawing
+from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.words import csv_text, number
-from workbench.runs import RunFolder
-from workbench.tuning.rules import label_of
+from workbench.tune.rules import label_of
 
 _NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 _COLOURS = (

@@ -15,10 +15,10 @@ import numpy as np
 from drivers.foreign_text import shown_page
 from drivers.regular_files import read_json
 from workbench.errors import RunError
+from workbench.judge.statistics import compare
+from workbench.judge.vision_page import STYLE, interval_text
+from workbench.lab.runs import RECORD_BYTES, RunFolder, write_text
 from workbench.report.words import csv_text
-from workbench.runs import RECORD_BYTES, RunFolder, write_text
-from workbench.statistics import compare
-from workbench.vision_page import STYLE, interval_text
 
 COLUMNS = ("method", "first", "second", "log_loss_first", "log_loss_second", "gain", "low", "high", "verdict")
 

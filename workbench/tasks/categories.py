@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from drivers.foreign_text import shown
-from workbench.notes import listed
+from workbench.console.notes import listed
 from workbench.tasks.coco import CocoSet
 from workbench.tasks.detectors import Detector, DetectorError, check_categories
 from workbench.tasks.detectors.coco_classes import COCO_IDS, COCO_NAMES

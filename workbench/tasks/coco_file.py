@@ -16,7 +16,7 @@ from typing import Any
 from drivers.foreign_text import shown
 from drivers.frames import MAX_SIDE
 from drivers.regular_files import read_json
-from workbench.notes import Notes, listed
+from workbench.console.notes import Notes, listed
 from workbench.tasks.coco import AnnotatedImage, Annotation, CocoError, CocoSet
 
 LARGEST_FILE = 4 << 30

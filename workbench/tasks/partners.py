@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
-from drivers.raw_files import RAW_SUFFIXES, load_raw
-from workbench.dataset import Dataset, RawRecord
+from drivers.raw.raw_files import RAW_SUFFIXES, load_raw
+from workbench.console.notes import listed
 from workbench.errors import RunError
-from workbench.notes import listed
+from workbench.lab.dataset import Dataset, RawRecord
 from workbench.tasks.coco import AnnotatedImage, CocoSet
 from workbench.tasks.coco_file import normalised_name
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from drivers.foreign_text import shown
 from drivers.regular_files import TEXT_BYTES, read_regular
-from workbench.notes import Notes
+from workbench.console.notes import Notes
 from workbench.tasks.detectors import DetectorError
 
 _ALIASES = {"conv": "convolutional", "max": "maxpool", "avg": "avgpool", "network": "net"}

@@ -1,0 +1,1 @@
+"""Programs and libraries as ISPs: any command line by a recipe, and LibRaw."""

@@ -1,0 +1,1 @@
+"""The wire protocol: PROTOCOL.md, its messages, its client, and the links that carry it."""

@@ -1,0 +1,669 @@
+"""A device that speaks PROTOCOL.md over any link: several frames in flight, reconnects by itself.
+
+A capture is accepted only if request id, boot id, RAW hash, parameter hash, codes in force and the payload's hash all
+agree with what was asked for. Requests are idempotent, so after a lost connection, a reboot or a long silence the
+outstanding ones are sent again. A device without an echo is used by read-back and a settle count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from abc import abstractmethod
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qs
+
+from drivers import stopping
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure, FrameFailedError
+from drivers.errors import (
+    DeviceChangedError,
+    DeviceError,
+    DeviceUnreachableError,
+    ParameterError,
+    ProtocolError,
+    WorkbenchError,
+)
+from drivers.frames import RawFrame, RgbFrame
+from drivers.parameters import ParameterSet
+from drivers.protocol import wire
+
+MAX_IN_FLIGHT = 8
+MAX_BYTES_IN_FLIGHT = 128 << 20
+OPEN_DEADLINE_S = 5.0
+MAX_REFUSALS = 5
+"""Answers to one request that may fail their proof before the job is given up."""
+MAX_REBOOTS = 5
+"""Reboots without a frame between them before the device is given up."""
+RECONNECT_S = 0.1
+BUSY_S = 0.05
+MAX_SETTLE = 10_000
+LIVE_IN_FLIGHT = 2
+"""Photographs asked for at a time: one is taken while the one before travels."""
+
+FRAME_ERRORS = ("failed", "bad_raw", "too_large")
+"""Errors of the protocol that are about one frame: the device could not process this RAW with these parameters, or
+takes no such RAW. The others say that the bench is wrong (``bad_register`` …) or the link (``raw_hash``)."""
+
+_NOT_SENT = wire.Process(0, "", (), b"", b"")
+
+
+@dataclass(eq=False)
+class _Job:
+    """One frame asked for, until it has been yielded; ``raw`` of a live device comes with the answer."""
+
+    raw: RawFrame | None
+    parameters: ParameterSet
+    request: wire.Process | wire.CaptureRequest = _NOT_SENT
+    sent: float = 0.0
+    refusals: int = 0
+    capture: Capture | None = None
+    failure: Failure | None = None
+    error: WorkbenchError | None = None
+
+    @property
+    def done(self) -> bool:
+        return bool(self.capture or self.failure or self.error)
+
+
+_Result = tuple[RawFrame, Capture] | Failure
+
+
+class Link(Protocol):
+    """A connection that carries messages; what is lost on it is asked for again.
+
+    Attributes:
+        lost: the connection broke; the driver opens another link.
+    """
+
+    lost: bool
+
+    def send(self, parts: list[wire.Buffer]) -> None:
+        """Hand the parts of a message over; when there is no room the message is dropped, never waited for long."""
+
+    def receive(self, timeout_s: float) -> list[wire.Buffer] | None:
+        """The parts of the next message (at most three), or None after the time or when the connection broke."""
+
+    def close(self) -> None:
+        """Drop the connection and everything queued for it; closing twice is allowed."""
+
+
+class ProtocolDevice(Device):
+    """The driver; use from one thread. Transports subclass it and give its link.
+
+    Attributes:
+        counts: what went wrong and was mended: ``stale`` answers discarded, ``refused`` answers that failed their
+            proof, ``garbage`` that did not decode, ``busy`` answers, ``reconnects``, ``reboots``, ``resent`` requests,
+            ``unsettled`` sequences of frames that were begun again, ``overlong`` messages that did not end.
+        settle: frames to discard before the one that counts (``?settle=`` of the URL); None where the URL says nothing.
+    """
+
+    start_hint = "is it on?"
+
+    def __init__(
+        self, url: str, deadline_s: float = DEFAULT_DEADLINE_S, *, open_deadline_s: float = OPEN_DEADLINE_S
+    ) -> None:
+        """Connect, and learn who answers.
+
+        Raises:
+            DeviceError: the deadline is not above 0, or the link cannot be opened.
+            DeviceUnreachableError: nobody answers within the deadline or ``open_deadline_s``, whichever is shorter.
+            ProtocolError: what answers does not speak the protocol.
+        """
+        if not deadline_s > 0:
+            raise DeviceError(f"{url}: deadline {deadline_s:g} s must be above 0")
+        self.url = url
+        self.deadline_s = deadline_s
+        self.settle = _settle_count(url)
+        self.counts = Counter()
+        # A random start keeps an earlier program's late answers from being taken for ours.
+        self._next_id = secrets.randbits(40) << 20 | 1
+        self._outstanding: dict[int, _Job] = {}
+        self._hello = 0
+        self._probed = False
+        self._connected_at = 0.0
+        self._reboots = 0
+        self._accepted = "", 0
+        self._garbage = ""
+        self._known: DeviceInfo | None = None
+        self._max_payload = 0
+        self._link: Link | None = None
+        self._wait_s = min(deadline_s, open_deadline_s)
+        try:
+            self._connect()
+            answer = self._ask(wire.Hello(self._new_id()), self._wait_s)
+            if not isinstance(answer, wire.Info):
+                raise ProtocolError(f"{url}: HELLO was answered with {type(answer).__name__}, not INFO")
+            self._take_info(answer)
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def _open_link(self) -> Link:
+        """A fresh connection.
+
+        Raises:
+            DeviceError: it cannot be opened.
+        """
+
+    def open_link(self) -> Link:
+        """A link of its own beside the driver's, for who speaks the protocol himself; the caller closes it.
+
+        A serial line carries one link: the driver's is over then.
+
+        Raises:
+            DeviceError: it cannot be opened.
+        """
+        return self._open_link()
+
+    # ---- what the bench asks ---------------------------------------------------------------------------------------
+
+    def info(self) -> DeviceInfo:
+        """Who the device is, as it said when last connected."""
+        return self._info
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """Process one RAW with one parameter set; see :meth:`drivers.device.Device.process`."""
+        return self.single(raw, parameters)
+
+    def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
+        """Captures of many jobs in their order, with several frames in flight.
+
+        A frame that the device refuses for itself (:data:`FRAME_ERRORS`) is a failure in its place. What has arrived
+        is yielded before an error is raised. Closing the generator early drops the outstanding answers.
+
+        Raises:
+            DeviceUnreachableError: no frame arrived for ``deadline_s`` seconds while one was due.
+            DeviceError: the device refused a job as wrong, its answers did not prove the parameters five times, it has
+                no echo and no settle count is known, or it takes no stored RAWs.
+            ParameterError: a set is not of the device's space.
+        """
+        if self._info.live:
+            raise DeviceError(
+                f"{self.url}: this device photographs what is before it; `workbench collect` without --raws"
+            )
+        with closing(self._captures(jobs)) as captures:
+            for result in captures:
+                yield result if isinstance(result, Failure) else result[1]
+
+    def capture(self, parameters: ParameterSet) -> tuple[RawFrame, Capture]:
+        """Photograph what is before the device; see :meth:`drivers.device.Device.capture`."""
+        (result,) = self.capture_many([parameters])
+        if isinstance(result, Failure):
+            raise FrameFailedError.of(self.url, result)
+        return result
+
+    def capture_many(self, sets: Iterable[ParameterSet]) -> Iterator[tuple[RawFrame, Capture] | Failure]:
+        """Photographs with many parameter sets, in their order; see :meth:`process_many` for the errors."""
+        if not self._info.live:
+            raise DeviceError(f"{self.url}: this device takes stored RAWs and has no camera of its own; give it --raws")
+        with closing(self._captures((None, parameters) for parameters in sets)) as captures:
+            yield from captures
+
+    def _captures(self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]) -> Generator[_Result, None, None]:
+        if self.settle is None and not self._info.echo:
+            raise DeviceError(
+                f"{self.url}: this device's frames do not prove their parameters; measure its settle count with "
+                f"`workbench device settle {self.url}` and use the URL that it prints"
+            )
+        if self._info.echo and not self.settle:
+            yield from self._stream(jobs)
+            return
+        for raw, parameters in jobs:
+            yield self._settled(raw, parameters, self.settle or 0)
+
+    def _settled(self, raw: RawFrame | None, parameters: ParameterSet, settle: int) -> _Result:
+        """The frame after ``settle`` others of the same request, between two read-backs that agree (section 8)."""
+        start = time.monotonic()
+        for _ in range(MAX_REFUSALS):
+            asked = dict(zip(parameters.space.names, parameters.codes, strict=True))
+            self.write_registers(asked)
+            with closing(self._stream([(raw, parameters)] * (settle + 1))) as stream:
+                results = list(stream)
+            if failures := [result for result in results if isinstance(result, Failure)]:
+                return failures[0]
+            frames = [result for result in results if not isinstance(result, Failure)]
+            taken, last = frames[-1]
+            in_a_row = [c.frame for _, c in frames] == list(range(last.frame - settle, last.frame + 1))
+            boot_id, accepted = self._accepted
+            is_new = last.boot_id != boot_id or last.frame - settle > accepted
+            back = self._values(wire.Read(self._new_id(), "active"))
+            if (
+                is_new
+                and in_a_row
+                and {c.boot_id for _, c in frames} == {back.boot_id}
+                and self._named(back.registers) == asked
+            ):
+                self._accepted = last.boot_id, last.frame
+                return taken, dataclasses.replace(last, total_s=time.monotonic() - start)
+            self.counts["unsettled"] += 1
+        raise DeviceError(
+            f"{self.url}: {MAX_REFUSALS} times other frames came between, or other registers were read back than were "
+            "written; does somebody else use the device?"
+        )
+
+    def _stream(self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]) -> Generator[_Result, None, None]:
+        source = iter(jobs)
+        window: deque[_Job] = deque()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and self._room(window):
+                    pair = next(source, None)
+                    if pair is None:
+                        exhausted = True
+                        break
+                    window.append(self._start(*pair))
+                if not window:
+                    return
+                # The clock runs only while the bench waits here: a slow consumer or source is not the device's fault.
+                self._wait_for(window[0])
+                while window and window[0].done:
+                    job = window.popleft()
+                    if job.error:
+                        raise job.error
+                    if job.failure:
+                        yield job.failure
+                        continue
+                    assert job.raw is not None
+                    assert job.capture is not None
+                    yield job.raw, job.capture
+        finally:
+            for job in window:
+                self._outstanding.pop(job.request.id, None)
+
+    def read_registers(self, bank: wire.Bank = "active") -> dict[str, int]:
+        """Codes by parameter name, read back from the ``active`` or the ``shadow`` bank.
+
+        Raises:
+            DeviceUnreachableError: no answer before the deadline.
+            DeviceError: the device refused or answered oddly.
+        """
+        answer = self._values(wire.Read(self._new_id(), bank))
+        codes = self._named(answer.registers)
+        if set(codes) != set(self._info.space.names) or wire.parameters_hash(codes) != answer.parameters_hash:
+            raise ProtocolError(
+                f"{self.url}: the registers read back do not match their hash; is it {self._info.model}?"
+            )
+        return codes
+
+    def write_registers(self, codes: Mapping[str, int]) -> dict[str, int]:
+        """Write codes by parameter name to the shadow bank; gives the codes read back.
+
+        Raises:
+            ParameterError: a name is unknown or a code out of range.
+            DeviceUnreachableError: no answer before the deadline.
+            DeviceError: the device refused or read back other codes.
+        """
+        space = self._info.space
+        for name, code in codes.items():
+            if name not in space.names:
+                raise ParameterError(f"unknown parameter {name!r} for {space.name}; it has {', '.join(space.names)}")
+            space[name].from_code(code)
+        registers = tuple((self._address[name], int(code)) for name, code in codes.items())
+        back = self._named(self._values(wire.Write(self._new_id(), registers)).registers)
+        if back != dict(codes):
+            raise DeviceError(f"{self.url}: the registers read back differ from what was written")
+        return back
+
+    def close(self) -> None:
+        """Let go of the connection; closing twice is allowed."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    # ---- frames ----------------------------------------------------------------------------------------------------
+
+    def _room(self, window: deque[_Job]) -> bool:
+        return len(window) < self._limit and (
+            not window or sum(job.raw.mosaic.nbytes for job in window if job.raw) < MAX_BYTES_IN_FLIGHT
+        )
+
+    def _start(self, raw: RawFrame | None, parameters: ParameterSet) -> _Job:
+        """Send a job. One that the device cannot take becomes an error or a failure in its turn."""
+        space = self._info.space
+        if parameters.space.hash != space.hash:
+            text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
+            return _Job(raw, parameters, error=ParameterError(text))
+        if raw is not None and raw.mosaic.nbytes > self._max_payload:
+            text = f"the RAW has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload} at most"
+            return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
+        registers = tuple(zip(self._addresses, parameters.codes, strict=True))
+        request: wire.Process | wire.CaptureRequest
+        if raw is None:
+            request = wire.CaptureRequest(self._new_id(), registers)
+        else:
+            request = wire.process_request(self._new_id(), raw, registers)
+        job = _Job(raw, parameters, request)
+        self._outstanding[job.request.id] = job
+        job.sent = time.monotonic()
+        if not self._hello or self._probed:  # else it goes out once the device has said who it is
+            self._send(job.request)
+        return job
+
+    def _wait_for(self, job: _Job) -> None:
+        """Handle what arrives until the job is done; every frame that ends starts the next one's deadline.
+
+        Only a frame that ends does: the deadline runs on over ``busy``, stale, refused and unreadable answers.
+
+        Raises:
+            DeviceUnreachableError: no frame ended for ``deadline_s`` seconds.
+        """
+        progress = asked = time.monotonic()
+        before = Counter(self.counts)
+        while not job.done:
+            answer = self._receive(0.0)
+            if answer is None:
+                now = time.monotonic()
+                # A third of the deadline without a frame: ask whether the device lives. If it says so, outstanding
+                # requests are sent again; one that it still has waiting it takes only once.
+                if now - asked >= self.deadline_s / 3:
+                    asked = now
+                    if self._hello:
+                        self._send(wire.Hello(self._hello))  # the question may have been lost too
+                    else:
+                        self._probe()
+                left = progress + self.deadline_s - now
+                answer = self._receive(max(min(left, self.deadline_s / 3, stopping.SLICE_S), 0.0))
+            if answer is not None and self._take(answer):
+                progress = asked = time.monotonic()
+                before = Counter(self.counts)
+            elif (waited_s := time.monotonic() - progress) >= self.deadline_s and not job.done:
+                raise self._no_frame(waited_s, self.counts - before)
+
+    def _take(self, answer: wire.Message) -> bool:
+        """Whether the answer brought a job to its end."""
+        if isinstance(answer, wire.Info) and self._hello and answer.id == self._hello:
+            self._hello = 0
+            self._take_info(answer)
+            self._resend()
+            return False
+        job = self._outstanding.get(answer.id)
+        if job is None or not isinstance(answer, wire.Frame | wire.Error):
+            self.counts["stale"] += 1
+            return False
+        if isinstance(answer, wire.Error):
+            return self._take_error(job, answer)
+        if answer.boot_id != self._info.boot_id:
+            # It rebooted without losing the connection: hear who it is now, then send everything again.
+            self.counts["stale"] += 1
+            if not self._hello:
+                self._probe()
+            return False
+        if problem := self._disproof(job, answer):
+            return self._refuse(job, problem)
+        rgb = RgbFrame(bytes(answer.payload), answer.media_type)
+        if rgb.hash != answer.output_hash:
+            return self._refuse(job, "the output's hash is not that of the pixels")
+        if job.raw is None:
+            try:
+                job.raw = wire.raw_frame(answer)
+            except wire.MessageError as error:
+                return self._refuse(job, str(error))
+        job.capture = Capture(
+            raw_hash=job.raw.hash,
+            parameters=job.parameters,
+            parameters_in_force=self._named(answer.registers if self._info.echo else job.request.registers),
+            rgb=rgb,
+            boot_id=answer.boot_id,
+            frame=answer.frame,
+            device_s=answer.device_ns / 1e9,
+            total_s=time.monotonic() - job.sent,
+        )
+        del self._outstanding[job.request.id]
+        self._reboots = 0
+        return True
+
+    def _disproof(self, job: _Job, answer: wire.Frame) -> str | None:
+        """Why the answer does not prove that it is this job's, or None."""
+        if job.raw is not None and answer.raw_hash != job.raw.hash:
+            return f"it is of RAW {answer.raw_hash[:12]}, not {job.raw.hash[:12]}"
+        if not self._info.echo:
+            return None
+        if answer.parameters_hash != job.parameters.hash:
+            made_with = answer.parameters_hash[:12] or "unknown"
+            return f"it was made with parameters {made_with}, not {job.parameters.hash[:12]}"
+        if dict(answer.registers) != dict(job.request.registers):
+            return "the codes in force are not those asked for"
+        return None
+
+    def _take_error(self, job: _Job, answer: wire.Error) -> bool:
+        if answer.code == "busy":
+            self.counts["busy"] += 1
+            time.sleep(BUSY_S)
+            self._send(job.request)
+            return False
+        if answer.code == "raw_hash":
+            return self._refuse(job, answer.text)
+        if answer.code in FRAME_ERRORS:
+            text = f"the device refused the frame ({answer.code}): {answer.text}"
+            job.failure = self._failure(job.raw, job.parameters, answer.code, text)
+            del self._outstanding[job.request.id]
+            self._reboots = 0
+            return True
+        return self._fail(job, DeviceError(f"{self.url}: the device refused a frame ({answer.code}): {answer.text}"))
+
+    def _failure(self, raw: RawFrame | None, parameters: ParameterSet, code: str, reason: str) -> Failure:
+        return Failure("" if raw is None else raw.hash, parameters, code, reason, self._info.boot_id)
+
+    def _refuse(self, job: _Job, problem: str) -> bool:
+        self.counts["refused"] += 1
+        job.refusals += 1
+        if job.refusals < MAX_REFUSALS:
+            self.counts["resent"] += 1
+            self._send(job.request)
+            return False
+        text = f"{self.url}: answer to frame request refused {MAX_REFUSALS} times: {problem}"
+        return self._fail(job, DeviceError(f"{text}; check the device with `workbench device info {self.url}`"))
+
+    def _fail(self, job: _Job, error: DeviceError) -> bool:
+        job.error = error
+        del self._outstanding[job.request.id]
+        return True
+
+    def _resend(self) -> None:
+        for job in self._outstanding.values():
+            self.counts["resent"] += 1
+            self._send(job.request)
+
+    # ---- the connection --------------------------------------------------------------------------------------------
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _connect(self) -> None:
+        """A fresh socket: what was queued for or by the old connection is dropped with it."""
+        if self._link is not None:
+            self._link.close()
+        pause = self._connected_at + RECONNECT_S - time.monotonic()
+        if pause > 0:
+            time.sleep(min(pause, RECONNECT_S))
+        self._connected_at = time.monotonic()
+        self._link = self._open_link()
+
+    def _probe(self, *, connected: bool = True) -> None:
+        self._hello = self._new_id()
+        self._probed = connected
+        self._send(wire.Hello(self._hello))
+
+    def _send(self, message: wire.Message) -> None:
+        if self._link is None:
+            raise DeviceError(f"{self.url}: the device is closed")
+        self._link.send(wire.encode(message))
+
+    def _receive(self, timeout_s: float) -> wire.Message | None:
+        """The next message that decodes, or None; mends a lost connection."""
+        stopping.check()
+        if self._link is None:
+            raise DeviceError(f"{self.url}: the device is closed")
+        parts = self._link.receive(timeout_s)
+        if self._link.lost:
+            self.counts["reconnects"] += 1
+            self._connect()
+            self._probe(connected=False)
+            return None
+        if parts is None:
+            return None
+        try:
+            return wire.decode(parts, wire.MAX_OUTPUT)
+        except wire.MessageError as error:
+            job = self._outstanding.get(error.request_id)
+            if job is not None:
+                self._refuse(job, str(error))
+            else:
+                self.counts["garbage"] += 1
+                self._garbage = str(error)
+            return None
+
+    def _ask(self, message: wire.Hello | wire.Read | wire.Write, wait_s: float) -> wire.Message:
+        """The answer to a short request; sent again on a new connection.
+
+        Raises:
+            DeviceUnreachableError: none came within ``wait_s``.
+            DeviceError: the device refused.
+        """
+        start = sent = time.monotonic()
+        garbage = self.counts["garbage"]
+        reconnects = self.counts["reconnects"]
+        self._send(message)
+        while (left := start + wait_s - time.monotonic()) > 0:
+            answer = self._receive(min(left, stopping.SLICE_S))
+            if self.counts["reconnects"] != reconnects or time.monotonic() - sent >= wait_s / 3:
+                reconnects = self.counts["reconnects"]
+                sent = time.monotonic()
+                self._send(message)
+            if answer is None:
+                continue
+            if answer.id != message.id:
+                self._take(answer)
+            elif isinstance(answer, wire.Error):
+                raise DeviceError(f"{self.url}: the device refused ({answer.code}): {answer.text}")
+            else:
+                return answer
+        if self.counts["garbage"] > garbage:
+            raise ProtocolError(f"{self.url}: what answers does not speak the protocol: {self._garbage}")
+        raise self._unreachable(wait_s)
+
+    def _values(self, message: wire.Read | wire.Write) -> wire.RegisterValues:
+        answer = self._ask(message, self.deadline_s)
+        if not isinstance(answer, wire.RegisterValues):
+            raise ProtocolError(f"{self.url}: answered with {type(answer).__name__}, not with registers")
+        return answer
+
+    def _take_info(self, answer: wire.Info) -> None:
+        """Learn who answers; the first time, and after each reconnection.
+
+        Raises:
+            DeviceError: it is another device than before, or it reboots again and again.
+        """
+        info = DeviceInfo(
+            answer.model,
+            answer.firmware,
+            answer.serial,
+            answer.boot_id,
+            answer.space,
+            max_in_flight=min(answer.max_in_flight, LIVE_IN_FLIGHT if answer.live else MAX_IN_FLIGHT),
+            echo=answer.echo,
+            live=answer.live,
+        )
+        known = self._known
+        if known is not None:
+            self._check_same(known, info, answer.max_payload)
+            if info.boot_id != known.boot_id:
+                self.counts["reboots"] += 1
+                self._reboots += 1
+                if self._reboots > MAX_REBOOTS:
+                    raise DeviceError(
+                        f"{self.url}: the device rebooted {self._reboots} times without giving a frame; see its log"
+                    )
+        self._known = self._info = info
+        self._limit = info.max_in_flight
+        self._max_payload = answer.max_payload
+        registers = [(p.register_.address, p.name) for p in info.space.parameters if p.register_ is not None]
+        self._addresses = [address for address, _ in registers]
+        self._name = dict(registers)
+        self._address = {name: address for address, name in registers}
+
+    def _check_same(self, known: DeviceInfo, info: DeviceInfo, max_payload: int) -> None:
+        """What the first INFO said holds as long as the device is open: what is stored rests on it.
+
+        Raises:
+            DeviceChangedError: another device, or one whose frames prove less or take less than before.
+        """
+        changes = [
+            f"{name} {_short(now)}, was {_short(was)}"
+            for name, now, was in (
+                ("model", info.model, known.model),
+                ("firmware", info.firmware, known.firmware),
+                ("serial", info.serial, known.serial),
+                ("parameter space", info.space.hash[:12], known.space.hash[:12]),
+                ("echo", info.echo, known.echo),
+                ("live", info.live, known.live),
+                ("max_payload", min(max_payload, self._max_payload), self._max_payload),
+            )
+            if now != was
+        ]
+        if changes:
+            boot = "after a reboot" if info.boot_id != known.boot_id else "without a reboot"
+            raise DeviceChangedError(
+                f"{self.url}: {boot} the device now says {'; '.join(changes)}; what came before stays; start again to "
+                "work with the device as it is now"
+            )
+
+    def _named(self, registers: wire.Registers) -> dict[str, int]:
+        try:
+            return {self._name[address]: code for address, code in registers}
+        except KeyError as error:
+            raise ProtocolError(f"{self.url}: unknown register address {error.args[0]:#06x} in an answer") from None
+
+    def _no_frame(self, waited_s: float, since: Counter[str]) -> DeviceUnreachableError:
+        """No frame in time: what came instead, if anything, and the next step."""
+        came = [
+            f"{since[kind]} × {words}"
+            for kind, words in (
+                ("busy", "busy"),
+                ("refused", "a frame that fails its proof"),
+                ("garbage", "what is no message"),
+                ("stale", "answers to nothing that was asked"),
+                ("reboots", "a reboot"),
+                ("reconnects", "a broken connection"),
+            )
+            if since[kind]
+        ]
+        if not since["busy"] and not since["stale"]:
+            return self._unreachable(waited_s, f" ({', '.join(came)})" if came else "")
+        return DeviceUnreachableError(
+            f"{self.url}: no frame in {waited_s:.1f} s, but {', '.join(came)}; look at the device, or give it longer "
+            "with ?deadline=SECONDS in its URL"
+        )
+
+    def _unreachable(self, waited_s: float, came: str = "") -> DeviceUnreachableError:
+        hint = self.start_hint
+        if self._known is not None:
+            hint += "; is a frame longer in work? ?deadline=SECONDS in its URL waits longer"
+        return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s{came}; {hint}")
+
+
+def _short(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _settle_count(url: str) -> int | None:
+    """The ``settle`` of a URL's query.
+
+    Raises:
+        DeviceError: it is not a whole number in 0..10000.
+    """
+    values = parse_qs(url.partition("?")[2], keep_blank_values=True).get("settle")
+    if values is None:
+        return None
+    text = values[-1]
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_SETTLE):
+        raise DeviceError(f"{url}: settle={text} is not a number of frames in 0..{MAX_SETTLE}")
+    return int(text)

@@ -1,0 +1,1 @@
+"""RAW files: of cameras, of the bench, and headerless dumps."""

@@ -1,0 +1,91 @@
+"""Looks at a RAW's values once: a file may have the right form and still hold half a picture, or levels of another.
+
+Dark frames, flat fields and test patterns pass: what is refused contradicts the rest of the same frame.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivers.errors import FrameError
+from drivers.frames import RawFrame
+from drivers.raw.colour_matrix import inverse_of
+from drivers.raw.raw_notes import RawNote
+
+_FEWEST_ROWS = 4
+_SHARE_OF_ROWS = 50  # of a frame's rows one in so many
+_FULL = 65535
+
+
+def look_at(raw: RawFrame, notes: list[RawNote]) -> None:
+    """Refuse a frame that is not whole or whose levels are not its own; note what is only unusual.
+
+    Raises:
+        FrameError: rows at the top or bottom all hold one value while the rest is a picture; nearly all pixels lie
+            below black; many lie far above white; the colour matrix has no inverse.
+    """
+    _check_rows(raw)
+    _check_levels(raw, notes)
+    _check_metadata(raw, notes)
+    if raw.colour_matrix is not None:
+        inverse_of(raw.colour_matrix, raw.source)
+
+
+def _check_rows(raw: RawFrame) -> None:
+    """A copy that was broken off leaves rows of one value, where a sensor has noise."""
+    low, high = raw.mosaic.min(axis=1), raw.mosaic.max(axis=1)
+    flat = low == high
+    if flat.all() or not flat.any():
+        return
+    height = raw.height
+    for where, values, is_flat in (("last", low[::-1], flat[::-1]), ("first", low, flat)):
+        alike = is_flat & (values == values[0])
+        rows = int(np.argmin(alike)) if not alike.all() else height
+        value = int(values[0])
+        if rows < max(_FEWEST_ROWS, height // _SHARE_OF_ROWS) or _saturated(value, raw):
+            continue
+        # A frame with flat rows elsewhere too (drawn, or black without noise) may well have them at its edge.
+        if np.mean(is_flat[rows:]) < 0.1:
+            raise FrameError(
+                f"{raw.source or 'RAW frame'}: its {where} {rows} of {height} rows hold nothing but {value} while the "
+                "rest is a picture: the file is not whole; copy it again from the camera"
+            )
+
+
+def _saturated(value: int, raw: RawFrame) -> bool:
+    """Whether a value is white: a bright sky has rows of it."""
+    return value >= 0.9 * raw.white_level and not (value == _FULL and raw.white_level < _FULL // 2)
+
+
+def _check_levels(raw: RawFrame, notes: list[RawNote]) -> None:
+    name = raw.source or "RAW frame"
+    black, white = min(raw.black_level), raw.white_level
+    below = float(np.mean(raw.mosaic < black))
+    if below > 0.9:
+        mean = float(raw.mosaic.mean())
+        if mean < black - 0.02 * (white - black):
+            raise FrameError(
+                f"{name}: {100 * below:.0f} % of the pixels lie below its black level {black:g} (their mean is "
+                f"{mean:.0f}); correct the black level"
+            )
+        notes.append(RawNote("below_black", f"{100 * below:.0f} % of the pixels lie below the black level {black:g}"))
+    above = float(np.mean(raw.mosaic > white + 0.25 * (white - black)))
+    if above > 0.1:
+        raise FrameError(
+            f"{name}: {100 * above:.0f} % of the pixels lie far above its white level {white} (the brightest at "
+            f"{int(raw.mosaic.max())}); correct the white level"
+        )
+    if above > 0.001:
+        text = f"{100 * above:.1f} % of the pixels lie far above the white level {white}"
+        notes.append(RawNote("above_white", text))
+
+
+def _check_metadata(raw: RawFrame, notes: list[RawNote]) -> None:
+    gains = raw.as_shot_wb
+    if gains is not None and not all(1 / 16 <= gain <= 16 for gain in gains):
+        text = f"as-shot white balance {' '.join(f'{g:g}' for g in gains)} is beyond 1/16 to 16; is it right?"
+        notes.append(RawNote("odd_white_balance", text))
+    if raw.exposure_s is not None and not 1e-6 <= raw.exposure_s <= 3600:
+        notes.append(RawNote("odd_exposure", f"exposure time {raw.exposure_s:g} s is beyond 1 µs to 1 h; is it right?"))
+    if raw.iso is not None and not 1 <= raw.iso <= 10_000_000:
+        notes.append(RawNote("odd_iso", f"ISO {raw.iso:g} is beyond 1 to 10,000,000; is it right?"))

@@ -1,0 +1,1 @@
+"""The camera before the ISP: light, sensor, meter."""

@@ -1,0 +1,242 @@
+"""The sensor: a clean sRGB photograph becomes the RAW frame that a camera would have taken of that scene.
+
+Unprocessing after Brooks et al. 2019 ("Unprocessing Images for Learned Raw Denoising"): the photograph's tone curve,
+gamma, colour matrix, white balance and gain are undone, in this order; the result is exposed, mosaicked, and given the
+shot and read noise of the ISO speed, the black level, the bit depth and the defects of the sensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from drivers.errors import FrameError
+from drivers.frames import CFA_PATTERNS, CfaPattern
+from sim.camera.illuminants import Illuminant, illuminant
+
+DEFAULT_SENSOR_SEED = 20
+BASE_ISO = 100.0
+MAX_ISO = 12800.0
+SHOT_AT_BASE_ISO = 1e-4
+GAMMA = 2.2
+
+# XYZ → camera RGB of four well-known cameras, as their makers and DNG files publish them.
+_XYZ_TO_CAMERA = np.array(
+    [
+        [[0.6347, -0.0479, -0.0972], [-0.8297, 1.5954, 0.2480], [-0.1968, 0.2131, 0.7649]],
+        [[0.8139, -0.2171, -0.0663], [-0.8747, 1.6541, 0.2295], [-0.1925, 0.2008, 0.8093]],
+        [[0.5271, -0.0712, -0.0347], [-0.6153, 1.3653, 0.2763], [-0.1601, 0.2366, 0.7242]],
+        [[0.8380, -0.2630, -0.0639], [-0.2887, 1.0725, 0.2496], [-0.0627, 0.1427, 0.5438]],
+    ]
+)
+_SRGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_CALIBRATION_MIRED = 1e6 / 5000
+
+
+def smoothstep(x: np.ndarray) -> np.ndarray:
+    """The global tone curve 3x² − 2x³ on values in [0, 1]."""
+    return x * x * (3 - 2 * x)
+
+
+def inverse_smoothstep(y: np.ndarray) -> np.ndarray:
+    """What :func:`smoothstep` undoes: 0.5 − sin(asin(1 − 2y) / 3), values in [0, 1]."""
+    return 0.5 - np.sin(np.arcsin(1 - 2 * y) / 3)
+
+
+_LINEAR = (inverse_smoothstep(np.arange(256) / 255.0) ** GAMMA).astype(np.float32)
+
+
+def linearise(photograph: np.ndarray) -> np.ndarray:
+    """Linear sRGB light of a photograph: tone curve and gamma undone.
+
+    Args:
+        photograph: ``uint8 [..., 3]``, sRGB.
+
+    Returns:
+        ``float32 [..., 3]`` in [0, 1].
+    """
+    return _LINEAR[photograph]
+
+
+def render(linear: np.ndarray) -> np.ndarray:
+    """A photograph of linear sRGB light: gamma and tone curve applied; the inverse of :func:`linearise`.
+
+    Args:
+        linear: float ``[..., 3]``; clipped to [0, 1].
+
+    Returns:
+        ``uint8 [..., 3]``, sRGB.
+    """
+    curved = smoothstep(np.clip(linear, 0, 1) ** (1 / GAMMA))
+    return np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+
+
+def _row_normalised(matrix: np.ndarray) -> np.ndarray:
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One camera's sensor. The seed fixes what makes it this camera: colour, read noise, defects.
+
+    Attributes:
+        seed: another seed is another camera.
+        cfa: colours of the top-left 2×2 block in reading order.
+        bits: bit depth of the analogue-to-digital converter, 8..16.
+        black_fraction: black level as a part of full scale.
+        defect_share: part of the pixels that are hot or dead.
+
+    Raises:
+        FrameError: the CFA pattern or the bit depth is not one that exists.
+    """
+
+    seed: int = DEFAULT_SENSOR_SEED
+    cfa: CfaPattern = "RGGB"
+    bits: int = 12
+    black_fraction: float = 1 / 16
+    defect_share: float = 3e-4
+
+    def __post_init__(self) -> None:
+        if self.cfa not in CFA_PATTERNS:
+            raise FrameError(f"sensor: CFA pattern {self.cfa!r} is not one of {', '.join(CFA_PATTERNS)}")
+        if not 8 <= self.bits <= 16:
+            raise FrameError(f"sensor: bit depth {self.bits} is not within 8..16")
+
+    def _rng(self, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([0x5E2502, self.seed, purpose])
+
+    @property
+    def white_level(self) -> int:
+        """DN at which the sensor saturates."""
+        return (1 << self.bits) - 1
+
+    @cached_property
+    def black_level(self) -> tuple[float, float, float, float]:
+        """DN of black at the four CFA positions: almost but not quite the same."""
+        spread = 2.0 ** (self.bits - 12)
+        offsets = np.rint(self._rng(0).uniform(-3, 3, 4) * spread)
+        a, b, c, d = (float(v) for v in np.rint((1 << self.bits) * self.black_fraction) + offsets)
+        return a, b, c, d
+
+    @cached_property
+    def xyz_to_camera(self) -> np.ndarray:
+        """``float64 [3, 3]``: CIE XYZ → camera RGB before white balance; a random convex mix of four real cameras."""
+        weights = self._rng(1).dirichlet(np.ones(len(_XYZ_TO_CAMERA)))
+        return np.tensordot(weights, _XYZ_TO_CAMERA, axes=1)
+
+    @cached_property
+    def colour_matrix(self) -> tuple[tuple[float, float, float], ...]:
+        """The calibrated matrix that the RAW's metadata carry: camera RGB after white balance → linear sRGB.
+
+        Rows sum to 1, so grey stays grey. Calibrated in daylight; see :meth:`true_colour_matrix`.
+        """
+        matrix = np.linalg.inv(_row_normalised(self.xyz_to_camera @ _SRGB_TO_XYZ))
+        return tuple((float(r), float(g), float(b)) for r, g, b in np.round(_row_normalised(matrix), 6))
+
+    def true_colour_matrix(self, light: Illuminant) -> np.ndarray:
+        """What the calibrated matrix should have been under a light: ``float64 [3, 3]``, rows summing to 1.
+
+        It moves with the light's temperature, and more where the spectrum is spiky, as filters are not linear
+        combinations of the eye's curves. The camera does not know it.
+        """
+        rng = self._rng(2)
+        warm, spiky = (rng.normal(0, s, (3, 3)) for s in (0.035, 0.035))
+        shift = (light.mired - _CALIBRATION_MIRED) / 150 * warm + light.spikes * spiky
+        shift -= shift.mean(axis=1, keepdims=True)
+        return np.array(self.colour_matrix) + shift
+
+    def wb_gains(self, light: Illuminant) -> tuple[float, float, float]:
+        """The gains (red, green, blue) that make a grey under this light grey; green is 1.
+
+        Physical: the light's white point seen through the camera's matrix. About 1.1..2.6 for red and 1.2..3.5 for
+        blue, one rising as the other falls along the colour temperatures.
+        """
+        red, green, blue = self.xyz_to_camera @ light.xyz
+        return float(green / red), 1.0, float(green / blue)
+
+    @cached_property
+    def daylight_gains(self) -> tuple[float, float, float]:
+        """The gains for daylight of 5500 K."""
+        return self.wb_gains(illuminant("daylight", 5500))
+
+    @cached_property
+    def _read_spread(self) -> float:
+        return float(self._rng(3).normal(0, 0.26))
+
+    def noise(self, iso: float) -> tuple[float, float]:
+        """Shot and read noise at an ISO speed: the variance of a pixel of value x (black 0, white 1) is shot·x + read.
+
+        Shot noise is proportional to ISO (10⁻⁴ at ISO 100, 0.0128 at ISO 12800); read noise follows Brooks' relation
+        ln read = 2.18 ln shot + 1.20, moved by a spread of this camera.
+        """
+        shot = SHOT_AT_BASE_ISO * iso / BASE_ISO
+        return shot, float(np.exp(2.18 * np.log(shot) + 1.20 + self._read_spread))
+
+    def scene_light(self, photograph: np.ndarray, light: Illuminant, scale: float) -> np.ndarray:
+        """The noiseless light on the photosites in units of saturation: ``float32 [H, W, 3]``, camera RGB, ≥ 0.
+
+        Colour matrix, white-balance gains and exposure are undone. The gains leave what the photograph shows as blown
+        out at saturation (Brooks: highlights above 0.9 are preserved), so that it can be white again.
+
+        Args:
+            photograph: ``uint8 [H, W, 3]``, sRGB, the clean rendition of the scene.
+            light: the light on the scene.
+            scale: exposure scale: the RAW value of green for a linear sRGB value of 1; 1/scale is the digital gain
+                that the ISP will need.
+        """
+        linear = linearise(photograph)
+        to_camera = np.linalg.inv(self.true_colour_matrix(light)).astype(np.float32)
+        camera = np.maximum(linear @ to_camera.T, 0)
+        inverse = (np.float32(scale) / np.array(self.wb_gains(light))).astype(np.float32)
+        blown = np.clip((linear.mean(axis=2, keepdims=True) - 0.9) / 0.1, 0, 1) ** 2
+        return camera * np.maximum(blown + (1 - blown) * inverse, inverse)
+
+    def expose(
+        self, photograph: np.ndarray, light: Illuminant, scale: float, iso: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The mosaic of a photograph's scene: ``uint16 [H, W]`` in DN.
+
+        Args:
+            photograph: ``uint8 [H, W, 3]``, sRGB; both sides even.
+            light: the light on the scene.
+            scale: exposure scale (see :meth:`scene_light`).
+            iso: ISO speed; sets the noise.
+            rng: draws the noise.
+
+        Raises:
+            FrameError: the photograph is of another type or shape, or has an odd side.
+        """
+        if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3:
+            raise FrameError(f"photograph must be uint8 [H, W, 3], not {photograph.dtype} {list(photograph.shape)}")
+        height, width = photograph.shape[:2]
+        if height % 2 or width % 2:
+            raise FrameError(f"photograph of {width}×{height} cannot be mosaicked: both sides must be even")
+        light_on = self.scene_light(photograph, light, scale)
+        value = np.empty((height, width), np.float32)
+        black = np.empty((height, width), np.float32)
+        for i, colour in enumerate(self.cfa):
+            y, x = divmod(i, 2)
+            value[y::2, x::2] = light_on[y::2, x::2, "RGB".index(colour)]
+            black[y::2, x::2] = self.black_level[i]
+        np.minimum(value, 1, out=value)
+        shot, read = self.noise(iso)
+        value += np.sqrt(shot * value + read) * rng.standard_normal(value.shape, dtype=np.float32)
+        hot, level = _defects(self.seed, height, width, self.defect_share)
+        flat = value.reshape(-1)
+        flat[hot] = np.where(level < 0, 0, flat[hot] + level)
+        dn = black + value * (self.white_level - black)
+        return np.clip(np.rint(dn), 0, self.white_level).astype(np.uint16)
+
+
+@lru_cache(maxsize=16)
+def _defects(seed: int, height: int, width: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the defects are (flat indices) and what they add in units of saturation; −1 marks a dead pixel."""
+    rng = np.random.default_rng([0xDEFEC7, seed, height, width])
+    count = round(share * height * width)
+    where = rng.choice(height * width, count, replace=False)
+    level = np.where(rng.random(count) < 0.3, -1.0, rng.uniform(0.1, 1.0, count))
+    return where, level.astype(np.float32)

@@ -1,0 +1,1 @@
+"""What is photographed: scenes of a lab, photographs, annotated scenes, as folders of RAWs."""

@@ -1,0 +1,187 @@
+"""Annotated photographs as RAWs: every photograph once, whole, scaled down, as one camera would take it.
+
+The simulation of a photograph is that of :mod:`sim.scenes.scene_set`: the lens' softness, a light of 2,500..7,500 K
+that suits the picture's brightness, the camera's meter, exposure program (ISO 100..12,800) and white balance with their
+errors, the sensor's noise. Its geometry is the caller's, who moves the annotations along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivers.foreign_text import shown
+from drivers.frames import CfaPattern
+from drivers.orientation import UPRIGHT
+from drivers.raw.raw_files import load_raw, save_npz
+from sim.camera.metering import Camera
+from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
+from sim.scenes.photographs import SceneError, open_photograph, photograph_pixels
+from sim.scenes.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_bytes, write_csv, write_png
+
+ANNOTATIONS = "annotations.json"
+# Raise it when the same arguments would give other pixels.
+_VERSION = 1
+_SHORTEST_SIDE, _LONGEST_SIDE = 16, 8192
+
+
+@dataclass(frozen=True)
+class AnnotatedPhotograph:
+    """One photograph and the RAW that it becomes. All sizes are width, height in pixels.
+
+    Attributes:
+        name: the RAW's and its scene's name.
+        split: ``train``, ``validation`` or ``test``.
+        number: from 0; fixes light, errors and noise together with the seed. The image's id.
+        path: the file.
+        source: the photograph's size as its annotations say.
+        crop: its top-left part that is used.
+        size: the RAW's size, even, to which that part is scaled.
+    """
+
+    name: str
+    split: str
+    number: int
+    path: Path
+    source: tuple[int, int]
+    crop: tuple[int, int]
+    size: tuple[int, int]
+
+
+def make_annotated_raws(
+    folder: Path,
+    photographs: Sequence[AnnotatedPhotograph],
+    annotations: bytes,
+    *,
+    cfa: CfaPattern = "RGGB",
+    seed: int = 0,
+    sensor_seed: int = DEFAULT_SENSOR_SEED,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write ``NAME.npz`` with ``NAME.reference.png`` for every photograph, ``annotations.json`` and ``scenes.csv``.
+
+    A RAW depends on its photograph, its number, the seed, the camera and nothing else. Every file appears whole or not
+    at all, ``scenes.csv`` last; after a stop the same call goes on, and when the folder is complete it does nothing.
+
+    Args:
+        folder: where to write; made if missing.
+        photographs: what to simulate, names unique.
+        annotations: what ``annotations.json`` is to hold, a JSON object; each of its ``images`` is given ``raw_hash``,
+            the content hash of its RAW, so that the two find each other wherever they are moved.
+        cfa: CFA order of the sensor.
+        seed: from 0; another seed gives other lights, errors and noise.
+        sensor_seed: from 0; another seed is another camera.
+        progress: called with (RAWs done, RAWs in all).
+
+    Returns:
+        The RAW files in the order of the photographs.
+
+    Raises:
+        SceneError: a photograph cannot be read, is of another size than said or too small, or is in the test split and
+            in another, or the folder holds something else.
+    """
+    folder = Path(folder)
+    if min(seed, sensor_seed) < 0:
+        raise SceneError(f"seeds start at 0, not {min(seed, sensor_seed)}")
+    for photograph in photographs:
+        if any(side % 2 or not _SHORTEST_SIDE <= side <= _LONGEST_SIDE for side in photograph.size):
+            raise SceneError(
+                f"{photograph.path}: a RAW of {photograph.size[0]}×{photograph.size[1]} cannot be made of it; "
+                f"sides must be even and within {_SHORTEST_SIDE}..{_LONGEST_SIDE}"
+            )
+    _check_splits(photographs)
+    camera = Camera(Sensor(sensor_seed, cfa))
+    plan = [(p.name, p.split, p.number, p.source, p.crop, p.size) for p in photographs]
+    arguments: dict[str, Any] = {
+        "annotated_version": _VERSION,
+        "annotations": hashlib.sha256(annotations).hexdigest()[:16],
+        "plan": hashlib.sha256(json.dumps(plan).encode()).hexdigest()[:16],
+        "softness": SOFTNESS,
+        "seed": seed,
+        "camera": json.loads(json.dumps(asdict(camera))),
+    }
+    claim_folder(folder, arguments)
+    table = folder / "scenes.csv"
+    complete = table.exists() and (folder / ANNOTATIONS).exists()
+    rows: list[tuple[str, str, str, str]] = []
+    hashes: dict[str, str] = {}
+    for done, photograph in enumerate(photographs, 1):
+        raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
+        if not (raw_path.exists() and reference_path.exists()):
+            picture = through_lens(_picture(photograph))
+            rng = np.random.default_rng([0xC0C0, seed, photograph.number])
+            shot = camera.shoot(picture, rng, name=raw_path.name)
+            write_png(reference_path, picture)
+            # The RAW comes second: where it is, its reference is.
+            save_npz(raw_path, shot.raw)
+            hashes[raw_path.name] = shot.raw.hash
+            complete = False
+        rows.append((raw_path.name, photograph.name, photograph.split, reference_path.name))
+        if progress:
+            progress(done, len(photographs))
+    if not complete:
+        for row in rows:
+            if row[0] not in hashes:  # made by a call that was stopped
+                hashes[row[0]] = load_raw(folder / row[0]).hash
+        write_bytes(folder / ANNOTATIONS, _with_hashes(annotations, hashes))
+        write_csv(table, sorted(rows))
+    return [folder / row[0] for row in rows]
+
+
+def _with_hashes(annotations: bytes, hashes: dict[str, str]) -> bytes:
+    data = json.loads(annotations)
+    for image in data.get("images", []):
+        image["raw_hash"] = hashes[image["file_name"]]
+    return (json.dumps(data) + "\n").encode()
+
+
+def _check_splits(photographs: Sequence[AnnotatedPhotograph]) -> None:
+    """Refuse a photograph that is in the test split and in another: what was trained with it knows the test."""
+    by_size: dict[int, list[AnnotatedPhotograph]] = {}
+    for photograph in photographs:
+        try:
+            by_size.setdefault(photograph.path.stat().st_size, []).append(photograph)
+        except OSError as error:
+            raise SceneError(f"{photograph.path}: cannot read the photograph: {error.strerror}") from error
+    for alike in by_size.values():
+        if len({p.split == "test" for p in alike}) < 2:
+            continue
+        seen: dict[str, AnnotatedPhotograph] = {}
+        for photograph in alike:
+            with photograph.path.open("rb") as file:
+                other = seen.setdefault(hashlib.file_digest(file, "sha256").hexdigest(), photograph)
+            if (other.split == "test") != (photograph.split == "test"):
+                raise SceneError(
+                    f"{photograph.path}: is in split {photograph.split} and, as {other.path}, in split {other.split}; "
+                    "give every photograph to one split"
+                )
+
+
+def _picture(photograph: AnnotatedPhotograph) -> np.ndarray:
+    """The used part of a photograph at the RAW's size: ``uint8 [H, W, 3]``, sRGB."""
+    data, header = open_photograph(photograph.path)
+    stored, upright = (header.width, header.height), header.upright_size
+    where = shown(photograph.path)
+    # Annotations are drawn on the photograph turned upright or on the pixels as stored: their size tells.
+    if photograph.source not in (stored, upright):
+        raise SceneError(
+            f"{where}: is {upright[0]}×{upright[1]}, its annotations say {photograph.source[0]}×"
+            f"{photograph.source[1]}; annotate the same file"
+        )
+    if stored == upright and header.orientation != UPRIGHT:
+        raise SceneError(
+            f"{where}: has the Exif orientation {header.orientation}, and annotations of {stored[0]}×{stored[1]} may "
+            "be of the picture turned upright or as it is stored; save it upright, without the flag, and annotate that"
+        )
+    part = photograph_pixels(photograph.path, data, header, turn=photograph.source == upright)
+    part = part[: photograph.crop[1], : photograph.crop[0]]
+    if photograph.size == photograph.crop:
+        return np.ascontiguousarray(part)
+    return cv2.resize(part, photograph.size, interpolation=cv2.INTER_AREA)

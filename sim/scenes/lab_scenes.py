@@ -1,0 +1,352 @@
+"""Lab scenes of our own: procedural pictures, each from a seed, varied and photograph-like enough to train on.
+
+Every scene is composed in linear light (reflectance times shading) and rendered as a camera would render it, so its
+statistics are those of photographs: natural colours, 1/f texture, shadows, bright and dark pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from sim.camera.sensor import GAMMA, render
+
+# Averaged sRGB values of the classic 24-patch colour chart.
+CHART_SRGB = np.array(
+    [
+        [115, 82, 68], [194, 150, 130], [98, 122, 157], [87, 108, 67], [133, 128, 177], [103, 189, 170],
+        [214, 126, 44], [80, 91, 166], [193, 90, 99], [94, 60, 108], [157, 188, 64], [224, 163, 46],
+        [56, 61, 150], [70, 148, 73], [175, 54, 60], [231, 199, 31], [187, 86, 149], [8, 133, 161],
+        [243, 243, 242], [200, 200, 200], [160, 160, 160], [122, 122, 121], [85, 85, 85], [52, 52, 52],
+    ],
+    np.float32,
+)  # fmt: skip
+
+# Hue (degrees), its spread, and how often it occurs in pictures.
+_HUES = (
+    (28, 12, 0.32),
+    (45, 10, 0.12),
+    (90, 20, 0.18),
+    (135, 15, 0.05),
+    (212, 14, 0.18),
+    (355, 10, 0.10),
+    (290, 25, 0.05),
+)
+_TEXT = """the of and a to in is light sensor lens colour grey noise edge frame pixel gain black white table register
+exposure night window street paper letter number morning river station garden 12 300 1847 0.25 page figure result"""
+_WORDS = tuple(_TEXT.split())
+
+
+def _colour(rng: np.random.Generator, count: int, saturation: float = 0.45) -> np.ndarray:
+    """Natural reflectances: ``float32 [count, 3]``, linear sRGB."""
+    weights = np.array([h[2] for h in _HUES])
+    pick = rng.choice(len(_HUES), count, p=weights / weights.sum())
+    hue = (
+        np.array([h[0] for h in _HUES])[pick] + rng.normal(0, 1, count) * np.array([h[1] for h in _HUES])[pick]
+    ) % 360
+    strength = np.clip(rng.beta(1.3, 2.4, count) * 2 * saturation, 0, 0.8)
+    strength[rng.random(count) < 0.2] *= 0.15
+    # Pigments are bright or strong, seldom both; greens and violets never.
+    strength[(hue > 70) & (hue < 190)] *= 0.65
+    strength[(hue > 240) & (hue < 330)] *= 0.65
+    value = np.clip(rng.beta(1.6, 1.8, count), 0.05, 0.97) * (1 - 0.35 * strength)
+    hsv = np.stack([hue, strength, value], axis=1).astype(np.float32)[None]
+    return np.maximum(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], 0) ** np.float32(GAMMA)
+
+
+def _fractal(rng: np.random.Generator, side: int, slope: float = 1.0, stretch: float = 1.0) -> np.ndarray:
+    """1/f noise of mean 0 and standard deviation 1: ``float32 [side, side]``; ``stretch`` above 1 draws it sideways."""
+    total = np.zeros((side, side), np.float32)
+    cells = 2
+    while cells <= side:
+        grid = rng.standard_normal((cells + 1, max(2, round((cells + 1) / stretch))), dtype=np.float32)
+        total += cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC) * np.float32(cells**-slope)
+        cells *= 2
+    total -= total.mean()
+    return total / max(float(total.std()), 1e-6)
+
+
+def _ramp(rng: np.random.Generator, side: int, depth: float) -> np.ndarray:
+    """Smooth lighting that varies over the picture by up to ±depth: ``float32 [side, side, 1]`` around 1."""
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
+    plane = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
+    soft = cv2.resize(rng.standard_normal((4, 4), dtype=np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.exp(depth * (0.6 * plane + 0.3 * soft))[..., None]
+
+
+def _outline(rng: np.random.Generator, x: float, y: float, radius: float) -> np.ndarray:
+    """The corner points of a leaf: ellipse, rectangle, polygon or blob."""
+    kind = rng.random()
+    turn = rng.uniform(0, 2 * np.pi)
+    if kind < 0.45:
+        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        reach = np.ones(24) * radius
+    elif kind < 0.7:
+        angle = np.array([0.25, 0.75, 1.25, 1.75]) * np.pi
+        reach = np.full(4, radius * 1.2)
+    elif kind < 0.85:
+        angle = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
+        reach = np.full(len(angle), radius * 1.2)
+    else:
+        angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+        reach = radius * (1 + 0.25 * np.sin(rng.integers(2, 6) * angle + turn) + 0.1 * rng.standard_normal(32))
+    flat = rng.uniform(0.35, 1.0)
+    px, py = reach * np.cos(angle), reach * np.sin(angle) * flat
+    c, s = np.cos(turn), np.sin(turn)
+    return np.stack([x + c * px - s * py, y + s * px + c * py], axis=1)
+
+
+def _leaves(rng: np.random.Generator, side: int, largest: float = 0.35, count: int = 500) -> np.ndarray:
+    """Dead leaves: occluding shapes whose sizes follow a power law (density ∝ r⁻²), shaded and textured."""
+    fine = 2 * side
+    low, high = 0.012 * fine, largest * fine
+    u = rng.random(count)
+    radius = 1 / (u / low + (1 - u) / high)
+    # Large ones lie mostly at the back, or they would hide all the rest.
+    radius = radius[np.argsort(-radius * np.exp(rng.normal(0, 0.5, count)))]
+    centre = rng.uniform(-0.05, 1.05, (count, 2)) * fine
+    labels = np.zeros((fine, fine), np.float32)
+    for i in range(count):
+        points = np.rint(_outline(rng, centre[i, 0], centre[i, 1], radius[i])).astype(np.int32)
+        cv2.fillPoly(labels, [points], float(i + 1))
+    index = labels.astype(np.int32)
+    table = _colour(rng, count + 1, rng.uniform(0.25, 0.6))
+    slope = (rng.normal(0, 0.35, (count + 1, 2)) / np.concatenate([[fine], radius])[:, None]).astype(np.float32)
+    middle = np.concatenate([[[fine / 2, fine / 2]], centre]).astype(np.float32)
+    offset = 1 - (slope * middle).sum(axis=1)
+    position = np.arange(fine, dtype=np.float32)
+    shade = offset[index] + slope[:, 0][index] * position + slope[:, 1][index] * position[:, None]
+    rough = np.abs(rng.normal(0, 0.10, count + 1)).astype(np.float32)
+    texture = cv2.resize(_fractal(rng, side, rng.uniform(0.4, 0.9)), (fine, fine), interpolation=cv2.INTER_CUBIC)
+    shade = np.clip(shade, 0.25, 1.8) * np.clip(1 + rough[index] * texture, 0.3, 2)
+    return cv2.resize(table[index] * shade[..., None], (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _surface(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A wall or a table top: one colour with some grain."""
+    colour = _colour(rng, 1, 0.35)[0] * 0.8 + 0.04
+    grain = _fractal(rng, side, rng.uniform(0.5, 1.2), float(rng.choice([1.0, 1.0, 6.0])))
+    return colour * np.exp(rng.uniform(0.02, 0.2) * grain)[..., None]
+
+
+def _landscape(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Sky with clouds, hills, ground, and what stands on it."""
+    y = np.linspace(0, 1, side, dtype=np.float32)[:, None, None]
+    blue = np.array([0.16, 0.32, 0.68], np.float32) * rng.uniform(0.5, 1.2)
+    haze = np.array([0.70, 0.78, 0.85], np.float32) * rng.uniform(0.7, 1.1)
+    if rng.random() < 0.25:
+        haze = np.array([0.9, 0.55, 0.3], np.float32) * rng.uniform(0.5, 1.0)
+    horizon = rng.uniform(0.25, 0.7)
+    blend = np.clip(y / horizon, 0, 1) ** rng.uniform(0.7, 2)
+    picture = np.repeat(blue * (1 - blend) + haze * blend, side, axis=1)
+    cloud = np.clip(0.5 * _fractal(rng, side, 0.9, 0.5) + rng.uniform(-0.8, 0.6), 0, 1)[..., None]
+    picture = picture * (1 - cloud) + np.float32(rng.uniform(0.5, 1.0)) * cloud
+    rows = np.arange(side)[:, None]
+    for depth in range(int(rng.integers(1, 4))):
+        line = (horizon + 0.06 * depth) * side - 0.05 * side * _fractal(rng, side, 1.2)[depth]
+        green = _colour(rng, 1, 0.4)[0] * np.array([0.6, 0.8, 0.45], np.float32) + 0.01
+        near = (depth + 1) / 3
+        hill = (green * near + haze * 0.5 * (1 - near)) * np.exp(0.25 * near * _fractal(rng, side, 0.6, 2.0))[..., None]
+        picture = np.where((rows > line)[..., None], hill, picture)
+    grown = _leaves(rng, side, 0.12, 220)
+    stands = rows > (horizon + 0.05) * side - 0.12 * side * np.abs(_fractal(rng, side, 0.8)[0])
+    patchy = _fractal(rng, side, 0.9) > rng.uniform(-0.6, 1.0)
+    picture = np.where((stands & patchy)[..., None], 0.6 * grown, picture)
+    if rng.random() < 0.5:
+        for _ in range(int(rng.integers(1, 5))):
+            _house(rng, picture, int(horizon * side))
+    return picture.astype(np.float32)
+
+
+def _house(rng: np.random.Generator, picture: np.ndarray, ground: int) -> None:
+    side = picture.shape[0]
+    width, height = (int(v) for v in rng.uniform(0.1, 0.35, 2) * side)
+    left, foot = int(rng.uniform(-0.1, 0.9) * side), min(ground + int(0.1 * side), side)
+    wall = _colour(rng, 1, 0.3)[0] * 0.8 + 0.05
+    cv2.rectangle(picture, (left, foot - height), (left + width, foot), wall.tolist(), -1)
+    pane = (wall * rng.uniform(0.1, 0.4)).tolist()
+    step = max(6, int(0.05 * side))
+    for x in range(left + step // 2, left + width - step // 2, step):
+        for y in range(foot - height + step // 2, foot - step // 2, step + step // 2):
+            cv2.rectangle(picture, (x, y), (x + step // 2, y + int(0.8 * step)), pane, -1)
+
+
+def _still_life(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Balls, boxes and cylinders on a table before a wall, lit from one side, with soft shadows."""
+    edge = int(rng.uniform(0.35, 0.65) * side)
+    picture = _surface(rng, side)
+    picture[edge:] = _surface(rng, side)[edge:]
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    angle = rng.uniform(-1.0, 1.0)
+    lamp = np.array([np.sin(angle), -0.7, 0.8])
+    lamp /= np.linalg.norm(lamp)
+    for _ in range(int(rng.integers(3, 9))):
+        r = rng.uniform(0.06, 0.2) * side
+        cx, cy = rng.uniform(0.05, 0.95) * side, edge + rng.uniform(-0.1, 0.9) * (side - edge)
+        dx, dy = (x - cx) / r, (y - cy) / r
+        drop = np.exp(-(((dx + 0.8 * lamp[0]) / 1.2) ** 2 + ((dy - 0.9) / 0.35) ** 2))
+        picture *= (1 - 0.6 * drop)[..., None]
+        kind = rng.random()
+        if kind < 0.5:
+            inside = dx**2 + dy**2 < 1
+            nz = np.sqrt(np.clip(1 - dx**2 - dy**2, 0, 1))
+            lit = np.clip(dx * lamp[0] + dy * lamp[1] + nz * lamp[2], 0, 1)
+        elif kind < 0.8:
+            inside = (np.abs(dx) < 0.6) & (np.abs(dy) < 1)
+            nz = np.sqrt(np.clip(1 - (dx / 0.6) ** 2, 0, 1))
+            lit = np.clip(dx / 0.6 * lamp[0] + nz * lamp[2], 0, 1)
+        else:
+            inside = (np.abs(dx) < 0.8) & (np.abs(dy) < 0.8)
+            lit = np.where(dx < rng.uniform(-0.4, 0.4), 0.4 + 0.3 * lamp[0], 0.6 - 0.2 * lamp[0])
+        colour = _colour(rng, 1, 0.6)[0]
+        if rng.random() < 0.4:
+            stripes = np.sin(rng.uniform(4, 14) * (dy + rng.uniform(-1, 1) * dx)) > 0
+            colour = np.where(stripes[..., None], colour, _colour(rng, 1, 0.6)[0])
+        body = colour * (0.12 + lit)[..., None] + (rng.uniform(0, 0.5) * lit**24)[..., None]
+        picture = np.where(inside[..., None], body, picture)
+    return picture.astype(np.float32)
+
+
+def _laid(rng: np.random.Generator, sheet: np.ndarray, ground: np.ndarray, share: float) -> np.ndarray:
+    """A flat sheet laid on a ground in slight perspective, covering about ``share`` of its width."""
+    side = ground.shape[0]
+    h, w = sheet.shape[:2]
+    size = share * side * np.array([1.0, h / w]) / 2
+    turn = rng.normal(0, 0.15)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * size
+    spin = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    target = corners @ spin.T + side * rng.uniform(0.42, 0.58, 2) + rng.normal(0, 0.015 * side, (4, 2))
+    source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
+    matrix = cv2.getPerspectiveTransform(source, target.astype(np.float32))
+    warped = cv2.warpPerspective(sheet, matrix, (side, side), flags=cv2.INTER_AREA)
+    mask = cv2.warpPerspective(np.ones((h, w), np.float32), matrix, (side, side), flags=cv2.INTER_LINEAR)[..., None]
+    return ground * (1 - mask) + warped * mask
+
+
+def _chart(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A colour chart of 24 patches, at times with a grey ramp, lying on something."""
+    patch, gap = 40, 8
+    sheet = np.full((4 * (patch + gap) + gap, 6 * (patch + gap) + gap, 3), 0.03, np.float32)
+    for i, colour in enumerate((CHART_SRGB / 255) ** GAMMA * 0.92):
+        y, x = gap + (i // 6) * (patch + gap), gap + (i % 6) * (patch + gap)
+        sheet[y : y + patch, x : x + patch] = colour
+    if rng.random() < 0.5:
+        ramp = np.linspace(0.02, 0.9, 16, dtype=np.float32).repeat(sheet.shape[1] // 16 + 1)[: sheet.shape[1]]
+        sheet = np.concatenate([sheet, np.repeat(ramp[None, :, None], 40, 0).repeat(3, 2)])
+    ground = _surface(rng, side) if rng.random() < 0.6 else _leaves(rng, side, 0.3, 250)
+    return _laid(rng, sheet, ground, rng.uniform(0.55, 1.05))
+
+
+def _edges(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Slanted edges, line pairs and a star of several contrasts."""
+    fine = 2 * side
+    dark, bright = sorted(rng.uniform(0.03, 0.85, 2))
+    sheet = np.full((fine, fine, 3), 0.18, np.float32) * np.float32(rng.uniform(0.6, 1.6))
+    cells = int(rng.integers(2, 5))
+    step = fine // cells
+    tint = 0.75 + 0.25 * _colour(rng, 1, 0.4)[0]
+    for row in range(cells):
+        for column in range(cells):
+            x0, y0 = column * step + step // 10, row * step + step // 10
+            s = step - step // 5
+            kind = rng.random()
+            cell = np.full((s, s), dark, np.float32)
+            if kind < 0.5:
+                box = cv2.boxPoints(((s / 2, s / 2), (0.6 * s, 0.6 * s), float(rng.uniform(3, 12))))
+                cv2.fillPoly(cell, [np.rint(box).astype(np.int32)], float(bright))
+            elif kind < 0.75:
+                u = np.arange(s) / s
+                cell[:] = np.where(np.sin(2 * np.pi * (6 * u + 14 * u * u)) > 0, bright, dark)
+                cell = cell.T if rng.random() < 0.5 else cell
+            else:
+                v, u = np.mgrid[-1 : 1 : s * 1j, -1 : 1 : s * 1j]
+                star = np.where(np.sin(18 * np.arctan2(v, u)) > 0, bright, dark)
+                cell = np.where(np.hypot(u, v) < 0.95, star, (dark + bright) / 2).astype(np.float32)
+            sheet[y0 : y0 + s, x0 : x0 + s] = np.ascontiguousarray(cell)[..., None] * tint
+    return cv2.resize(sheet, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _page(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A page of text on a table: paper, ink, lines of several sizes, at times a headline or a picture in colour."""
+    w, h = 420, int(420 * rng.uniform(0.8, 1.3))
+    sheet = np.ones((h, w, 3), np.float32) * (0.62 + 0.2 * _colour(rng, 1, 0.1)[0]).astype(np.float32)
+    fonts = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX)
+    ink = (_colour(rng, 1, 0.5)[0] * 0.15).tolist() if rng.random() < 0.4 else [0.02, 0.02, 0.025]
+    y = 30
+    base = rng.uniform(0.3, 0.8)
+    while y < h - 12:
+        head = rng.random() < 0.12
+        scale = base * (2.0 if head else 1.0)
+        y += int(30 * scale) + 4
+        text = " ".join(rng.choice(_WORDS, 14))
+        mask = np.zeros((h, w), np.uint8)
+        font = int(fonts[int(rng.integers(len(fonts)))])
+        cv2.putText(mask, text, (24, y), font, scale, 255, 2 if head else 1, cv2.LINE_AA)
+        mask[:, -24:] = 0
+        alpha = (mask.astype(np.float32) / 255)[..., None]
+        colour = np.array(_colour(rng, 1, 0.8)[0] * 0.4 if head else ink, np.float32)
+        sheet = sheet * (1 - alpha) + colour * alpha
+    if rng.random() < 0.4:
+        s = int(rng.uniform(0.25, 0.45) * w)
+        top, left = int(rng.integers(0, h - s)), int(rng.integers(0, w - s))
+        sheet[top : top + s, left : left + s] = _leaves(rng, s, 0.4, 120)
+    return _laid(rng, sheet, _surface(rng, side), rng.uniform(0.8, 1.5))
+
+
+def _mixture(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Two other scenes, the second seen in a part of the first, as through a window or on a screen."""
+    first, second = rng.choice(len(_PARTS), 2)
+    picture, other = _PARTS[first](rng, side), _PARTS[second](rng, side)
+    mask = np.zeros((side, side), np.uint8)
+    outline = _outline(rng, rng.uniform(0.3, 0.7) * side, rng.uniform(0.3, 0.7) * side, rng.uniform(0.25, 0.5) * side)
+    cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 255, cv2.LINE_AA)
+    alpha = (mask.astype(np.float32) / 255)[..., None]
+    return picture * (1 - alpha) + other * np.float32(rng.uniform(0.4, 1.6)) * alpha
+
+
+_PARTS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_leaves, _landscape, _still_life)
+_KINDS: dict[str, tuple[float, Callable[[np.random.Generator, int], np.ndarray]]] = {
+    "leaves": (0.24, _leaves),
+    "landscape": (0.24, _landscape),
+    "still_life": (0.20, _still_life),
+    "mixture": (0.14, _mixture),
+    "page": (0.07, _page),
+    "chart": (0.06, _chart),
+    "edges": (0.05, _edges),
+}
+LAB_SCENE_KINDS = tuple(_KINDS)
+
+
+def lab_scene(seed: int, side: int = 256, kind: str | None = None) -> np.ndarray:
+    """The lab scene of a seed, rendered as a photograph.
+
+    Args:
+        seed: from 0; the same seed and side give the same picture.
+        side: height and width, pixels.
+        kind: one of :data:`LAB_SCENE_KINDS`, or None for a random one.
+
+    Returns:
+        ``uint8 [side, side, 3]``, sRGB.
+    """
+    rng = np.random.default_rng([0x1AB, seed])
+    names = list(_KINDS)
+    drawn = names[int(rng.choice(len(names), p=np.array([share for share, _ in _KINDS.values()])))]
+    picture = _KINDS[kind or drawn][1](rng, side)
+    picture = picture * _ramp(rng, side, rng.uniform(0.05, 0.8))
+    if rng.random() < 0.25:
+        edge = cv2.resize(_fractal(rng, 64, 1.5), (side, side), interpolation=cv2.INTER_CUBIC)
+        picture = picture * (1 - rng.uniform(0.4, 0.75) * np.clip(4 * edge + rng.uniform(-1, 1), 0, 1))[..., None]
+    if rng.random() < 0.3:
+        picture = cv2.GaussianBlur(picture, (0, 0), side / 320 * rng.uniform(0.4, 1.5))
+    # The photographer's choice: how bright the picture is meant to be.
+    key = np.clip(rng.normal(-1.35, 0.5), -3.2, -0.6)
+    picture = picture * np.exp(key) / max(float(picture.mean()), 1e-4)
+    bright = float(np.percentile(picture, 99))
+    if bright > 1.2:
+        picture = picture * (1.2 / bright) ** 0.7
+    # A camera's shoulder: lights roll off instead of clipping hard.
+    picture = np.where(picture > 0.8, 0.8 + 0.2 * np.tanh((picture - 0.8) / 0.2), picture)
+    return render(picture)

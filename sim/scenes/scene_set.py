@@ -1,0 +1,239 @@
+"""A folder of simulated RAWs with their references: what the bench has instead of a camera and a lab."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivers.frames import CfaPattern
+from drivers.raw.raw_files import save_npz
+from drivers.regular_files import read_json
+from sim.camera.metering import Camera
+from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
+from sim.scenes.lab_scenes import lab_scene
+from sim.scenes.photographs import Photograph, SceneError, crop, folder_photographs, read_photograph, sample_photographs
+
+MANIFEST = "scene_set.json"
+_MANIFEST_BYTES = 256 << 20
+# Raise it when the same arguments would give other pixels.
+_VERSION = 1
+_LAB_SEEDS_PER_SET = 100_000
+# Standard deviation of the lens and its anti-alias filter, pixels: about 64 % contrast at half the Nyquist frequency.
+# A photograph scaled down is sharper at its pixels than any Bayer sensor's lens draws; no demosaicking could return it.
+SOFTNESS = 0.6
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    name: str
+    split: str
+    raws: int
+    pictures: Callable[[], list[np.ndarray]]
+
+
+def make_scene_set(
+    folder: Path,
+    *,
+    photographs: Path | None = None,
+    lab_scenes: int = 60,
+    raws_per_scene: int = 4,
+    raws_per_photograph: int = 12,
+    size: tuple[int, int] = (128, 128),
+    cfa: CfaPattern = "RGGB",
+    seed: int = 0,
+    sensor_seed: int = DEFAULT_SENSOR_SEED,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write simulated RAWs ``NAME.npz`` with ``NAME.reference.png`` and, last of all, ``scenes.csv``.
+
+    Every RAW is a crop of its scene under its own light, metered and balanced by one camera. All RAWs of a scene are in
+    one split; photographs are dealt so that every split holds some, lab scenes are left to the hash of their name (an
+    empty split). The same arguments give the same bytes. Every file appears whole or not at all; after a stop the same
+    call goes on, and when the set is complete it does nothing.
+
+    Args:
+        folder: where to write; made if missing.
+        photographs: a folder of photographs (see :mod:`sim.scenes.photographs`), or None for the packages' samples.
+        lab_scenes: number of lab scenes, 0..100000.
+        raws_per_scene: RAWs of each lab scene, at least 1.
+        raws_per_photograph: RAWs of each photograph; 0 leaves photographs out.
+        size: height and width of the RAWs, even, 16..8192.
+        cfa: CFA order of the sensor.
+        seed: from 0; another seed gives other lab scenes, crops, lights and errors.
+        sensor_seed: from 0; another seed is another camera.
+        progress: called with (RAWs done, RAWs in all).
+
+    Returns:
+        The RAW files, sorted by name.
+
+    Raises:
+        SceneError: an argument is out of range, a photograph cannot be used, or the folder holds something else.
+    """
+    folder = Path(folder)
+    _check(lab_scenes, raws_per_scene, raws_per_photograph, size, min(seed, sensor_seed))
+    scenes: list[Photograph] = []
+    if raws_per_photograph:
+        scenes = sample_photographs() if photographs is None else folder_photographs(photographs)
+    camera = Camera(Sensor(sensor_seed, cfa))
+    arguments: dict[str, Any] = {
+        "version": _VERSION,
+        "photographs": {s.scene: [s.split, _digest(s.paths)] for s in scenes},
+        "lab_scenes": lab_scenes,
+        "raws_per_scene": raws_per_scene,
+        "raws_per_photograph": raws_per_photograph,
+        "size": list(size),
+        "softness": SOFTNESS,
+        "seed": seed,
+        "camera": json.loads(json.dumps(asdict(camera))),
+    }
+    plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
+    plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
+    if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
+        raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
+    claim_folder(folder, arguments)
+    table = folder / "scenes.csv"
+    complete = table.exists()
+    rows: list[tuple[str, str, str, str]] = []
+    total = sum(scene.raws for scene in plan)
+    for scene in plan:
+        pictures: list[np.ndarray] | None = None
+        for number in range(scene.raws):
+            name = f"{scene.name}_{number:03d}"
+            raw_path, reference_path = folder / f"{name}.npz", folder / f"{name}.reference.png"
+            if not (raw_path.exists() and reference_path.exists()):
+                if pictures is None:
+                    pictures = scene.pictures()
+                rng = np.random.default_rng([0x5CE4E, seed, _number(scene.name), number])
+                picture = through_lens(crop(pictures[number % len(pictures)], size, rng))
+                shot = camera.shoot(picture, rng, name=f"{name}.npz")
+                write_png(reference_path, picture)
+                # The RAW comes second: where it is, its reference is.
+                save_npz(raw_path, shot.raw)
+                complete = False
+            rows.append((raw_path.name, scene.name, scene.split, reference_path.name))
+            if progress:
+                progress(len(rows), total)
+    rows.sort()
+    if not complete:
+        write_csv(table, rows)
+    return [folder / row[0] for row in rows]
+
+
+def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size: tuple[int, int], seed: int) -> None:
+    if not 0 <= lab_scenes <= _LAB_SEEDS_PER_SET:
+        raise SceneError(f"lab_scenes must be within 0..{_LAB_SEEDS_PER_SET}, not {lab_scenes}")
+    if raws_per_scene < 1 or raws_per_photograph < 0:
+        raise SceneError(
+            f"raws_per_scene must be at least 1 and raws_per_photograph at least 0, "
+            f"not {raws_per_scene} and {raws_per_photograph}"
+        )
+    if not lab_scenes and not raws_per_photograph:
+        raise SceneError("a scene set needs lab scenes or photographs: raise lab_scenes or raws_per_photograph")
+    if seed < 0:
+        raise SceneError(f"seeds start at 0, not {seed}")
+    if any(side % 2 or not 16 <= side <= 8192 for side in size):
+        raise SceneError(f"size {size[1]}×{size[0]} must be even and within 16..8192")
+
+
+def through_lens(picture: np.ndarray) -> np.ndarray:
+    """The picture as the lens draws it, ``uint8 [H, W, 3]``: scene of the RAW and reference alike."""
+    return cv2.GaussianBlur(picture, (5, 5), SOFTNESS, borderType=cv2.BORDER_REFLECT_101)
+
+
+def _lab_plan(seed: int, count: int, raws: int, size: tuple[int, int]) -> Iterator[_Scene]:
+    side = max(256, 2 * max(size))
+    for i in range(count):
+        number = seed * _LAB_SEEDS_PER_SET + i
+
+        def pictures(number: int = number) -> list[np.ndarray]:
+            return [lab_scene(number, side)]
+
+        yield _Scene(f"lab_{number:06d}", "", raws, pictures)
+
+
+def _reader(paths: tuple[Path, ...]) -> Callable[[], list[np.ndarray]]:
+    return lambda: [read_photograph(p) for p in paths]
+
+
+def _digest(paths: tuple[Path, ...]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in paths)).hexdigest()[:16]
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
+    """Make the folder this set's own, or find that it already is; clear away what a stopped run left half-written."""
+    manifest = folder / MANIFEST
+    if folder.exists() and not folder.is_dir():
+        raise SceneError(f"{folder}: is a file; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = manifest.exists()
+    holds = any(
+        not p.name.startswith((".", MANIFEST)) and not (ours and p.name.endswith(".partial")) for p in folder.iterdir()
+    )
+    if holds and not ours:
+        raise SceneError(f"{folder}: is not empty and holds no scene set; choose another folder")
+    if holds:
+        try:
+            known = read_json(manifest, _MANIFEST_BYTES)
+        except OSError as error:
+            raise SceneError(f"{manifest}: cannot be read: {error.strerror}") from error
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise SceneError(f"{manifest}: is damaged; delete {folder} and make the scenes again")
+        if known != arguments:
+            changed = [k for k in arguments if known.get(k) != arguments[k]]
+            # What is kept as digests has no values that people could compare.
+            words = {"photographs": "photographs", "annotations": "annotations", "plan": "images, splits or sizes"}
+            what = ", ".join(words.get(k, f"{k} {known.get(k)}, asked for {arguments[k]}") for k in changed)
+            raise SceneError(f"{folder}: holds scenes made differently ({what}); choose another folder or delete it")
+    else:
+        # A call that failed before its first RAW leaves the manifest alone behind: it binds nobody.
+        write_bytes(manifest, (json.dumps(arguments, indent=1) + "\n").encode())
+    for left in folder.glob("*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, ``uint8 [H, W, 3]``, as a PNG that appears whole or not at all."""
+    ok, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not ok:
+        raise SceneError(f"{path}: the reference could not be encoded as PNG")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data.tobytes())
+    partial.replace(path)
+
+
+def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    """Write ``scenes.csv`` from its rows; it appears whole or not at all."""
+    lines = [("file", "scene", "split", "reference"), *rows]
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

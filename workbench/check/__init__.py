@@ -1,0 +1,1 @@
+"""Checking a device: the protocol's requirements one by one, and its settle count."""

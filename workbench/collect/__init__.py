@@ -1,0 +1,1 @@
+"""Collecting captures: campaigns of stored RAWs and live scenes, through the bench."""

@@ -1,0 +1,261 @@
+"""The bench: captures are the currency. Reads the data set first, asks the device for the rest, stores, then yields.
+
+Every output is decoded and compared with its RAW's size before it is stored. A frame that the device refused, or whose
+output is no picture of the RAW, is stored as a failure with its reason, takes the capture's place in what is yielded,
+and is not asked for again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import OrderedDict, deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+from drivers.device import Capture, Device, Failure
+from drivers.errors import DeviceError, FrameError
+from drivers.frames import RawFrame, RgbFrame
+from drivers.parameters import ParameterSet
+from workbench.collect import faults
+from workbench.collect.failures import FailureTally, described, reason_text
+from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
+
+BATCH = 64
+BATCH_S = 0.5
+READ_AHEAD = 512
+RAW_CACHE_BYTES = 256 * 2**20
+OUTPUT = "output"
+"""Code of a failure: the output is no picture of the RAW."""
+
+Key = tuple[str, str]
+Request = tuple[RawFrame, ParameterSet]
+Outcome = CaptureRecord | FailureRecord
+"""What a job came to: both are in the data set."""
+
+
+@dataclass
+class _Slot:
+    """One job in its place; ``record`` is there once it is committed."""
+
+    record: Outcome | None = None
+
+
+@dataclass
+class _Asked:
+    """What the device is asked, and every slot that waits for it."""
+
+    raw: RawRecord
+    parameters: ParameterSet
+    slots: list[_Slot]
+
+
+class Bench:
+    """Captures from a data set and a device together.
+
+    Attributes:
+        info: the device.
+        asked: captures that the device made; ``reused``: jobs answered without asking the device.
+        tally: the frames asked now, and why those failed that did.
+    """
+
+    def __init__(self, dataset: Dataset, device: Device, *, purpose: str, patience: int = 1) -> None:
+        """``patience`` of :class:`~workbench.collect.failures.FailureTally`: how many frames may fail together."""
+        self.dataset = dataset
+        self.device = device
+        self.purpose = purpose
+        self.info = device.info()
+        self.asked = 0
+        self.reused = 0
+        self.tally = FailureTally(patience)
+        self._raws: OrderedDict[str, RawFrame] = OrderedDict()
+        self._raw_bytes = 0
+
+    def capture(self, raw: RawRecord, parameters: ParameterSet) -> CaptureRecord:
+        """One capture, committed.
+
+        Raises:
+            DeviceError: the frame failed; and as of :meth:`capture_many`.
+            DatasetError: see :meth:`capture_many`.
+        """
+        (outcome,) = self.capture_many([(raw, parameters)])
+        if isinstance(outcome, FailureRecord):
+            raise DeviceError(
+                f"{self.device.url}: {described(raw.name, parameters)}: {reason_text(outcome.code, outcome.reason)}"
+            )
+        return outcome
+
+    def capture_many(self, jobs: Iterable[tuple[RawRecord, ParameterSet]]) -> Iterator[Outcome]:
+        """What many jobs came to, captures and failures, in the order of the jobs; what is yielded is committed.
+
+        Jobs are drawn up to ``READ_AHEAD`` ahead of what is yielded. New captures are committed when ``BATCH`` have
+        come, or when one comes ``BATCH_S`` seconds or more after the last commit. Equal jobs ask the device once.
+        Whatever ends the stream early (an error, Ctrl-C, a consumer that stops), what came is committed first. A job
+        that failed before, now or in an earlier run, is answered with that failure: the device is not asked again.
+
+        Raises:
+            TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
+            DeviceError: the device went away.
+            ParameterError: a parameter set does not fit the device.
+            DatasetError: the captures could not be stored.
+        """
+        yield from _Stream(self).run(jobs)
+
+    def fitted(self, parameters: ParameterSet) -> ParameterSet:
+        """The set in the device's own space.
+
+        Raises:
+            ParameterError: the device has other parameters, or a code is out of its range.
+        """
+        space = self.info.space
+        if parameters.space is space or parameters.space.hash == space.hash:
+            return parameters
+        return space.from_codes(dict(zip(parameters.space.names, parameters.codes, strict=True)))
+
+    def load(self, raw: RawRecord) -> RawFrame:
+        """The frame of a RAW, from memory where it was used lately."""
+        frame = self._raws.get(raw.hash)
+        if frame is not None:
+            self._raws.move_to_end(raw.hash)
+            return frame
+        frame = raw.load()
+        self._raws[raw.hash] = frame
+        self._raw_bytes += frame.mosaic.nbytes
+        while self._raw_bytes > RAW_CACHE_BYTES and len(self._raws) > 1:
+            self._raw_bytes -= self._raws.popitem(last=False)[1].mosaic.nbytes
+        return frame
+
+
+class _Stream:
+    """The state of one :meth:`Bench.capture_many`."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.pending: deque[_Slot] = deque()
+        self.waiting: dict[Key, _Asked] = {}
+
+    def run(self, jobs: Iterable[tuple[RawRecord, ParameterSet]]) -> Iterator[Outcome]:
+        source = self.requests(jobs)
+        for first in source:
+            if first is not None:
+                # A job that only the device can answer: keep it busy from here on until the read-ahead is full.
+                yield from self.ask(itertools.chain([first], _until_none(source)))
+            yield from self.ready()
+        yield from self.ready()
+
+    def requests(self, jobs: Iterable[tuple[RawRecord, ParameterSet]]) -> Iterator[Request | None]:
+        """What the device has to be asked; None where what is ready must be taken before more is read."""
+        source = iter(jobs)
+        while chunk := list(itertools.islice(source, BATCH)):
+            if len(self.pending) > READ_AHEAD - BATCH:
+                yield None
+            for raw, parameters in self.look_up(chunk):
+                yield self.bench.load(raw), parameters
+
+    def look_up(self, jobs: list[tuple[RawRecord, ParameterSet]]) -> list[tuple[RawRecord, ParameterSet]]:
+        """Queue a slot for every job; gives the jobs that nobody has asked yet."""
+        keyed = [((raw.hash, parameters.hash), raw, parameters) for raw, parameters in jobs]
+        keys = [key for key, _, _ in keyed if key not in self.waiting]
+        found: dict[Key, Outcome] = {**self.bench.dataset.find(self.bench.info.identity, keys)}
+        missing = [key for key in keys if key not in found]
+        found |= self.bench.dataset.find_failures(self.bench.info.identity, missing)
+        new = []
+        for key, raw, parameters in keyed:
+            slot = _Slot(found.get(key))
+            self.pending.append(slot)
+            if slot.record is not None or key in self.waiting:
+                self.bench.reused += 1
+                faults.count(reused=1)
+            if slot.record is not None:
+                continue
+            if key in self.waiting:
+                self.waiting[key].slots.append(slot)
+            else:
+                fitted = self.bench.fitted(parameters)
+                self.waiting[key] = _Asked(raw, fitted, [slot])
+                new.append((raw, fitted))
+        return new
+
+    def ask(self, requests: Iterator[Request]) -> Iterator[Outcome]:
+        batch: list[Capture | Failure] = []
+        last = time.monotonic()
+        stream = self.bench.device.process_many(requests)
+        try:
+            for answer in stream:
+                batch.append(self.checked(answer))
+                if len(batch) >= BATCH or time.monotonic() - last >= BATCH_S:
+                    self.commit(batch)
+                    last = time.monotonic()
+                    self.bench.tally.check(self.bench.device.url)
+                    yield from self.ready()
+            self.commit(batch)
+            self.bench.tally.check(self.bench.device.url)
+        except Exception:
+            self.commit(batch)
+            yield from self.ready()
+            raise
+        finally:
+            self.commit(batch)
+            if isinstance(stream, Generator):
+                stream.close()
+
+    def checked(self, answer: Capture | Failure) -> Capture | Failure:
+        """The answer, or why its output is none.
+
+        Raises:
+            DeviceError: nobody asked for it.
+        """
+        asked = self.waiting.get((answer.raw_hash, answer.parameters.hash))
+        if asked is None:
+            what = f"frame {answer.frame}" if isinstance(answer, Capture) else f"the failure {answer.reason!r}"
+            raise DeviceError(f"{self.bench.device.url}: {what} answers a request that nobody made")
+        return judged(answer, asked.raw.width, asked.raw.height)
+
+    def commit(self, batch: list[Capture | Failure]) -> None:
+        # Emptied first: a batch that could not be stored is not tried again on the way out.
+        answers = list(batch)
+        batch.clear()
+        if not answers:
+            return
+        bench, records = self.bench, list[Outcome]()
+        if captures := [a for a in answers if isinstance(a, Capture)]:
+            records += bench.dataset.add_captures(bench.info, captures, purpose=bench.purpose)
+            bench.asked += len(captures)
+            faults.count(asked=len(captures))
+        if failures := [a for a in answers if isinstance(a, Failure)]:
+            records += bench.dataset.add_failures(bench.info, failures, purpose=bench.purpose)
+            faults.count(failed=len(failures))
+        for record in records:
+            asked = self.waiting.pop((record.raw_hash, record.parameters_hash), None)
+            if asked is None:  # answered twice
+                continue
+            if isinstance(record, FailureRecord):
+                bench.tally.add(record.code, record.reason, described(asked.raw.name, asked.parameters))
+            else:
+                bench.tally.made()
+            for slot in asked.slots:
+                slot.record = record
+
+    def ready(self) -> Iterator[Outcome]:
+        while self.pending and (record := self.pending[0].record) is not None:
+            self.pending.popleft()
+            yield record
+
+
+def judged(answer: Capture | Failure, width: int, height: int) -> Capture | Failure:
+    """The answer as it is kept: a capture whose output is no picture of a RAW of that size becomes a failure."""
+    if isinstance(answer, Failure):
+        return answer
+    try:
+        # A frame of its own: the pixels of a whole batch would fill the memory.
+        RgbFrame(answer.rgb.encoded, answer.rgb.media_type).check(width, height)
+    except FrameError as error:
+        return Failure(answer.raw_hash, answer.parameters, OUTPUT, str(error), answer.boot_id, answer.serial)
+    return answer
+
+
+def _until_none(source: Iterator[Request | None]) -> Iterator[Request]:
+    for request in source:
+        if request is None:
+            return
+        yield request

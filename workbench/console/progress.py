@@ -1,0 +1,92 @@
+"""Progress of a long job on stderr: a bar with count, rate and estimate; where no terminal is, a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from drivers.foreign_text import shown
+from workbench.console import interrupt, terminal
+
+BAR_EVERY_S = 0.1
+LINE_EVERY_S = 5.0
+
+
+class Progress:
+    """A context manager; every :meth:`update` is also a safe point for Ctrl-C.
+
+    Args:
+        title: the job's name.
+        total: how much there is to do; 0 where not known yet (set :attr:`total` later).
+        unit: what is counted, in the singular.
+        done: how much was done before; it does not count into the rate.
+    """
+
+    def __init__(self, title: str, total: int, *, unit: str = "step", done: int = 0) -> None:
+        self.title, self.total, self.unit = shown(title), total, unit
+        self.done, self.note = done, ""
+        self._before = done
+        self._start = self._shown = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._start = self._shown = time.monotonic()
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+            )
+            self._bar = Bar(*columns, console=terminal.console(stderr=True))
+            self._task = self._bar.add_task(self.title, total=self.total or None, completed=self.done, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is None or self.done > self._before:
+            self._show()  # what failed before it began is told by its error alone
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """So much is done now (of :attr:`total`); ``note`` is shown beside it.
+
+        Raises:
+            StoppedError: the user asked to stop (inside :func:`~workbench.console.interrupt.stoppable`).
+        """
+        self.done, self.note = done, note
+        every = BAR_EVERY_S if self._bar is not None else LINE_EVERY_S
+        if time.monotonic() - self._shown >= every:
+            self._show()
+        interrupt.check()
+
+    def line(self, elapsed_s: float) -> str:
+        """Count, rate and estimate after so many seconds, for people."""
+        made = self.done - self._before
+        parts = [f"{self.done} of {self.total} {self.unit}s" if self.total else f"{self.done} {self.unit}s"]
+        if made > 0 and elapsed_s > 0:
+            rate = made / elapsed_s
+            parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
+            if self.total > self.done:
+                parts.append(f"{_clock((self.total - self.done) / rate)} left")
+        return ", ".join([*parts, shown(self.note)] if self.note else parts)
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        text = self.line(self._shown - self._start)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, total=self.total or None, text=text)
+        else:
+            print(f"{self.title}: {text}", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,1 @@
+"""Drawing: the style of every figure, and RAWs and pictures as images of a page."""

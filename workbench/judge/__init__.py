@@ -1,0 +1,1 @@
+"""Judging on the device: validation, choosing, ablation, statistics, and repeating a run."""

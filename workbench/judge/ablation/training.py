@@ -1,0 +1,122 @@
+"""Trains what a study compares, each network once a seed; what a study trained before is found and not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from drivers.parameters import ParameterSet
+from predictor.training import Recipe
+from workbench.errors import RunError
+from workbench.judge.ablation.variants import AblationSettings
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.runs import RunFolder, find_run
+from workbench.learn import predictor_training
+
+Progress = Callable[[int, int, str], None]
+PURPOSE = "ablate"
+
+Trained = dict[tuple[str, int], RunFolder]
+"""The train run of each network and seed."""
+
+
+def train_variants(lab: Path, settings: AblationSettings, progress: Progress | None = None) -> Trained:
+    """Train what is not trained yet, one network after another.
+
+    Args:
+        lab: the lab folder, with a data set and a fitted proxy.
+        settings: what to train.
+        progress: called after every step with the steps done, all to be done, and what is being trained.
+
+    Raises:
+        RunError: no proxy, no training RAWs with references, or a run of that name was made with other settings.
+    """
+    proxy = find_run(lab, "fit-proxy", settings.proxy)
+    with Dataset.open(lab, create=False) as dataset:
+        test = {r.scene for r in dataset.raws("test")}
+        training = [r for r in dataset.raws("train") if r.has_reference]
+    _check_unseen(proxy, test)
+    wanted = {
+        (variant.trained, seed): replace(
+            settings.recipe,
+            attention=variant.attention,
+            encoders=variant.encoders,
+            metadata=variant.metadata,
+            seed=seed,
+        )
+        for seed in settings.seeds
+        for variant in settings.variants
+    }
+    done: Trained = {}
+    for (key, seed), recipe in wanted.items():
+        if (
+            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start)
+        ) is not None:
+            _check_unseen(run, test)
+            _check_raws(run, training)
+            done[key, seed] = _marked(run)
+    missing = {k: r for k, r in wanted.items() if k not in done}
+    before = 0
+    for i, ((key, seed), recipe) in enumerate(missing.items()):
+
+        def show(step: Any, before: int = before, i: int = i, key: str = key, seed: int = seed) -> None:
+            if progress:
+                note = f"{key} seed {seed}, {i + 1} of {len(missing)}"
+                progress(before + step.step, step.steps * len(missing), note)
+
+        run = predictor_training.train(
+            lab,
+            recipe,
+            proxy_run=proxy.name,
+            start=settings.start,
+            name=f"{settings.prefix}-{key}-seed{seed}",
+            on_step=show,
+        )
+        before += recipe.steps
+        done[key, seed] = _marked(run)
+    return done
+
+
+def _finished(lab: Path, name: str, recipe: Recipe, proxy: str, start: ParameterSet | None) -> RunFolder | None:
+    """The finished run of that name, which must be of these settings; None where it is to be made or to be ended."""
+    path = Path(lab) / "runs" / name
+    if not (path / "run.json").is_file():
+        return None
+    run = RunFolder.open(path)
+    if not run.finished:
+        return None
+    have, asked = run.config.get("recipe") or {}, recipe.to_dict()
+    wrong = [f"{k} {have.get(k)!r} instead of {v!r}" for k, v in asked.items() if have.get(k) != v]
+    if run.config.get("proxy") != proxy:
+        wrong.append(f"proxy {run.config.get('proxy')!r} instead of {proxy!r}")
+    if run.config.get("start") != (start.hash if start else None):
+        wrong.append("other parameters to start from (--start)")
+    if wrong:
+        raise RunError(f"run {name}: was trained with {wrong[0]}; give another --prefix, or remove {path}")
+    return run
+
+
+def _marked(run: RunFolder) -> RunFolder:
+    """The run, marked as a part of a study: no other command takes it for the lab's newest predictor."""
+    if run.config.get("study") != PURPOSE:
+        run.update(config={**run.config, "study": PURPOSE})
+    return run
+
+
+def _check_raws(run: RunFolder, training: Sequence[RawRecord]) -> None:
+    """Refuse a network of another training split: in one table all have learnt from the same RAWs."""
+    new = sorted({r.scene for r in training} - set(run.config.get("scenes") or ()))
+    if run.config.get("raws") != len(training) or new:
+        without = f", without scene {new[0]!r}" if new else ""
+        raise RunError(
+            f"run {run.name}: was trained on {run.config.get('raws')} RAWs{without}; the data set now has "
+            f"{len(training)}; give another --prefix, or remove {run.path}"
+        )
+
+
+def _check_unseen(run: RunFolder, test: set[str]) -> None:
+    seen = {*(run.config.get("scenes") or ()), *(run.config.get("held_out_scenes") or ())}
+    if leaked := sorted(test & seen):
+        raise RunError(f"run {run.name}: was made with the test scene {leaked[0]!r}; make it again on these splits")

@@ -1,0 +1,368 @@
+"""Repeats a run from its record into a new run, and says whether the figures agree.
+
+What was a capture then is one now: a repeated run reads the captures that it needs from the data set, and asks a device
+only where one is given and a capture is missing. A tuning is searched anew, from an empty study. Where reruns agree
+exactly, the record says everything that shaped the result; where the workbench, the data set, or the number of threads
+is another one, figures may differ, and by how much is told.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivers.device import Capture, Device, DeviceInfo
+from drivers.errors import DeviceError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.regular_files import read_json, read_regular
+from drivers.weights import FILE_NAME, LARGEST_FILE
+from workbench.errors import RunError
+from workbench.lab import trust
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RECORD_BYTES, RunFolder, find_run, recorded_run
+
+if TYPE_CHECKING:
+    from workbench.tasks.vision import VisionTask
+
+KINDS = ("fit-proxy", "train", "tune", "validate", "validate-vision", "ablate")
+# Not figures: how long it took, which boot of the device it was, what a text says around the figures, what the
+# trainings of a study are called.
+VOLATILE = frozenset(
+    (
+        *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
+        *("device", "runs", "faults", "failed", "failed_share", "failures_by_reason", "failed_trials"),
+        *("raws_left_out", "left_out"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure that is not the same: where in the results, what it was, what it is; None where it is missing."""
+
+    figure: str
+    before: Any
+    after: Any
+
+    @property
+    def size(self) -> float:
+        """How much it differs: absolute of numbers, infinite of anything else."""
+        if isinstance(self.before, int | float) and isinstance(self.after, int | float):
+            return abs(self.after - self.before)
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a rerun.
+
+    Attributes:
+        before, after: the runs.
+        figures: how many figures were compared.
+        differences: those that are not exactly the same, the largest difference first.
+    """
+
+    before: RunFolder
+    after: RunFolder
+    figures: int
+    differences: list[Difference]
+
+    def agrees(self, tolerance: float = 0.0) -> bool:
+        """Whether no figure differs by more than the tolerance."""
+        return all(d.size <= tolerance for d in self.differences)
+
+
+class RecordedDevice(Device):
+    """A device as the data set remembers it: it can say who it is, its captures must be there already."""
+
+    def __init__(self, info: DeviceInfo, url: str) -> None:
+        self.url = url
+        self._info = info
+
+    def info(self) -> DeviceInfo:
+        """Who the device was."""
+        return self._info
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        """No captures come from here.
+
+        Raises:
+            DeviceError: always.
+        """
+        raise DeviceError(
+            f"{raw.source or raw.hash[:12]}: the data set has no capture of {self._info.identity} with the parameters "
+            f"{parameters.hash[:12]}, which the rerun needs; give the device with --device"
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str | None = None) -> Outcome:
+    """Repeat a finished run and compare the results.
+
+    Args:
+        lab: the lab folder.
+        name: the run.
+        device: asked for captures that the data set does not have; it must be the run's device.
+        new_name: of the new run; by default the old name with ``-rerun``.
+
+    Raises:
+        RunError: no such run, one that cannot be repeated, or what it was made from is not there any more.
+        DeviceError: a capture is missing and there is no device, or the device failed.
+    """
+    old = RunFolder.open(Path(lab) / "runs" / name)
+    _check(old)
+    before = results_of(old)
+    if next(_figures(before), None) is None:
+        raise RunError(f"run {old.name}: its results hold no figure to compare with; put its files back")
+    if new_name and (Path(lab) / "runs" / new_name).exists():
+        raise RunError(f"run {new_name!r} is already there; choose another name")
+    new_name = new_name or _free_name(lab, old.name)
+    try:
+        new = _repeat(lab, old, new_name, device)
+    except KeyError as error:
+        raise RunError(
+            f"run {old.name}: its record lacks {error}, so it cannot be repeated; its command was: "
+            f"{old.record.get('command')}"
+        ) from error
+    new.update(rerun_of=old.name)
+    count, differences = compare_results(before, results_of(new))
+    return Outcome(old, new, count, differences)
+
+
+def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None) -> RunFolder:
+    if old.kind == "train":
+        return _train(lab, old, new_name)
+    with Dataset.open(lab) as dataset:
+        asked = device or _recorded(dataset, old)
+        _check_identity(old, asked.info())
+        if old.kind == "tune":
+            return _tune(lab, dataset, asked, old, new_name)
+        if old.kind == "ablate":
+            return _ablate(lab, dataset, asked, old, new_name)
+        if old.kind in ("validate", "validate-vision"):
+            return _validate(lab, dataset, asked, old, new_name)
+        return _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
+
+
+def compare_results(before: Any, after: Any) -> tuple[int, list[Difference]]:
+    """The number of figures, and those that differ, the largest difference first.
+
+    What only the new results have (a newer workbench may say more) is no difference.
+    """
+    old, new = dict(_figures(before)), dict(_figures(after))
+    differences = [Difference(key, value, new.get(key)) for key, value in old.items() if new.get(key) != value]
+    return len(old), sorted(differences, key=lambda d: (-d.size, d.figure))
+
+
+def results_of(run: RunFolder) -> dict[str, Any]:
+    """All results of a run: of a validation those of ``results.json``.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    file = run.path / "results.json"
+    if not file.is_file():
+        return run.results
+    try:
+        results = read_json(file, RECORD_BYTES)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: cannot be read ({error}); put the file back, or validate again") from error
+    if not isinstance(results, dict):
+        raise RunError(f"{file}: holds no results; put the file back, or validate again")
+    return results
+
+
+def _figures(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in VOLATILE:
+                yield from _figures(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _figures(inner, f"{path}[{i}]")
+    else:
+        yield path, value
+
+
+def _check(run: RunFolder) -> None:
+    if run.kind not in KINDS:
+        raise RunError(
+            f"run {run.name}: a {run.kind} run is not repeated from its record; of these kinds it can be: "
+            f"{', '.join(KINDS)}. Its command was: {run.record.get('command')}"
+        )
+    if not run.finished:
+        raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.get('command')}")
+    if (task := run.config.get("task", "viewing")) != "viewing" and not run.config.get("vision"):
+        raise RunError(
+            f"run {run.name}: is of the task {task}, whose annotations the record does not hold; repeat its command: "
+            f"{run.record.get('command')}"
+        )
+    # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
+    named = [run.config.get(key) for key in ("proxy", "fixed", "industry")]
+    for name in [*named, *(run.config.get("predictors") or ()), *(run.config.get("tunes") or ())]:
+        if name not in (None, False, True, "(none)"):  # a tuning says with "industry" whether it made a table
+            recorded_run(run.path.parent.parent, name)
+
+
+def _task(run: RunFolder) -> VisionTask | None:
+    from workbench.tasks.detectors import is_factory
+    from workbench.tasks.vision import recorded_task
+
+    record = run.config.get("vision")
+    if record and is_factory(record["detector"]):
+        trust.require(record["detector"], f"the record of run {run.name}")
+    return recorded_task(record) if record else None
+
+
+def _free_name(lab: Path, name: str) -> str:
+    stem = f"{name}-rerun"
+    taken = {p.name for p in (Path(lab) / "runs").iterdir()}
+    return next(n for i in range(1, len(taken) + 2) if (n := stem if i == 1 else f"{stem}-{i}") not in taken)
+
+
+def _identity(run: RunFolder) -> str:
+    return str((run.record.get("device") or {}).get("identity") or run.config.get("identity"))
+
+
+def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
+    identity = _identity(run)
+    known = next((d for d in dataset.devices() if d["identity"] == identity), None)
+    if known is None:
+        raise RunError(f"run {run.name}: the data set holds no captures of its device {identity}; give --device")
+    serial, boot_id = ((run.record.get("device") or {}).get(key, "") for key in ("serial", "boot_id"))
+    info = DeviceInfo(known["model"], known["firmware"], serial, boot_id, dataset.space(identity))
+    return RecordedDevice(info, str(run.config.get("device", "recorded:")))
+
+
+def _check_identity(run: RunFolder, info: DeviceInfo) -> None:
+    if info.identity != _identity(run):
+        raise RunError(f"run {run.name}: was made with {_identity(run)}, the device is {info.identity}")
+
+
+def _set_of(dataset: Dataset, space: ParameterSpace, digest: str | None) -> ParameterSet | None:
+    """The parameter set of a hash, from the captures that were made with it."""
+    if digest is None:
+        return None
+    if digest == space.defaults.hash:
+        return space.defaults
+    codes = next((c.codes for c in dataset.captures() if c.parameters_hash == digest), None)
+    if codes is None:
+        raise RunError(f"no capture was made with the parameter set {digest[:12]} that the run started from")
+    return space.from_codes(codes)
+
+
+def _own(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values that are fields of a dataclass; those that an older record lacks keep their default."""
+    return {f.name: values[f.name] for f in fields(kind) if f.name in values}
+
+
+def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> RunFolder:
+    from proxy.training import ProxyRecipe
+    from workbench.learn.proxy_fitting import fit_proxy
+
+    recipe = ProxyRecipe(**_own(ProxyRecipe, old.config["recipe"]))
+    return fit_proxy(lab, recipe, device=device, identity=_identity(old), name=name)
+
+
+def _train(lab: Path, old: RunFolder, name: str) -> RunFolder:
+    from predictor.training import Recipe
+    from workbench.learn.predictor_training import train
+
+    start = None
+    if digest := old.config.get("start"):
+        with Dataset.open(lab) as dataset:
+            start = _set_of(dataset, dataset.space(_identity(old)), digest)
+    recipe = Recipe(**_own(Recipe, old.config["recipe"]))
+    return train(lab, recipe, proxy_run=old.config["proxy"], task=_task(old), start=start, name=name)
+
+
+def _copy_proxy(run: Path, to: Path) -> None:
+    """The files of a proxy that a search reads; a run's folder may hold anything else, and links to anywhere."""
+    to.mkdir(parents=True)
+    for name, limit in (("run.json", RECORD_BYTES), (FILE_NAME, LARGEST_FILE)):
+        try:
+            (to / name).write_bytes(read_regular(run / name, limit))
+        except OSError as error:
+            raise RunError(f"{run / name}: cannot be read: {error.strerror}; put the file back") from error
+
+
+def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from workbench.tune.fixed import tune_run
+    from workbench.tune.rules import rule_of
+    from workbench.tune.tuner import TuneSettings
+
+    own = _own(TuneSettings, old.config)
+    settings = TuneSettings(**{**own, "more_metrics": tuple(own.get("more_metrics", ()))})
+    expert, proxy = _set_of(dataset, device.info().space, old.config.get("expert")), old.config.get("proxy")
+    runs = Path(lab) / "runs"
+    # Beside the lab's own studies: there the search would find itself finished.
+    with tempfile.TemporaryDirectory(prefix=".rerun-", dir=lab, ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        if proxy:
+            find_run(lab, "fit-proxy", proxy)
+            _copy_proxy(recorded_run(lab, proxy), scratch / "runs" / proxy)
+        made = tune_run(
+            scratch,
+            dataset,
+            device,
+            settings,
+            rule=rule_of(old),
+            expert=expert,
+            task=_task(old),
+            proxy=proxy,
+            name=name,
+        )
+        made.path.rename(runs / name)
+    return RunFolder.open(runs / name)
+
+
+def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from predictor.training import Recipe
+    from workbench.judge.ablation.study import ablate_run
+    from workbench.judge.ablation.training import train_variants
+    from workbench.judge.ablation.variants import AblationSettings
+
+    config = old.config
+    settings = AblationSettings(
+        recipe=Recipe(**_own(Recipe, config["recipe"])),
+        seeds=tuple(config["seeds"]),
+        only=tuple(config["variants"]),
+        proxy=config["proxy"],
+        prefix=name,
+        scatter=tuple(config["scatter"]) if config.get("scatter") else None,
+        raw=config.get("raw"),
+        test_raws=config["test_raws"],
+        start=_set_of(dataset, device.info().space, config.get("start")),
+    )
+    return ablate_run(lab, dataset, device, settings, train_variants(lab, settings), name=name)[0]
+
+
+def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from workbench.judge.compared_methods import NONE, ValidationSettings
+    from workbench.judge.validation import validate_run
+
+    config, task = old.config, _task(old)
+    settings = ValidationSettings(
+        predictors=tuple(config["predictors"]) or (NONE,),
+        fixed=config["fixed"] or NONE,
+        industry=config["industry"] or NONE,
+        proxy=config.get("proxy"),
+        expert=Path(config["expert"]) if config.get("expert") else None,
+        test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),
+        oracle_captures=config.get("oracle_captures", 0),
+        seed=old.record["seed"],
+        task=task.key if task else "viewing",
+        tunes=tuple(config.get("tunes", ())),
+    )
+    if task:
+        from workbench.judge.vision_validation import validate_vision_run
+
+        return validate_vision_run(lab, dataset, device, settings, task, name=name)[0]
+    return validate_run(lab, dataset, device, settings, name=name)[0]

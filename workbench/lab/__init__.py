@@ -1,0 +1,1 @@
+"""A lab folder: its settings, its data set, its runs."""

@@ -1,0 +1,112 @@
+"""Export: a plain folder with CSV tables and image files, for other programs. Whole or not there at all."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drivers.foreign_text import shown
+from workbench.errors import DatasetError
+from workbench.lab.dataset.database import explained
+from workbench.lab.dataset.records import SUFFIXES
+from workbench.lab.dataset.store import Dataset
+
+
+def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+    """Write ``raws.csv``, ``captures.csv`` (parameters in native units) and the files they name.
+
+    A parameter stands in a column of its name; one that is called as another column is, in upper or lower case, stands
+    in ``parameter.NAME``.
+
+    Gives how many captures were written.
+
+    Args:
+        dataset: an open data set.
+        out: the folder to make; it must not be there yet.
+        progress: told how many captures are written, and of how many.
+
+    Raises:
+        DatasetError: the folder exists, cannot be written, or a file of the data set is damaged.
+    """
+    if out.exists():
+        raise DatasetError(f"{out}: exists already; name a folder that does not")
+    partial = out.with_name(out.name + ".partial")
+    with explained(out):
+        shutil.rmtree(partial, ignore_errors=True)
+        for name in ("raws", "captures"):
+            (partial / name).mkdir(parents=True)
+        names = _raws(dataset, partial)
+        count = _captures(dataset, partial, names, progress)
+        partial.replace(out)
+    return count
+
+
+def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
+    names, rows = {}, []
+    for raw in dataset.raws():
+        # Names go on to other programs and their terminals; the hash keeps apart what is then spelt alike.
+        printable = "".join(c if c.isprintable() else "_" for c in Path(raw.name).stem)
+        stem = names[raw.hash] = f"{printable}-{raw.hash[:8]}"
+        (folder / "raws" / f"{stem}.npz").write_bytes(raw.encoded())
+        if (reference := raw.encoded_reference()) is not None:
+            (folder / "raws" / f"{stem}.reference.png").write_bytes(reference)
+        wb = raw.as_shot_wb or ("", "", "")
+        rows.append(
+            {
+                "raw": stem,
+                "file": f"raws/{stem}.npz",
+                "name": shown(raw.name),
+                "scene": shown(raw.scene),
+                "split": raw.split,
+                "reference": f"raws/{stem}.reference.png" if reference is not None else "",
+                "width": raw.width,
+                "height": raw.height,
+                "iso": raw.iso,
+                "exposure_s": raw.exposure_s,
+                **dict(zip(("wb_red", "wb_green", "wb_blue"), wb, strict=True)),
+                "hash": raw.hash,
+            }
+        )
+    _write_csv(folder / "raws.csv", rows)
+    return names
+
+
+def _captures(dataset: Dataset, folder: Path, names: dict[str, str], progress: Callable[[int, int], None]) -> int:
+    spaces = {device["identity"]: dataset.space(device["identity"]) for device in dataset.devices()}
+    captures = dataset.captures()
+    rows = []
+    for done, capture in enumerate(captures, 1):
+        file = f"captures/{capture.id:07}.{SUFFIXES[capture.media_type]}"
+        (folder / file).write_bytes(capture.rgb().encoded)
+        values = spaces[capture.device_identity].from_codes(capture.codes).values
+        own = {
+            "id": capture.id,
+            "raw": names[capture.raw_hash],
+            "output": file,
+            "device": capture.device_identity,
+            "boot_id": capture.boot_id,
+            "frame": capture.frame,
+            "repeat": capture.repeat,
+            "purpose": capture.purpose,
+            "created": capture.created,
+            "device_s": capture.device_s,
+            "total_s": capture.total_s,
+            "parameters_hash": capture.parameters_hash,
+        }
+        taken = {column.lower() for column in own}
+        rows.append(own | {f"parameter.{n}" if n.lower() in taken else n: v for n, v in values.items()})
+        progress(done, len(captures))
+    _write_csv(folder / "captures.csv", rows)
+    return len(captures)
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    # Devices with other parameters add columns; a capture leaves those of other devices empty.
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

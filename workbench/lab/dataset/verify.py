@@ -1,0 +1,144 @@
+"""Checks that a data set is whole: every row has its file, every file its content, every capture its proof."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from sqlalchemy import Connection, Table, func, select
+
+from drivers.errors import FrameError, ParameterError, WorkbenchError
+from workbench.errors import DatasetError
+from workbench.lab.dataset.records import RawRecord
+from workbench.lab.dataset.schema import Base, Blob, CaptureRow, ParameterSetRow, Sealed
+from workbench.lab.dataset.seals import seal_of
+from workbench.lab.dataset.store import Dataset
+
+_OF_THE_FRAME = ("width", "height", "iso", "exposure_s", "as_shot_wb", "orientation")
+
+
+@dataclass
+class Verification:
+    """What was checked and found.
+
+    Attributes:
+        problems: one line each; none where the data set is whole.
+        files, raws, captures: how many were checked.
+        unused_files: files without a row, left by an interrupted writer: harmless.
+        temporary_files: files that an interrupted writer had not finished: harmless.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    files: int = 0
+    raws: int = 0
+    captures: int = 0
+    unused_files: int = 0
+    temporary_files: int = 0
+
+
+def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None) -> Verification:
+    """Read the whole data set and check it.
+
+    Args:
+        dataset: an open data set.
+        progress: told how many files are checked, and of how many.
+
+    Raises:
+        DatasetError: the database itself cannot be read.
+    """
+    result = Verification()
+    with dataset.database.reading() as connection:
+        for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars():
+            if line != "ok":
+                result.problems.append(f"{dataset.database.path}: {line}")
+        for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            result.problems.append(f"{dataset.database.path}: row {row} of {table} names a missing row of {parent}")
+        blobs = connection.execute(select(Blob.hash, Blob.suffix)).all()
+        sets = connection.execute(select(ParameterSetRow.hash, ParameterSetRow.codes)).all()
+        uneven = connection.execute(
+            select(CaptureRow.id, CaptureRow.read_back, ParameterSetRow.codes, CaptureRow.device).join(
+                ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters
+            )
+        ).all()
+        result.problems += _broken_seals(connection)
+        result.captures = connection.scalar(select(func.count()).select_from(CaptureRow)) or 0
+    total = len(blobs)
+    for done, (digest, suffix) in enumerate(blobs, 1):
+        try:
+            dataset.blobs.read(digest, suffix)
+        except DatasetError as error:
+            result.problems.append(str(error))
+        progress(done, total)
+    result.files = total
+    for raw in dataset.raws():
+        result.raws += 1
+        with contextlib.suppress(DatasetError):
+            raw.encoded()  # a file that fails here is among the problems already
+            try:
+                result.problems += _differences(raw)
+            except WorkbenchError as error:
+                result.problems.append(str(error))
+    result.problems += _no_pictures(dataset)
+    for digest, codes in sets:
+        lines = "".join(f"{name}={code}\n" for name, code in sorted(codes.items()))
+        if hashlib.sha256(lines.encode("ascii")).hexdigest() != digest:
+            result.problems.append(f"parameter set {digest[:12]}: its codes do not give its hash")
+    spaces = {}
+    for known in dataset.devices():
+        identity = known["identity"]
+        space = spaces[identity] = dataset.space(identity)
+        if identity != f"{known['model']}/{known['firmware']}/{space.hash[:12]}":
+            result.problems.append(f"device {identity}: its model, firmware or parameters are others now")
+    for number, read_back, codes, device in uneven:
+        if read_back != codes:
+            result.problems.append(f"capture {number}: the device's read-back differs from its parameter set")
+        try:
+            spaces[device].from_codes(codes)
+        except ParameterError as error:
+            result.problems.append(f"capture {number}: {error}")
+    named = {f"{digest}.{suffix}" for digest, suffix in blobs}
+    result.unused_files = sum(1 for path in dataset.blobs.files() if path.name not in named)
+    result.temporary_files = len(dataset.blobs.temporary_files())
+    return result
+
+
+def _no_pictures(dataset: Dataset) -> list[str]:
+    """Captures whose output is whole, but no picture of their RAW."""
+    sizes = {raw.hash: (raw.width, raw.height) for raw in dataset.raws()}
+    problems = []
+    for capture in dataset.captures():
+        with contextlib.suppress(DatasetError):
+            rgb = capture.rgb()  # a file that fails here is among the problems already
+            try:
+                rgb.check(*sizes[capture.raw_hash])
+            except FrameError as error:
+                problems.append(f"capture {capture.id}: {error}; `workbench dataset set-aside --undecodable`")
+    return problems
+
+
+def _broken_seals(connection: Connection) -> list[str]:
+    """Rows whose values are not those that were written."""
+    problems = []
+    for mapper in Base.registry.mappers:
+        if not issubclass(mapper.class_, Sealed):
+            continue
+        table = cast(Table, mapper.local_table)
+        for row in connection.execute(select(table)).mappings():
+            if seal_of(table.columns, row) != row["seal"]:
+                key = ", ".join(str(row[c.name])[:64] for c in table.primary_key.columns)
+                problems.append(f"{table.name} {key}: a value of its row was changed after it was written")
+    return problems
+
+
+def _differences(raw: RawRecord) -> list[str]:
+    """What the row of a RAW says that its file does not."""
+    frame = raw.load()
+    said = {name: getattr(raw, name) for name in _OF_THE_FRAME}
+    return [
+        f"RAW {raw.name}: {name} is {said[name]} in its row, {getattr(frame, name)} in its file"
+        for name in _OF_THE_FRAME
+        if said[name] != getattr(frame, name)
+    ]

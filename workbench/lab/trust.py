@@ -1,0 +1,103 @@
+"""What runs code of others: programs that a lab's ``lab.toml`` names, modules that a run's record names.
+
+A lab folder may come from anybody. What the user types himself (``--device command:…``, ``--detector module:factory``)
+is his own word and remembered; what a lab or a record names is run only where he used it before, says yes at the
+terminal, or names it with ``workbench --trust WHAT``. Recipes are remembered by path and content, modules by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from drivers.errors import WorkbenchError
+from drivers.foreign_text import shown
+from drivers.regular_files import read_json, read_regular
+from workbench.lab.runs import write_json
+
+_RECIPE_BYTES = 4 << 20
+_named: set[str] = set()
+
+
+class TrustError(WorkbenchError):
+    """A lab or a record names code that the user has not used before."""
+
+
+def allow(whats: Iterable[str]) -> None:
+    """Trust what the user named for this command with ``--trust``: device URLs and ``module:factory``."""
+    _named.update(whats)
+
+
+def runs_code(url: str) -> bool:
+    """Whether opening a device of this URL starts a program that its maker chose; shipped recipes do not count."""
+    from drivers.programs.recipes import is_shipped
+
+    scheme, _, rest = url.partition(":")
+    return scheme == "command" and not is_shipped(rest.partition("?")[0])
+
+
+def remember(what: str) -> None:
+    """Remember what the user typed himself; where that cannot be written he is asked again, no more."""
+    file, known, key = _file(), _known(), _key(what)
+    if key in known:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(file, sorted({*known, key}))
+        file.chmod(0o600)
+    except OSError:
+        return
+
+
+def require(what: str, where: str) -> None:
+    """See that the user trusts what a lab or a record names.
+
+    Args:
+        what: a device URL or ``module:factory``.
+        where: what names it, for the message.
+
+    Raises:
+        TrustError: he has not used it before and does not say yes.
+    """
+    if what in _named:
+        remember(what)
+        return
+    if _key(what) in _known():
+        return
+    question = f"{where} would run {shown(what)}, which you have not used before"
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        import typer
+
+        if typer.confirm(f"{question}. Run it?", default=False, err=True):
+            remember(what)
+            return
+    raise TrustError(f"{question}; if you trust it, say so: workbench --trust {shown(what)} …")
+
+
+def _key(what: str) -> str:
+    """What is remembered: of a recipe its path and content, so that a changed one is asked for anew."""
+    if not what.startswith("command:"):
+        return what
+    path = Path(what.removeprefix("command:").partition("?")[0]).expanduser()
+    try:
+        digest = hashlib.sha256(read_regular(path, _RECIPE_BYTES)).hexdigest()
+    except OSError:
+        digest = "unreadable"
+    return f"command:{path.absolute()} {digest}"
+
+
+def _known() -> set[str]:
+    try:
+        data = read_json(_file())
+    except (OSError, ValueError):
+        return set()
+    return {item for item in data if isinstance(item, str)} if isinstance(data, list) else set()
+
+
+def _file() -> Path:
+    """``trusted.json`` among the user's settings."""
+    home = os.environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "isp-workbench" / "trusted.json"

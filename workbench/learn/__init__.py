@@ -1,0 +1,1 @@
+"""Learning from captures: training data, fitting the proxy, training the predictor."""

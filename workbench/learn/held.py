@@ -1,0 +1,74 @@
+"""Parameters that training leaves where it starts, since the proxy does not follow the device in them: which and why.
+
+``fit-proxy --device`` measures how far the proxy moves as the device moves. Where it does not, its gradient would lead
+nowhere, so ``train`` and the descent through the proxy hold the parameter at its start value. A train run records what
+it held; runs of earlier versions record nothing, and nothing is said of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from drivers.parameters import ParameterSpace
+from workbench.lab.runs import RunFolder
+
+# Direction (cosine) of the proxy's change against the device's below which its gradient says little about the device.
+FOLLOWED = 0.5
+REMARK = "held at the start value: the proxy does not follow it"
+
+
+def not_followed(fit_run: RunFolder) -> list[str]:
+    """Parameters in which a proxy does not follow its device, by its fidelity report; none where it has no report."""
+    return list(why_held(fit_run.results))
+
+
+def why_held(results: dict[str, Any]) -> dict[str, str]:
+    """Why training through a proxy will hold a parameter, by its name, from the results of a ``fit-proxy`` run."""
+    report = results.get("fidelity") or {}
+    return {m["parameter"]: _reason(m) for m in report.get("parameters", ()) if _direction(m) < FOLLOWED}
+
+
+def held_by(train_run: RunFolder) -> list[str]:
+    """Parameters that a ``train`` run held at their start values; none where its record does not tell."""
+    return [str(name) for name in train_run.config.get("held") or ()]
+
+
+def by_block(space: ParameterSpace, names: Collection[str]) -> str:
+    """Parameters with their blocks, for people: ``noise_reduction (all 4): a, b, c, d; tone: gamma``."""
+    parts = []
+    for block, own in space.blocks.items():
+        here = [name for name in own if name in names]
+        if here:
+            parts.append(f"{block}{f' (all {len(own)})' if len(here) == len(own) else ''}: {', '.join(here)}")
+    return "; ".join(parts)
+
+
+def held_in_words(space: ParameterSpace, names: Collection[str]) -> str:
+    """One sentence on what a training holds: how many, which, why."""
+    return (
+        f"{len(names)} of {len(space)} parameters held at their start values, since the proxy does not follow the "
+        f"device in them: {by_block(space, names)}"
+    )
+
+
+def union(space: ParameterSpace, runs: Iterable[RunFolder]) -> list[str]:
+    """Parameters that any of the ``train`` runs held, in the order of the space."""
+    found = {name for run in runs for name in held_by(run)}
+    return [name for name in space.names if name in found]
+
+
+def _direction(movement: dict[str, Any]) -> float:
+    """The direction; 0 where there is none, as where the device or the proxy does not move at all."""
+    cosine = movement.get("cosine")
+    return float(cosine) if cosine is not None and math.isfinite(cosine) else 0.0
+
+
+def _reason(movement: dict[str, Any]) -> str:
+    if movement.get("device_change") == 0:
+        return "the device's output does not change"
+    cosine = movement.get("cosine")
+    if cosine is None or not math.isfinite(cosine):
+        return "the proxy's output does not change"
+    return f"direction {cosine:.2f}, {FOLLOWED:g} is the least"

@@ -1,0 +1,229 @@
+"""Fits a proxy to the captures of a data set and measures its fidelity; the work behind ``workbench fit-proxy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.device import Device
+from drivers.parameters import ParameterSet, ParameterSpace
+from proxy.crops import CropBuilder, CropSet
+from proxy.fidelity import Probe, movements, probe_sets, rank_correlation
+from proxy.files import LoadedProxy, load_proxy, save_proxy
+from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
+from workbench.collect.bench import Bench
+from workbench.collect.campaign import PURPOSE
+from workbench.collect.failures import FailureTally, described
+from workbench.collect.faults import faults_kept
+from workbench.errors import RunError
+from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
+from workbench.lab.runs import RunFolder, new_run
+from workbench.tasks import viewing
+
+HELD_OUT_SETS = 0.06
+PROBE_RAWS = 4
+# Around the middle of the ranges the other parameters leave room to see one move.
+BASE_RANGE = (0.25, 0.75)
+RANK_RAWS, RANK_SETS = 6, 24
+
+
+def device_of(dataset: Dataset, identity: str | None) -> str:
+    """The device whose captures to use: the one named, or the only one.
+
+    Raises:
+        RunError: the data set has no captures, several devices, or not the one named.
+    """
+    known = [str(d["identity"]) for d in dataset.devices()]
+    if identity is None and len(known) == 1:
+        return known[0]
+    if identity in known:
+        return str(identity)
+    if not known:
+        raise RunError("the data set holds no captures; run `workbench collect` first")
+    asked = "several devices" if identity is None else f"no captures of {identity}"
+    raise RunError(f"the data set holds {asked}; give --identity, one of: {', '.join(known)}")
+
+
+def load_crops(dataset: Dataset, captures: list[CaptureRecord], space: ParameterSpace, size: int = 128) -> CropSet:
+    """Crops of captures, decoded once and kept in memory."""
+    builder = CropBuilder(size=size)
+    raws: dict[str, RawRecord] = {r.hash: r for r in dataset.raws()}
+    by_raw: dict[str, list[CaptureRecord]] = {}
+    for capture in captures:
+        by_raw.setdefault(capture.raw_hash, []).append(capture)
+    for raw_hash, own in by_raw.items():
+        raw = raws[raw_hash].load()
+        for capture in own:
+            builder.add(raw, space.from_codes(capture.codes).unit, capture.rgb().pixels)
+    return builder.build()
+
+
+def hold_out(captures: list[CaptureRecord]) -> tuple[list[CaptureRecord], list[CaptureRecord]]:
+    """Captures to train on, and those whose parameter set is held out, chosen by the set's hash (stable)."""
+    bound = int(HELD_OUT_SETS * 0x10000)
+    held = [c for c in captures if int(c.parameters_hash[:4], 16) < bound]
+    return [c for c in captures if int(c.parameters_hash[:4], 16) >= bound], held
+
+
+def fit_proxy(
+    lab: Path,
+    recipe: ProxyRecipe,
+    *,
+    device: Device | None = None,
+    identity: str | None = None,
+    name: str | None = None,
+    on_step: Callable[[ProxyStep], None] = lambda step: None,
+) -> RunFolder:
+    """Fit a proxy and write a finished ``fit-proxy`` run.
+
+    Args:
+        lab: the lab folder.
+        recipe: steps, sizes, seed.
+        device: where given, it is asked for the probes of the fidelity report (about 300 captures).
+        identity: the device's identity, where the data set holds several.
+        name: the run's name.
+        on_step: progress.
+
+    Raises:
+        RunError: no captures to fit to.
+        DatasetError: no data set, or a damaged one.
+    """
+    with Dataset.open(lab, create=False) as dataset:
+        if device is not None:
+            identity = identity or device.info().identity
+            if identity != device.info().identity:
+                raise RunError(
+                    f"{device.url} is {device.info().identity}, not {identity}; give its URL or its identity, not both"
+                )
+        identity = device_of(dataset, identity)
+        space = dataset.space(identity)
+        # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.
+        captures = dataset.captures(device_identity=identity, purpose=PURPOSE, split="train")
+        train, held_sets = hold_out(captures)
+        held_raws = dataset.captures(device_identity=identity, purpose=PURPOSE, split="validation")[:400]
+        if len(train) < 2:
+            in_training = len(dataset.raws("train"))
+            step = (
+                "run `workbench collect --device URL --raws FOLDER` with more --captures"
+                if in_training
+                else "no RAW of the data set is in the training split: collect with RAWs of further scenes, or name "
+                "splits in scenes.csv of a new lab's RAW folder"
+            )
+            raise RunError(f"{len(train)} training captures of {identity}: too few to fit a proxy to; {step}")
+        run = new_run(lab, "fit-proxy", name)
+        run.update(
+            config={
+                "recipe": recipe.to_dict(),
+                "identity": identity,
+                "captures": len(train),
+                "collected": len(dataset.captures(device_identity=identity, purpose=PURPOSE)),
+                "scenes": sorted({r.scene for r in dataset.raws("train")}),
+                "held_out_scenes": sorted({r.scene for r in dataset.raws("validation")}),
+            },
+            seed=recipe.seed,
+            dataset_digest=dataset.digest(),
+            device=device.info() if device else None,
+        )
+        curve: list[list[float]] = []
+
+        def record(step: ProxyStep) -> None:
+            if step.step % 20 == 0 or step.step == step.steps:
+                curve.append([step.step, step.loss])
+            on_step(step)
+
+        network = fit(load_crops(dataset, train, space), recipe, on_step=record)
+        save_proxy(run.path, network, space, identity)
+        results: dict[str, Any] = {"curve": curve, "captures": len(train)}
+        for label, held in (("new_sets_known_raws", held_sets), ("new_sets_new_raws", held_raws)):
+            if held:
+                crops = load_crops(dataset, held, space)
+                values = psnr(imitate(network, crops), crops.output.float() / 255).numpy()
+                results[label] = {
+                    "captures": len(values),
+                    "psnr": float(values.mean()),
+                    "psnr_median": float(np.median(values)),
+                    "psnr_p5": float(np.percentile(values, 5)),
+                }
+        # The proxy is worth keeping even if the device fails during the probes.
+        run.finish(results)
+        if device is not None:
+            with faults_kept(dataset, device, "fidelity") as faults:
+                # A RAW that the device refuses fails with all its probes, which is no reason to stop.
+                bench = Bench(dataset, device, purpose="fidelity", patience=2 * len(space))
+                found = fidelity(load_proxy(run.path), dataset, bench)
+                run.update(results={**results, "fidelity": {**found, "faults": faults.counts()}})
+        return run
+
+
+def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, Any]:
+    """Does the proxy move as the device moves, and does it rank parameter sets as the device does?
+
+    One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
+    parameter sets, and image quality is ranked over held-out parameter sets. Frames that fail are left out and counted.
+    """
+    raws = dataset.raws("validation") or dataset.raws("train")
+    random = np.random.default_rng(20)
+    chosen = [raws[i] for i in random.permutation(len(raws))[:PROBE_RAWS]]
+    frames = {r.hash: r.load() for r in chosen}
+    space = proxy.space
+    plan: list[tuple[str, RawRecord, ParameterSet, ParameterSet]] = []
+    for raw in chosen:
+        base = space.from_unit(random.uniform(*BASE_RANGE, len(space)))
+        plan += [(name, raw, before, after) for name, before, after in probe_sets(space, base)]
+    jobs = [(raw, p) for _, raw, before, after in plan for p in (before, after)]
+    tally = FailureTally()
+    outputs = _pixels(bench, jobs, tally)
+    probes = []
+    for (name, raw, *moved), before, after in zip(plan, outputs[::2], outputs[1::2], strict=True):
+        if before is not None and after is not None:
+            rendered = [proxy.render(frames[raw.hash], p) for p in moved]
+            probes.append(Probe(name, before, after, rendered[0], rendered[1]))
+    table = movements(space, probes)
+    blocks = {
+        block: {
+            key: float(np.nanmean([getattr(m, key) for m in table if m.block == block]))
+            for key in ("device_change", "cosine", "gain", "psnr", "ssim")
+        }
+        for block in space.blocks
+        if any(m.block == block for m in table)
+    }
+    result: dict[str, Any] = {"parameters": [asdict(m) for m in table], "blocks": blocks}
+    ranked = [r for r in raws if r.has_reference][:RANK_RAWS]
+    if ranked:
+        sets = [space.from_unit(u) for u in random.random((RANK_SETS, len(space)))]
+        shots = _pixels(bench, [(raw, p) for raw in ranked for p in sets], tally)
+        real, imitated = np.zeros((len(ranked), len(sets))), np.zeros((len(ranked), len(sets)))
+        for i, raw in enumerate(ranked):
+            frame, reference = raw.load(), raw.reference()
+            assert reference is not None
+            for j, p in enumerate(sets):
+                shot = shots[i * len(sets) + j]
+                real[i, j] = np.nan if shot is None else viewing.psnr(shot, reference)
+                imitated[i, j] = viewing.psnr(proxy.render(frame, p), reference)
+        # RAWs that fail with every set are left out, then sets that fail on one of the others.
+        on = ~np.isnan(real).all(axis=1)
+        whole = ~np.isnan(real[on]).any(axis=0)
+        if on.any() and whole.sum() > 1:
+            result["rank_correlation"] = rank_correlation(real[on][:, whole], imitated[on][:, whole])
+        result["split"] = raws[0].split
+        result["rank_raws"], result["rank_sets"] = int(on.sum()), int(whole.sum())
+    result |= tally.to_dict()
+    result["captures"] = bench.asked + bench.reused
+    return result
+
+
+def _pixels(bench: Bench, jobs: list[tuple[RawRecord, ParameterSet]], tally: FailureTally) -> list[np.ndarray | None]:
+    """The device's images, ``uint8 [H, W, 3]``; None where the frame failed, which is counted."""
+    pixels: list[np.ndarray | None] = []
+    for (raw, parameters), outcome in zip(jobs, bench.capture_many(jobs), strict=True):
+        if isinstance(outcome, FailureRecord):
+            tally.add(outcome.code, outcome.reason, described(raw.name, parameters))
+            pixels.append(None)
+        else:
+            tally.made()
+            pixels.append(outcome.rgb().pixels)
+    return pixels

@@ -1,0 +1,377 @@
+"""One tuning on the device: its settings, the training RAWs that it judges by, its searches and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.device import Device
+from drivers.parameters import ParameterSet
+from workbench.collect.failures import FailureTally, described, reason_text
+from workbench.errors import RunError
+from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
+from workbench.tasks.vision import VisionTask
+from workbench.tune.balance import WhiteBalance, balanced
+from workbench.tune.material import (
+    COSTS,
+    UNITS,
+    CostScorer,
+    Scorer,
+    SetScorer,
+    SeveralScorers,
+    referenced_raws,
+    stratified,
+)
+from workbench.tune.methods import METHODS, SEVERAL_METRICS
+from workbench.tune.proposals import Values
+from workbench.tune.search import Job, Progress, SearchBench, SearchResult, as_values, captured, open_study, search
+from workbench.tune.vision_scorer import VisionScorer
+from workbench.tune.worst_rank import worst_ranks
+
+PROXY_GRADIENT = "proxy-gradient"
+FINALISTS = 5
+RANK_RAWS = 64
+_RANK_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What shapes a tuning.
+
+    Attributes:
+        method: one of :data:`workbench.tune.methods.METHODS`, or ``proxy-gradient``.
+        captures: budget.
+        raws_per_trial: K.
+        seed: of the RAWs chosen and of the search.
+        metric: ``psnr`` or ``ssim``; of a vision task one of :data:`workbench.tune.vision_scorer.VISION_METRICS`.
+        task: for the study's name: ``viewing``, or the vision task's key.
+        more_metrics: further metrics of a search for several: those of the task, ``latency`` or ``bytes``.
+    """
+
+    method: str = "tpe"
+    captures: int = 4000
+    raws_per_trial: int = 16
+    seed: int = 0
+    metric: str = "psnr"
+    task: str = "viewing"
+    more_metrics: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics, the most important first."""
+        return (self.metric, *self.more_metrics)
+
+
+class Tuner:
+    """One tuning: the RAWs, the studies and the captures that it used."""
+
+    def __init__(
+        self,
+        lab: Path,
+        dataset: Dataset,
+        device: Device,
+        settings: TuneSettings,
+        *,
+        expert: ParameterSet | None = None,
+        task: VisionTask | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if settings.method not in (*METHODS, PROXY_GRADIENT):
+            raise RunError(f"method {settings.method!r} is not one of {', '.join((*METHODS, PROXY_GRADIENT))}")
+        if settings.raws_per_trial < 1 or settings.captures < 2 * settings.raws_per_trial:
+            raise RunError(
+                f"{settings.captures} captures are too few for trials of {settings.raws_per_trial} RAWs; "
+                f"give at least {2 * max(settings.raws_per_trial, 1)}"
+            )
+        if settings.more_metrics and settings.method not in SEVERAL_METRICS:
+            raise RunError(
+                f"method {settings.method} searches for one metric, not for {', '.join(settings.metrics)}; "
+                f"for several use {' or '.join(SEVERAL_METRICS)}"
+            )
+        if len(set(settings.metrics)) < len(settings.metrics):
+            raise RunError(f"metrics {', '.join(settings.metrics)}: one is given twice")
+        self.lab, self.dataset, self.device, self.settings = lab, dataset, device, settings
+        self.info = device.info()
+        self.progress = progress
+        self.train = referenced_raws(dataset, "train") if task is None else task.annotated(dataset, "train")
+        scorers = [
+            CostScorer(m) if i and m in COSTS else Scorer(m) if task is None else VisionScorer(task, self.train, m)
+            for i, m in enumerate(settings.metrics)
+        ]
+        self.scorer: SetScorer = SeveralScorers(scorers) if len(scorers) > 1 else scorers[0]
+        self.raws = stratified(self.train, settings.raws_per_trial, settings.seed)
+        defaults = self.info.space.defaults
+        self.starts = [defaults, *([expert] if expert is not None and expert.hash != defaults.hash else [])]
+        self.expert = expert
+        self.studies: list[str] = []
+        self.keys: set[tuple[str, str]] = set()
+        self.asked = 0
+        self.waited_s = 0.0
+        self.earlier_s = 0.0
+        self.history: list[tuple[int, float]] = []
+        self.failed_trials = 0
+        self.left_out: dict[str, str] = {}
+        self._begin = time.monotonic()
+
+    @property
+    def captures(self) -> int:
+        """Distinct captures looked at so far."""
+        return len(self.keys)
+
+    @property
+    def centre_captures(self) -> int:
+        """What the centre of a search costs, which is judged only at the end, on the RAWs of the trials too."""
+        return len(self.raws) if self.settings.method == "cmaes" else 0
+
+    def study_name(self, what: str, raws: Sequence[RawRecord]) -> str:
+        """Name of a study: what is tuned, method, task, device, seed, and a digest of its RAWs."""
+        digest = hashlib.sha256("".join(r.hash for r in raws).encode()).hexdigest()[:8]
+        s = self.settings
+        metrics = "+".join(s.metrics)
+        return f"{what} {s.method} {s.task} {metrics} {self.info.identity} seed {s.seed} on {len(raws)} RAWs {digest}"
+
+    def rank_raws(self, raws: Sequence[RawRecord], pool: Sequence[RawRecord], budget: int) -> list[RawRecord]:
+        """``raws`` and more of the pool, as many as a fifth of the budget allows for the finalists.
+
+        They may be fewer, down to half of that, where the rest of the budget is then a whole number of trials.
+        """
+        most = max(min(RANK_RAWS - len(raws), int(_RANK_SHARE * budget) // FINALISTS, len(pool) - len(raws)), 0)
+        rest = budget - self.centre_captures
+        fitting = (m for m in range(most, most // 2 - 1, -1) if (rest - FINALISTS * m) % len(raws) == 0)
+        more = next(fitting, most)
+        return [*raws, *(stratified(pool, more, self.settings.seed + 1, taken=raws) if more else ())]
+
+    def count(self, jobs: Sequence[Job]) -> None:
+        """Count the captures of these jobs as looked at."""
+        self.keys.update((raw.hash, p.hash) for raw, p in jobs)
+
+    def bench(self, what: str) -> SearchBench:
+        """A bench whose captures are marked as this tuning's; give it to :meth:`done_with` at the end."""
+        # The frames of one set come together and fail together.
+        return SearchBench(
+            self.dataset, self.device, purpose=f"tune:{what}", patience=max(self.settings.raws_per_trial, 1)
+        )
+
+    def done_with(self, bench: SearchBench) -> None:
+        """Add up what a bench was asked and waited for."""
+        self.asked += bench.asked
+        self.waited_s += bench.waited_s
+
+    def usable(
+        self,
+        bench: SearchBench,
+        raws: Sequence[RawRecord],
+        starts: Sequence[ParameterSet],
+        balance: WhiteBalance | None,
+    ) -> list[RawRecord]:
+        """The RAWs without those that fail with every start although others do not: no set can be judged on them.
+
+        Their frames are counted, and they are named in :attr:`left_out` with the reason.
+        """
+        jobs = [(raw, balanced(p, raw, balance)) for p in starts for raw in raws]
+        good: set[str] = set()
+        reasons: dict[str, str] = {}
+        for raw, outcome in captured(bench, jobs):
+            if isinstance(outcome, FailureRecord):
+                reasons.setdefault(raw.hash, reason_text(outcome.code, outcome.reason))
+            else:
+                good.add(raw.hash)
+        if not good:
+            return list(raws)
+        for raw in raws:
+            if raw.hash not in good:
+                self.left_out[raw.name] = reasons[raw.hash]
+        self.count([(raw, p) for raw, p in jobs if raw.hash not in good])
+        return [raw for raw in raws if raw.hash in good]
+
+    def search(
+        self,
+        what: str,
+        raws: Sequence[RawRecord],
+        starts: Sequence[ParameterSet],
+        free: Sequence[str],
+        budget: int,
+        *,
+        white_balance: WhiteBalance | None,
+        refine: bool = False,
+        offset: int = 0,
+    ) -> SearchResult:
+        """One study over the given RAWs; ``white_balance`` says what sets the gains of each RAW, None: the search.
+
+        ``refine`` searches near the starts, with CMA-ES (but at random where that is the method).
+        """
+        bench = self.bench(self.study_name(what, raws))
+        try:
+            chosen = self.usable(bench, raws, starts, white_balance)
+            name = self.study_name(what, chosen)
+            bench.purpose = f"tune:{name}"
+            if left := len(raws) - len(chosen):
+                # The starts' frames on them are spent; the rest is whole trials.
+                budget -= left * len(starts)
+                budget = max(budget - budget % len(chosen), len(chosen) * len(starts))
+            self.studies.append(name)
+            return self._searched(bench, name, chosen, starts, free, budget, white_balance, refine, offset)
+        finally:
+            self.done_with(bench)
+
+    def _searched(
+        self,
+        bench: SearchBench,
+        name: str,
+        raws: Sequence[RawRecord],
+        starts: Sequence[ParameterSet],
+        free: Sequence[str],
+        budget: int,
+        white_balance: WhiteBalance | None,
+        refine: bool,
+        offset: int,
+    ) -> SearchResult:
+        study = open_study(
+            self.lab / "studies.sqlite",
+            name,
+            {
+                "task": self.settings.task,
+                "metric": ", ".join(f"-{m}" if m in COSTS else m for m in self.settings.metrics),
+                "device": self.info.identity,
+            },
+            len(self.settings.metrics),
+        )
+
+        def jobs_for(p: ParameterSet) -> list[Job]:
+            return [(raw, balanced(p, raw, white_balance)) for raw in raws]
+
+        def progress(done: int, _: int, best: float) -> None:
+            if self.progress:
+                self.progress(offset + done, self.settings.captures, best)
+
+        result = search(
+            bench,
+            self.scorer,
+            study=study,
+            method=self.settings.method if not refine or self.settings.method == "random" else "cmaes",
+            seed=self.settings.seed,
+            starts=starts,
+            free=free,
+            jobs_for=jobs_for,
+            budget=budget,
+            sigma=0.05 if refine else 0.1,
+            # Without an expert's set the search begins far from anything good.
+            explore=not refine and self.expert is None,
+            progress=progress,
+        )
+        self.earlier_s += result.earlier_s
+        for p in [*(p for _, p in result.trials), *(p for p, _ in result.failed)]:
+            self.count(jobs_for(p))
+        self.failed_trials += len(result.failed)
+        return result
+
+    def rank(self, what: str, candidates: Sequence[Sequence[Job]]) -> list[Values | None]:
+        """Score of each candidate, given as its jobs on the same RAWs, in each metric.
+
+        A RAW on which every candidate fails is left out. A candidate of which another frame fails has no score and
+        ranks last; where that is so of all, they are compared on the RAWs on which none fails.
+
+        Raises:
+            RunError: on every RAW a candidate fails.
+        """
+        bench = self.bench(what)
+        jobs = [job for candidate in candidates for job in candidate]
+        self.count(jobs)
+        reasons: dict[str, str] = {}
+        scores: list[list[Any]] = [[] for _ in candidates]
+        try:
+            stream = captured(bench, jobs)
+            for own, candidate in zip(scores, candidates, strict=True):
+                for raw, outcome in itertools.islice(stream, len(candidate)):
+                    if isinstance(outcome, FailureRecord):
+                        reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
+                        own.append(None)
+                    else:
+                        own.append(self.scorer(raw, outcome))
+            next(stream, None)  # to its end
+        finally:
+            self.done_with(bench)
+        places = range(len(candidates[0]))
+        used = [i for i in places if any(own[i] is not None for own in scores)]
+        if not any(all(own[i] is not None for i in used) for own in scores):
+            used = [i for i in used if all(own[i] is not None for own in scores)]
+        if not used:
+            reason = next(iter(reasons.values()))
+            raise RunError(f"no RAW is left to compare the best sets on: on each one of them failed: {reason}")
+        for i in set(places) - set(used):
+            raw = candidates[0][i][0]
+            self.left_out[raw.name] = reasons[raw.name]
+        return [
+            as_values(self.scorer.combine([own[i] for i in used])) if all(own[i] is not None for i in used) else None
+            for own in scores
+        ]
+
+    def first_values(self, values: Sequence[Values | None]) -> list[float | None]:
+        """The values in the first metric; None where there is none."""
+        return [v[0] if v is not None else None for v in values]
+
+    def best_of(self, values: Sequence[Values | None]) -> int:
+        """Place of the best value in the first metric, the first of equal ones."""
+        return max(range(len(values)), key=lambda i: -math.inf if (v := values[i]) is None else v[0])
+
+    def order(self, values: Sequence[Values | None]) -> list[int]:
+        """Places of the values, best first: by the first metric, or by the worst rank over all where that is searched.
+
+        Those without a value come last.
+
+        NSGA-II's best set is the best in the first metric; the others are in the Pareto front.
+        """
+        several = self.settings.method == "worst-rank" and len(self.settings.metrics) > 1
+        worst = as_values(self.scorer.worst)
+        there = [worst if v is None else v for v in values]
+        by = worst_ranks(np.array(there)) if several else np.array([-v[0] for v in there])
+        return [int(i) for i in np.argsort(by, kind="stable")]
+
+    def native(self, values: Values) -> dict[str, float]:
+        """Values in the metrics' own units, by metric; costs without their minus."""
+        return {m: -v if m in COSTS else v for m, v in zip(self.settings.metrics, values, strict=True)}
+
+    def device_s(self) -> float:
+        """Seconds that the device spent on all captures looked at, as the data set has them."""
+        return float(sum(c.device_s for c in self.dataset.find(self.info.identity, sorted(self.keys)).values()))
+
+    def failures(self) -> dict[str, Any]:
+        """What failed of the captures looked at, as the data set has it: see :meth:`FailureTally.to_dict`."""
+        found = self.dataset.find_failures(self.info.identity, sorted(self.keys))
+        made = self.dataset.find(self.info.identity, sorted(self.keys))
+        names = {raw.hash: raw.name for raw in self.train}
+        tally = FailureTally()
+        for _ in made:
+            tally.made()
+        for key, failure in found.items():
+            if key not in made:
+                p = self.info.space.from_codes(failure.codes)
+                tally.add(failure.code, failure.reason, described(names.get(key[0], key[0][:12]), p))
+        return {**tally.to_dict(), "failed_trials": self.failed_trials, "raws_left_out": self.left_out}
+
+    def summary(self) -> dict[str, Any]:
+        """What a run records of how the tuning was done."""
+        seconds = time.monotonic() - self._begin
+        return {
+            "captures": self.captures,
+            "captures_asked_now": self.asked,
+            "device_s": self.device_s(),
+            "seconds": seconds,
+            "compute_s": max(seconds - self.waited_s, 0.0) + self.earlier_s,
+            **self.failures(),
+            "studies": list(dict.fromkeys(self.studies)),
+            "raws": [r.name for r in self.raws],
+            "history": [list(h) for h in self.history],
+            "metrics": [
+                {"name": m, "unit": UNITS.get(m, ""), "better": "lower" if m in COSTS else "higher"}
+                for m in self.settings.metrics
+            ],
+        }
