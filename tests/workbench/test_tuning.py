@@ -275,7 +275,7 @@ def test_settings_that_cannot_be_used(lab: Path, settings: TuneSettings, message
 
 
 def test_no_reference_is_one_clear_line(tmp_path: Path) -> None:
-    with Dataset.open(tmp_path, create=True) as dataset, pytest.raises(RunError, match="0 train RAWs"):
+    with Dataset.open(tmp_path, create=True) as dataset, pytest.raises(RunError, match="no RAW in the train split"):
         referenced_raws(dataset, "train")
 
 
