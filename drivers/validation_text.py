@@ -88,7 +88,8 @@ def _resolved(place: Sequence[int | str], document: Any) -> tuple[tuple[int | st
 def _written(path: Sequence[int | str]) -> str:
     """A place as people write it: ``parameters[2].low``, counted from 0 as in most languages."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return shown(text.removeprefix("."))
+    told = shown(text.removeprefix("."))
+    return told if len(told) <= 2 * _LENGTH else told[: 2 * _LENGTH - 1] + "…"
 
 
 def _expected(fault: Mapping[str, Any], value: Any) -> str:
