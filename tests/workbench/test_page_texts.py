@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from workbench.commands.predict import draw_attention
+from workbench.draw.style import styled
 from workbench.judge import vision_page
 from workbench.lab.runs import write_json, write_text
 from workbench.report import figures
@@ -25,7 +26,7 @@ ODD = ["$x^", "$\\frac{$", "<script>&amp;", "\x1b[31mred", "\u202egnp", "name-\u
 
 @pytest.mark.parametrize("text", ODD)
 def test_a_drawing_of_the_report(text: str) -> None:
-    with figures.styled():
+    with styled():
         figure = Figure()
         axes = figure.add_subplot()
         axes.plot([1, 2], label=text)

@@ -408,17 +408,16 @@ def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray, task: Ta
     short = {"fixed": "best fixed", "industry": "industry", "oracle": "oracle", key: "predicted"}
     values = native(key)
     known = np.isfinite(iso)
-    moved = len(set(values[known])) > 1
     name = parameter.name.replace("_", " ")
     text = f"{parameter.description}. " if parameter.description else ""
-    if moved:
-        rank = float(spearmanr(iso[known], values[known])[0])
-        text += "Of its kind the parameter that the predictions move most; "
-        text += f"rank correlation with ISO {number(rank, '+.2f')}."
-    elif parameter.name in found.held:
+    if parameter.name in found.held:
         own = [p.name for p in parameters_for(found.space, task) if p.name in found.held]
         text += "The prediction is held at its start value, since the proxy does not follow the device in it."
         text += f" Held of the parameters for {task}: {', '.join(own)}." if own[1:] else ""
+    elif len(set(values[known])) > 1:
+        rank = float(spearmanr(iso[known], values[known])[0])
+        text += "Of its kind the parameter that the predictions move most; "
+        text += f"rank correlation with ISO {number(rank, '+.2f')}."
     else:
         text += "The prediction does not move."
     return figures.against_iso(parameter, iso, {k: (short[k], native(k)) for k in keys}), f"{name} against ISO", text
