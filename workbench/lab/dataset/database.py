@@ -43,10 +43,15 @@ class Database:
         """A connection in a read transaction.
 
         Raises:
-            DatasetError: locked, damaged or unreadable.
+            DatasetError: locked, damaged or unreadable, or a value in it cannot be what the workbench wrote.
         """
         with explained(self.path, self.busy_s), self.engine.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except (ValueError, RecursionError, TypeError) as error:  # what decoding a column raises: JSON, numbers
+                raise DatasetError(
+                    f"{self.path}: damaged, a value in it is not of its column ({error}); restore it from a backup"
+                ) from error
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -1,0 +1,65 @@
+"""`dataset verify` tells of every value changed behind the data set's back, also where it is no value at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from fake_isp import FakeIsp, make_raw, make_set
+
+from workbench.errors import DatasetError
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.verify import verify
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    device = FakeIsp()
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        dataset.add_raw(make_raw(0), scene="s0", split="train", name="0.npz")
+        captures = [device.process(make_raw(0), make_set(i)) for i in range(3)]
+        dataset.add_captures(device.info(), captures, purpose="collect")
+        assert verify(dataset).problems == []
+    return tmp_path / "lab"
+
+
+def change(lab: Path, statement: str) -> None:
+    database = sqlite3.connect(lab / "dataset.sqlite")
+    for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        database.execute(f"DROP TRIGGER {name}")
+    assert database.execute(statement).rowcount >= 1
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE captures SET frame = 'x' WHERE id = 1", "a value of its row was changed"),
+        ("UPDATE captures SET device_s = 1e999 WHERE id = 1", "a value of its row was changed"),
+        ("UPDATE captures SET raw = 'dead' WHERE id = 1", "missing row of raws"),
+        ("UPDATE captures SET device = 'dead' WHERE id = 1", "missing row of devices"),
+        ("DELETE FROM captures WHERE id = 2", "rows are gone"),
+        ("UPDATE blobs SET size = size + 1 WHERE rowid = 1", "bytes in its row"),
+        ("UPDATE blobs SET size = 'x' WHERE rowid = 1", "bytes in its row"),
+        ("UPDATE parameter_sets SET codes = '[1, 2]' WHERE rowid = 1", "its codes do not give its hash"),
+        ("UPDATE parameter_sets SET codes = 'null' WHERE rowid = 1", "its codes do not give its hash"),
+        ("""UPDATE parameter_sets SET codes = '{"p\u00e9": 1}' WHERE rowid = 1""", "its codes do not give its hash"),
+        ("""UPDATE parameter_sets SET codes = '{"a": [null]}' WHERE rowid = 1""", "its codes do not give its hash"),
+        ("UPDATE devices SET space = '[]'", "parameter space"),
+        ("UPDATE devices SET space = '{}'", "parameter space"),
+    ],
+)
+def test_a_changed_value_is_told(lab: Path, statement: str, told: str) -> None:
+    change(lab, statement)
+    with Dataset.open(lab) as dataset:
+        assert told in "\n".join(verify(dataset).problems)
+
+
+@pytest.mark.parametrize("value", ["{", "[" * 20_000, f'{{"a": {"9" * 5000}}}', "1" + "e" * 9])
+@pytest.mark.parametrize("column", ["parameter_sets SET codes", "captures SET read_back", "raws SET as_shot_wb"])
+def test_a_value_that_cannot_be_read_is_one_error(lab: Path, column: str, value: str) -> None:
+    change(lab, f"UPDATE {column} = '{value}' WHERE rowid = 1")
+    with Dataset.open(lab) as dataset, pytest.raises(DatasetError, match=r"a value in it is not of its column"):
+        verify(dataset)
