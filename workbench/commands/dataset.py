@@ -66,10 +66,10 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         print("mended on the way: " + ", ".join(f"{count} {shown(kind)}" for kind, count in mended.items()))
 
 
-def _totals(counts: dict[str, Any]) -> dict[str, int]:
+def _totals(counts: Any) -> dict[str, int]:
     """How often what was mended, over the units of a pool."""
     totals: Counter[str] = Counter()
-    for kind, count in counts.items():
+    for kind, count in counts.items() if isinstance(counts, dict) else ():
         totals.update(count if isinstance(count, dict) else {kind: count})
     return dict(totals)
 
