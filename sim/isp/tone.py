@@ -29,8 +29,8 @@ def tone_curve(gamma: float, contrast: float, shadow_lift: float = 0.0, highligh
     y += contrast * (y * y * (3 - 2 * y) - y)
     if shadow_lift:
         y += shadow_lift * y * (1 - y) ** 3
-    if highlight_rolloff:
-        shoulder = 0.3 * highlight_rolloff
+    shoulder = 0.3 * highlight_rolloff
+    if shoulder:  # the smallest roll-offs underflow to none
         t = np.maximum(y - (1 - shoulder), 0) / shoulder
         y -= shoulder * 0.5 * highlight_rolloff * t * t
     return np.clip(y, 0, 1)

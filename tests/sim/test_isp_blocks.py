@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.frames import CFA_PATTERNS, RawFrame
@@ -377,6 +377,7 @@ def test_sharpening_radius_sets_the_width_of_the_halo():
     lift=st.floats(0, 1),
     rolloff=st.floats(0, 1),
 )
+@example(gamma=2.0, contrast=0.0, lift=0.0, rolloff=5e-324)
 def test_the_tone_curve_rises_from_black_to_at_most_white(gamma, contrast, lift, rolloff):
     curve = tone_curve(gamma, contrast, lift, rolloff)
     assert curve[0] == 0
