@@ -8,6 +8,7 @@ terminal, or names it with ``workbench --trust WHAT``. Recipes are remembered by
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from pathlib import Path
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
 from drivers.regular_files import read_json, read_regular
-from workbench.lab.runs import write_json
+from workbench.console import user_files
 
 _RECIPE_BYTES = 4 << 20
 _named: set[str] = set()
@@ -45,9 +46,7 @@ def remember(what: str) -> None:
     if key in known:
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(file, sorted({*known, key}))
-        file.chmod(0o600)
+        user_files.write_private(file, json.dumps(sorted({*known, key}), indent=1).encode())
     except OSError:
         return
 
