@@ -21,6 +21,8 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry drivers sim proxy predictor workbench
+	$(BIN)/deptry tests tests/*/ benchmarks --ignore DEP002,DEP004
 	$(BIN)/python -m pytest -n 2
 
 clean:

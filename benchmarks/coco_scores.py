@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image
 
 from workbench.tasks.coco import CocoSet, coco_dict, coco_scores, decode_mask, encode_mask, results_of
 from workbench.tasks.coco_file import read_coco
@@ -34,7 +34,7 @@ def main() -> None:
     detector = open_detector(arguments.detector)
     found: list[dict[str, Any]] = []
     for image in data.images:
-        pixels = iio.imread(arguments.images / image.file, mode="RGB")
+        pixels = np.asarray(Image.open(arguments.images / image.file).convert("RGB"))
         found += results_of(image.id, detector.predict(as_batch(pixels))[0])
     print("| predictions | library | mAP50 | mAP75 | mAP50:95 |\n|---|---|---|---|---|")
     for what, kind, results in (("boxes", "bbox", found), ("masks", "segm", moved_masks(data))):

@@ -14,8 +14,8 @@ import csv
 import dataclasses
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
+from PIL import Image
 
 from drivers.errors import WorkbenchError
 from drivers.frames import RawFrame
@@ -63,7 +63,7 @@ def main() -> None:
                 file = arguments.out / f"{entry.path.stem}-{number}.npz"
                 save_npz(file, window(raw, y, x, arguments.size))
                 picture = file.with_suffix(".reference.png")
-                iio.imwrite(picture, rendering[y : y + arguments.size, x : x + arguments.size])
+                Image.fromarray(rendering[y : y + arguments.size, x : x + arguments.size]).save(picture)
                 rows.append({"file": file.name, "scene": entry.path.stem, "split": split, "reference": picture.name})
             print(f"{name}: {raw.width}×{raw.height}, {split}")
     with (arguments.out / "scenes.csv").open("w", newline="", encoding="utf-8") as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib as mpl
-from cycler import cycler
+from matplotlib.rcsetup import cycler
 
 INK, GRID = "#333a42", "#dfe3e8"
 COLOURS = {
