@@ -24,8 +24,10 @@ import numpy as np
 from drivers.device import Device
 from drivers.frames import RawFrame
 from drivers.registry import open_device
+from drivers.splits import Split
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
 from workbench.console.progress import Progress
 from workbench.lab.dataset import CaptureRecord, Dataset, NewRaw
 
@@ -108,17 +110,16 @@ def collect(dataset: Dataset, device: Device, frames: int) -> None:
     for i in range(16):
         mosaic = np.random.default_rng(i).integers(64, 1023, (32, 32), dtype=np.uint16)
         raws.append(
-            NewRaw(RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0), f"scene{i}", "train", f"{i:02d}.npz")
+            NewRaw(RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0), f"scene{i}", Split.TRAIN, f"{i:02d}.npz")
         )
-    jobs = campaign.plan(device.info().space, dataset.add_raws(raws), design="sobol", captures=frames, seed=0)
-    with Progress("collect", len(jobs), unit="capture") as progress:
-        campaign.run(Bench(dataset, device, purpose=campaign.PURPOSE), jobs, progress.update)
+    jobs = campaign.plan(device.info().space, dataset.add_raws(raws), design=Design.SOBOL, captures=frames, seed=0)
+    campaign.run(campaign.StoredCampaign(Bench(dataset, device, purpose=campaign.PURPOSE), jobs))
 
 
 def check(dataset: Dataset, device: Device, frames: int) -> tuple[int, int, int]:
     """Captures that are wrong, lost and doubled."""
     space = device.info().space
-    jobs = campaign.plan(space, dataset.raws(), design="sobol", captures=frames, seed=0)
+    jobs = campaign.plan(space, dataset.raws(), design=Design.SOBOL, captures=frames, seed=0)
     captures = dataset.captures()
     raws = {raw.hash: raw.load() for raw in dataset.raws()}
     kept = Counter((c.raw_hash, c.parameters_hash) for c in captures)

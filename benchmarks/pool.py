@@ -19,9 +19,12 @@ import numpy as np
 
 from drivers.frames import RawFrame
 from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
 from workbench.collect.raw_folder import read_raw_folder
+from workbench.collect.raw_import import import_raws
 from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 
@@ -64,10 +67,10 @@ def make_raws(folder: Path) -> Path:
 def collect(urls: list[str], raws: Path, lab: Path, captures: int) -> tuple[float, str]:
     """Captures a second, and the data set's digest."""
     with open_devices(urls, lab) as device, Dataset.open(lab, create=True) as dataset:
-        records = [r for r in campaign.import_raws(dataset, read_raw_folder(raws)) if r.split != "test"]
-        jobs = campaign.plan(device.info().space, records, design="sobol", captures=captures, seed=0)
+        records = [r for r in import_raws(dataset, read_raw_folder(raws)) if r.split != Split.TEST]
+        jobs = campaign.plan(device.info().space, records, design=Design.SOBOL, captures=captures, seed=0)
         begin = time.monotonic()
-        campaign.run(Bench(dataset, device, purpose=campaign.PURPOSE), jobs)
+        campaign.run(campaign.StoredCampaign(Bench(dataset, device, purpose=campaign.PURPOSE), jobs))
         return captures / (time.monotonic() - begin), dataset.digest()
 
 

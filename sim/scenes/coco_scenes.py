@@ -21,6 +21,7 @@ from drivers.foreign_text import shown
 from drivers.frames import CfaPattern
 from drivers.orientation import UPRIGHT
 from drivers.raw.raw_files import load_raw, save_npz
+from drivers.splits import Split
 from sim.camera.metering import Camera
 from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
 from sim.scenes.photographs import SceneError, open_photograph, photograph_pixels
@@ -38,7 +39,7 @@ class AnnotatedPhotograph:
 
     Attributes:
         name: the RAW's and its scene's name.
-        split: ``train``, ``validation`` or ``test``.
+        split: of the scene.
         number: from 0; fixes light, errors and noise together with the seed. The image's id.
         path: the file.
         source: the photograph's size as its annotations say.
@@ -47,7 +48,7 @@ class AnnotatedPhotograph:
     """
 
     name: str
-    split: str
+    split: Split
     number: int
     path: Path
     source: tuple[int, int]
@@ -151,13 +152,13 @@ def _check_splits(photographs: Sequence[AnnotatedPhotograph]) -> None:
         except OSError as error:
             raise SceneError(f"{photograph.path}: cannot read the photograph: {error.strerror}") from error
     for alike in by_size.values():
-        if len({p.split == "test" for p in alike}) < 2:
+        if len({p.split == Split.TEST for p in alike}) < 2:
             continue
         seen: dict[str, AnnotatedPhotograph] = {}
         for photograph in alike:
             with photograph.path.open("rb") as file:
                 other = seen.setdefault(hashlib.file_digest(file, "sha256").hexdigest(), photograph)
-            if (other.split == "test") != (photograph.split == "test"):
+            if (other.split == Split.TEST) != (photograph.split is Split.TEST):
                 raise SceneError(
                     f"{photograph.path}: is in split {photograph.split} and, as {other.path}, in split {other.split}; "
                     "give every photograph to one split"

@@ -17,6 +17,7 @@ from drivers.errors import FrameError, WorkbenchError
 from drivers.foreign_text import shown
 from drivers.given_pictures import PictureHeader, decode_upright, read_header
 from drivers.regular_files import read_regular
+from drivers.splits import Split
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SHORTEST_SIDE = 64
@@ -25,15 +26,15 @@ _LARGEST_FILE = 2 << 30
 
 # name, package, files in the package's folder, split. Scenes from microscopes and telescopes are left out: no camera
 # meters or balances those.
-_SAMPLES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
-    ("astronaut", "skimage", ("data/astronaut.png",), "train"),
-    ("chelsea", "skimage", ("data/chelsea.png",), "test"),
-    ("china", "sklearn", ("datasets/images/china.jpg",), "test"),
-    ("coffee", "skimage", ("data/coffee.png",), "train"),
-    ("flower", "sklearn", ("datasets/images/flower.jpg",), "validation"),
-    ("hopper", "matplotlib", ("mpl-data/sample_data/grace_hopper.jpg",), "train"),
-    ("motorcycle", "skimage", ("data/motorcycle_left.png", "data/motorcycle_right.png"), "train"),
-    ("rocket", "skimage", ("data/rocket.jpg",), "test"),
+_SAMPLES: tuple[tuple[str, str, tuple[str, ...], Split], ...] = (
+    ("astronaut", "skimage", ("data/astronaut.png",), Split.TRAIN),
+    ("chelsea", "skimage", ("data/chelsea.png",), Split.TEST),
+    ("china", "sklearn", ("datasets/images/china.jpg",), Split.TEST),
+    ("coffee", "skimage", ("data/coffee.png",), Split.TRAIN),
+    ("flower", "sklearn", ("datasets/images/flower.jpg",), Split.VALIDATION),
+    ("hopper", "matplotlib", ("mpl-data/sample_data/grace_hopper.jpg",), Split.TRAIN),
+    ("motorcycle", "skimage", ("data/motorcycle_left.png", "data/motorcycle_right.png"), Split.TRAIN),
+    ("rocket", "skimage", ("data/rocket.jpg",), Split.TEST),
 )
 
 
@@ -47,12 +48,12 @@ class Photograph:
 
     Attributes:
         scene: the scene's name.
-        split: ``train``, ``validation`` or ``test``.
+        split: of the scene.
         paths: the files that show it; more than one where they show the same place.
     """
 
     scene: str
-    split: str
+    split: Split
     paths: tuple[Path, ...]
 
 
@@ -97,12 +98,15 @@ def folder_photographs(folder: Path) -> list[Photograph]:
     return sorted(found, key=lambda p: p.scene)
 
 
-def deal_splits(names: Sequence[str]) -> dict[str, str]:
+def deal_splits(names: Sequence[str]) -> dict[str, Split]:
     """A split for each scene name: dealt in the order of the names' SHA-256, so that small sets are not left empty."""
     order = sorted(names, key=lambda n: hashlib.sha256(os.fsencode(n)).hexdigest())
     few = 1 if len(order) >= 3 else 0
     test, validation = (max(few, round(share * len(order))) for share in (0.2, 0.1))
-    return {n: "test" if i < test else "validation" if i < test + validation else "train" for i, n in enumerate(order)}
+    return {
+        n: Split.TEST if i < test else Split.VALIDATION if i < test + validation else Split.TRAIN
+        for i, n in enumerate(order)
+    }
 
 
 def _scene_names(relative: Sequence[Path]) -> list[str]:

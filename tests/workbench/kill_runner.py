@@ -7,20 +7,23 @@ from pathlib import Path
 
 from fake_isp import FakeIsp
 
+from drivers.splits import Split
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
 from workbench.collect.raw_folder import read_raw_folder
+from workbench.collect.raw_import import import_raws
 from workbench.lab.dataset import Dataset
 
 
 def main(lab: Path, folder: Path, captures: int) -> None:
     device = FakeIsp()
     with Dataset.open(lab, create=True) as dataset:
-        records = [r for r in campaign.import_raws(dataset, read_raw_folder(folder)) if r.split != "test"]
+        records = [r for r in import_raws(dataset, read_raw_folder(folder)) if r.split != Split.TEST]
         print("ready", flush=True)
-        jobs = campaign.plan(device.info().space, records, design="around", captures=captures, seed=0, spread=0.5)
+        jobs = campaign.plan(device.info().space, records, design=Design.AROUND, captures=captures, seed=0, spread=0.5)
         bench = Bench(dataset, device, purpose=campaign.PURPOSE)
-        for record in bench.capture_many(campaign.remaining(dataset, bench.info.identity, jobs)):
+        for record in bench.capture_many(campaign.StoredCampaign(bench, jobs).remaining()):
             print(record.raw_hash, record.parameters_hash, record.output_hash, flush=True)
 
 

@@ -8,10 +8,12 @@ import numpy as np
 
 from drivers.frames import RawFrame
 from drivers.registry import open_device
+from drivers.splits import Split
 from predictor.training import Recipe
 from proxy.training import ProxyRecipe
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
 from workbench.lab.dataset import Dataset
 
 PROXY = ProxyRecipe(base_steps=3, steps=2, batch=4, crop=16, width=4)
@@ -44,7 +46,7 @@ def make_lab(
     device: str = "sim:sim20",
 ) -> Path:
     """The lab folder, with its data set."""
-    splits = ["train"] * train + ["validation"] * validation + ["test"] * test
+    splits = [Split.TRAIN] * train + [Split.VALIDATION] * validation + [Split.TEST] * test
     with Dataset.open(lab, create=True) as dataset:
         for i, split in enumerate(splits):
             raw, reference = picture(i)
@@ -53,7 +55,7 @@ def make_lab(
             )
         if captures:
             with open_device(device) as isp:
-                raws = [r for r in dataset.raws() if r.split != "test"]
-                jobs = campaign.plan(isp.info().space, raws, design="sobol", captures=captures, seed=0)
-                campaign.run(Bench(dataset, isp, purpose=campaign.PURPOSE), jobs)
+                raws = [r for r in dataset.raws() if r.split != Split.TEST]
+                jobs = campaign.plan(isp.info().space, raws, design=Design.SOBOL, captures=captures, seed=0)
+                campaign.run(campaign.StoredCampaign(Bench(dataset, isp, purpose=campaign.PURPOSE), jobs))
     return lab

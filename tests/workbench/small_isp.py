@@ -12,6 +12,7 @@ from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.splits import Split
 from workbench.lab.dataset import Dataset
 
 
@@ -100,7 +101,7 @@ def make_lab(lab: Path, train: int = 12, test: int = 8) -> dict[str, ParameterSe
             dataset.add_raw(
                 raw,
                 scene=f"scene{i}",
-                split="train" if i < train else "test",
+                split=Split.TRAIN if i < train else "test",
                 name=f"{i:03}.npz",
                 reference=render(raw, best[raw.hash]),
             )

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from drivers.parameters import ParameterSet
 from drivers.registry import open_device
+from drivers.splits import Split
 from predictor.files import load_predictor
 from predictor.training import Recipe
 from proxy.files import load_proxy
@@ -95,7 +96,7 @@ def test_a_study_from_training_to_figures(lab: Path) -> None:
     from workbench.lab.dataset import Dataset
 
     with Dataset.open(lab) as dataset:
-        raw = next(r for r in dataset.raws("test") if r.name == scatter["points"][0]["raw"])
+        raw = next(r for r in dataset.raws(Split.TEST) if r.name == scatter["points"][0]["raw"])
         predicted = loaded.predict([raw.load()])[0]
         captures = [c for c in dataset.captures() if c.purpose == "ablate"]
     assert scatter["points"][0]["values"] == [predicted[p["name"]] for p in scatter["parameters"]]

@@ -11,7 +11,8 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set
 
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.parameters import ParameterSet, ParameterSpace
-from workbench.collect import bench as bench_module
+from drivers.splits import Split
+from workbench.collect import keeping
 from workbench.collect.bench import BATCH, READ_AHEAD, Bench
 from workbench.errors import DatasetError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
@@ -21,7 +22,7 @@ from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 def dataset(tmp_path: Path) -> Iterator[Dataset]:
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
         for i in range(3):
-            dataset.add_raw(make_raw(i), scene=f"s{i}", split="train", name=f"{i}.npz")
+            dataset.add_raw(make_raw(i), scene=f"s{i}", split=Split.TRAIN, name=f"{i}.npz")
         yield dataset
 
 
@@ -118,7 +119,7 @@ def test_consumer_that_stops_keeps_what_came(dataset: Dataset) -> None:
 
 def test_slow_device_commits_every_capture(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
-    monkeypatch.setattr(bench_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(keeping.time, "monotonic", lambda: next(clock))
     device = FakeIsp()
     for given, _ in enumerate(Bench(dataset, device, purpose="collect").capture_many(make_jobs(dataset, 20)), 1):
         assert len(device.asked) == given == len(dataset.captures())
@@ -167,7 +168,7 @@ def test_parameters_of_another_space(dataset: Dataset) -> None:
 
 
 def test_raws_beyond_the_memory_are_read_again(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_module, "RAW_CACHE_BYTES", make_raw(0).mosaic.nbytes)
+    monkeypatch.setattr("workbench.collect.bench.RAW_CACHE_BYTES", make_raw(0).mosaic.nbytes)
     loads: list[str] = []
     load = RawRecord.load
 

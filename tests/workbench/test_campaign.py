@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 from drivers.errors import DeviceUnreachableError
 from drivers.parameters import ParameterSpace
 from drivers.raw.raw_files import save_npz
-from workbench.collect import campaign
+from drivers.splits import Split
+from workbench.collect import campaign, raw_import
 from workbench.collect.bench import Bench
-from workbench.collect.campaign import CampaignError, import_raws, plan
+from workbench.collect.campaign import plan
+from workbench.collect.designs import CampaignError, Design
 from workbench.collect.raw_folder import read_raw_folder
+from workbench.collect.raw_import import import_raws
 from workbench.errors import RawFolderError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.dataset.blobs import BlobStore
@@ -30,7 +33,7 @@ def raw_record(i: int) -> RawRecord:
         hash=f"{i * 7919 % 1009:064x}",
         name=f"{i}",
         scene=f"{i}",
-        split="train",
+        split=Split.TRAIN,
         width=16,
         height=16,
         iso=None,
@@ -48,14 +51,14 @@ def pairs(jobs: list[campaign.Job]) -> list[tuple[str, str]]:
 
 
 @given(
-    design=st.sampled_from(["sobol", "around"]),
+    design=st.sampled_from([Design.SOBOL, Design.AROUND]),
     raws=st.integers(1, 9),
     short=st.integers(1, 60),
     more=st.integers(0, 60),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=25, deadline=None)
-def test_longer_plan_begins_with_the_shorter(design, raws: int, short: int, more: int, seed: int) -> None:  # type: ignore[no-untyped-def]
+def test_longer_plan_begins_with_the_shorter(design: Design, raws: int, short: int, more: int, seed: int) -> None:
     records = [raw_record(i) for i in range(raws)]
     first = pairs(plan(SPACE, records, design=design, captures=short, seed=seed))
     longer = pairs(plan(SPACE, records[::-1], design=design, captures=short + more, seed=seed))
@@ -63,8 +66,8 @@ def test_longer_plan_begins_with_the_shorter(design, raws: int, short: int, more
     assert len(set(longer)) == short + more
 
 
-@pytest.mark.parametrize("design", ["sobol", "lhs", "around"])
-def test_plan_is_even_and_seeded(design) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("design", list(Design))
+def test_plan_is_even_and_seeded(design: Design) -> None:
     records = [raw_record(i) for i in range(8)]
     jobs = plan(SPACE, records, design=design, captures=200, seed=1, spread=0.5)
     assert set(Counter(raw.hash for raw, _ in jobs).values()) == {25}
@@ -73,8 +76,8 @@ def test_plan_is_even_and_seeded(design) -> None:  # type: ignore[no-untyped-def
     assert pairs(jobs) != pairs(plan(SPACE, records, design=design, captures=200, seed=2, spread=0.5))
 
 
-@pytest.mark.parametrize("design", ["sobol", "lhs"])
-def test_designs_fill_the_space(design) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("design", [Design.SOBOL, Design.LHS])
+def test_designs_fill_the_space(design: Design) -> None:
     units = np.array([p.unit for _, p in plan(SPACE, [raw_record(0)], design=design, captures=256, seed=0)])
     # Exactly 32 before the values are quantised to the register's steps.
     assert np.abs(np.histogram(units[:, 0], 8, (0, 1))[0] - 32).max() <= 1
@@ -83,7 +86,7 @@ def test_designs_fill_the_space(design) -> None:  # type: ignore[no-untyped-def]
 
 def test_around_stays_near_its_points() -> None:
     points = [SPACE.parse({"gain": 0.5, "level": 10, "mode": "a", "sharp": True}), SPACE.defaults]
-    jobs = plan(SPACE, [raw_record(0)], design="around", captures=100, seed=0, around=points, spread=0.05)
+    jobs = plan(SPACE, [raw_record(0)], design=Design.AROUND, captures=100, seed=0, around=points, spread=0.05)
     used = set()
     for _, parameters in jobs:
         distances = [np.abs(parameters.unit - p.unit)[:2].max() for p in points]
@@ -96,12 +99,12 @@ def test_around_stays_near_its_points() -> None:
 
 def test_plans_that_cannot_be() -> None:
     with pytest.raises(CampaignError, match="no RAWs"):
-        plan(SPACE, [], design="sobol", captures=1, seed=0)
+        plan(SPACE, [], design=Design.SOBOL, captures=1, seed=0)
     with pytest.raises(CampaignError, match="spread 0 is outside"):
-        plan(SPACE, [raw_record(0)], design="around", captures=1, seed=0, spread=0)
+        plan(SPACE, [raw_record(0)], design=Design.AROUND, captures=1, seed=0, spread=0)
     switch = ParameterSpace(name="switch", parameters=SPACE.parameters[3:])
     with pytest.raises(CampaignError, match="gives only 6 different captures"):
-        plan(switch, [raw_record(i) for i in range(3)], design="sobol", captures=7, seed=0)
+        plan(switch, [raw_record(i) for i in range(3)], design=Design.SOBOL, captures=7, seed=0)
 
 
 @pytest.fixture
@@ -121,15 +124,15 @@ def test_raws_are_imported_once(folder: Path, tmp_path: Path, monkeypatch: pytes
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
         records = import_raws(dataset, read_raw_folder(folder))
         assert [(r.name, r.scene, r.split, r.has_reference) for r in records[1:4]] == [
-            ("1.npz", "s0", "train", True),
-            ("2.npz", "s1", "validation", True),
-            ("3.npz", "s1", "validation", True),
+            ("1.npz", "s0", Split.TRAIN, True),
+            ("2.npz", "s1", Split.VALIDATION, True),
+            ("3.npz", "s1", Split.VALIDATION, True),
         ]
         assert dataset.raws() == records
         decoded = []
-        load_raw = campaign.load_raw
+        load_raw = raw_import.load_raw
         monkeypatch.setattr(
-            campaign, "load_raw", lambda path, notes: decoded.append(path.name) or load_raw(path, notes)
+            raw_import, "load_raw", lambda path, notes: decoded.append(path.name) or load_raw(path, notes)
         )
         assert import_raws(dataset, read_raw_folder(folder)) == records
         assert decoded == []
@@ -175,11 +178,13 @@ def test_unreadable_file_is_named(folder: Path, tmp_path: Path, name: str) -> No
 def test_campaign_goes_on_after_the_device_went_away(folder: Path, tmp_path: Path) -> None:
     def go(lab: str, device: FakeIsp) -> str:
         with Dataset.open(tmp_path / lab, create=True) as dataset:
-            records = [r for r in import_raws(dataset, read_raw_folder(folder)) if r.split != "test"]
-            jobs = plan(SPACE, records, design="sobol", captures=150, seed=3)
+            records = [r for r in import_raws(dataset, read_raw_folder(folder)) if r.split != Split.TEST]
+            jobs = plan(SPACE, records, design=Design.SOBOL, captures=150, seed=3)
             bench = Bench(dataset, device, purpose="collect")
-            campaign.run(bench, campaign.remaining(dataset, bench.info.identity, jobs))
-            assert campaign.remaining(dataset, bench.info.identity, jobs) == []
+            going = campaign.StoredCampaign(bench, jobs)
+            result = campaign.run(going)
+            assert (result.planned, result.known + result.new, result.captured) == (150, 150, 150)
+            assert going.remaining() == []
             return dataset.digest()
 
     with pytest.raises(DeviceUnreachableError, match="gone; 70 of the 150 captures to make are kept, the same command"):

@@ -14,6 +14,7 @@ from test_vision import TASK, lab  # noqa: F401
 from typer.testing import CliRunner
 
 from drivers.errors import WorkbenchError
+from drivers.splits import Split
 from workbench.commands.choose import choose
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
@@ -97,7 +98,7 @@ def test_what_cannot_choose_is_one_clear_line(viewing_lab: Path) -> None:
     record = viewing_lab / "runs" / "second" / "run.json"
     told = json.loads(record.read_text())
     with Dataset.open(viewing_lab) as dataset:
-        told["config"]["scenes"].append(dataset.raws("validation")[0].scene)
+        told["config"]["scenes"].append(dataset.raws(Split.VALIDATION)[0].scene)
     record.write_text(json.dumps(told))
     with pytest.raises(WorkbenchError, match="second: was made with the validation scene"):
         run("choose", *DEVICE)

@@ -15,6 +15,7 @@ from pycocotools import mask as rle
 from typer.testing import CliRunner
 
 from drivers.raw.raw_files import load_raw
+from drivers.splits import Split
 from sim.scenes.coco_scenes import AnnotatedPhotograph, make_annotated_raws
 from sim.scenes.photographs import SceneError
 from workbench.collect.raw_folder import read_raw_folder
@@ -413,7 +414,7 @@ def test_a_photograph_stored_on_its_side_is_taken_as_annotated(tmp_path):
     exif[0x0112] = 6  # turn to the right by 90 degrees
     Image.fromarray(picture).save(tmp_path / "a.jpg", exif=exif, quality=95)
     for name, size in (("stored", (60, 40)), ("upright", (40, 60))):
-        one = AnnotatedPhotograph(name, "test", 1, tmp_path / "a.jpg", size, size, size)
+        one = AnnotatedPhotograph(name, Split.TEST, 1, tmp_path / "a.jpg", size, size, size)
         make_annotated_raws(tmp_path / name, [one], b"{}")
         reference = cv2.imread(str(tmp_path / name / f"{name}.reference.png"))
         assert reference.shape == (size[1], size[0], 3)

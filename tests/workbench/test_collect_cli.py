@@ -14,6 +14,7 @@ import pytest
 from fake_isp import make_raw
 
 from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
 
@@ -91,7 +92,7 @@ def test_collect_extend_and_look(place: Path) -> None:
     assert info["devices"][0]["purposes"] == {"collect": 50}
     assert info["digest"] != first["digest"]
     with Dataset.open(place / "lab") as dataset:
-        test = {raw.hash for raw in dataset.raws("test")}
+        test = {raw.hash for raw in dataset.raws(Split.TEST)}
         assert all(capture.raw_hash not in test for capture in dataset.captures())
         outputs = {capture.output_hash for capture in dataset.captures()}
         assert len(outputs) > 40

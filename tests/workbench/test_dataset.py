@@ -17,6 +17,7 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
@@ -33,7 +34,7 @@ def fill(lab: Path, captures: int = 10) -> None:
     with Dataset.open(lab, create=True) as dataset:
         for i in range(2):
             dataset.add_raw(
-                make_raw(i), scene=f"s{i}", split="train", name=f"{i}.npz", reference=REFERENCE if i else None
+                make_raw(i), scene=f"s{i}", split=Split.TRAIN, name=f"{i}.npz", reference=REFERENCE if i else None
             )
         made = [device.process(make_raw(i % 2), make_set(i)) for i in range(captures)]
         dataset.add_captures(device.info(), made, purpose="collect")
@@ -48,11 +49,11 @@ def lab(tmp_path: Path) -> Path:
 def test_raw_comes_back_as_it_was(tmp_path: Path) -> None:
     raw = make_raw(3)
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        kept = dataset.add_raw(raw, scene="door", split="test", name="door.dng", reference=REFERENCE)
-        assert dataset.add_raw(raw, scene="door", split="test", name="other.dng", reference=REFERENCE) == kept
+        kept = dataset.add_raw(raw, scene="door", split=Split.TEST, name="door.dng", reference=REFERENCE)
+        assert dataset.add_raw(raw, scene="door", split=Split.TEST, name="other.dng", reference=REFERENCE) == kept
     with Dataset.open(tmp_path / "lab") as dataset:
-        (record,) = dataset.raws("test")
-        assert dataset.raws("train") == []
+        (record,) = dataset.raws(Split.TEST)
+        assert dataset.raws(Split.TRAIN) == []
         loaded, reference = record.load(), record.reference()
     assert record == kept
     assert (record.name, record.scene, record.iso, record.as_shot_wb) == ("door.dng", "door", 103.0, (2, 1, 1.5))
@@ -64,19 +65,19 @@ def test_raw_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_reference_can_come_later_but_not_change(tmp_path: Path) -> None:
     with Dataset.open(tmp_path, create=True) as dataset:
-        assert not dataset.add_raw(make_raw(0), scene="s", split="train", name="a").has_reference
-        assert dataset.add_raw(make_raw(0), scene="s", split="train", name="a", reference=REFERENCE).has_reference
+        assert not dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="a").has_reference
+        assert dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="a", reference=REFERENCE).has_reference
         with pytest.raises(DatasetError, match="another reference"):
-            dataset.add_raw(make_raw(0), scene="s", split="train", name="a", reference=255 - REFERENCE)
+            dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="a", reference=255 - REFERENCE)
 
 
 def test_scene_stays_in_its_split(tmp_path: Path) -> None:
     with Dataset.open(tmp_path, create=True) as dataset:
-        dataset.add_raw(make_raw(0), scene="door", split="test", name="a")
+        dataset.add_raw(make_raw(0), scene="door", split=Split.TEST, name="a")
         with pytest.raises(DatasetError, match="door is in the test split"):
-            dataset.add_raw(make_raw(1), scene="door", split="train", name="b")
+            dataset.add_raw(make_raw(1), scene="door", split=Split.TRAIN, name="b")
         with pytest.raises(DatasetError, match=r"scene door \(test\)"):
-            dataset.add_raw(make_raw(0), scene="wall", split="train", name="a")
+            dataset.add_raw(make_raw(0), scene="wall", split=Split.TRAIN, name="a")
         assert len(dataset.raws()) == 1
 
 
@@ -94,9 +95,9 @@ def test_captures_come_back_as_they_were(lab: Path) -> None:
         assert dataset.space(records[0].device_identity) == SPACE
         (kept,) = dataset.devices()
         assert (kept["captures"], kept["space"], kept["model"]) == (10, "tiny", "fake")
-        assert dataset.captures(split="test") == []
+        assert dataset.captures(split=Split.TEST) == []
         assert dataset.captures(purpose="tune") == []
-        assert len(dataset.captures(device_identity=records[0].device_identity, split="train")) == 10
+        assert len(dataset.captures(device_identity=records[0].device_identity, split=Split.TRAIN)) == 10
         with pytest.raises(DatasetError, match="no captures of device other"):
             dataset.space("other")
 
@@ -132,7 +133,7 @@ def test_digest_depends_on_captures_alone(tmp_path: Path) -> None:
     digests = []
     for name, order in (("a", [0, 1, 2, 3, 4, 5]), ("b", [5, 3, 1, 0, 2, 4]), ("c", [0, 1, 2, 3, 4])):
         with Dataset.open(tmp_path / name, create=True) as dataset:
-            dataset.add_raw(make_raw(0), scene="s", split="train", name=name)
+            dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name=name)
             for i in order:
                 dataset.add_captures(device.info(), [made[i]], purpose=name)
             digests.append(dataset.digest())
@@ -309,7 +310,7 @@ for create in (False, True):
         assert len(dataset.captures()) == 10 and verify(dataset).problems == []
         for write in (
             lambda: dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(70))], purpose="x"),
-            lambda: dataset.add_raw(make_raw(9), scene="n", split="train", name="n"),
+            lambda: dataset.add_raw(make_raw(9), scene="n", split=Split.TRAIN, name="n"),
         ):
             try:
                 write()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from drivers.device import Capture, Failure
 from drivers.frames import RgbFrame
+from drivers.splits import Split
 from workbench.cli import _register as register
 from workbench.cli import app
 from workbench.lab.dataset import Dataset, DeviceUse
@@ -22,7 +23,7 @@ from workbench.lab.dataset.verify import verify
 def dataset(tmp_path: Path):
     with Dataset.open(tmp_path / "lab", create=True) as opened:
         for i in range(2):
-            opened.add_raw(make_raw(i), scene=f"s{i}", split="train", name=f"{i}.npz")
+            opened.add_raw(make_raw(i), scene=f"s{i}", split=Split.TRAIN, name=f"{i}.npz")
         yield opened
 
 

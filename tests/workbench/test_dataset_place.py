@@ -10,6 +10,7 @@ import optuna
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
 
+from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset, NewRaw
 from workbench.lab.dataset.verify import verify
@@ -25,7 +26,7 @@ def add(dataset: Dataset, number: int) -> None:
 def test_nothing_is_written_once_the_lab_is_elsewhere(tmp_path: Path, what: str) -> None:
     lab = tmp_path / "lab"
     with Dataset.open(lab, create=True) as dataset:
-        dataset.add_raw(make_raw(0), scene="s", split="train", name="r")
+        dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="r")
         add(dataset, 1)
         if what == "deleted":
             shutil.rmtree(lab)
@@ -62,7 +63,7 @@ def test_studies_lie_in_the_lab_whatever_its_name(tmp_path: Path, name: str) -> 
 
 
 def kept(dataset: Dataset, path: Path) -> None:
-    dataset.add_raws([NewRaw(make_raw(0), "s", "train", "r", files=(path,))])
+    dataset.add_raws([NewRaw(make_raw(0), "s", Split.TRAIN, "r", files=(path,))])
 
 
 def test_a_file_replaced_with_its_size_and_time_is_another(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def _renamed_over(path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "folder", "zero"])
 def test_what_stands_in_a_files_place_is_a_problem_not_a_wait(tmp_path: Path, kind: str) -> None:
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        dataset.add_raw(make_raw(0), scene="s", split="train", name="r")
+        dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="r")
         add(dataset, 1)
         file = dataset.blobs.path(dataset.captures()[0].output_hash, "png")
         file.unlink()

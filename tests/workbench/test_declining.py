@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
 from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
 from predictor.distance import Distance, fit_distance
 from predictor.files import load_predictor, save_predictor
 from predictor.metadata import LENGTH
@@ -48,7 +49,7 @@ def test_declined_raws_get_the_best_fixed_set(made: tuple[Path, Distance]) -> No
     lab, distance = made
     with Dataset.open(lab) as dataset:
         results = validate(lab, dataset, SmallIsp(), ValidationSettings(oracle_captures=0))
-        frames = {r.name: r.load() for r in dataset.raws("test")}
+        frames = {r.name: r.load() for r in dataset.raws(Split.TEST)}
     rows = {m["key"]: m for m in results["methods"]}
     assert list(rows)[-3:] == ["mean:net", "predicted:net", "declining:net"]
     assert rows["declining:net"]["captures"] == rows["predicted:net"]["captures"] + rows["fixed"]["captures"]
@@ -94,7 +95,7 @@ def test_predict_says_how_far_a_raw_is_and_declines(made: tuple[Path, Distance],
 
     with Dataset.open(lab) as dataset:
         predictor = load_predictor(lab / "runs" / "net")
-        near = min((r.load() for r in dataset.raws("train")), key=lambda raw: distance.of(predictor, raw))
+        near = min((r.load() for r in dataset.raws(Split.TRAIN)), key=lambda raw: distance.of(predictor, raw))
     far = RawFrame(np.full((32, 32), 1000, np.uint16), "RGGB", (0, 0, 0, 0), 1023)
     text = told(near)
     assert f"limit {distance.limit:.2f} (50% of the validation RAWs lie within)" in text

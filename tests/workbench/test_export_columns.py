@@ -11,6 +11,7 @@ from fake_isp import FakeIsp, make_raw
 from drivers.device import Capture, DeviceInfo
 from drivers.frames import RgbFrame
 from drivers.parameters import ParameterSpace
+from drivers.splits import Split
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.export import export
 
@@ -24,7 +25,7 @@ def test_a_parameter_called_as_a_column_stands_beside_it(tmp_path: Path, name: s
     output = RgbFrame(FakeIsp().process(raw, FakeIsp().info().space.defaults).rgb.encoded, "image/png")
     made = Capture(raw.hash, space.defaults, {name: space.defaults.codes[0]}, output, "boot", 5, 0.25, 0.5)
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        dataset.add_raw(raw, scene="s", split="train", name="r.npz")
+        dataset.add_raw(raw, scene="s", split=Split.TRAIN, name="r.npz")
         dataset.add_captures(info, [made], purpose="collect")
         export(dataset, tmp_path / "out")
     with (tmp_path / "out" / "captures.csv").open(newline="") as file:
@@ -38,7 +39,7 @@ def test_a_parameter_called_as_a_column_stands_beside_it(tmp_path: Path, name: s
 @pytest.mark.parametrize("sign", ["\x1b[31m", "\n", "\u202e", "\x9b1m"])
 def test_names_that_a_terminal_would_act_on_are_written_out(tmp_path: Path, sign: str) -> None:
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        dataset.add_raw(make_raw(0), scene=f"s{sign}", split="train", name=f"r{sign}.npz")
+        dataset.add_raw(make_raw(0), scene=f"s{sign}", split=Split.TRAIN, name=f"r{sign}.npz")
         export(dataset, tmp_path / "out")
     with (tmp_path / "out" / "raws.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)

@@ -20,6 +20,7 @@ from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
 from workbench.collect.failures import FailureTally, TooManyFailuresError, described, percent
@@ -33,7 +34,7 @@ Job = tuple[RawRecord, ParameterSet]
 def dataset(tmp_path: Path) -> Iterator[Dataset]:
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
         for i in range(3):
-            dataset.add_raw(make_raw(i), scene=f"s{i}", split="train", name=f"{i}.npz")
+            dataset.add_raw(make_raw(i), scene=f"s{i}", split=Split.TRAIN, name=f"{i}.npz")
         yield dataset
 
 
@@ -98,7 +99,7 @@ def test_a_refused_frame_is_kept_and_skipped(dataset: Dataset, refuses: Callable
     assert list(Bench(dataset, again, purpose="tune").capture_many(jobs)) == outcomes
     assert again.asked == []
     assert len(dataset.failures()) == sum(bad)
-    assert campaign.remaining(dataset, device.info().identity, jobs) == []
+    assert campaign.StoredCampaign(bench, jobs).remaining() == []
     # Forgotten, they are asked again.
     dataset.forget_failures()
     assert all(isinstance(o, CaptureRecord) for o in Bench(dataset, again, purpose="tune").capture_many(jobs))
@@ -150,10 +151,10 @@ def test_too_many_failures_end_the_work(dataset: Dataset, bad: int, of: int, sto
         dataset, FakeIsp(refuses=lambda raw, p: f"reason {p.codes[0]}" if p.hash in refused else ""), purpose="collect"
     )
     if not stops:
-        assert campaign.run(bench, jobs) == of - bad
+        assert campaign.run(campaign.StoredCampaign(bench, jobs)).new == of - bad
     else:
         with pytest.raises(TooManyFailuresError) as error:
-            campaign.run(bench, jobs)
+            campaign.run(campaign.StoredCampaign(bench, jobs))
         text = str(error.value)
         assert f"{percent(bench.tally.share)}), most often failed: reason" in text
         assert "for example RAW 0.npz with gain 0, level 0, mode a, sharp False" in text
@@ -166,7 +167,7 @@ def test_too_many_failures_end_the_work(dataset: Dataset, bad: int, of: int, sto
 def test_a_broken_off_campaign_names_where_it_stopped(dataset: Dataset) -> None:
     jobs = make_jobs(dataset, 20)
     with pytest.raises(DeviceUnreachableError) as error:
-        campaign.run(Bench(dataset, FakeIsp(answers=7), purpose="collect"), jobs)
+        campaign.run(campaign.StoredCampaign(Bench(dataset, FakeIsp(answers=7), purpose="collect"), jobs))
     assert "7 of the 20 captures to make are kept" in str(error.value)
     assert described(jobs[7][0].name, jobs[7][1]) in str(error.value)
 

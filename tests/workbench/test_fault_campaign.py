@@ -10,11 +10,13 @@ from sim_lab import picture
 
 from drivers.protocol.zmq_device import ZmqDevice
 from drivers.registry import open_device
+from drivers.splits import Split
 from sim.firmware.faults import NAMES, Fault, Faults
 from sim.firmware.registers import emulated
 from sim.firmware.zmq_server import serve_firmware
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
 from workbench.lab.dataset import Dataset
 
 CAPTURES = 300
@@ -36,10 +38,10 @@ def test_a_campaign_with_every_fault_ends_with_the_undisturbed_data_set(tmp_path
                 with Dataset.open(tmp_path / device.url.partition(":")[0], create=True) as dataset:
                     for i in range(4):
                         raw, _ = picture(i)
-                        dataset.add_raw(raw, scene=f"scene{i}", split="train", name=f"{i}.npz")
+                        dataset.add_raw(raw, scene=f"scene{i}", split=Split.TRAIN, name=f"{i}.npz")
                     space = device.info().space
-                    jobs = campaign.plan(space, dataset.raws(), design="sobol", captures=CAPTURES, seed=0)
-                    campaign.run(Bench(dataset, device, purpose=campaign.PURPOSE), jobs)
+                    jobs = campaign.plan(space, dataset.raws(), design=Design.SOBOL, captures=CAPTURES, seed=0)
+                    campaign.run(campaign.StoredCampaign(Bench(dataset, device, purpose=campaign.PURPOSE), jobs))
                     assert len(dataset.captures()) == CAPTURES
                     digests.append(dataset.digest())
     finally:

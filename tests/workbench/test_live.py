@@ -21,7 +21,8 @@ from drivers.registry import open_device
 from sim.firmware.faults import NAMES, Fault, Faults
 from sim.firmware.registers import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from workbench.collect import live
+from workbench.collect.campaign import plan_live
+from workbench.collect.designs import Design
 from workbench.commands.collect import collect
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
@@ -178,8 +179,8 @@ def test_a_live_device_takes_no_folder_and_another_needs_one(serving: Serve, pho
 
 
 def test_the_longer_plan_begins_with_the_shorter() -> None:
-    short = live.plan(SPACE, design="sobol", captures=10, seed=3)
-    long = live.plan(SPACE, design="sobol", captures=30, seed=3)
+    short = plan_live(SPACE, design=Design.SOBOL, captures=10, seed=3)
+    long = plan_live(SPACE, design=Design.SOBOL, captures=30, seed=3)
     assert [p.hash for p in short] == [p.hash for p in long[:10]]
     assert len({p.hash for p in long}) == 30
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sim_lab import PROXY, make_lab
 
+from drivers.splits import Split
 from workbench.errors import DatasetError, RunError
 from workbench.lab.dataset import Dataset
 from workbench.learn.proxy_fitting import fit_proxy
@@ -27,7 +28,7 @@ def test_raws_without_references_are(tmp_path: Path) -> None:
         Dataset.open(make_lab(tmp_path / "lab", captures=0, references=False)) as dataset,
         pytest.raises(RunError, match="add references"),
     ):
-        referenced_raws(dataset, "train")
+        referenced_raws(dataset, Split.TRAIN)
 
 
 def test_collecting_more_is_not_the_step_where_no_raw_is_for_training(tmp_path: Path) -> None:

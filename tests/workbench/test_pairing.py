@@ -12,6 +12,7 @@ from small_isp import SPACE, SmallIsp, make_lab
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from workbench.errors import RunError
 from workbench.judge.compared_methods import ValidationSettings
 from workbench.judge.pairing import pair
@@ -83,7 +84,7 @@ def test_validation_leaves_out_what_fails_and_says_so(tmp_path: Path) -> None:
     expert = tmp_path / "expert.toml"
     expert.write_text(SPACE.to_toml(SPACE.defaults.replace(invert=True), "inverted"), encoding="utf-8")
     with Dataset.open(lab) as dataset:
-        refused = dataset.raws("test")[2]
+        refused = dataset.raws(Split.TEST)[2]
         device = Refusing(refused.hash)
         results = validate(lab, dataset, device, ValidationSettings(expert=expert, oracle_captures=6))
         again = validate(lab, dataset, Refusing(refused.hash), ValidationSettings(expert=expert, oracle_captures=6))

@@ -13,8 +13,9 @@ import pytest
 
 from drivers.frames import RawFrame
 from drivers.raw.raw_files import save_npz
-from workbench.collect import campaign
+from drivers.splits import Split
 from workbench.collect.raw_folder import RawEntry
+from workbench.collect.raw_import import import_raws
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.tasks.coco_file import read_coco
@@ -34,7 +35,7 @@ def place(path: Path, number: int) -> Path:
 
 def collect(lab: Path, *paths: Path) -> Dataset:
     dataset = Dataset.open(lab, create=True)
-    campaign.import_raws(dataset, [RawEntry(p, "scene", "test", None) for p in paths])
+    import_raws(dataset, [RawEntry(p, "scene", Split.TEST, None) for p in paths])
     return dataset
 
 
@@ -155,7 +156,7 @@ def test_two_images_of_one_raw_are_refused(tmp_path: Path) -> None:
 
 def test_raws_of_an_old_data_set_without_paths_are_known_by_name(tmp_path: Path) -> None:
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        dataset.add_raw(raw(1), scene="s", split="test", name="a.npz")
+        dataset.add_raw(raw(1), scene="s", split=Split.TEST, name="a.npz")
         assert found(annotate(tmp_path / "a.json", "a.npz"), dataset)[0] == {1: "a.npz"}
         assert found(annotate(tmp_path / "a.json", "images/a.npz"), dataset)[0] == {1: "images/a.npz"}
 
@@ -175,13 +176,13 @@ def test_who_found_no_partner_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     with collect(tmp_path / "lab", *paths) as dataset:
         annotations = annotate(tmp_path / "raws" / "a.json", "0.npz", *(f"gone{i}.npz" for i in range(5)))
         task = VisionTask("detection", "x:y", Sees(), read_coco(annotations))  # type: ignore[arg-type]
-        assert [r.name for r in task.annotated(dataset, "test")] == ["0.npz"]
+        assert [r.name for r in task.annotated(dataset, Split.TEST)] == ["0.npz"]
         assert task.notes == [
             "a.json: 5 of 6 test RAWs have no image there: raws/1.npz, raws/2.npz, raws/3.npz and 2 more",
             "a.json: 5 images are no RAW of the data set: gone0.npz, gone1.npz, gone2.npz and 2 more",
         ]
-        task.annotated(dataset, "test")
+        task.annotated(dataset, Split.TEST)
         assert capsys.readouterr().err.splitlines() == [f"note: {note}" for note in task.notes]
         masks = VisionTask("segmentation", "x:y", Sees(), read_coco(annotations))  # type: ignore[arg-type]
         with pytest.raises(RunError, match=r"1 objects have no mask, which segmentation is judged by, in 0\.npz"):
-            masks.annotated(dataset, "test")
+            masks.annotated(dataset, Split.TEST)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sim_lab import PREDICTOR, PROXY, make_lab, picture
 
+from drivers.splits import Split
 from predictor.files import load_predictor
 from predictor.training import TrainingStep, paper_recipe
 from proxy.files import load_proxy
@@ -111,7 +112,7 @@ def test_no_references(tmp_path: Path) -> None:
 def test_a_reference_of_another_size(lab: Path) -> None:
     raw, reference = picture(30)
     with Dataset.open(lab) as dataset:
-        dataset.add_raw(raw, scene="odd", split="train", name="odd.npz", reference=reference[::2, ::2].copy())
+        dataset.add_raw(raw, scene="odd", split=Split.TRAIN, name="odd.npz", reference=reference[::2, ::2].copy())
     with pytest.raises(RunError, match=r"odd.npz: its reference is 32×32, the RAW 64×64"):
         train(lab, PREDICTOR)
 

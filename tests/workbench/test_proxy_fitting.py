@@ -14,10 +14,12 @@ from small_isp import make_lab as make_small_lab
 from drivers.errors import FrameError
 from drivers.frames import RgbFrame
 from drivers.registry import open_device
+from drivers.splits import Split
 from proxy.files import load_proxy
 from proxy.training import ProxyStep
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
 from workbench.errors import DatasetError, RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import find_run
@@ -37,8 +39,8 @@ def test_a_run_from_captures_to_weights(tmp_path: Path) -> None:
         assert record["dataset_digest"] == dataset.digest()
         (device,) = dataset.devices()
         collected = dataset.captures(purpose=campaign.PURPOSE)
-        train, held = hold_out([c for c in collected if c.raw_hash in {r.hash for r in dataset.raws("train")}])
-        validation = len(dataset.captures(purpose=campaign.PURPOSE, split="validation"))
+        train, held = hold_out([c for c in collected if c.raw_hash in {r.hash for r in dataset.raws(Split.TRAIN)}])
+        validation = len(dataset.captures(purpose=campaign.PURPOSE, split=Split.VALIDATION))
         space = dataset.space(device["identity"])
     results = record["results"]
     assert results["captures"] == record["config"]["captures"] == len(train)
@@ -89,8 +91,8 @@ def test_only_the_collection_is_learned_from(tmp_path: Path) -> None:
         space = device.info().space
         jobs = [(r, space.from_unit(np.full(len(space), 0.3))) for r in dataset.raws()]
         list(Bench(dataset, device, purpose="tune:x").capture_many(jobs))
-        before = {c.parameters_hash for c in dataset.captures(purpose=campaign.PURPOSE, split="train")}
-        train, held = hold_out(dataset.captures(purpose=campaign.PURPOSE, split="train"))
+        before = {c.parameters_hash for c in dataset.captures(purpose=campaign.PURPOSE, split=Split.TRAIN)}
+        train, held = hold_out(dataset.captures(purpose=campaign.PURPOSE, split=Split.TRAIN))
     run = fit_proxy(lab, PROXY)
     assert run.results["captures"] == len(train)
     assert {c.parameters_hash for c in train} | {c.parameters_hash for c in held} == before
@@ -165,7 +167,7 @@ def test_a_device_that_changes_the_size(tmp_path: Path) -> None:
     with Dataset.open(lab) as dataset:
         # As a lab of an older version may hold them: today the bench keeps no such output.
         isp = SmallIsp()
-        jobs = campaign.plan(isp.info().space, dataset.raws(), design="sobol", captures=8, seed=0)
+        jobs = campaign.plan(isp.info().space, dataset.raws(), design=Design.SOBOL, captures=8, seed=0)
         whole = [isp.process(raw.load(), parameters) for raw, parameters in jobs]
         half = [replace(c, rgb=RgbFrame.from_pixels(c.rgb.pixels[::2, ::2])) for c in whole]
         dataset.add_captures(isp.info(), half, purpose=campaign.PURPOSE)

@@ -14,8 +14,8 @@ from PIL import Image
 from drivers.frames import RawFrame
 from drivers.orientation import ORIENTATIONS, to_sensor, upright
 from drivers.raw.raw_files import save_npz
-from workbench.collect import campaign
 from workbench.collect.raw_folder import read_raw_folder
+from workbench.collect.raw_import import import_raws
 from workbench.collect.references import read_reference
 from workbench.errors import RawFolderError
 from workbench.lab.dataset import Dataset
@@ -154,7 +154,7 @@ def test_the_data_set_keeps_references_as_their_raws_lie(tmp_path: Path) -> None
         write(tmp_path / "raws" / f"{name}.reference.png")
     notes: list = []
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        campaign.import_raws(dataset, read_raw_folder(tmp_path / "raws"), notes=notes)
+        import_raws(dataset, read_raw_folder(tmp_path / "raws"), notes=notes)
         kept = {record.name: record.reference() for record in dataset.raws()}
     for name, flag in (("a", 3), ("b", 6), ("c", 1)):
         assert np.array_equal(kept[f"{name}.npz"], to_sensor(SCENE, flag))

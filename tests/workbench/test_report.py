@@ -18,6 +18,7 @@ from browser import browse
 from small_isp import SPACE, SmallIsp, make_lab
 from typer.testing import CliRunner
 
+from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
@@ -78,7 +79,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lab = tmp_path_factory.mktemp("report") / "lab"
     make_lab(lab)
     with Dataset.open(lab) as dataset:
-        raws = dataset.raws("train")
+        raws = dataset.raws(Split.TRAIN)
         bench = Bench(dataset, SmallIsp(), purpose="collect")
         list(bench.capture_many((r, SPACE.defaults.replace(blur=b)) for r in raws for b in range(2)))
         for industry in (False, True):
@@ -192,7 +193,7 @@ def test_the_pictures_are_the_devices_own_bytes(page: tuple[str, Reader], full: 
     assert len(shown) == 5
     with Dataset.open(full) as dataset:
         outputs = {c.output_hash: c.rgb().encoded for c in dataset.captures()}
-        references = {r.name: r.reference() for r in dataset.raws("test")}
+        references = {r.name: r.reference() for r in dataset.raws(Split.TEST)}
     for row in shown:
         for key, label in (("default", "default"), ("fixed", "best fixed"), ("oracle", "oracle")):
             data = base64.b64decode(read.images[f"{row['name']}: {label}"].partition(",")[2])

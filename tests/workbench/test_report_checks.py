@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_isp import SPACE, SmallIsp, best_for, make_lab, render
 
+from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
 from workbench.collect.bench import Bench
@@ -35,7 +36,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lab = tmp_path_factory.mktemp("cheats") / "lab"
     make_lab(lab)
     with Dataset.open(lab) as dataset:
-        raws = dataset.raws("train")
+        raws = dataset.raws(Split.TRAIN)
         bench = Bench(dataset, SmallIsp(), purpose="collect")
         list(bench.capture_many((r, SPACE.defaults.replace(blur=b)) for r in raws for b in range(2)))
         tune_run(lab, dataset, SmallIsp(), TuneSettings("random", captures=60, raws_per_trial=3), name="fixed")
@@ -114,7 +115,7 @@ def test_a_budget_that_is_not_that_of_its_run_is_refused(lab: Path) -> None:
 def as_proxy_would(results: dict, lab: Path, *, keep_hashes: bool) -> None:
     """Every figure of the prediction becomes one of a rendering that no device made."""
     with Dataset.open(lab) as dataset:
-        raws = {r.hash: r for r in dataset.raws("test")}
+        raws = {r.hash: r for r in dataset.raws(Split.TEST)}
         for row in results["per_raw"]:
             own, raw = row["methods"]["predicted:learned"], raws[row["hash"]]
             frame = raw.load()
@@ -188,7 +189,7 @@ def test_captures_collected_later_are_told(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
         before = dataset.digest()
         bench = Bench(dataset, SmallIsp(), purpose="collect")
-        list(bench.capture_many((r, SPACE.defaults.replace(curve="c")) for r in dataset.raws("train")))
+        list(bench.capture_many((r, SPACE.defaults.replace(curve="c")) for r in dataset.raws(Split.TRAIN)))
         assert dataset.digest() != before
     (mark,) = marks_of(lab)
     assert not mark.refused

@@ -12,6 +12,7 @@ from browser import browse
 from small_isp import SPACE, SmallIsp, make_lab
 from typer.testing import CliRunner
 
+from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.commands.report import report
 from workbench.errors import RunError
@@ -31,7 +32,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_lab(lab, test=10)
     with Dataset.open(lab) as dataset:
         bench = Bench(dataset, SmallIsp(), purpose="collect")
-        list(bench.capture_many((r, SPACE.defaults) for r in dataset.raws("train")))
+        list(bench.capture_many((r, SPACE.defaults) for r in dataset.raws(Split.TRAIN)))
         tune_run(lab, dataset, SmallIsp(), TuneSettings("random", 20, 3), name="poor")
         tune_run(lab, dataset, SmallIsp(), TuneSettings("cmaes", 150, 3), name="good")
         for name, settings in (

@@ -11,6 +11,7 @@ from small_isp import SPACE, SmallIsp, make_lab
 from typer.testing import CliRunner
 
 from drivers.errors import DeviceError
+from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
 from workbench.collect.bench import Bench
@@ -46,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     expert.write_text('[tone]\ncurve = "b"\n')
     with Dataset.open(lab) as dataset:
         bench = Bench(dataset, SmallIsp(), purpose="collect")
-        list(bench.capture_many((r, SPACE.defaults) for r in dataset.raws("train")))
+        list(bench.capture_many((r, SPACE.defaults) for r in dataset.raws(Split.TRAIN)))
         settings = TuneSettings("cmaes", captures=60, raws_per_trial=3, seed=4)
         tune_run(lab, dataset, SmallIsp(), settings, expert=SPACE.load_toml(expert), name="fixed")
         tune_run(lab, dataset, SmallIsp(), TuneSettings("tpe", 60, 3), rule="industry", name="table")

@@ -25,6 +25,7 @@ from drivers.device import Capture
 from drivers.errors import DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.commands.tune import tune as tune_command
 from workbench.errors import RunError, StoppedError
@@ -81,7 +82,7 @@ def test_tuning_finds_better_parameters_on_training_raws_only(lab: Path, method:
         assert (best["curve"], best["invert"]) == ("b", False)
     with Dataset.open(lab) as dataset:
         assert {c.purpose for c in dataset.captures()} == {f"tune:{results['studies'][0]}"}
-        training = {r.hash: r.scene for r in dataset.raws("train")}
+        training = {r.hash: r.scene for r in dataset.raws(Split.TRAIN)}
         assert {c.raw_hash for c in dataset.captures()} <= set(training)
         assert set(run.config["scenes"]) <= set(training.values())
 
@@ -204,7 +205,7 @@ def test_a_larger_budget_goes_on_from_the_smaller_one(lab: Path) -> None:
 
 def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
-        raws = referenced_raws(dataset, "train")[:2]
+        raws = referenced_raws(dataset, Split.TRAIN)[:2]
         from workbench.tune.search import open_study, search
 
         for method in METHODS:
@@ -252,7 +253,7 @@ def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
             seed=0,
             starts=[SPACE.defaults],
             free=["invert"],
-            jobs_for=lambda p: [(raw, p) for raw in dataset.raws("train")],
+            jobs_for=lambda p: [(raw, p) for raw in dataset.raws(Split.TRAIN)],
             budget=100,
         )
 
@@ -276,7 +277,7 @@ def test_settings_that_cannot_be_used(lab: Path, settings: TuneSettings, message
 
 def test_no_reference_is_one_clear_line(tmp_path: Path) -> None:
     with Dataset.open(tmp_path, create=True) as dataset, pytest.raises(RunError, match="no RAW in the train split"):
-        referenced_raws(dataset, "train")
+        referenced_raws(dataset, Split.TRAIN)
 
 
 def test_a_study_file_of_another_kind_is_refused(lab: Path) -> None:
@@ -289,7 +290,7 @@ def test_a_study_file_of_another_kind_is_refused(lab: Path) -> None:
 def test_stratified_spreads_over_iso_and_scenes(tmp_path: Path) -> None:
     make_lab(tmp_path, train=40, test=0)
     with Dataset.open(tmp_path) as dataset:
-        raws = dataset.raws("train")
+        raws = dataset.raws(Split.TRAIN)
     chosen = stratified(raws, 10, seed=1)
     assert len({r.hash for r in chosen}) == 10
     assert chosen == stratified(raws, 10, seed=1) != stratified(raws, 10, seed=2)
@@ -448,7 +449,7 @@ def test_industry_beats_the_fixed_set_where_the_light_changes(lab: Path) -> None
 
 def oracle(lab: Path, device: SmallIsp, budget: int = 60, seed: int = 0) -> list[tuple[float, ParameterSet]]:
     with Dataset.open(lab) as dataset:
-        raws = referenced_raws(dataset, "test")
+        raws = referenced_raws(dataset, Split.TEST)
         starts = [(r, [SPACE.defaults, with_as_shot(SPACE.defaults, r)]) for r in raws]
         found = search_oracle(Bench(dataset, device, purpose="oracle"), Scorer(), starts, budget=budget, seed=seed)
         for result in found:
@@ -479,7 +480,7 @@ def test_oracle_is_deterministic_and_goes_on_without_asking_twice(lab: Path, tmp
 
 def test_oracle_tries_every_start_even_beyond_its_budget(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
-        raw = referenced_raws(dataset, "test")[0]
+        raw = referenced_raws(dataset, Split.TEST)[0]
         starts = [SPACE.defaults.replace(exposure=e) for e in (1.0, 1.5, 2.0, 3.0)]
         device = SmallIsp()
         found = search_oracle(Bench(dataset, device, purpose="o"), Scorer(), [(raw, starts)], budget=2)[0]
@@ -500,7 +501,7 @@ def test_oracle_searches_from_a_poor_first_start_too_and_ends_where_the_best_was
 
     far, near = SPACE.defaults.replace(exposure=4.0), SPACE.defaults.replace(exposure=1.0)
     with Dataset.open(lab) as dataset:
-        raw = referenced_raws(dataset, "test")[0]
+        raw = referenced_raws(dataset, Split.TEST)[0]
         found = search_oracle(Bench(dataset, Watched(), purpose="o"), Scorer(), [(raw, [far, near])], budget=80)[0]
     by_start = np.abs(np.array(Watched.exposures)[:, None] - [4.0, 1.0]).argmin(axis=1)
     assert 8 < (by_start[2:40] == 0).sum() < 30
@@ -582,7 +583,7 @@ def test_rules_set_the_gains_of_each_raw(lab: Path, rule: str) -> None:
     assert (run.config["rule"], run.config["industry"]) == (rule, False)
     assert run.results["captures"] == device.asked
     with Dataset.open(lab) as dataset:
-        raws = dataset.raws("test")
+        raws = dataset.raws(Split.TEST)
     sets = sets_of(run, SPACE, raws)
     for raw, p in zip(raws, sets, strict=True):
         gains = raw.as_shot_wb if rule == "as-shot" else grey_world(raw)
@@ -688,7 +689,7 @@ def test_regression_is_tuned_on_the_device_and_read_again(lab: Path, tmp_path: P
     assert run.results["score"] == max(run.results["single_set_score"], run.results["regression_score"])
     assert run.results["optima_score"] > run.results["single_set_score"]
     with Dataset.open(lab) as dataset:
-        raws = dataset.raws("test")
+        raws = dataset.raws(Split.TEST)
     sets = sets_of(run, SPACE, raws)
     assert sets == tuple(Regression.load(run.path / run.results["file"]).parameters_for(r.load()) for r in raws)
 

@@ -12,6 +12,7 @@ from small_isp import SPACE, SmallIsp, make_lab
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.splits import Split
 from workbench.collect.failures import TooManyFailuresError
 from workbench.errors import RunError
 from workbench.judge.budgets import less_than
@@ -118,7 +119,7 @@ def make_frame(iso: float) -> RawFrame:
 @pytest.mark.parametrize("spoils", [False, True])
 def test_a_raw_that_the_device_never_takes_is_left_out(lab: Path, spoils: bool) -> None:
     with Dataset.open(lab) as dataset:
-        bad = dataset.raws("train")[1]
+        bad = dataset.raws(Split.TRAIN)[1]
     device = RefusingIsp(lambda raw, parameters: raw.hash == bad.hash, spoils=spoils)
     results = tune(lab, device, captures=80).results
     assert list(results["raws_left_out"]) == [bad.name]
@@ -151,7 +152,7 @@ def test_a_device_that_takes_nothing_ends_the_search(lab: Path) -> None:
 
 def test_the_oracle_passes_failed_sets_over(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
-        raws = dataset.raws("train")[:2]
+        raws = dataset.raws(Split.TRAIN)[:2]
         starts = [(raw, [SPACE.defaults.replace(curve="c"), SPACE.defaults]) for raw in raws]
         bench = SearchBench(dataset, RefusingIsp(curve_c), purpose="oracle", patience=2)
         found = search_oracle(bench, Scorer(), starts, budget=12)

@@ -16,6 +16,7 @@ from drivers.errors import DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
@@ -61,7 +62,7 @@ def tuned_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_lab(lab)
     with Dataset.open(lab) as dataset:
         bench = Bench(dataset, SmallIsp(), purpose="collect:test")
-        raws = dataset.raws("train")
+        raws = dataset.raws(Split.TRAIN)
         list(bench.capture_many((r, SPACE.defaults.replace(blur=b)) for r in raws for b in range(3)))
         for industry in (False, True):
             tune_run(lab, dataset, SmallIsp(), TuneSettings("cmaes", captures=150, raws_per_trial=3), industry=industry)
@@ -289,7 +290,7 @@ def test_an_unknown_proxy_is_refused_before_the_first_capture(knowing: Path) -> 
 def test_every_figure_is_of_the_device_on_test_raws(knowing: Path) -> None:
     results = run_validation(knowing)
     with Dataset.open(knowing) as dataset:
-        raws = {r.hash: r for r in dataset.raws("test")}
+        raws = {r.hash: r for r in dataset.raws(Split.TEST)}
         outputs = {(c.raw_hash, c.parameters_hash): c for c in dataset.captures()}
         assert len(results["per_raw"]) == len(raws) == results["raws"] == 8
         for row in results["per_raw"]:
@@ -386,7 +387,9 @@ def test_a_tuning_with_a_smaller_budget_is_marked(knowing: Path) -> None:
     with Dataset.open(knowing) as dataset:
         list(
             Bench(dataset, SmallIsp(), purpose="collect:more").capture_many(
-                (r, SPACE.defaults.replace(exposure=1 + b / 64)) for r in dataset.raws("train") for b in range(1, 13)
+                (r, SPACE.defaults.replace(exposure=1 + b / 64))
+                for r in dataset.raws(Split.TRAIN)
+                for b in range(1, 13)
             )
         )
     results = run_validation(knowing, oracle_captures=0)
@@ -400,7 +403,7 @@ def test_a_tuning_with_a_smaller_budget_is_marked(knowing: Path) -> None:
 def test_a_reference_of_another_size_is_one_clear_line(tmp_path: Path) -> None:
     raw = RawFrame(np.zeros((16, 16), np.uint16), "RGGB", (0, 0, 0, 0), 1023)
     with Dataset.open(tmp_path, create=True) as dataset:
-        dataset.add_raw(raw, scene="s", split="test", name="s.npz", reference=np.zeros((8, 8, 3), np.uint8))
+        dataset.add_raw(raw, scene="s", split=Split.TEST, name="s.npz", reference=np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(FrameError, match="output is 16×16, its reference 8×8"):
         run_validation(tmp_path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
 
+from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
@@ -17,7 +18,7 @@ from workbench.lab.dataset.verify import verify
 def lab(tmp_path: Path) -> Path:
     device = FakeIsp()
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
-        dataset.add_raw(make_raw(0), scene="s0", split="train", name="0.npz")
+        dataset.add_raw(make_raw(0), scene="s0", split=Split.TRAIN, name="0.npz")
         captures = [device.process(make_raw(0), make_set(i)) for i in range(3)]
         dataset.add_captures(device.info(), captures, purpose="collect")
         assert verify(dataset).problems == []

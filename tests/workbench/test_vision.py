@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from drivers.errors import WorkbenchError
 from drivers.registry import open_device
+from drivers.splits import Split
 from predictor.files import load_predictor
 from workbench.collect.bench import Bench
 from workbench.commands.fit_proxy import fit_proxy
@@ -249,7 +250,7 @@ def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytes
     assert list_runs(lab, "train") == []
     with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
         # A lab that goes on capturing loses no training.
-        Bench(dataset, device, purpose="collect").capture(dataset.raws("train")[0], device.info().space.defaults)
+        Bench(dataset, device, purpose="collect").capture(dataset.raws(Split.TRAIN)[0], device.info().space.defaults)
     steps: list[int] = []
 
     def record(self, done, note=""):
@@ -319,7 +320,7 @@ def test_the_loss_that_tuning_shows_is_the_one_that_validation_shows(lab: Path) 
     assert f"(by-loss): log loss {-score:.3f} on" in told
     task = open_task("detection", TASK[3], Path(TASK[5]))
     with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
-        raws = [raw for raw in task.annotated(dataset, "train") if raw.scene in results["training_scenes"]]
+        raws = [raw for raw in task.annotated(dataset, Split.TRAIN) if raw.scene in results["training_scenes"]]
         best = device.info().space.load_toml(lab / "runs" / "by-loss" / "best.toml")
         judged = Judged(task, raws)
         for raw in raws:

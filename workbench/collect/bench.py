@@ -8,30 +8,25 @@ and is not asked for again.
 from __future__ import annotations
 
 import itertools
-import time
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from drivers.device import Capture, Device, Failure
-from drivers.errors import DeviceError, FrameError
-from drivers.frames import RawFrame, RgbFrame
+from drivers.errors import DeviceError
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from workbench.collect import faults
 from workbench.collect.failures import FailureTally, described, reason_text
+from workbench.collect.keeping import Outcome, judged, kept
 from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
 
 BATCH = 64
-BATCH_S = 0.5
 READ_AHEAD = 512
 RAW_CACHE_BYTES = 256 * 2**20
-OUTPUT = "output"
-"""Code of a failure: the output is no picture of the RAW."""
 
 Key = tuple[str, str]
 Request = tuple[RawFrame, ParameterSet]
-Outcome = CaptureRecord | FailureRecord
-"""What a job came to: both are in the data set."""
 
 
 @dataclass
@@ -177,27 +172,16 @@ class _Stream:
         return new
 
     def ask(self, requests: Iterator[Request]) -> Iterator[Outcome]:
-        batch: list[Capture | Failure] = []
-        last = time.monotonic()
-        stream = self.bench.device.process_many(requests)
-        try:
-            for answer in stream:
-                batch.append(self.checked(answer))
-                if len(batch) >= BATCH or time.monotonic() - last >= BATCH_S:
-                    self.commit(batch)
-                    last = time.monotonic()
-                    self.bench.tally.check(self.bench.device.url)
-                    yield from self.ready()
-            self.commit(batch)
-            self.bench.tally.check(self.bench.device.url)
-        except Exception:
-            self.commit(batch)
-            yield from self.ready()
-            raise
-        finally:
-            self.commit(batch)
-            if isinstance(stream, Generator):
-                stream.close()
+        device = self.bench.device
+        return kept(
+            device.url,
+            device.process_many(requests),
+            self.checked,
+            keep=self.commit,
+            ready=self.ready,
+            tally=self.bench.tally,
+            batch=BATCH,
+        )
 
     def checked(self, answer: Capture | Failure) -> Capture | Failure:
         """The answer, or why its output is none.
@@ -211,12 +195,7 @@ class _Stream:
             raise DeviceError(f"{self.bench.device.url}: {what} answers a request that nobody made")
         return judged(answer, asked.raw.width, asked.raw.height)
 
-    def commit(self, batch: list[Capture | Failure]) -> None:
-        # Emptied first: a batch that could not be stored is not tried again on the way out.
-        answers = list(batch)
-        batch.clear()
-        if not answers:
-            return
+    def commit(self, answers: list[Capture | Failure]) -> None:
         bench, records = self.bench, list[Outcome]()
         if captures := [a for a in answers if isinstance(a, Capture)]:
             records += bench.dataset.add_captures(bench.info, captures, purpose=bench.purpose)
@@ -240,18 +219,6 @@ class _Stream:
         while self.pending and (record := self.pending[0].record) is not None:
             self.pending.popleft()
             yield record
-
-
-def judged(answer: Capture | Failure, width: int, height: int) -> Capture | Failure:
-    """The answer as it is kept: a capture whose output is no picture of a RAW of that size becomes a failure."""
-    if isinstance(answer, Failure):
-        return answer
-    try:
-        # A frame of its own: the pixels of a whole batch would fill the memory.
-        RgbFrame(answer.rgb.encoded, answer.rgb.media_type).check(width, height)
-    except FrameError as error:
-        return Failure(answer.raw_hash, answer.parameters, OUTPUT, str(error), answer.boot_id, answer.serial)
-    return answer
 
 
 def _until_none(source: Iterator[Request | None]) -> Iterator[Request]:

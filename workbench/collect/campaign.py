@@ -1,4 +1,4 @@
-"""A campaign: a planned list of captures that can stop anywhere and go on.
+"""A campaign: a planned list of captures that can stop anywhere and go on, of stored RAWs or with a live device.
 
 The plan is a function of the parameter space, the RAWs, the design, the count and the seed alone. What is done is
 read from the data set, so nothing about a campaign has to be remembered elsewhere.
@@ -6,71 +6,321 @@ read from the data set, so nothing about a campaign has to be remembered elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from drivers.errors import DeviceError, FrameError, WorkbenchError
+from drivers.device import Capture, Device, Failure
+from drivers.errors import DeviceError
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.raw.raw_files import companions, load_raw
-from drivers.raw.raw_notes import RawNote
+from drivers.splits import Split
+from workbench.collect import faults
 from workbench.collect.bench import Bench
-from workbench.collect.failures import FailureTally, TooManyFailuresError, described
-from workbench.collect.raw_folder import RawEntry
-from workbench.collect.references import read_reference
-from workbench.errors import RawFolderError
+from workbench.collect.designs import CampaignError, Design, points
+from workbench.collect.failures import SHARE, FailureTally, TooManyFailuresError, described
+from workbench.collect.keeping import Outcome, judged, kept
+from workbench.console.progress import Progress
 from workbench.lab.dataset import Dataset, FailureRecord, NewRaw, RawRecord
 
-Design = Literal["sobol", "lhs", "around"]
-Job = tuple[RawRecord, ParameterSet]
 PURPOSE = "collect"
-# RAWs are kept in batches: one transaction costs the disk as much for sixty as for one.
-IMPORT_FILES = 64
-IMPORT_BYTES = 256 * 2**20
+LIVE_BATCH = 16
+"""Photographs in a commit: each comes with its RAW."""
+
+Job = tuple[RawRecord, ParameterSet]
+Shot = tuple[RawFrame, Capture]
+J = TypeVar("J")
+Source = TypeVar("Source")
 
 
-class CampaignError(WorkbenchError):
-    """A campaign that cannot be planned."""
+@dataclass(frozen=True)
+class CollectResult:
+    """What a campaign came to.
+
+    Attributes:
+        lab: the lab folder; ``device_url`` and ``device``: URL and identity of what made the captures.
+        planned: captures of the whole plan.
+        known: of those, how many the data set had (or had failures for) before.
+        new, new_failed: captures made now, and frames that were asked now and came to nothing.
+        tally: what became of the plan so far, in this run and in earlier ones.
+        raws: RAWs of the folder, or of the live scene.
+        digest: of the data set afterwards.
+        faults: what the device did wrong now and was mended, by unit.
+        notes: what was worth telling of the RAWs that were read, a line each.
+    """
+
+    lab: Path
+    device_url: str
+    device: str
+    planned: int
+    known: int
+    new: int
+    new_failed: int
+    tally: FailureTally
+    raws: int
+    digest: str
+    faults: faults.Counts
+    notes: tuple[str, ...] = ()
+
+    @property
+    def captured(self) -> int:
+        """Captures of the plan that are in the data set."""
+        return self.tally.asked - self.tally.failed
+
+    @property
+    def failed(self) -> int:
+        """Captures of the plan that came to nothing."""
+        return self.tally.failed
+
+    def failures_told(self) -> str:
+        """How many failed, why, and what to do about it, in one line."""
+        retry = f"`workbench dataset retry --lab {self.lab}`"
+        return f"{self.tally.told('captures')}; {retry} lets the same command try them again"
+
+    def check(self) -> None:
+        """See that not too much of the plan failed.
+
+        Raises:
+            TooManyFailuresError: more than half did.
+        """
+        if self.tally.failed > SHARE * self.tally.asked:
+            raise TooManyFailuresError(f"{self.device_url}: {self.failures_told()}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data, as ``workbench collect --json`` prints it."""
+        return {
+            "lab": str(self.lab),
+            "raws": self.raws,
+            "captures": self.captured,
+            "new": self.new,
+            "device": self.device,
+            "digest": self.digest,
+            **self.tally.to_dict(),
+            "new_failed": self.new_failed,
+            "faults": self.faults,
+        }
 
 
-def import_raws(
-    dataset: Dataset,
-    entries: Sequence[RawEntry],
-    progress: Callable[[int], None] = lambda done: None,
-    notes: list[tuple[str, RawNote]] | None = None,
-) -> list[RawRecord]:
-    """Bring the RAWs of a folder into the data set, in their order; a file that was read before is not decoded again.
+class Campaign(ABC, Generic[J]):
+    """A source of jobs and what becomes of each; :func:`run` does what is left of them.
 
-    ``notes`` gets what is worth telling of the files that are decoded, with each file's name.
+    Attributes:
+        dataset: where captures and failures are kept.
+        device: what makes them.
+        jobs: the plan, in order.
+    """
+
+    def __init__(self, dataset: Dataset, device: Device, jobs: Sequence[J]) -> None:
+        self.dataset = dataset
+        self.device = device
+        self.identity = device.info().identity
+        self.jobs = jobs
+
+    @abstractmethod
+    def known(self) -> list[Outcome | None]:
+        """What became of each job, in this run and in earlier ones; None where it was not asked yet."""
+
+    @abstractmethod
+    def outcomes(self, jobs: Sequence[J]) -> Iterator[Outcome]:
+        """Ask the device for jobs and give what they came to, in order, once it is committed.
+
+        Raises:
+            TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
+            DeviceError: the device failed.
+            DatasetError: the captures could not be stored.
+        """
+
+    @abstractmethod
+    def described(self, job: J) -> str:
+        """The job in one line."""
+
+    @abstractmethod
+    def raws(self) -> int:
+        """How many RAWs it is about."""
+
+    def remaining(self) -> list[J]:
+        """The jobs that were not asked yet: neither captured nor failed."""
+        return [job for job, outcome in zip(self.jobs, self.known(), strict=True) if outcome is None]
+
+    def tally(self) -> FailureTally:
+        """What became of the plan so far."""
+        tally = FailureTally()
+        for job, outcome in zip(self.jobs, self.known(), strict=True):
+            if isinstance(outcome, FailureRecord):
+                tally.add(outcome.code, outcome.reason, self.described(job))
+            elif outcome is not None:
+                tally.made()
+        return tally
+
+
+def run(campaign: Campaign[J]) -> CollectResult:
+    """Make what is left of a campaign, with progress on stderr. A frame that fails is kept as a failure.
 
     Raises:
-        RawFolderError: a RAW or a reference cannot be read, or a RAW file that was read before now decodes differently.
-        DatasetError: a scene is in another split there, or nothing could be written.
+        TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
+        DeviceError: the device failed; the message says how many captures of this run are kept.
+        DatasetError: the captures could not be stored.
     """
-    records: list[RawRecord | None] = []
-    waiting: list[tuple[int, NewRaw]] = []
+    todo = campaign.remaining()
+    known, done, failed = len(campaign.jobs) - len(todo), 0, 0
+    with faults.faults_kept(campaign.dataset, campaign.device, PURPOSE) as mended:
+        if todo:
+            with Progress("collect", len(campaign.jobs), unit="capture", done=known) as progress:
+                try:
+                    for done, outcome in enumerate(campaign.outcomes(todo), 1):
+                        failed += isinstance(outcome, FailureRecord)
+                        progress.update(known + done)
+                except DeviceError as error:
+                    over = isinstance(error, TooManyFailuresError) or done >= len(todo)
+                    raise type(error)(
+                        f"{error}; {done - failed} of the {len(todo)} captures to make are kept, the same command "
+                        f"goes on{'' if over else f' (it stopped at {campaign.described(todo[done])})'}"
+                    ) from error
+        counts = mended.counts()
+    return CollectResult(
+        lab=campaign.dataset.lab,
+        device_url=campaign.device.url,
+        device=campaign.identity,
+        planned=len(campaign.jobs),
+        known=known,
+        new=done - failed,
+        new_failed=failed,
+        tally=campaign.tally(),
+        raws=campaign.raws(),
+        digest=campaign.dataset.digest(),
+        faults=counts,
+    )
 
-    def flush() -> None:
-        added = dataset.add_raws([new for _, new in waiting])
-        for (place, _), record in zip(waiting, added, strict=True):
-            records[place] = record
-        waiting.clear()
 
-    notes = [] if notes is None else notes
-    scenes = _scene_folders(dataset)
-    for place, entry in enumerate(entries):
-        records.append(_known(dataset, entry))
-        if records[place] is None:
-            new = _read(dataset, entry, notes)
-            notes += [(entry.path.name, note) for note in _shared_scene(entry, new, scenes)]
-            waiting.append((place, new))
-            if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
-                flush()
-        progress(place + 1)
-    flush()
-    return [record for record in records if record is not None]
+class StoredCampaign(Campaign[Job]):
+    """Stored RAWs, each with parameter sets of its own, through a bench.
+
+    Args:
+        bench: of data set and device.
+        jobs: see :func:`plan`.
+        raws: RAWs of the folder that it collects with; by default those of the jobs.
+    """
+
+    def __init__(self, bench: Bench, jobs: Sequence[Job], raws: int | None = None) -> None:
+        super().__init__(bench.dataset, bench.device, jobs)
+        self._bench = bench
+        self._raws = raws
+
+    def known(self) -> list[Outcome | None]:
+        """See :meth:`Campaign.known`."""
+        keys = [(raw.hash, parameters.hash) for raw, parameters in self.jobs]
+        captures = self.dataset.find(self.identity, keys)
+        failures = self.dataset.find_failures(self.identity, keys)
+        return [captures.get(key) or failures.get(key) for key in keys]
+
+    def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """See :meth:`Campaign.outcomes`."""
+        return self._bench.capture_many(jobs)
+
+    def described(self, job: Job) -> str:
+        """See :meth:`Campaign.described`."""
+        raw, parameters = job
+        return described(raw.name, parameters)
+
+    def raws(self) -> int:
+        """See :meth:`Campaign.raws`."""
+        return len({raw.hash for raw, _ in self.jobs}) if self._raws is None else self._raws
+
+
+class LiveCampaign(Campaign[ParameterSet]):
+    """A live device: it photographs what is before it with each set, and every capture brings its own RAW.
+
+    Args:
+        dataset, device: as of :class:`Campaign`.
+        sets: see :func:`plan_live`.
+        scene: what is before the device; ``split``: of that scene.
+    """
+
+    def __init__(
+        self, dataset: Dataset, device: Device, sets: Sequence[ParameterSet], *, scene: str, split: Split
+    ) -> None:
+        super().__init__(dataset, device, sets)
+        self.scene = scene
+        self.split = split
+        # A photograph that was refused has no RAW that would tell its scene.
+        self._failed_purpose = f"{PURPOSE} {scene}"
+
+    def known(self) -> list[Outcome | None]:
+        """See :meth:`Campaign.known`."""
+        raws = {raw.hash for raw in self.dataset.raws() if raw.scene == self.scene}
+        captures = {
+            capture.parameters_hash: capture
+            for capture in self.dataset.captures(device_identity=self.identity)
+            if capture.raw_hash in raws
+        }
+        failures = {
+            failure.parameters_hash: failure
+            for failure in self.dataset.failures(device_identity=self.identity, purpose=self._failed_purpose)
+        }
+        return [captures.get(p.hash) or failures.get(p.hash) for p in self.jobs]
+
+    def outcomes(self, jobs: Sequence[ParameterSet]) -> Generator[Outcome, None, None]:
+        """See :meth:`Campaign.outcomes`.
+
+        Raises:
+            DatasetError: the scene is in another split, or nothing could be stored.
+        """
+        tally = FailureTally()
+        ready: deque[Outcome] = deque()
+
+        def keep(answers: list[Shot | Failure]) -> None:
+            ready.extend(self._kept(answers))
+            failures = [answer for answer in answers if isinstance(answer, Failure)]
+            for _ in range(len(answers) - len(failures)):
+                tally.made()
+            for failure in failures:
+                tally.add(failure.code, failure.reason, self.described(failure.parameters))
+            faults.count(asked=len(answers) - len(failures), failed=len(failures))
+
+        def drained() -> Iterator[Outcome]:
+            while ready:
+                yield ready.popleft()
+
+        answers = self.device.capture_many(jobs)
+        yield from kept(self.device.url, answers, _judged, keep=keep, ready=drained, tally=tally, batch=LIVE_BATCH)
+
+    def described(self, job: ParameterSet) -> str:
+        """See :meth:`Campaign.described`."""
+        return described(self.scene, job)
+
+    def raws(self) -> int:
+        """See :meth:`Campaign.raws`."""
+        return sum(raw.scene == self.scene for raw in self.dataset.raws())
+
+    def _kept(self, answers: list[Shot | Failure]) -> list[Outcome]:
+        """The records of answers, in their order."""
+        shots = [answer for answer in answers if not isinstance(answer, Failure)]
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        info = self.device.info()
+        # A RAW without a capture, where the second fails, does no harm; a capture without its RAW cannot be.
+        if shots:
+            self.dataset.add_raws([NewRaw(raw, self.scene, self.split, self._name(c)) for raw, c in shots])
+        captured = iter(self.dataset.add_captures(info, [capture for _, capture in shots], purpose=PURPOSE))
+        failed = iter(self.dataset.add_failures(info, failures, purpose=self._failed_purpose))
+        return [next(failed) if isinstance(answer, Failure) else next(captured) for answer in answers]
+
+    def _name(self, capture: Capture) -> str:
+        return f"{self.scene}-{capture.boot_id[:8]}-{capture.frame:06d}"
+
+
+def _judged(answer: Shot | Failure) -> Shot | Failure:
+    if isinstance(answer, Failure):
+        return answer
+    raw, capture = answer
+    result = judged(capture, raw.width, raw.height)
+    # Its RAW is not kept, so the failure names none.
+    return replace(result, raw_hash="") if isinstance(result, Failure) else (raw, capture)
 
 
 def plan(
@@ -90,7 +340,7 @@ def plan(
     Args:
         space: the device's parameters.
         raws: the RAWs; their order does not matter.
-        design: ``sobol`` (scrambled), ``lhs`` (Latin hypercube), or ``around`` (uniform within ``spread`` of points).
+        design: ``around`` is uniform within ``spread`` of points.
         captures: how many.
         seed: of the design and of the order of the RAWs.
         around: the points of ``around``; the defaults where empty.
@@ -102,20 +352,8 @@ def plan(
     if not raws:
         raise CampaignError("no RAWs to collect with: the training and validation splits are empty")
     ordered = sorted({raw.hash: raw for raw in raws}.values(), key=lambda raw: raw.hash)
-    jobs: list[Job] = []
-    seen: set[tuple[str, str]] = set()
-    turns = _turns(ordered, seed)
-    raw = next(turns)
-    for unit in points(space, design, captures, seed, around, spread):
-        if len(jobs) == captures:
-            break
-        parameters = space.from_unit(unit)
-        key = raw.hash, parameters.hash
-        if key in seen:
-            continue
-        seen.add(key)
-        jobs.append((raw, parameters))
-        raw = next(turns)
+    units = points(space, design, captures, seed, around, spread)
+    jobs = _different(space, units, _turns(ordered, seed), lambda raw: raw.hash, captures)
     if len(jobs) < captures:
         raise CampaignError(
             f"{space.name} with {len(ordered)} RAWs gives only {len(jobs)} different captures in this design, "
@@ -124,82 +362,45 @@ def plan(
     return jobs
 
 
-def remaining(dataset: Dataset, identity: str, jobs: Sequence[Job]) -> list[Job]:
-    """The captures of a plan that the data set does not have yet and that did not fail either."""
-    keys = [(raw.hash, parameters.hash) for raw, parameters in jobs]
-    done = {*dataset.find(identity, keys), *dataset.find_failures(identity, keys)}
-    return [job for job, key in zip(jobs, keys, strict=True) if key not in done]
-
-
-def tally_of(dataset: Dataset, identity: str, jobs: Sequence[Job]) -> FailureTally:
-    """What became of a plan so far, in this run and in earlier ones."""
-    keys = {(raw.hash, parameters.hash): (raw, parameters) for raw, parameters in jobs}
-    found, tally = dataset.find(identity, keys), FailureTally()
-    for _ in found:
-        tally.made()
-    for key, failure in dataset.find_failures(identity, keys).items():
-        if key not in found:
-            raw, parameters = keys[key]
-            tally.add(failure.code, failure.reason, described(raw.name, parameters))
-    return tally
-
-
-def run(bench: Bench, jobs: Sequence[Job], progress: Callable[[int], None] = lambda done: None) -> int:
-    """Make captures; gives how many were made. ``progress`` is told after each job how many are done.
-
-    A frame that fails is kept as a failure, and the rest goes on.
+def plan_live(
+    space: ParameterSpace,
+    *,
+    design: Design,
+    captures: int,
+    seed: int,
+    around: Sequence[ParameterSet] = (),
+    spread: float = 0.1,
+) -> list[ParameterSet]:
+    """The different parameter sets of a live campaign; arguments as of :func:`plan`.
 
     Raises:
-        TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
-        DeviceError: the device failed; the message says how many captures of this run are kept.
-        DatasetError: the captures could not be stored.
+        CampaignError: the space has too few different parameter sets, or ``spread`` is out of range.
     """
-    done = failed = 0
-    try:
-        for done, outcome in enumerate(bench.capture_many(jobs), 1):
-            failed += isinstance(outcome, FailureRecord)
-            progress(done)
-    except DeviceError as error:
-        raise type(error)(
-            f"{error}; {done - failed} of the {len(jobs)} captures to make are kept, the same command goes on"
-            f"{_stopped_at(error, jobs, done)}"
-        ) from error
-    return done - failed
+    units = points(space, design, captures, seed, around, spread)
+    sets = [parameters for _, parameters in _different(space, units, itertools.repeat(""), str, captures)]
+    if len(sets) < captures:
+        raise CampaignError(
+            f"{space.name} gives only {len(sets)} different parameter sets in this design, not {captures}; "
+            "ask for fewer or widen --spread"
+        )
+    return sets
 
 
-def _stopped_at(error: DeviceError, jobs: Sequence[Job], done: int) -> str:
-    if isinstance(error, TooManyFailuresError) or done >= len(jobs):
-        return ""
-    raw, parameters = jobs[done]
-    return f" (it stopped at {described(raw.name, parameters)})"
-
-
-def points(
-    space: ParameterSpace, design: Design, captures: int, seed: int, around: Sequence[ParameterSet], spread: float
-) -> np.ndarray:
-    """The design's points, ``float64 [≥ captures, N]`` in [0, 1]; see :func:`plan`.
-
-    Raises:
-        CampaignError: ``spread`` is outside (0, 1].
-    """
-    if not 0 < spread <= 1:
-        raise CampaignError(f"spread {spread:g} is outside (0, 1]")
-    centres = [c.unit for c in around] or [space.defaults.unit]
-    dimensions = len(space)
-    # Points that quantise to a pair that was there are passed over, so a few more are drawn than are needed.
-    # (Not so for lhs: part of a Latin hypercube is none.)
-    count = captures if design == "lhs" else captures + captures // 4 + 64
-    if design == "around":
-        random = np.random.default_rng([seed, 1])
-        middle = np.array([centres[i % len(centres)] for i in range(count)])
-        low, high = np.maximum(middle - spread, 0), np.minimum(middle + spread, 1)
-        return low + random.random((count, dimensions)) * (high - low)
-    from scipy.stats import qmc
-
-    if design == "lhs":
-        return qmc.LatinHypercube(dimensions, seed=seed).random(count)
-    # Whole powers of two keep the sequence balanced; the first points do not depend on how many follow.
-    return qmc.Sobol(dimensions, scramble=True, seed=seed).random_base2((count - 1).bit_length())
+def _different(
+    space: ParameterSpace, units: np.ndarray, sources: Iterator[Source], key: Callable[[Source], str], most: int
+) -> list[tuple[Source, ParameterSet]]:
+    """The next source with each point's parameter set; a point whose pair was there is passed over."""
+    found: dict[tuple[str, str], tuple[Source, ParameterSet]] = {}
+    source = next(sources)
+    for unit in units:
+        if len(found) == most:
+            break
+        parameters = space.from_unit(unit)
+        pair = key(source), parameters.hash
+        if pair not in found:
+            found[pair] = source, parameters
+            source = next(sources)
+    return list(found.values())
 
 
 def _turns(raws: list[RawRecord], seed: int) -> Iterator[RawRecord]:
@@ -208,64 +409,3 @@ def _turns(raws: list[RawRecord], seed: int) -> Iterator[RawRecord]:
     while True:
         for i in random.permutation(len(raws)):
             yield raws[i]
-
-
-def _files(entry: RawEntry) -> tuple[Path, ...]:
-    """Every file that the RAW and its reference are read from, the RAW file first."""
-    try:
-        files = [entry.path, *companions(entry.path)]
-    except FrameError as error:
-        raise RawFolderError(str(error)) from error
-    return tuple(files if entry.reference is None else [*files, entry.reference])
-
-
-def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
-    _, *others = _files(entry)
-    for record in dataset.raws_of_file(entry.path):
-        if (record.scene, record.split) != (entry.scene, entry.split):
-            continue
-        referenced = entry.reference is None or record.has_reference
-        if referenced and all(record in dataset.raws_of_file(path) for path in others):
-            return record
-    return None
-
-
-def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -> NewRaw:
-    told: list[RawNote] = []
-    try:
-        raw = load_raw(entry.path, told)
-    except FrameError as error:
-        raise RawFolderError(str(error)) from error
-    notes += [(entry.path.name, note) for note in told]
-    # The captures of the RAW as it was decoded before would stay beside those of the new one.
-    if any(record.hash != raw.hash for record in dataset.raws_of_file(entry.path)):
-        raise RawFolderError(
-            f"{entry.path}: the RAW file's decoding changed since it was read into this data set (its sidecar?); "
-            "use a new --lab folder"
-        )
-    reference = None
-    if entry.reference is not None:
-        reference, told = read_reference(entry.reference, raw)
-        notes += [(entry.path.name, note) for note in told]
-    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry))
-
-
-def _scene_folders(dataset: Dataset) -> dict[str, set[tuple[str, Path]]]:
-    """Hash and folder of the RAWs of each scene of the data set, where the folder is known."""
-    scenes = {raw.hash: raw.scene for raw in dataset.raws()}
-    found: dict[str, set[tuple[str, Path]]] = {}
-    for digest, path, *_ in dataset.source_files():
-        if digest in scenes:
-            found.setdefault(scenes[digest], set()).add((digest, Path(path).parent))
-    return found
-
-
-def _shared_scene(entry: RawEntry, new: NewRaw, scenes: dict[str, set[tuple[str, Path]]]) -> list[RawNote]:
-    """A note where a scene that is named by its file alone is that of other RAWs, in another folder."""
-    here = entry.path.absolute().parent
-    known = scenes.get(entry.scene, set())
-    others = {folder for digest, folder in known if digest != new.raw.hash and folder != here}
-    if entry.scene != entry.path.stem or not others or any(digest == new.raw.hash for digest, _ in known):
-        return []
-    text = f"its scene {entry.scene} is that of other RAWs, in {min(others)}: they are taken for one scene"
-    return [RawNote("scene of two folders", f"{text}; if it is another, name it in scenes.csv and use a new --lab")]

@@ -9,15 +9,13 @@ import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from drivers.foreign_text import shown
 from drivers.raw.raw_files import RAW_SUFFIXES, is_raw_file
 from drivers.regular_files import read_regular
+from drivers.splits import Split
 from workbench.errors import RawFolderError
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 SCENES_CSV = "scenes.csv"
 _BESIDE_RAWS = {  # pictures, tables and texts that stand beside RAWs for other reasons
     *(".png", ".jpg", ".jpeg", ".thm", ".xmp", ".pp3", ".dop", ".csv", ".json", ".toml", ".yaml", ".yml"),
@@ -34,7 +32,7 @@ class RawEntry:
     Attributes:
         path: the RAW file.
         scene: the scene that it shows; all RAWs of a scene are in one split.
-        split: ``train``, ``validation`` or ``test``.
+        split: of the scene.
         reference: the clean image (PNG, sRGB, uint8) that the RAW should become, or None.
     """
 
@@ -47,7 +45,7 @@ class RawEntry:
 def split_of(scene: str) -> Split:
     """The split of a scene by the SHA-256 of its name: 70 % train, 10 % validation, 20 % test; for ever the same."""
     share = int.from_bytes(hashlib.sha256(scene.encode()).digest()[:8], "big") / 2**64
-    return "train" if share < 0.7 else "validation" if share < 0.8 else "test"
+    return Split.TRAIN if share < 0.7 else Split.VALIDATION if share < 0.8 else Split.TEST
 
 
 def read_raw_folder(folder: Path) -> list[RawEntry]:
@@ -121,9 +119,9 @@ def _from_csv(table: Path) -> list[RawEntry]:
                     f"{where}: {shown(row['file'])} and a file of the same name in another folder (line {other_line}) "
                     "have no scene, and would be taken for one; give each row its scene"
                 )
-        if row["split"] and row["split"] not in SPLITS:
-            raise RawFolderError(f"{where}: split {shown(row['split'])!r} is not one of {', '.join(SPLITS)} (or empty)")
-        split: Split = row["split"] or split_of(scene)
+        if row["split"] and row["split"] not in list(Split):
+            raise RawFolderError(f"{where}: split {shown(row['split'])!r} is not one of {', '.join(Split)} (or empty)")
+        split = Split(row["split"]) if row["split"] else split_of(scene)
         first_split, first_line, spelt = splits.setdefault(_composed(scene), (split, line, scene))
         if spelt != scene:
             raise RawFolderError(

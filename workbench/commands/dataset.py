@@ -19,6 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     """Show the RAWs, devices and captures of the data set."""
     from drivers.foreign_text import shown
+    from drivers.splits import Split
     from workbench.lab.dataset import Dataset
     from workbench.lab.dataset.schema import SCHEMA_VERSION
 
@@ -34,7 +35,7 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     result = {
         "lab": str(lab),
         "schema": SCHEMA_VERSION,
-        "raws": {split: splits.get(split, 0) for split in ("train", "validation", "test")},
+        "raws": {split: splits.get(split, 0) for split in Split},
         "references": sum(raw.has_reference for raw in raws),
         "scenes": len({raw.scene for raw in raws}),
         "captures": len(captures),

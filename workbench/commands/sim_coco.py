@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from drivers.splits import Split
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.sim_scenes import Cfa
 
@@ -51,7 +52,11 @@ def coco(
     from workbench.tasks.coco import AnnotatedImage, CocoError, coco_dict, fit, fitted
     from workbench.tasks.coco_file import read_coco
 
-    given = {split: paths for split, paths in (("train", train), ("validation", validation), ("test", test)) if paths}
+    given = {
+        split: paths
+        for split, paths in ((Split.TRAIN, train), (Split.VALIDATION, validation), (Split.TEST, test))
+        if paths
+    }
     if not given:
         raise typer.BadParameter("give --train, --validation or --test, each with JSON and IMAGES")
     photographs: list[AnnotatedPhotograph] = []
@@ -70,8 +75,8 @@ def coco(
         licenses = licenses or data.licenses
         for image in data.images[:limit]:
             into = split
-            if split == "train" and validation is None and _share(image.id) < validation_share:
-                into = "validation"
+            if split is Split.TRAIN and validation is None and _share(image.id) < validation_share:
+                into = Split.VALIDATION
             how = fit(image.width, image.height, longest)
             name = f"{split}_{image.id:012d}"
             size = (image.width, image.height)
@@ -94,7 +99,7 @@ def coco(
             progress=lambda done, _: progress.update(done),
         )
     objects = sum(len(image.annotations) for image in images)
-    splits = {s: sum(p.split == s for p in photographs) for s in ("train", "validation", "test")}
+    splits = {s: sum(p.split == s for p in photographs) for s in Split}
     if as_json:
         told = {"folder": str(folder), "raws": len(photographs), "objects": objects, "splits": splits}
         print(json.dumps(told))

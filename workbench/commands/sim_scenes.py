@@ -43,9 +43,10 @@ def scenes(
 
     The same command again goes on where it stopped; when complete it does nothing.
     """
+    from drivers.splits import Split
     from sim.camera.sensor import DEFAULT_SENSOR_SEED
     from sim.scenes.scene_set import make_scene_set
-    from workbench.collect.raw_folder import SPLITS, read_raw_folder
+    from workbench.collect.raw_folder import read_raw_folder
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
 
@@ -73,7 +74,7 @@ def scenes(
                 progress=update,
             )
         entries = read_raw_folder(folder)
-    counts = {split: [e for e in entries if e.split == split] for split in SPLITS}
+    counts = {split: [e for e in entries if e.split == split] for split in Split}
     scene_counts = {split: len({e.scene for e in found}) for split, found in counts.items()}
     if as_json:
         splits = {split: {"raws": len(found), "scenes": scene_counts[split]} for split, found in counts.items()}

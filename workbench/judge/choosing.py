@@ -26,6 +26,7 @@ import numpy as np
 
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from predictor.files import load_predictor
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
@@ -74,12 +75,12 @@ def choose(
         DeviceError: the device failed; run again to go on (captures made are kept).
     """
     info = device.info()
-    held_out = dataset.raws("validation")
+    held_out = dataset.raws(Split.VALIDATION)
     if not held_out:
         raise RunError(
             "the data set has no validation RAW; collect RAWs whose split is `validation` (scenes.csv), or more scenes"
         )
-    raws = task.annotated(dataset, "validation") if task else referenced_raws(dataset, "validation")
+    raws = task.annotated(dataset, Split.VALIDATION) if task else referenced_raws(dataset, Split.VALIDATION)
     key = task.key if task else "viewing"
     chosen = [find_run(lab, "train", name) for name in dict.fromkeys(predictors)] or _all_of(lab, info, key)
     rows: list[tuple[RunFolder, str | None, tuple[ParameterSet, ...]]] = []

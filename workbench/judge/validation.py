@@ -70,6 +70,7 @@ import numpy as np
 
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
@@ -274,7 +275,7 @@ def validate(
         DeviceError: the device failed; run again to go on (captures made are kept).
     """
     info = device.info()
-    raws = referenced_raws(dataset, "test")
+    raws = referenced_raws(dataset, Split.TEST)
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
     scenes = [r.scene for r in raws]

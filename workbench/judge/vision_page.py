@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from drivers.foreign_text import shown_page
+from drivers.splits import Split
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, write_text
 from workbench.tasks.detectors import Prediction
@@ -130,7 +131,7 @@ def _drawn(dataset: Dataset, results: dict[str, Any], task: VisionTask) -> str:
     from workbench.draw.figure_texts import plain_texts
 
     by_hash = {r["hash"]: r for r in results["per_raw"]}
-    raws = [r for r in dataset.raws("test") if r.hash in by_hash]
+    raws = [r for r in dataset.raws(Split.TEST) if r.hash in by_hash]
     raws = stratified(raws, min(PICTURES, len(raws)), results["seed"])
     present = {m["key"]: m["label"] for m in results["methods"]}
     keys = [k for k in ("default", "expert", "fixed", results["headline"]) if k in present]

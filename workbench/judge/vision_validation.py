@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from drivers.device import Device
+from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
@@ -146,7 +147,7 @@ def validate_vision(
         DeviceError: the device failed; run again to go on (captures made are kept).
     """
     info = device.info()
-    raws = task.annotated(dataset, "test")
+    raws = task.annotated(dataset, Split.TEST)
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
     truth = task.truth(raws)

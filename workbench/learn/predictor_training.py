@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from predictor.distance import fit_distance
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
@@ -81,7 +82,7 @@ def train(
     source = find_run(lab, "fit-proxy", proxy_run)
     proxy = load_proxy(source.path)
     with Dataset.open(lab, create=False) as dataset:
-        training, held_out = dataset.raws("train"), dataset.raws("validation")
+        training, held_out = dataset.raws(Split.TRAIN), dataset.raws(Split.VALIDATION)
         data: TrainingData
         if task is None:
             used = [r for r in training if r.has_reference]
@@ -91,8 +92,8 @@ def train(
                     "(NAME.reference.png, or the column `reference` of scenes.csv)"
                 )
         else:
-            used = task.annotated(dataset, "train")
-            held_out = task.annotated(dataset, "validation") if held_out else []
+            used = task.annotated(dataset, Split.TRAIN)
+            held_out = task.annotated(dataset, Split.VALIDATION) if held_out else []
         config = plain(
             {
                 "recipe": recipe.to_dict(),

@@ -11,6 +11,7 @@ import numpy as np
 
 from drivers.device import Device
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.splits import Split
 from proxy.crops import CropBuilder, CropSet
 from proxy.fidelity import Probe, movements, probe_sets, rank_correlation
 from proxy.files import LoadedProxy, load_proxy, save_proxy
@@ -102,11 +103,11 @@ def fit_proxy(
         identity = device_of(dataset, identity)
         space = dataset.space(identity)
         # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.
-        captures = dataset.captures(device_identity=identity, purpose=PURPOSE, split="train")
+        captures = dataset.captures(device_identity=identity, purpose=PURPOSE, split=Split.TRAIN)
         train, held_sets = hold_out(captures)
-        held_raws = dataset.captures(device_identity=identity, purpose=PURPOSE, split="validation")[:400]
+        held_raws = dataset.captures(device_identity=identity, purpose=PURPOSE, split=Split.VALIDATION)[:400]
         if len(train) < 2:
-            in_training = len(dataset.raws("train"))
+            in_training = len(dataset.raws(Split.TRAIN))
             step = (
                 "run `workbench collect --device URL --raws FOLDER` with more --captures"
                 if in_training
@@ -121,8 +122,8 @@ def fit_proxy(
                 "identity": identity,
                 "captures": len(train),
                 "collected": len(dataset.captures(device_identity=identity, purpose=PURPOSE)),
-                "scenes": sorted({r.scene for r in dataset.raws("train")}),
-                "held_out_scenes": sorted({r.scene for r in dataset.raws("validation")}),
+                "scenes": sorted({r.scene for r in dataset.raws(Split.TRAIN)}),
+                "held_out_scenes": sorted({r.scene for r in dataset.raws(Split.VALIDATION)}),
             },
             seed=recipe.seed,
             dataset_digest=dataset.digest(),
@@ -165,7 +166,7 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
     One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
     parameter sets, and image quality is ranked over held-out parameter sets. Frames that fail are left out and counted.
     """
-    raws = dataset.raws("validation") or dataset.raws("train")
+    raws = dataset.raws(Split.VALIDATION) or dataset.raws(Split.TRAIN)
     random = np.random.default_rng(20)
     chosen = [raws[i] for i in random.permutation(len(raws))[:PROBE_RAWS]]
     frames = {r.hash: r.load() for r in chosen}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.splits import Split
 from workbench.console.interrupt import check
 from workbench.errors import DatasetError, RunError
 from workbench.judge.ablation.table import difference
@@ -100,7 +101,7 @@ def _captures(
     run: RunFolder, results: dict[str, Any], dataset: Dataset, captures: Sequence[CaptureRecord]
 ) -> Iterator[Mark]:
     """RAWs that are no test RAWs, and scores that no capture of the device has."""
-    raws = {r.hash: r for r in dataset.raws("test")}
+    raws = {r.hash: r for r in dataset.raws(Split.TEST)}
     rows = results["per_raw"]
     if strangers := [row["name"] for row in rows if row["hash"] not in raws]:
         text = f"{run.name}: {len(strangers)} of {len(rows)} RAWs are no test RAWs of the data set ({strangers[0]})."

@@ -10,6 +10,7 @@ import numpy as np
 
 from drivers.errors import WorkbenchError
 from drivers.regular_files import read_json
+from drivers.splits import Split
 from drivers.weights import WeightsError
 from predictor.files import load_predictor
 from workbench.draw import images
@@ -153,7 +154,7 @@ def _maps(found: Material, shown: Ablation, dataset: Dataset | None) -> tuple[li
     asked = shown.results["attention"]
     if not asked:
         return [], "The study drew no attention maps."
-    raws = [r for r in (dataset.raws("test") if dataset else ()) if r.name == asked["raw"]]
+    raws = [r for r in (dataset.raws(Split.TEST) if dataset else ()) if r.name == asked["raw"]]
     if not raws:
         return [], f"The RAW {asked['raw']} of figure 6 is not in the data set."
     rows = {row["key"]: row for row in shown.results["table"]}

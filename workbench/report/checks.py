@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.splits import Split
 from workbench.console.interrupt import check
 from workbench.errors import DatasetError, RunError
 from workbench.judge.budgets import less_than, rounding_of
@@ -136,7 +137,7 @@ def _captures(found: Material, dataset: Dataset) -> list[Mark]:
     """Figures that are not those of the device's captures: other outputs, other scores, or other RAWs."""
     identity = found.results["device"]["identity"]
     rows = found.results["per_raw"]
-    raws = {r.hash: r for r in dataset.raws("test")}
+    raws = {r.hash: r for r in dataset.raws(Split.TEST)}
     marks = []
     strangers = [row["name"] for row in rows if row["hash"] not in raws]
     if strangers:

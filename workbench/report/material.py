@@ -12,6 +12,7 @@ import numpy as np
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
 from drivers.regular_files import read_json
+from drivers.splits import Split
 from workbench.errors import DatasetError, RunError
 from workbench.judge.statistics import Comparison, compare
 from workbench.lab.dataset import Dataset, RawRecord
@@ -246,7 +247,7 @@ class DatasetSummary:
     """What the data set holds: RAWs and scenes by split, captures by purpose and device, and the digest now."""
 
     digest: str
-    splits: list[tuple[str, int, int]]
+    splits: list[tuple[Split, int, int]]
     purposes: list[tuple[str, str, int]]
 
 
@@ -254,7 +255,7 @@ def summarise(dataset: Dataset) -> DatasetSummary:
     """Count a data set's RAWs and captures."""
     raws: list[RawRecord] = dataset.raws()
     splits = []
-    for split in ("train", "validation", "test"):
+    for split in Split:
         own = [r for r in raws if r.split == split]
         splits.append((split, len(own), len({r.scene for r in own})))
     counted = Counter((c.device_identity, c.purpose) for c in dataset.captures())

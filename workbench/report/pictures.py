@@ -11,6 +11,7 @@ import numpy as np
 
 from drivers.errors import FrameError, WorkbenchError
 from drivers.frames import RgbFrame
+from drivers.splits import Split
 from drivers.weights import WeightsError
 from predictor.files import load_predictor
 from workbench.console.interrupt import check
@@ -104,7 +105,7 @@ def _shown_methods(found: Material) -> list[tuple[str, str]]:
 
 def crop_rows(found: Material, dataset: Dataset) -> list[CropRow]:
     """The side-by-side crops; what the data set lacks is noted as missing in the material."""
-    raws = {r.hash: r for r in dataset.raws("test")}
+    raws = {r.hash: r for r in dataset.raws(Split.TEST)}
     larger: list[tuple[Crop, Callable[[], str]]] = []
     rows = []
     for why, place in chosen_raws(found):
@@ -199,7 +200,7 @@ def _loaded(load: Callable[[], Any]) -> tuple[Any, str | None]:
 
 def attention_of(found: Material, dataset: Dataset) -> Attention | str:
     """Where the headline's predictor looks in the RAWs of the crops, or why it cannot be shown."""
-    raws = {r.hash: r for r in dataset.raws("test")}
+    raws = {r.hash: r for r in dataset.raws(Split.TEST)}
     rows = [(why, found.results["per_raw"][place]["hash"]) for why, place in chosen_raws(found)]
     chosen = [(why, raws[digest]) for why, digest in rows if digest in raws]
     run = next((r for r in found.predictors if f"predicted:{r.name}" == found.predicted), None)

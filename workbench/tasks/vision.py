@@ -19,10 +19,10 @@ from torch import Tensor
 
 from drivers.foreign_text import shown
 from drivers.regular_files import read_regular
+from drivers.splits import Split
 from workbench.console.notes import listed, say
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
-from workbench.lab.dataset.store import Split
 from workbench.tasks.categories import matched
 from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, results_of, target_of
 from workbench.tasks.coco_file import LARGEST_FILE, read_coco

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from workbench.collect.raw_folder import Split
+from drivers.splits import Split
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.tasks import viewing

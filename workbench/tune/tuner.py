@@ -15,6 +15,7 @@ import numpy as np
 
 from drivers.device import Device
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from workbench.collect.failures import FailureTally, described, reason_text
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
@@ -101,7 +102,7 @@ class Tuner:
         self.lab, self.dataset, self.device, self.settings = lab, dataset, device, settings
         self.info = device.info()
         self.progress = progress
-        self.train = referenced_raws(dataset, "train") if task is None else task.annotated(dataset, "train")
+        self.train = referenced_raws(dataset, Split.TRAIN) if task is None else task.annotated(dataset, Split.TRAIN)
         scorers = [
             CostScorer(m) if i and m in COSTS else Scorer(m) if task is None else VisionScorer(task, self.train, m)
             for i, m in enumerate(settings.metrics)

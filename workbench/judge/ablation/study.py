@@ -13,6 +13,7 @@ import numpy as np
 from drivers.device import Device, DeviceInfo
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.splits import Split
 from predictor.files import LoadedPredictor, load_predictor
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
@@ -104,7 +105,7 @@ def study_raws(dataset: Dataset, settings: AblationSettings) -> tuple[list[RawRe
     Raises:
         RunError: no test RAW has a reference, or the one to draw is not among them.
     """
-    raws = referenced_raws(dataset, "test")
+    raws = referenced_raws(dataset, Split.TEST)
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, 0)
     drawn = next((r for r in raws if r.name == settings.raw), None) if settings.raw else raws[0]
@@ -145,7 +146,7 @@ def ablate_run(
     info = device.info()
     check_device(lab, info, settings)
     raws, drawn = study_raws(dataset, settings)
-    training = stratified(referenced_raws(dataset, "train"), FIXED_RAWS, 0)
+    training = stratified(referenced_raws(dataset, Split.TRAIN), FIXED_RAWS, 0)
     run = new_run(lab, "ablate", name)
     run.update(
         seed=settings.seeds[0],

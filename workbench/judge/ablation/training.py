@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.parameters import ParameterSet
+from drivers.splits import Split
 from predictor.training import Recipe
 from workbench.errors import RunError
 from workbench.judge.ablation.variants import AblationSettings
@@ -35,8 +36,8 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
     """
     proxy = find_run(lab, "fit-proxy", settings.proxy)
     with Dataset.open(lab, create=False) as dataset:
-        test = {r.scene for r in dataset.raws("test")}
-        training = [r for r in dataset.raws("train") if r.has_reference]
+        test = {r.scene for r in dataset.raws(Split.TEST)}
+        training = [r for r in dataset.raws(Split.TRAIN) if r.has_reference]
     _check_unseen(proxy, test)
     wanted = {
         (variant.trained, seed): replace(

@@ -11,10 +11,10 @@ import numpy as np
 from drivers.errors import FrameError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.raw.npz_files import read_npz
+from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobStore
 
-Split = Literal["train", "validation", "test"]
 SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}
 MEDIA_TYPES: dict[str, Literal["image/jpeg", "image/png"]] = {"jpg": "image/jpeg", "png": "image/png"}
 

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, CheckConstraint, Float, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from drivers.splits import Split
+
 SCHEMA_VERSION = "0002"
 
 
@@ -35,7 +37,7 @@ class Scene(Sealed, Base):
     """A scene and its split. One row a scene: no scene can be in two splits."""
 
     __tablename__ = "scenes"
-    __table_args__ = (CheckConstraint("split IN ('train', 'validation', 'test')", name="split_known"),)
+    __table_args__ = (CheckConstraint(f"split IN ({', '.join(repr(str(s)) for s in Split)})", name="split_known"),)
     name: Mapped[str] = mapped_column(primary_key=True)
     split: Mapped[str]
 

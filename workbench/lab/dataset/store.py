@@ -21,6 +21,7 @@ from drivers.device import Capture, DeviceInfo, Failure
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
 from workbench.lab.dataset.database import BUSY_S, Database, explained
@@ -32,7 +33,6 @@ from workbench.lab.dataset.records import (
     FailureRecord,
     NewRaw,
     RawRecord,
-    Split,
 )
 from workbench.lab.dataset.schema import (
     Base,
@@ -500,7 +500,7 @@ class Dataset:
             hash=row.hash,
             name=row.name,
             scene=row.scene,
-            split=row.split,
+            split=Split(row.split),
             width=row.width,
             height=row.height,
             iso=row.iso,

@@ -1,0 +1,117 @@
+"""Bringing the RAWs of a folder into the data set, each decoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from drivers.errors import FrameError
+from drivers.raw.raw_files import companions, load_raw
+from drivers.raw.raw_notes import RawNote
+from workbench.collect.raw_folder import RawEntry
+from workbench.collect.references import read_reference
+from workbench.errors import RawFolderError
+from workbench.lab.dataset import Dataset, NewRaw, RawRecord
+
+# RAWs are kept in batches: one transaction costs the disk as much for sixty as for one.
+IMPORT_FILES = 64
+IMPORT_BYTES = 256 * 2**20
+
+
+def import_raws(
+    dataset: Dataset,
+    entries: Sequence[RawEntry],
+    progress: Callable[[int], None] = lambda done: None,
+    notes: list[tuple[str, RawNote]] | None = None,
+) -> list[RawRecord]:
+    """Bring the RAWs of a folder into the data set, in their order; a file that was read before is not decoded again.
+
+    ``notes`` gets what is worth telling of the files that are decoded, with each file's name.
+
+    Raises:
+        RawFolderError: a RAW or a reference cannot be read, or a RAW file that was read before now decodes differently.
+        DatasetError: a scene is in another split there, or nothing could be written.
+    """
+    records: list[RawRecord | None] = []
+    waiting: list[tuple[int, NewRaw]] = []
+
+    def flush() -> None:
+        added = dataset.add_raws([new for _, new in waiting])
+        for (place, _), record in zip(waiting, added, strict=True):
+            records[place] = record
+        waiting.clear()
+
+    notes = [] if notes is None else notes
+    scenes = _scene_folders(dataset)
+    for place, entry in enumerate(entries):
+        records.append(_known(dataset, entry))
+        if records[place] is None:
+            new = _read(dataset, entry, notes)
+            notes += [(entry.path.name, note) for note in _shared_scene(entry, new, scenes)]
+            waiting.append((place, new))
+            if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
+                flush()
+        progress(place + 1)
+    flush()
+    return [record for record in records if record is not None]
+
+
+def _files(entry: RawEntry) -> tuple[Path, ...]:
+    """Every file that the RAW and its reference are read from, the RAW file first."""
+    try:
+        files = [entry.path, *companions(entry.path)]
+    except FrameError as error:
+        raise RawFolderError(str(error)) from error
+    return tuple(files if entry.reference is None else [*files, entry.reference])
+
+
+def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
+    _, *others = _files(entry)
+    for record in dataset.raws_of_file(entry.path):
+        if (record.scene, record.split) != (entry.scene, entry.split):
+            continue
+        referenced = entry.reference is None or record.has_reference
+        if referenced and all(record in dataset.raws_of_file(path) for path in others):
+            return record
+    return None
+
+
+def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -> NewRaw:
+    told: list[RawNote] = []
+    try:
+        raw = load_raw(entry.path, told)
+    except FrameError as error:
+        raise RawFolderError(str(error)) from error
+    notes += [(entry.path.name, note) for note in told]
+    # The captures of the RAW as it was decoded before would stay beside those of the new one.
+    if any(record.hash != raw.hash for record in dataset.raws_of_file(entry.path)):
+        raise RawFolderError(
+            f"{entry.path}: the RAW file's decoding changed since it was read into this data set (its sidecar?); "
+            "use a new --lab folder"
+        )
+    reference = None
+    if entry.reference is not None:
+        reference, told = read_reference(entry.reference, raw)
+        notes += [(entry.path.name, note) for note in told]
+    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry))
+
+
+def _scene_folders(dataset: Dataset) -> dict[str, set[tuple[str, Path]]]:
+    """Hash and folder of the RAWs of each scene of the data set, where the folder is known."""
+    scenes = {raw.hash: raw.scene for raw in dataset.raws()}
+    found: dict[str, set[tuple[str, Path]]] = {}
+    for digest, path, *_ in dataset.source_files():
+        if digest in scenes:
+            found.setdefault(scenes[digest], set()).add((digest, Path(path).parent))
+    return found
+
+
+def _shared_scene(entry: RawEntry, new: NewRaw, scenes: dict[str, set[tuple[str, Path]]]) -> list[RawNote]:
+    """A note where a scene that is named by its file alone is that of other RAWs, in another folder."""
+    here = entry.path.absolute().parent
+    known = scenes.get(entry.scene, set())
+    others = {folder for digest, folder in known if digest != new.raw.hash and folder != here}
+    if entry.scene != entry.path.stem or not others or any(digest == new.raw.hash for digest, _ in known):
+        return []
+    text = f"its scene {entry.scene} is that of other RAWs, in {min(others)}: they are taken for one scene"
+    return [RawNote("scene of two folders", f"{text}; if it is another, name it in scenes.csv and use a new --lab")]
