@@ -1,9 +1,9 @@
-# Two commands: `make demo` and `make test`. Both set up .venv first.
+# Two commands: `make demo` and `make test`; `make docs` builds the site alone. All set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install clean
+.PHONY: demo docs test install clean
 
 install: $(VENV)/.installed
 
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/workbench demo
 
+# Warnings, such as a link or a name in a docstring that leads nowhere, are errors. The site: build/docs/index.html.
+docs: install
+	$(BIN)/mkdocs build --strict
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,6 +27,7 @@ test: install
 	$(BIN)/lint-imports
 	$(BIN)/deptry drivers sim proxy predictor workbench
 	$(BIN)/deptry tests tests/*/ benchmarks --ignore DEP002,DEP004
+	$(BIN)/mkdocs build --strict
 	$(BIN)/python -m pytest -n 2
 
 clean:

@@ -33,5 +33,5 @@ An ``ablate`` run writes ``results.json`` (``workbench ablate --json`` prints th
 
 INTERVAL and COMPARISON are those of :mod:`workbench.judge.validation`: over scenes, of each RAW's mean over the seeds.
 The ``verdict`` speaks of the seeds too: a difference whose sign is not the same for every seed, or that fewer than
-:data:`MIN_SEEDS` seeds stand for, is not shown.
+:data:`~workbench.judge.ablation.table.MIN_SEEDS` seeds stand for, is not shown.
 """
