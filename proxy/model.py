@@ -15,7 +15,7 @@ the rest:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,11 @@ class RawBatch:
     def to(self, device: torch.device | str) -> RawBatch:
         """The batch on another torch device."""
         return RawBatch(*(t.to(device) for t in (self.mosaic, self.colours, self.thumbnail, self.matrix)))
+
+    def mirrored(self, axis: Literal[2, 3]) -> RawBatch:
+        """The mirror image, top to bottom (axis 2) or left to right (3), with the colours of its CFA positions."""
+        positions = [2, 3, 0, 1] if axis == 2 else [1, 0, 3, 2]
+        return RawBatch(self.mosaic.flip(axis), self.colours[:, positions], self.thumbnail.flip(axis), self.matrix)
 
 
 def demosaic_bilinear(mosaic: Tensor, colours: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from workbench.commands.train import train
 from workbench.judge.strengths import TASKS, parameters_for, strongest, why_none
 from workbench.lab.runs import RunFolder, find_run, new_run
 from workbench.learn.held import held_by, held_in_words, not_followed, why_held
+from workbench.learn.results import ProxyFitResult
 
 APP = typer.Typer()
 for command in (fit_proxy, train, predict):
@@ -68,7 +69,8 @@ def space_of(*parameters: tuple[str, str], kind: str = "continuous", description
     ],
 )
 def test_a_reason_stands_with_every_held_parameter(movement: dict, reason: str | None) -> None:
-    held = why_held({"fidelity": {"parameters": [{"parameter": "nr", "block": "noise", **movement}]}})
+    report = {"parameters": [{"parameter": "nr", "block": "noise", **movement}]}
+    held = why_held(ProxyFitResult.from_json({"fidelity": report}, "run.json"))
     assert held == ({} if reason is None else {"nr": reason})
 
 

@@ -32,6 +32,7 @@ def fit_proxy(
     from workbench.lab.devices import open_devices
     from workbench.learn import proxy_fitting
     from workbench.learn.held import why_held
+    from workbench.learn.results import ProxyFitResult
 
     recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
     with stoppable("no proxy was written; run the same command again"):
@@ -48,7 +49,7 @@ def fit_proxy(
         finally:
             if bench_device:
                 bench_device.close()
-    held = why_held(run.results)
+    held = why_held(ProxyFitResult.of(run))
     if as_json:
         print(json.dumps({"run": run.name, "held": list(held), "held_because": held, **run.results}))
         return
@@ -63,6 +64,7 @@ def print_results(name: str, results: dict[str, Any]) -> None:
 
     from workbench.console import terminal
     from workbench.learn.held import why_held
+    from workbench.learn.results import ProxyFitResult
 
     console = terminal.console()
     console.print(f"proxy {name}: {results['captures']} training captures")
@@ -111,7 +113,7 @@ def print_results(name: str, results: dict[str, Any]) -> None:
             f"rank correlation of image quality over {fidelity['rank_sets']} held-out parameter sets, "
             f"{fidelity['rank_raws']} {fidelity['split']} RAWs: {fidelity['rank_correlation']:.3f}"
         )
-    held = why_held(results)
+    held = why_held(ProxyFitResult.from_json(results, name))
     if held:
         console.print(
             f"{len(held)} of {len(fidelity['parameters'])} parameters will be held at their start values by `train`, "

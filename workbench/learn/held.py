@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from drivers.parameters import ParameterSpace
 from workbench.lab.runs import RunFolder
+from workbench.learn.results import Movement, ProxyFitResult
 
 # Direction (cosine) of the proxy's change against the device's below which its gradient says little about the device.
 FOLLOWED = 0.5
@@ -20,14 +20,18 @@ REMARK = "held at the start value: the proxy does not follow it"
 
 
 def not_followed(fit_run: RunFolder) -> list[str]:
-    """Parameters in which a proxy does not follow its device, by its fidelity report; none where it has no report."""
-    return list(why_held(fit_run.results))
+    """Parameters in which a proxy does not follow its device, by its fidelity report; none where it has no report.
+
+    Raises:
+        RunError: the run's results are damaged.
+    """
+    return list(why_held(ProxyFitResult.of(fit_run)))
 
 
-def why_held(results: dict[str, Any]) -> dict[str, str]:
+def why_held(results: ProxyFitResult) -> dict[str, str]:
     """Why training through a proxy will hold a parameter, by its name, from the results of a ``fit-proxy`` run."""
-    report = results.get("fidelity") or {}
-    return {m["parameter"]: _reason(m) for m in report.get("parameters", ()) if _direction(m) < FOLLOWED}
+    report = results.fidelity
+    return {m.parameter: _reason(m) for m in report.parameters if m.direction < FOLLOWED} if report else {}
 
 
 def held_by(train_run: RunFolder) -> list[str]:
@@ -59,16 +63,9 @@ def union(space: ParameterSpace, runs: Iterable[RunFolder]) -> list[str]:
     return [name for name in space.names if name in found]
 
 
-def _direction(movement: dict[str, Any]) -> float:
-    """The direction; 0 where there is none, as where the device or the proxy does not move at all."""
-    cosine = movement.get("cosine")
-    return float(cosine) if cosine is not None and math.isfinite(cosine) else 0.0
-
-
-def _reason(movement: dict[str, Any]) -> str:
-    if movement.get("device_change") == 0:
+def _reason(movement: Movement) -> str:
+    if movement.device_change == 0:
         return "the device's output does not change"
-    cosine = movement.get("cosine")
-    if cosine is None or not math.isfinite(cosine):
+    if movement.cosine is None or not math.isfinite(movement.cosine):
         return "the proxy's output does not change"
-    return f"direction {cosine:.2f}, {FOLLOWED:g} is the least"
+    return f"direction {movement.cosine:.2f}, {FOLLOWED:g} is the least"

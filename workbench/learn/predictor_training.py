@@ -25,6 +25,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
 from workbench.learn.held import not_followed
+from workbench.learn.results import TrainResult
 from workbench.learn.training_data import ViewingData
 from workbench.learn.vision_data import VisionData
 from workbench.tasks import viewing
@@ -143,15 +144,15 @@ def train(
     )
     save_predictor(run.path, network, proxy.space, proxy.device_identity, mirrored=recipe.name == "fast")
     fit_distance(run.path, (r.load() for r in used), (r.load() for r in held_out))
-    run.finish(
-        {
-            "curve": [list(point) for point in curve],
-            "held_out_loss": held_out_loss,
-            "parameters": sum(w.numel() for w in network.parameters()),
-            "torch": torch.__version__,
-            **({"notes": task.notes} if task and task.notes else {}),
-        }
+    results = TrainResult(
+        curve=tuple(curve),
+        held_out_loss=held_out_loss,
+        parameters=sum(w.numel() for w in network.parameters()),
+        torch=torch.__version__,
     )
+    if task and task.notes:
+        results = results.model_copy(update={"notes": tuple(task.notes)})
+    run.finish(results.to_json())
     shutil.rmtree(run.path / CHECKPOINT, ignore_errors=True)
     return run
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +11,8 @@ from drivers.device import Device
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
 from proxy.crops import CropBuilder, CropSet
-from proxy.fidelity import Probe, movements, probe_sets, rank_correlation
 from proxy.files import LoadedProxy, load_proxy, save_proxy
+from proxy.model import Proxy
 from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
 from workbench.collect.bench import Bench
 from workbench.collect.campaign import PURPOSE
@@ -23,6 +21,8 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
 from workbench.lab.runs import RunFolder, new_run
+from workbench.learn.fidelity import Probe, movements, probe_sets, rank_correlation
+from workbench.learn.results import FidelityReport, Following, HeldOutPsnr, ProxyFitResult
 from workbench.tasks import viewing
 
 HELD_OUT_SETS = 0.06
@@ -129,38 +129,44 @@ def fit_proxy(
             dataset_digest=dataset.digest(),
             device=device.info() if device else None,
         )
-        curve: list[list[float]] = []
+        curve: list[tuple[int, float]] = []
 
         def record(step: ProxyStep) -> None:
             if step.step % 20 == 0 or step.step == step.steps:
-                curve.append([step.step, step.loss])
+                curve.append((step.step, step.loss))
             on_step(step)
 
         network = fit(load_crops(dataset, train, space), recipe, on_step=record)
         save_proxy(run.path, network, space, identity)
-        results: dict[str, Any] = {"curve": curve, "captures": len(train)}
-        for label, held in (("new_sets_known_raws", held_sets), ("new_sets_new_raws", held_raws)):
-            if held:
-                crops = load_crops(dataset, held, space)
-                values = psnr(imitate(network, crops), crops.output.float() / 255).numpy()
-                results[label] = {
-                    "captures": len(values),
-                    "psnr": float(values.mean()),
-                    "psnr_median": float(np.median(values)),
-                    "psnr_p5": float(np.percentile(values, 5)),
-                }
+        measured = {
+            label: _held_out_psnr(network, load_crops(dataset, held, space))
+            for label, held in (("new_sets_known_raws", held_sets), ("new_sets_new_raws", held_raws))
+            if held
+        }
+        results = ProxyFitResult(curve=tuple(curve), captures=len(train)).model_copy(update=measured)
         # The proxy is worth keeping even if the device fails during the probes.
-        run.finish(results)
+        run.finish(results.to_json())
         if device is not None:
             with faults_kept(dataset, device, "fidelity") as faults:
                 # A RAW that the device refuses fails with all its probes, which is no reason to stop.
                 bench = Bench(dataset, device, purpose="fidelity", patience=2 * len(space))
                 found = fidelity(load_proxy(run.path), dataset, bench)
-                run.update(results={**results, "fidelity": {**found, "faults": faults.counts()}})
+                found = found.model_copy(update={"faults": faults.counts()})
+                run.update(results=results.model_copy(update={"fidelity": found}).to_json())
         return run
 
 
-def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, Any]:
+def _held_out_psnr(network: Proxy, crops: CropSet) -> HeldOutPsnr:
+    values = psnr(imitate(network, crops), crops.output.float() / 255).numpy()
+    return HeldOutPsnr(
+        captures=len(values),
+        psnr=float(values.mean()),
+        psnr_median=float(np.median(values)),
+        psnr_p5=float(np.percentile(values, 5)),
+    )
+
+
+def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> FidelityReport:
     """Does the proxy move as the device moves, and does it rank parameter sets as the device does?
 
     One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
@@ -185,14 +191,16 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
             probes.append(Probe(name, before, after, rendered[0], rendered[1]))
     table = movements(space, probes)
     blocks = {
-        block: {
-            key: float(np.nanmean([getattr(m, key) for m in table if m.block == block]))
-            for key in ("device_change", "cosine", "gain", "psnr", "ssim")
-        }
+        block: Following(
+            **{
+                figure: float(np.nanmean([getattr(m, figure) for m in table if m.block == block]))
+                for figure in Following.model_fields
+            }
+        )
         for block in space.blocks
         if any(m.block == block for m in table)
     }
-    result: dict[str, Any] = {"parameters": [asdict(m) for m in table], "blocks": blocks}
+    ranking: dict[str, float | int | str] = {}
     ranked = [r for r in raws if r.has_reference][:RANK_RAWS]
     if ranked:
         sets = [space.from_unit(u) for u in random.random((RANK_SETS, len(space)))]
@@ -209,12 +217,17 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> dict[str, An
         on = ~np.isnan(real).all(axis=1)
         whole = ~np.isnan(real[on]).any(axis=0)
         if on.any() and whole.sum() > 1:
-            result["rank_correlation"] = rank_correlation(real[on][:, whole], imitated[on][:, whole])
-        result["split"] = raws[0].split
-        result["rank_raws"], result["rank_sets"] = int(on.sum()), int(whole.sum())
-    result |= tally.to_dict()
-    result["captures"] = bench.asked + bench.reused
-    return result
+            ranking["rank_correlation"] = rank_correlation(real[on][:, whole], imitated[on][:, whole])
+        ranking |= {"split": raws[0].split, "rank_raws": int(on.sum()), "rank_sets": int(whole.sum())}
+    return FidelityReport.model_validate(
+        {
+            "parameters": tuple(table),
+            "blocks": blocks,
+            **ranking,
+            **tally.to_dict(),
+            "captures": bench.asked + bench.reused,
+        }
+    )
 
 
 def _pixels(bench: Bench, jobs: list[tuple[RawRecord, ParameterSet]], tally: FailureTally) -> list[np.ndarray | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 import torch
@@ -102,12 +103,10 @@ class ViewingData:
         self, planes: Tensor, metadata: Tensor, raw: RawBatch, target: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, RawBatch, Tensor]:
         planes, metadata, raw = light_varied(planes, metadata, raw, generator, self.exposure_sigma, self.balance_sigma)
-        if torch.rand(1, generator=generator) < 0.5:
-            planes, target = planes.flip(3), target.flip(3)
-            raw = RawBatch(raw.mosaic.flip(3), raw.colours[:, [1, 0, 3, 2]], raw.thumbnail.flip(3), raw.matrix)
-        if torch.rand(1, generator=generator) < 0.5:
-            planes, target = planes.flip(2), target.flip(2)
-            raw = RawBatch(raw.mosaic.flip(2), raw.colours[:, [2, 3, 0, 1]], raw.thumbnail.flip(2), raw.matrix)
+        axes: tuple[Literal[2, 3], ...] = (3, 2)
+        for axis in axes:
+            if torch.rand(1, generator=generator) < 0.5:
+                planes, target, raw = planes.flip(axis), target.flip(axis), raw.mirrored(axis)
         return planes, metadata, raw, target
 
 

@@ -13,7 +13,6 @@ from predictor.files import INPUT_SIDE, input_planes
 from predictor.metadata import metadata_vector
 from predictor.training import Example
 from proxy.crops import concatenate, raw_batch
-from proxy.model import RawBatch
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.learn.training_data import light_varied
@@ -88,10 +87,7 @@ class VisionData:
         if generator is not None:
             planes, metadata, batch = light_varied(planes, metadata, batch, generator)
             if torch.rand(1, generator=generator) < 0.5:
-                planes = planes.flip(3)
-                batch = RawBatch(
-                    batch.mosaic.flip(3), batch.colours[:, [1, 0, 3, 2]], batch.thumbnail.flip(3), batch.matrix
-                )
+                planes, batch = planes.flip(3), batch.mirrored(3)
                 objects = [mirrored(target, frames[0].width) for target in objects]
                 reference = None if reference is None else reference.flip(3)
         return Example(planes, metadata, batch, VisionTarget(objects, reference))

@@ -24,6 +24,7 @@ from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RECORD_BYTES, write_json
 from workbench.tune.balance import frame_of
 from workbench.tune.material import Scorer, stratified
+from workbench.tune.mean_of_sets import has_order, mode_of
 from workbench.tune.oracle import search_oracle
 from workbench.tune.search import Job
 from workbench.tune.tuner import RANK_RAWS, Tuner
@@ -134,11 +135,10 @@ def fit_ridge(inputs: np.ndarray, optima: Sequence[ParameterSet]) -> tuple[Regre
         if best is None or error < best[0]:
             best = (error, float(penalty), weights)
     assert best is not None
-    codes = np.array([p.codes for p in optima])
     choices = {
-        p.name: int(np.bincount(codes[:, i]).argmax())
-        for i, p in enumerate(space.parameters)
-        if p.kind in ("choice", "bool")
+        p.name: mode_of(column)
+        for p, column in zip(space.parameters, zip(*(best.codes for best in optima), strict=True), strict=True)
+        if not has_order(p)
     }
     return Regression(space, mean, scale, best[2], centre, choices), best[1]
 

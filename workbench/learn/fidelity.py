@@ -11,6 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.parameters import ParameterSet, ParameterSpace
+from workbench.learn.results import Movement
+from workbench.tasks import viewing
+
+# Of two equal outputs: an error of 0.001 squared levels, below what rounding to 8 bits gives.
+MAX_PSNR_DB = 10 * np.log10(255.0**2 / 1e-3)
 
 
 @dataclass(frozen=True)
@@ -25,28 +30,6 @@ class Probe:
     device_after: np.ndarray
     proxy_before: np.ndarray
     proxy_after: np.ndarray
-
-
-@dataclass(frozen=True)
-class Movement:
-    """How the proxy follows the device when one parameter moves.
-
-    Attributes:
-        parameter: its name; ``block``: its block.
-        device_change: how far the device's output moved, as root mean square in 8-bit levels.
-        cosine: agreement of the direction of the two changes, 1 perfect, 0 unrelated.
-        gain: size of the proxy's change along the device's, 1 perfect, 0 the proxy does not react.
-        psnr: mean PSNR in dB of the proxy against the device over the probes' outputs.
-        ssim: the same in SSIM.
-    """
-
-    parameter: str
-    block: str
-    device_change: float
-    cosine: float
-    gain: float
-    psnr: float
-    ssim: float
 
 
 def probe_sets(
@@ -77,13 +60,13 @@ def movements(space: ParameterSpace, probes: Sequence[Probe]) -> list[Movement]:
         pairs = [(q.device_before, q.proxy_before) for q in own] + [(q.device_after, q.proxy_after) for q in own]
         table.append(
             Movement(
-                p.name,
-                p.block,
-                float(np.sqrt(energy / len(device))),
-                dot / norm if norm else float("nan"),
-                dot / energy if energy else float("nan"),
-                float(np.mean([_psnr(a, b) for a, b in pairs])),
-                float(np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in pairs])),
+                parameter=p.name,
+                block=p.block,
+                device_change=float(np.sqrt(energy / len(device))),
+                cosine=dot / norm if norm else float("nan"),
+                gain=dot / energy if energy else float("nan"),
+                psnr=float(np.mean([min(viewing.psnr(a, b), MAX_PSNR_DB) for a, b in pairs])),
+                ssim=float(np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in pairs])),
             )
         )
     return table
@@ -100,11 +83,6 @@ def rank_correlation(device_quality: np.ndarray, proxy_quality: np.ndarray) -> f
 
     rows = [spearmanr(a, b).statistic for a, b in zip(device_quality, proxy_quality, strict=True) if len(set(a)) > 1]
     return float(np.nanmean(rows)) if rows else float("nan")
-
-
-def _psnr(output: np.ndarray, target: np.ndarray) -> float:
-    mse = float(np.mean(np.square(output.astype(np.float64) - target)))
-    return 10 * np.log10(255.0**2 / max(mse, 1e-3))
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -1,0 +1,124 @@
+"""What ``fit-proxy`` and ``train`` runs record of their results, as ``results`` of their ``run.json``."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from pydantic import Field
+
+from workbench.lab.results import Model
+from workbench.lab.run_results import RunResult
+
+Curve = tuple[tuple[int, float | None], ...]
+
+
+class HeldOutPsnr(Model):
+    """PSNR in dB of the proxy's outputs against the device's, over held-out captures.
+
+    Attributes:
+        captures: how many; psnr: their mean; psnr_median, psnr_p5: their median and fifth percentile.
+    """
+
+    captures: int
+    psnr: float
+    psnr_median: float
+    psnr_p5: float
+
+
+class Following(Model):
+    """How the proxy follows the device when a parameter moves; of a block the mean over its parameters.
+
+    What a record does not tell is None, as is a direction or size where nothing moved.
+
+    Attributes:
+        device_change: how far the device's output moved, as root mean square in 8-bit levels.
+        cosine: agreement of the direction of the two changes, 1 perfect, 0 unrelated.
+        gain: size of the proxy's change along the device's, 1 perfect, 0 the proxy does not react.
+        psnr: mean PSNR in dB of the proxy against the device over the probes' outputs.
+        ssim: the same in SSIM.
+    """
+
+    device_change: float | None = None
+    cosine: float | None = None
+    gain: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+
+    @property
+    def direction(self) -> float:
+        """The cosine; 0 where there is none, as where the device or the proxy does not move at all."""
+        return 0.0 if self.cosine is None or not math.isfinite(self.cosine) else self.cosine
+
+
+class Movement(Following):
+    """:class:`Following` of one parameter; ``block``: its block."""
+
+    parameter: str
+    block: str = "–"
+
+
+class FidelityReport(Model):
+    """Whether a proxy moves as its device moves, and whether it ranks parameter sets as the device does.
+
+    Attributes:
+        parameters: in the order of the space; blocks: by name.
+        rank_correlation: mean Spearman correlation of PSNR over held-out parameter sets; None where nothing could be
+            ranked.
+        split: of the RAWs that it was measured on.
+        rank_raws, rank_sets: how many RAWs and sets were ranked.
+        failed, failed_share, failures_by_reason: frames that failed.
+        captures: that the report took.
+        faults: what the device did wrong meanwhile and was mended, by unit.
+    """
+
+    parameters: tuple[Movement, ...] = ()
+    blocks: dict[str, Following] = Field(default_factory=dict)
+    rank_correlation: float | None = None
+    split: str = ""
+    rank_raws: int = 0
+    rank_sets: int = 0
+    failed: int = 0
+    failed_share: float = 0.0
+    failures_by_reason: dict[str, int] = Field(default_factory=dict)
+    captures: int | None = None
+    faults: dict[str, dict[str, int]] = Field(default_factory=dict)
+
+
+class ProxyFitResult(RunResult):
+    """The results of a ``fit-proxy`` run.
+
+    Attributes:
+        curve: step and running loss (mean log squared error), every twenty steps.
+        captures: how many the proxy was fitted to.
+        new_sets_known_raws, new_sets_new_raws: its accuracy on captures that it never saw; None where there are none.
+        fidelity: None where no device was asked.
+    """
+
+    WHAT: ClassVar[str] = "results of a fit-proxy run"
+
+    curve: Curve = ()
+    captures: int | None = None
+    new_sets_known_raws: HeldOutPsnr | None = None
+    new_sets_new_raws: HeldOutPsnr | None = None
+    fidelity: FidelityReport | None = None
+
+
+class TrainResult(RunResult):
+    """The results of a ``train`` run.
+
+    Attributes:
+        curve: step, running loss and, where it was measured, held-out loss.
+        held_out_loss: the smallest, of the weights that were kept; None where there were no held-out RAWs.
+        parameters: how many weights the network has.
+        torch: version of torch.
+        notes: what of the task's annotations was left out, one line each.
+    """
+
+    WHAT: ClassVar[str] = "results of a train run"
+
+    curve: tuple[tuple[int, float | None, float | None], ...] = ()
+    held_out_loss: float | None = None
+    parameters: int | None = None
+    torch: str = ""
+    notes: tuple[str, ...] = ()
