@@ -71,7 +71,7 @@ class Capture:
     serial: str = ""
 
     def __post_init__(self) -> None:
-        asked = dict(zip(self.parameters.space.names, self.parameters.codes, strict=True))
+        asked = self.parameters.by_name
         if self.parameters_in_force != asked:
             wrong = sorted(n for n in asked if self.parameters_in_force.get(n) != asked[n])
             raise DeviceError(

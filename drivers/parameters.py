@@ -202,6 +202,15 @@ class Parameter(BaseModel):
         return min(max(round(value / self.step), self.low_code), self.high_code)
 
 
+def parameters_hash(codes: Mapping[str, int]) -> str:
+    """The canonical hash of codes by name, 64 hexadecimal digits.
+
+    SHA-256 of the ASCII lines ``name=code\\n`` sorted by name: the same for every order of keys and spelling of
+    numbers, and simple enough for firmware to compute.
+    """
+    return hashlib.sha256("".join(f"{n}={codes[n]}\n" for n in sorted(codes)).encode("ascii")).hexdigest()
+
+
 @dataclass(frozen=True)
 class ParameterSet:
     """One point of a parameter space: a code for each parameter, in the order of the space."""
@@ -219,15 +228,15 @@ class ParameterSet:
         """The paper's vector: ``float64 [N]`` in [0, 1]."""
         return np.array([p.to_unit(c) for p, c in zip(self.space.parameters, self.codes, strict=True)])
 
+    @property
+    def by_name(self) -> dict[str, int]:
+        """Codes by name, in the order of the space; the caller's own dictionary."""
+        return dict(zip(self.space.names, self.codes, strict=True))
+
     @cached_property
     def hash(self) -> str:
-        """Canonical hash, 64 hexadecimal digits.
-
-        SHA-256 of the ASCII lines ``name=code\\n`` sorted by name: the same for every order of keys and spelling of
-        numbers, and simple enough for firmware to compute.
-        """
-        pairs = sorted(zip((p.name for p in self.space.parameters), self.codes, strict=True))
-        return hashlib.sha256("".join(f"{name}={code}\n" for name, code in pairs).encode("ascii")).hexdigest()
+        """See :func:`parameters_hash`."""
+        return parameters_hash(self.by_name)
 
     def replace(self, **changes: Native) -> ParameterSet:
         """A copy with some native values changed."""

@@ -30,7 +30,7 @@ class SimDevice(Device):
             boot_id=secrets.token_hex(8),
             space=self._pipeline.space,
         )
-        self._registers = dict(zip(self._pipeline.space.names, self._pipeline.space.defaults.codes, strict=True))
+        self._registers = self._pipeline.space.defaults.by_name
         self._frame = 0
         self._closed = False
 
@@ -49,7 +49,7 @@ class SimDevice(Device):
             raise DeviceError(f"{self.url}: the device is closed; open it again")
         start = time.perf_counter()
         self._pipeline.check(parameters)
-        self._registers.update(zip(parameters.space.names, parameters.codes, strict=True))
+        self._registers.update(parameters.by_name)
         latched = self._pipeline.space.from_codes(self._registers)
         encoded = self._pipeline.process(raw, latched)
         self._frame += 1
@@ -57,7 +57,7 @@ class SimDevice(Device):
         return Capture(
             raw_hash=raw.hash,
             parameters=parameters,
-            parameters_in_force=dict(zip(latched.space.names, latched.codes, strict=True)),
+            parameters_in_force=latched.by_name,
             rgb=RgbFrame(encoded),
             boot_id=self._info.boot_id,
             frame=self._frame,

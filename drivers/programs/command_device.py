@@ -178,7 +178,7 @@ class CommandDevice(Device):
         return Capture(
             raw_hash=raw.hash,
             parameters=parameters,
-            parameters_in_force=dict(zip(info.space.names, parameters.codes, strict=True)),
+            parameters_in_force=parameters.by_name,
             rgb=rgb,
             boot_id=info.boot_id,
             frame=next(self._frames),

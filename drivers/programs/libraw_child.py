@@ -181,7 +181,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
             write_message(answers, {"id": request["id"], "error": text})
             continue
         frame += 1
-        codes = dict(zip(space.names, parameters.codes, strict=True))
+        codes = parameters.by_name
         seconds = time.perf_counter() - start
         write_message(answers, {"id": request["id"], "codes": codes, "frame": frame, "seconds": seconds}, png)
 

@@ -129,7 +129,7 @@ class LibRawDevice(Device):
         if parameters.space.hash != space.hash:
             raise DeviceError(f"{self.url}: parameters of {parameters.space.name}, not of this LibRaw; ask its info()")
         self._next_id += 1
-        codes = dict(zip(space.names, parameters.codes, strict=True))
+        codes = parameters.by_name
         try:
             payload = b"" if raw.hash == self._raw_there else dng_bytes(raw)
         except FrameError as error:

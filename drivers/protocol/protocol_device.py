@@ -29,8 +29,9 @@ from drivers.errors import (
     WorkbenchError,
 )
 from drivers.frames import RawFrame, RgbFrame
-from drivers.parameters import ParameterSet
+from drivers.parameters import ParameterSet, parameters_hash
 from drivers.protocol import wire
+from drivers.registers import Bank
 
 MAX_IN_FLIGHT = 8
 MAX_BYTES_IN_FLIGHT = 128 << 20
@@ -221,7 +222,7 @@ class ProtocolDevice(Device):
         """The frame after ``settle`` others of the same request, between two read-backs that agree (section 8)."""
         start = time.monotonic()
         for _ in range(MAX_REFUSALS):
-            asked = dict(zip(parameters.space.names, parameters.codes, strict=True))
+            asked = parameters.by_name
             self.write_registers(asked)
             with closing(self._stream([(raw, parameters)] * (settle + 1))) as stream:
                 results = list(stream)
@@ -277,7 +278,7 @@ class ProtocolDevice(Device):
             for job in window:
                 self._outstanding.pop(job.request.id, None)
 
-    def read_registers(self, bank: wire.Bank = "active") -> dict[str, int]:
+    def read_registers(self, bank: Bank = "active") -> dict[str, int]:
         """Codes by parameter name, read back from the ``active`` or the ``shadow`` bank.
 
         Raises:
@@ -286,7 +287,7 @@ class ProtocolDevice(Device):
         """
         answer = self._values(wire.Read(self._new_id(), bank))
         codes = self._named(answer.registers)
-        if set(codes) != set(self._info.space.names) or wire.parameters_hash(codes) != answer.parameters_hash:
+        if set(codes) != set(self._info.space.names) or parameters_hash(codes) != answer.parameters_hash:
             raise ProtocolError(
                 f"{self.url}: the registers read back do not match their hash; is it {self._info.model}?"
             )

@@ -14,8 +14,8 @@ from drivers.device import Capture, Device, DeviceInfo, Failure
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.protocol import wire
 from drivers.protocol.protocol_device import ProtocolDevice
+from drivers.registers import Bank
 
 
 class TwoChannelDevice(Device):
@@ -67,7 +67,7 @@ class TwoChannelDevice(Device):
         self._check(capture)
         return raw, capture
 
-    def read_registers(self, bank: wire.Bank = "active") -> dict[str, int]:
+    def read_registers(self, bank: Bank = "active") -> dict[str, int]:
         """Codes by parameter name; see :meth:`drivers.protocol.protocol_device.ProtocolDevice.read_registers`."""
         return self._control.read_registers(bank)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ import numpy as np
 from drivers.errors import FrameError, ParameterError, ProtocolError
 from drivers.frames import MAX_SIDE, RawFrame
 from drivers.parameters import ParameterSpace
+from drivers.registers import Bank
 
 VERSION = 1
 MAX_HEADER = 1 << 20
@@ -54,7 +55,6 @@ _UNPACK_LIMITS = {
 }
 
 Buffer = bytes | memoryview
-Bank = Literal["active", "shadow"]
 Registers = tuple[tuple[int, int], ...]
 """Pairs of byte address and code."""
 
@@ -181,11 +181,6 @@ class Error:
 
 
 Message = Hello | Info | Read | Write | RegisterValues | Process | CaptureRequest | Frame | Error
-
-
-def parameters_hash(codes: Mapping[str, int]) -> str:
-    """The canonical hash of codes by name: SHA-256 of the lines ``name=code\\n`` sorted by name, hexadecimal."""
-    return hashlib.sha256("".join(f"{n}={codes[n]}\n" for n in sorted(codes)).encode("ascii")).hexdigest()
 
 
 def process_request(

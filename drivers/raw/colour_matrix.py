@@ -6,20 +6,16 @@ from typing import cast
 
 import numpy as np
 
+from drivers.colour import LIBRAW_XYZ_FROM_SRGB
 from drivers.errors import FrameError
 
 _WORST_CONDITION = 1e4  # real cameras: below 10
 _LARGEST = 1000.0
 
-# Linear sRGB (D65) to CIE XYZ.
-XYZ_FROM_SRGB = np.array(
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-)
-
 
 def colour_matrix_of(cam_from_xyz: np.ndarray) -> tuple[tuple[float, float, float], ...] | None:
     """White-balanced camera RGB → linear sRGB from a 3×3 XYZ → camera RGB matrix; None where it has no inverse."""
-    cam_from_srgb = np.asarray(cam_from_xyz, dtype=np.float64) @ XYZ_FROM_SRGB
+    cam_from_srgb = np.asarray(cam_from_xyz, dtype=np.float64) @ LIBRAW_XYZ_FROM_SRGB
     sums = cam_from_srgb.sum(axis=1, keepdims=True)
     if not np.all(np.isfinite(cam_from_srgb)) or np.any(np.abs(sums) < 1e-6):
         return None

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from drivers.colour import LIBRAW_XYZ_FROM_SRGB
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
-from drivers.raw.colour_matrix import XYZ_FROM_SRGB, inverse_of
+from drivers.raw.colour_matrix import inverse_of
 
 FieldType = tuple[int, str, int]  # TIFF's number, struct letter, numbers a value
 _BYTE: FieldType = (1, "B", 1)
@@ -83,7 +84,7 @@ def _cam_from_xyz(raw: RawFrame) -> np.ndarray:
     """XYZ → camera RGB before white balance, ``float64 [3, 3]``."""
     cam_from_srgb = inverse_of(raw.colour_matrix, raw.source)
     neutral = 1 / np.array(raw.as_shot_wb or (1.0, 1.0, 1.0))
-    return np.diag(neutral) @ cam_from_srgb @ np.linalg.inv(XYZ_FROM_SRGB)
+    return np.diag(neutral) @ cam_from_srgb @ np.linalg.inv(LIBRAW_XYZ_FROM_SRGB)
 
 
 def _rationals(values: object, denominator: int) -> list[int]:

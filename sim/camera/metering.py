@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drivers.colour import LUMINANCE
 from drivers.frames import RawFrame
 from sim.camera.illuminants import Illuminant, draw_illuminant
 from sim.camera.sensor import BASE_ISO, MAX_ISO, Sensor, linearise
@@ -29,7 +30,6 @@ from sim.camera.sensor import BASE_ISO, MAX_ISO, Sensor, linearise
 # Lux on the scene × seconds × ISO → RAW value of a linear sRGB value of 1: lens f/4 with 90 % transmission, and the
 # saturation-based ISO speed (78 lux seconds over ISO saturate).
 _SCALE_PER_LUX_SECOND_ISO = 0.9 / (4 * 4.0**2) / 78
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Camera:
         Returns:
             RAW value of a linear sRGB value of 1. At most as high as to clip about 2 % of the scene.
         """
-        luminance = linearise(photograph) @ _LUMINANCE
+        luminance = linearise(photograph) @ LUMINANCE
         height, width = luminance.shape
         y = np.exp(-0.5 * (np.linspace(-1, 1, height) / 0.6) ** 2)
         x = np.exp(-0.5 * (np.linspace(-1, 1, width) / 0.6) ** 2)

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from drivers.colour import XYZ_FROM_SRGB
 from drivers.errors import FrameError
 from drivers.frames import CFA_PATTERNS, CfaPattern
 from sim.camera.illuminants import Illuminant, illuminant
@@ -30,9 +31,6 @@ _XYZ_TO_CAMERA = np.array(
         [[0.5271, -0.0712, -0.0347], [-0.6153, 1.3653, 0.2763], [-0.1601, 0.2366, 0.7242]],
         [[0.8380, -0.2630, -0.0639], [-0.2887, 1.0725, 0.2496], [-0.0627, 0.1427, 0.5438]],
     ]
-)
-_SRGB_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
 _CALIBRATION_MIRED = 1e6 / 5000
 
@@ -134,7 +132,7 @@ class Sensor:
 
         Rows sum to 1, so grey stays grey. Calibrated in daylight; see :meth:`true_colour_matrix`.
         """
-        matrix = np.linalg.inv(_row_normalised(self.xyz_to_camera @ _SRGB_TO_XYZ))
+        matrix = np.linalg.inv(_row_normalised(self.xyz_to_camera @ XYZ_FROM_SRGB))
         return tuple((float(r), float(g), float(b)) for r, g, b in np.round(_row_normalised(matrix), 6))
 
     def true_colour_matrix(self, light: Illuminant) -> np.ndarray:

@@ -17,8 +17,9 @@ import numpy as np
 
 from drivers.errors import DeviceError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
-from drivers.parameters import Parameter, ParameterSet, ParameterSpace
+from drivers.parameters import Parameter, ParameterSet, ParameterSpace, parameters_hash
 from drivers.protocol import wire
+from drivers.registers import Bank
 
 DEFAULT_MAX_PAYLOAD = 256 << 20
 DEFAULT_MAX_IN_FLIGHT = 8
@@ -109,7 +110,7 @@ class Firmware:
 
     def _power_on(self) -> None:
         self.frame = 0
-        self._shadow = dict(zip(self.space.names, self.space.defaults.codes, strict=True))
+        self._shadow = self.space.defaults.by_name
         self._active = dict(self._shadow)
         # What each of the last frames latched; the oldest is in force.
         self._latched = deque([self._active] * (self.latch_frames + 1), self.latch_frames + 1)
@@ -156,14 +157,14 @@ class Firmware:
                 raise wire.MessageError("bad_register", f"there is no register at 0x{address:04x}")
         return self._values(message.id, message.bank, message.addresses or sorted(self._by_address))
 
-    def _values(self, request_id: int, bank: wire.Bank, addresses: list[int] | tuple[int, ...]) -> wire.RegisterValues:
+    def _values(self, request_id: int, bank: Bank, addresses: list[int] | tuple[int, ...]) -> wire.RegisterValues:
         codes = self._active if bank == "active" else self._shadow
         return wire.RegisterValues(
             request_id,
             boot_id=self.boot_id,
             bank=bank,
             registers=tuple((a, codes[self._by_address[a].name]) for a in addresses),
-            parameters_hash=wire.parameters_hash(codes),
+            parameters_hash=parameters_hash(codes),
         )
 
     def _checked(self, registers: wire.Registers) -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from drivers.colour import LUMINANCE
 from sim.camera.sensor import GAMMA, linearise, render
 from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import SceneError
@@ -29,7 +30,6 @@ _SMALLEST_SIDE, _LARGEST_SIDE = 64, 2048
 # Objects are drawn this much finer than the picture, each way.
 _FINE = 2
 _LEAST_VISIBLE, _LEAST_PIXELS = 0.5, 40
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True)
@@ -253,9 +253,9 @@ def _place(
     ground = canvas[y0:y1, x0:x1]
     drop = np.exp(-(((dx + 0.35 * lamp[0]) ** 2 + (dy + 0.35 * lamp[1]) ** 2) / 0.8))
     ground *= (1 - rng.uniform(0.05, 0.3) * drop)[..., None]
-    around = float((ground[inside] @ _LUMA).mean())
+    around = float((ground[inside] @ LUMINANCE).mean())
     contrast = rng.choice([-1, 1]) * rng.uniform(0.08, 0.75)
-    level = around * np.exp(contrast) / float((colour[inside] @ _LUMA).mean())
+    level = around * np.exp(contrast) / float((colour[inside] @ LUMINANCE).mean())
     ground[inside] = colour[inside] * np.float32(level)
     part[inside] = len(whole) + 1
     return pixels

@@ -32,4 +32,4 @@ def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Captu
     assert [(c.raw_hash, c.parameters.hash) for c in captures] == [(r.hash, p.hash) for r, p in jobs]
     for (raw, parameters), capture in zip(jobs, captures, strict=True):
         assert capture.rgb.encoded == PIPELINE.process(raw, parameters)
-        assert capture.parameters_in_force == dict(zip(SPACE.names, parameters.codes, strict=True))
+        assert capture.parameters_in_force == parameters.by_name

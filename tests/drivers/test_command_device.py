@@ -186,7 +186,7 @@ def test_a_frame_goes_through_the_program_and_comes_back(make, tmp_path) -> None
     assert np.all(capture.rgb.pixels[..., 1] == 7)
     assert np.all(capture.rgb.pixels[..., 2] == 33)
     assert capture.raw_hash == raw.hash
-    assert capture.parameters_in_force == dict(zip(parameters.space.names, parameters.codes, strict=True))
+    assert capture.parameters_in_force == parameters.by_name
     assert capture.boot_id == device.info().boot_id
     assert 0 < capture.device_s <= capture.total_s
     again = device.process(raw, parameters)

@@ -75,7 +75,7 @@ def test_a_capture_proves_its_parameters(device, info) -> None:
     asked = info.space.from_unit(np.linspace(0.2, 0.8, len(info.space)))
     capture = device.process(raw, asked)
     assert capture.raw_hash == raw.hash
-    assert capture.parameters_in_force == dict(zip(info.space.names, asked.codes, strict=True))
+    assert capture.parameters_in_force == asked.by_name
     assert capture.boot_id == info.boot_id
     assert capture.rgb.media_type == "image/png"
     assert capture.rgb.pixels.shape == (96, 128, 3)

@@ -68,7 +68,7 @@ def test_a_set_is_the_same_in_every_form(unit: list[float]) -> None:
     for again in (
         SPACE.parse(chosen.values),
         SPACE.from_unit(chosen.unit),
-        SPACE.from_codes(dict(zip(SPACE.names, chosen.codes, strict=True))),
+        SPACE.from_codes(chosen.by_name),
         SPACE.from_toml(SPACE.to_toml(chosen, title="a title")),
         ParameterSpace.from_dict(json.loads(json.dumps(SPACE.to_dict()))).parse(chosen.values),
     ):
@@ -152,7 +152,7 @@ def test_missing_file_and_missing_values(tmp_path) -> None:
 
 
 def test_codes_from_a_device_are_checked() -> None:
-    codes = dict(zip(SPACE.names, SPACE.defaults.codes, strict=True))
+    codes = SPACE.defaults.by_name
     with pytest.raises(ParameterError, match="do not match toy: radius"):
         SPACE.from_codes({n: c for n, c in codes.items() if n != "radius"})
     with pytest.raises(ParameterError, match=r"radius: register code 8 is outside 1\.\.7"):

@@ -77,7 +77,7 @@ def test_registers_go_over_one_channel_and_frames_over_the_other(serve: Serve) -
         work = jobs(6)
         captures = list(device.process_many(work))
         assert device.info().boot_id == firmware.boot_id
-        codes = dict(zip(SPACE.names, work[-1][1].codes, strict=True))
+        codes = work[-1][1].by_name
         assert device.read_registers() == codes  # type: ignore[attr-defined]
     assert [c.rgb.encoded for c in captures] == [PIPELINE.process(*job) for job in work]
     assert {kind for kind, message in firmware.seen if message == "Process"} == {"zmq"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from drivers.errors import ProtocolError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSpace
+from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.protocol import wire
 
 PROTOCOL = Path(wire.__file__).parent / "PROTOCOL.md"
@@ -361,7 +361,7 @@ def test_the_documents_hashes_are_right() -> None:
     lines = blocks("The bytes that are hashed:") + "\n"
     digest = blocks("Their SHA-256:")
     assert hashlib.sha256(lines.encode("ascii")).hexdigest() == digest == SPACE.defaults.hash
-    assert wire.parameters_hash(dict(zip(SPACE.names, SPACE.defaults.codes, strict=True))) == digest
+    assert parameters_hash(SPACE.defaults.by_name) == digest
     assert blocks("RAW metadata of the example:").encode() == REQUEST.metadata
     assert blocks("RAW hash of the example:") == RAW.hash
 

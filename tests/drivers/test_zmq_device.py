@@ -606,5 +606,5 @@ def test_a_lost_read_back_is_asked_again(peer) -> None:
         return [] if len(reads) == 1 else [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 3) as isp:
-        assert isp.read_registers() == dict(zip(SPACE.names, SPACE.defaults.codes, strict=True))
+        assert isp.read_registers() == SPACE.defaults.by_name
     assert len(reads) == 2

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from drivers.frames import RawFrame
+from drivers.parameters import parameters_hash
 from drivers.protocol import wire
 from drivers.protocol.zmq_device import ZmqDevice
 from sim.firmware.faults import NAMES, Fault, Faults, FaultsError, Outbox, Outcome, Send, load
@@ -87,7 +88,7 @@ def test_previous_is_the_frame_before_with_its_own_proof(firmware: Firmware) -> 
 def test_a_wrong_hash_is_not_that_of_the_registers(firmware: Firmware) -> None:
     (frame,) = frames(scripted("wrong_hash", 1).answer(firmware, request(1)))
     names = {p.register_.address: p.name for p in SPACE.parameters if p.register_}
-    assert wire.parameters_hash({names[a]: code for a, code in frame.registers}) != frame.parameters_hash
+    assert parameters_hash({names[a]: code for a, code in frame.registers}) != frame.parameters_hash
 
 
 def test_a_device_without_an_echo_has_no_hash_to_be_wrong() -> None:

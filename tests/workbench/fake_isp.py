@@ -77,7 +77,7 @@ class FakeIsp(Device):
         if reason := self.refuses(raw, parameters):
             raise FrameFailedError(f"fake: {reason}", Failure(raw.hash, parameters, "failed", reason, "boot-1"))
         encoded = self.spoils(raw, parameters, picture(raw, parameters))
-        codes = dict(zip(parameters.space.names, parameters.codes, strict=True))
+        codes = parameters.by_name
         rgb = RgbFrame(encoded, "image/png")
         return Capture(raw.hash, parameters, codes, rgb, "boot-1", len(self.asked), 0.001, 0.002)
 

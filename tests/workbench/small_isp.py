@@ -73,7 +73,7 @@ class SmallIsp(Device):
         if self.asked == self.killed_after:
             os.kill(os.getpid(), signal.SIGKILL)
         self.asked += 1
-        codes = dict(zip(SPACE.names, parameters.codes, strict=True))
+        codes = parameters.by_name
         rgb = RgbFrame.from_pixels(render(raw, parameters))
         return Capture(raw.hash, parameters, codes, rgb, "boot-1", self.asked, 0.001, 0.001)
 

@@ -139,7 +139,7 @@ def in_use(serving: Serving, **options: Any) -> tuple[str, tuple[dict[str, int],
         assert isinstance(opened, ProtocolDevice)
         latched, waiting = SPACE.from_unit(np.full(len(SPACE), 0.35)), SPACE.from_unit(np.full(len(SPACE), 0.85))
         opened.process(RawFrame(np.full((32, 32), 300, np.uint16), "RGGB", (64.0,) * 4, 1023), latched)
-        opened.write_registers(dict(zip(SPACE.names, waiting.codes, strict=True)))
+        opened.write_registers(waiting.by_name)
         before = opened.read_registers("active"), opened.read_registers("shadow")
     return url, before
 

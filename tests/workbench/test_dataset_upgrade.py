@@ -61,7 +61,7 @@ def old_lab(tmp_path: Path) -> Path:
         made = device.process(make_raw(i % 2), make_set(i))
         key = BlobKey.of(made.rgb.encoded, "jpg" if made.rgb.media_type == "image/jpeg" else "png")
         store.write([(key, made.rgb.encoded)])
-        codes = json.dumps(dict(zip(made.parameters.space.names, made.parameters.codes, strict=True)))
+        codes = json.dumps(made.parameters.by_name)
         rows.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (key.hash, key.suffix, key.size))
         rows.execute("INSERT INTO parameter_sets VALUES (?, ?)", (made.parameters.hash, codes))
         rows.execute(

@@ -53,7 +53,7 @@ def test_get_reads_the_registers(url: str) -> None:
     result = RUN.invoke(device.app, ["get", url, "--json"], catch_exceptions=False)
     told = json.loads(result.stdout)
     space = Pipeline("sim20").space
-    assert told["codes"] == dict(zip(space.names, space.defaults.codes, strict=True))
+    assert told["codes"] == space.defaults.by_name
     assert told["values"] == space.defaults.values
     table = RUN.invoke(device.app, ["get", url, "--bank", "shadow"], catch_exceptions=False, env={"COLUMNS": "200"})
     assert "shadow registers" in table.stdout

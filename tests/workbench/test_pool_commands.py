@@ -202,7 +202,7 @@ def test_set_writes_and_reads_back(serving: Callable[[Firmware], str], firmware:
     assert (told["values"]["demosaic"], told["values"]["luma_nr_radius"]) == ("bilinear", 2)
     assert told["values"]["gamma"] == pytest.approx(2.1, abs=0.01)
     read = json.loads(RUN.invoke(device.app, ["get", url, "--bank", "shadow", "--json"]).stdout)
-    assert read["codes"] == dict(zip(space.names, space.defaults.codes, strict=True)) | told["codes"]
+    assert read["codes"] == space.defaults.by_name | told["codes"]
     shown = RUN.invoke(device.app, arguments, catch_exceptions=False, env={"COLUMNS": "200"}).stdout
     assert all(word in shown for word in ("gamma", "bilinear", "in force from the next frame on"))
 

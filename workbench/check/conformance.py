@@ -20,9 +20,10 @@ import numpy as np
 from drivers import stopping
 from drivers.errors import DeviceError, FrameError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
-from drivers.parameters import Parameter, ParameterSet
+from drivers.parameters import Parameter, ParameterSet, parameters_hash
 from drivers.protocol import wire
 from drivers.protocol.protocol_device import Link
+from drivers.registers import Bank
 from workbench.check.malformed import MALFORMED, MALFORMED_PROCESS, Malformed, Sample, nested, oversized, spliced
 
 SIDE = 64
@@ -224,7 +225,7 @@ class Peer:
         """INFO, asked for now."""
         return self.ask(wire.Hello(self.new_id()), wire.Info)
 
-    def codes(self, bank: wire.Bank) -> dict[int, int]:
+    def codes(self, bank: Bank) -> dict[int, int]:
         """Every code of a bank, by address."""
         answer = self.ask(wire.Read(self.new_id(), bank), wire.RegisterValues)
         if answer.bank != bank:
@@ -303,7 +304,7 @@ class Peer:
 
     def hash(self, codes: dict[int, int]) -> str:
         """The parameter hash of codes by address."""
-        return wire.parameters_hash({p.name: codes[_address(p)] for p in self.info.space.parameters})
+        return parameters_hash({p.name: codes[_address(p)] for p in self.info.space.parameters})
 
     @property
     def free_address(self) -> int:

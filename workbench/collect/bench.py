@@ -105,7 +105,7 @@ class Bench:
         space = self.info.space
         if parameters.space is space or parameters.space.hash == space.hash:
             return parameters
-        return space.from_codes(dict(zip(parameters.space.names, parameters.codes, strict=True)))
+        return space.from_codes(parameters.by_name)
 
     def load(self, raw: RawRecord) -> RawFrame:
         """The frame of a RAW, from memory where it was used lately."""

@@ -101,15 +101,15 @@ def get(
 ) -> None:
     """Read the registers back."""
     from drivers.errors import DeviceError
+    from drivers.registers import HasRegisters
     from workbench.lab.devices import open_devices
 
     if bank not in ("active", "shadow"):
         raise typer.BadParameter(f"{bank!r} is not active or shadow", param_hint="--bank")
     with open_devices([url], lab, deadline_s=deadline) as device:
-        read = getattr(device, "read_registers", None)
-        if read is None:
+        if not isinstance(device, HasRegisters):
             raise DeviceError(f"{url}: this device has no registers to read back; see `workbench device info {url}`")
-        codes = read(bank)
+        codes = device.read_registers("active" if bank == "active" else "shadow")
         space = device.info().space
     if as_json:
         values = {name: space[name].from_code(code) for name, code in codes.items()}
@@ -131,6 +131,7 @@ def set_registers(
 ) -> None:
     """Write registers, for the next frame; the others keep what they hold. Prints what was read back."""
     from drivers.errors import DeviceError
+    from drivers.registers import HasRegisters
     from workbench.lab.devices import open_devices
 
     texts: dict[str, str] = {}
@@ -144,11 +145,10 @@ def set_registers(
         space = device.info().space
         values = {name: _native(space, name, text) for name, text in texts.items()}
         checked = space.parse(values, partial=True)
-        codes = {name: code for name, code in zip(space.names, checked.codes, strict=True) if name in values}
-        write = getattr(device, "write_registers", None)
-        if write is None:
+        codes = {name: code for name, code in checked.by_name.items() if name in values}
+        if not isinstance(device, HasRegisters):
             raise DeviceError(f"{url}: this device has no registers to write; see `workbench device info {url}`")
-        back = write(codes)
+        back = device.write_registers(codes)
     if as_json:
         read = {name: space[name].from_code(code) for name, code in back.items()}
         print(json.dumps({"url": url, "bank": "shadow", "values": read, "codes": back}))

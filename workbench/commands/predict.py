@@ -78,7 +78,7 @@ def predict(
                     "run": run.name,
                     "space": space.name,
                     "parameters": parameters.values,
-                    "codes": dict(zip(space.names, parameters.codes, strict=True)),
+                    "codes": parameters.by_name,
                     "held": held,
                     "parameters_hash": parameters.hash,
                     "metadata": loaded.metadata,

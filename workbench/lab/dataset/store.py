@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from drivers.device import Capture, DeviceInfo, Failure
 from drivers.frames import RawFrame, RgbFrame
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSpace
 from drivers.raw.raw_files import save_npz
 from drivers.splits import Split
 from workbench.errors import DatasetError
@@ -250,7 +250,7 @@ class Dataset:
         created, made_by = _now(), _workbench_version()
         with self.database.writing() as connection:
             self._add_device(connection, device, created)
-            codes = [{"hash": f.parameters.hash, "codes": _codes(f.parameters)} for f in failures]
+            codes = [{"hash": f.parameters.hash, "codes": f.parameters.by_name} for f in failures]
             _add(connection, ParameterSetRow, codes)
             rows = [
                 {
@@ -398,7 +398,7 @@ class Dataset:
             }
             for (raw_hash, parameters_hash), c in captures.items()
         ]
-        codes = [{"hash": h, "codes": _codes(c.parameters)} for (_, h), c in captures.items()]
+        codes = [{"hash": h, "codes": c.parameters.by_name} for (_, h), c in captures.items()]
         with self.database.writing() as connection:
             raws = {row["raw"] for row in rows}
             known = connection.scalar(select(func.count()).select_from(Raw).where(Raw.hash.in_(raws)))
@@ -576,10 +576,6 @@ def _failure_record(row: Row[Any]) -> FailureRecord:
         purpose=row.purpose,
         created=row.created,
     )
-
-
-def _codes(parameters: ParameterSet) -> dict[str, int]:
-    return dict(zip(parameters.space.names, parameters.codes, strict=True))
 
 
 def _chunks(keys: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
