@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from drivers.atomic_files import write_bytes
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
 from drivers.regular_files import size_of_regular
@@ -38,19 +39,15 @@ def save_weights(folder: Path, kind: str, tensors: dict[str, Tensor], descriptio
         WeightsError: the disk refused the file.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(folder) / FILE_NAME
-    partial = path.with_suffix(".partial")
     header = {"kind": kind, "description": json.dumps(description)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(plain, partial, metadata=header)
-        partial.replace(path)
+        write_bytes(path, save(plain, metadata=header))
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: cannot be written ({error}); make room there and run again") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

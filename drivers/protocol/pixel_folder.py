@@ -14,6 +14,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from drivers.atomic_files import write_bytes
 from drivers.errors import DeviceError
 from drivers.protocol import wire
 
@@ -55,12 +56,9 @@ class PixelFolder:
             return parts
         key = hashlib.sha256(parts[1]).digest() + secrets.token_bytes(KEY_BYTES - 32)
         path = self._path(key)
-        half = path.with_suffix(".part")
         try:
-            half.write_bytes(parts[1])
-            half.replace(path)
+            write_bytes(path, parts[1], durable=False)
         except OSError as error:
-            half.unlink(missing_ok=True)
             raise DeviceError(f"{path}: the pixels cannot be written: {error.strerror or error}") from error
         self._mine.append(path)
         while len(self._mine) > KEPT:

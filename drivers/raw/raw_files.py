@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import io
 import stat
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from drivers.atomic_files import written
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
@@ -114,23 +113,25 @@ def save_npz(path: Path, raw: RawFrame) -> None:
     path = Path(path)
     if path.suffix.lower() != NPZ_SUFFIX:
         raise FrameError(f"{path}: a RAW frame is saved as {NPZ_SUFFIX}, not {path.suffix or 'without suffix'}")
+    with written(path) as file:
+        _save(file, raw)
+
+
+def npz_bytes(raw: RawFrame) -> bytes:
+    """What :func:`save_npz` writes."""
+    file = io.BytesIO()
+    _save(file, raw)
+    return file.getvalue()
+
+
+def _save(file: BinaryIO, raw: RawFrame) -> None:
     arrays: dict[str, Any] = {"mosaic": np.ascontiguousarray(raw.mosaic)}
     for key in ("cfa", "black_level", "white_level", *sorted(KNOWN_OR_NOT)):
         if raw.metadata[key] is not None:
             arrays[key] = np.array(raw.metadata[key])
     if raw.orientation != UPRIGHT:
         arrays["orientation"] = np.array(raw.orientation)
-    handle, partial = tempfile.mkstemp(prefix=path.name + ".", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink()
-        raise
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _is_headerless(path: Path) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from drivers.atomic_files import write_bytes
 from drivers.foreign_text import shown
 from drivers.frames import CfaPattern
 from drivers.orientation import UPRIGHT
@@ -25,7 +26,7 @@ from drivers.splits import Split
 from sim.camera.metering import Camera
 from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
 from sim.scenes.photographs import SceneError, open_photograph, photograph_pixels
-from sim.scenes.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_bytes, write_csv, write_png
+from sim.scenes.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_csv, write_png
 
 ANNOTATIONS = "annotations.json"
 # Raise it when the same arguments would give other pixels.

@@ -15,11 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from drivers.atomic_files import write_bytes
 from drivers.colour import LUMINANCE
 from sim.camera.sensor import GAMMA, linearise, render
 from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import SceneError
-from sim.scenes.scene_set import Progress, claim_folder, write_bytes, write_png
+from sim.scenes.scene_set import Progress, claim_folder, write_png
 
 ANNOTATIONS = "instances.json"
 IMAGES = "images"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from drivers.atomic_files import write_bytes, write_text
 from drivers.frames import CfaPattern
 from drivers.raw.raw_files import save_npz
 from drivers.regular_files import read_json
@@ -208,32 +209,17 @@ def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
         left.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def write_png(path: Path, picture: np.ndarray) -> None:
     """Write a picture, ``uint8 [H, W, 3]``, as a PNG that appears whole or not at all."""
     ok, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3])
     if not ok:
         raise SceneError(f"{path}: the reference could not be encoded as PNG")
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(path)
+    write_bytes(path, data.tobytes())
 
 
 def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
     """Write ``scenes.csv`` from its rows; it appears whole or not at all."""
     lines = [("file", "scene", "split", "reference"), *rows]
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    write_text(path, text.getvalue())

@@ -246,7 +246,7 @@ def test_locked_database(lab: Path) -> None:
 def test_full_disk_at_a_file(lab: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     device = FakeIsp()
     made = [device.process(make_raw(0), make_set(100 + i)) for i in range(20)]
-    real_fsync, real_open = os.fsync, Path.open
+    real_fsync, real_open = os.fsync, os.open
     count = iter(range(1000))
 
     def fsync(handle: int) -> None:
@@ -254,10 +254,10 @@ def test_full_disk_at_a_file(lab: Path, monkeypatch: pytest.MonkeyPatch, call: s
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real_fsync(handle)
 
-    def open_full(self: Path, mode: str = "r", **kw: object):  # type: ignore[no-untyped-def]
-        if "w" in mode and next(count) == 11:
-            return real_open(Path("/dev/full"), mode)
-        return real_open(self, mode, **kw)  # type: ignore[call-overload]
+    def open_full(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_WRONLY and next(count) == 11:
+            return real_open("/dev/full", os.O_WRONLY)
+        return real_open(path, flags, mode)
 
     with Dataset.open(lab) as dataset:
         with monkeypatch.context() as patch:
@@ -266,7 +266,7 @@ def test_full_disk_at_a_file(lab: Path, monkeypatch: pytest.MonkeyPatch, call: s
             elif not Path("/dev/full").exists():
                 pytest.skip("this system has no /dev/full")
             else:
-                patch.setattr(Path, "open", open_full)
+                patch.setattr(os, "open", open_full)
             with pytest.raises(DatasetError, match="the disk is full"):
                 dataset.add_captures(device.info(), made, purpose="collect")
         assert len(dataset.captures()) == 10
@@ -310,7 +310,7 @@ for create in (False, True):
         assert len(dataset.captures()) == 10 and verify(dataset).problems == []
         for write in (
             lambda: dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(70))], purpose="x"),
-            lambda: dataset.add_raw(make_raw(9), scene="n", split=Split.TRAIN, name="n"),
+            lambda: dataset.add_raw(make_raw(9), scene="n", split="train", name="n"),
         ):
             try:
                 write()

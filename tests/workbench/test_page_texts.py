@@ -12,12 +12,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from drivers.atomic_files import write_text
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from workbench.commands.predict import draw_attention
 from workbench.draw.style import styled
 from workbench.judge import vision_page
-from workbench.lab.runs import write_json, write_text
+from workbench.lab.runs import write_json
 from workbench.report import figures
 from workbench.tasks.detectors import Prediction
 

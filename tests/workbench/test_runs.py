@@ -93,7 +93,7 @@ def test_a_failing_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("workbench.lab.runs.os.fsync", full)
+        patch.setattr("drivers.atomic_files.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             run.update(seed=7)
     assert RunFolder.open(run.path).record["seed"] is None

@@ -16,6 +16,7 @@ from workbench.commands.device_settle import settle
 from workbench.commands.limits import DAY_S
 
 if TYPE_CHECKING:
+    from drivers.atomic_files import write_text
     from drivers.parameters import Parameter, ParameterSpace
 
 app = typer.Typer(help="Find devices, look at one and its registers, set them.", no_args_is_help=True)
@@ -50,7 +51,6 @@ def info(
 ) -> None:
     """Who the device is, and its parameters."""
     from workbench.lab.devices import open_devices
-    from workbench.lab.runs import write_text
 
     with open_devices([url], lab, deadline_s=deadline) as device:
         known = device.info()

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from drivers.atomic_files import write_text
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
     from predictor.distance import Distance
@@ -36,7 +37,7 @@ def predict(
     from predictor.files import input_planes, load_predictor
     from workbench.console.notes import say
     from workbench.errors import RunError
-    from workbench.lab.runs import find_run, write_text
+    from workbench.lab.runs import find_run
     from workbench.learn.held import REMARK, held_by, held_in_words
 
     notes: list[RawNote] = []

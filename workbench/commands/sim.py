@@ -25,8 +25,8 @@ def expert(
     out: Annotated[Path, typer.Argument(help="TOML file to write.")],
 ) -> None:
     """Write the profile's hand-set parameters as TOML, to start from or to compare with."""
+    from drivers.atomic_files import write_text
     from sim import profiles
-    from workbench.lab.runs import write_text
 
     space = profiles.space(profile)
     write_text(out, space.to_toml(profiles.expert(profile), "Set by hand by an expert"))

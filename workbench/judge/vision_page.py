@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from drivers.atomic_files import write_text
 from drivers.foreign_text import shown_page
 from drivers.splits import Split
 from workbench.lab.dataset import Dataset, RawRecord
-from workbench.lab.runs import RunFolder, write_text
+from workbench.lab.runs import RunFolder
 from workbench.tasks.detectors import Prediction
 from workbench.tasks.vision import VisionTask
 from workbench.tune.material import stratified

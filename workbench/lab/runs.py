@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import shlex
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from drivers.atomic_files import write_text
 from drivers.device import DeviceInfo
 from drivers.regular_files import read_json
 from workbench.errors import RunError
@@ -57,22 +57,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def write_text(path: Path, text: str) -> None:
-    r"""Write a text file so that a crash leaves the old file or the new one, never half of one.
-
-    Surrogates, of file names that are no UTF-8, are written as ``\udcff``, which JSON reads back.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

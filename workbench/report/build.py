@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from drivers.atomic_files import write_text
 from drivers.foreign_text import shown_page
 from drivers.parameters import Parameter
 from workbench.console.interrupt import check
@@ -20,7 +21,7 @@ from workbench.draw.style import styled
 from workbench.errors import RunError
 from workbench.judge.statistics import Comparison
 from workbench.judge.strengths import TASKS, Task, parameters_for, strongest, why_none
-from workbench.lab.runs import RunFolder, list_runs, write_text
+from workbench.lab.runs import RunFolder, list_runs
 from workbench.learn.held import held_in_words
 from workbench.report import ablation_section, figures
 from workbench.report.ablation_section import ORDER_WORDS, Ablation, ablation_of

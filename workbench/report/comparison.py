@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from drivers.atomic_files import write_text
 from drivers.foreign_text import shown_page
 from workbench.draw.style import styled
 from workbench.errors import RunError
 from workbench.judge.budgets import less_than, rounding_of
 from workbench.judge.statistics import Comparison, compare
-from workbench.lab.runs import find_run, write_text
+from workbench.lab.runs import find_run
 from workbench.report import figures
 from workbench.report.build import FOLDER, templates
 from workbench.report.checks import Mark, check_validation, refused

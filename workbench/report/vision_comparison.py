@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from drivers.atomic_files import write_text
 from drivers.foreign_text import shown_page
 from drivers.regular_files import read_json
 from workbench.errors import RunError
 from workbench.judge.statistics import compare
 from workbench.judge.vision_page import STYLE, interval_text
-from workbench.lab.runs import RECORD_BYTES, RunFolder, write_text
+from workbench.lab.runs import RECORD_BYTES, RunFolder
 from workbench.report.words import csv_text
 
 COLUMNS = ("method", "first", "second", "log_loss_first", "log_loss_second", "gain", "low", "high", "verdict")

@@ -46,12 +46,13 @@ from typing import Any
 
 import numpy as np
 
+from drivers.atomic_files import write_text
 from drivers.device import Device
 from drivers.parameters import ParameterSet
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
-from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure, write_text
+from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure
 from workbench.tasks.vision import VisionTask
 from workbench.tune.balance import WhiteBalance, balanced, without_gains
 from workbench.tune.industry import IndustryTable

@@ -10,13 +10,13 @@ import contextlib
 import hashlib
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from drivers.atomic_files import written
 from drivers.regular_files import read_regular
 from workbench.errors import DatasetError
 
@@ -143,17 +143,8 @@ class BlobStore:
         with contextlib.suppress(OSError):
             if path.stat().st_size == key.size:
                 return
-        partial = self.root / "tmp" / f"{uuid.uuid4().hex}.{key.suffix}"
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
+        with written(path, beside=self.root / "tmp") as file:
+            file.write(data)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 from drivers.device import Capture, DeviceInfo, Failure
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSpace
-from drivers.raw.raw_files import save_npz
+from drivers.raw.raw_files import npz_bytes
 from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
@@ -416,7 +415,7 @@ class Dataset:
         self.database.check_writable()
         with explained(self.blobs.root):
             files = []
-            for item, data in zip(new, self.blobs.each(self._encode, [item.raw for item in new]), strict=True):
+            for item, data in zip(new, self.blobs.each(npz_bytes, [item.raw for item in new]), strict=True):
                 key = BlobKey.of(data, "npz")
                 files.append((key, data))
                 metadata = item.raw.metadata
@@ -466,17 +465,6 @@ class Dataset:
             "created": created,
         }
         _add(connection, DeviceRow, [own])
-
-    def _encode(self, raw: RawFrame) -> bytes:
-        folder = self.blobs.root / "tmp"
-        self.blobs.root.mkdir(exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{uuid.uuid4().hex}.npz"
-        try:
-            save_npz(path, raw)
-            return path.read_bytes()
-        finally:
-            path.unlink(missing_ok=True)
 
     def _new_reference(self, item: NewRaw, known: RawRecord | None, kept: np.ndarray | None) -> bool:
         if item.reference is None:
