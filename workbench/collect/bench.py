@@ -8,9 +8,11 @@ and is not asked for again.
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from cachetools import LRUCache, cached
 
 from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError
@@ -63,8 +65,10 @@ class Bench:
         self.asked = 0
         self.reused = 0
         self.tally = FailureTally(patience)
-        self._raws: OrderedDict[str, RawFrame] = OrderedDict()
-        self._raw_bytes = 0
+        # A RAW that is larger than the memory for all of them is kept alone.
+        most = RAW_CACHE_BYTES
+        raws = LRUCache[str, RawFrame](most, getsizeof=lambda frame: min(frame.mosaic.nbytes, most))
+        self._load = cached(raws, key=lambda raw: raw.hash)(lambda raw: raw.load())
 
     def capture(self, raw: RawRecord, parameters: ParameterSet) -> CaptureRecord:
         """One capture, committed.
@@ -109,16 +113,7 @@ class Bench:
 
     def load(self, raw: RawRecord) -> RawFrame:
         """The frame of a RAW, from memory where it was used lately."""
-        frame = self._raws.get(raw.hash)
-        if frame is not None:
-            self._raws.move_to_end(raw.hash)
-            return frame
-        frame = raw.load()
-        self._raws[raw.hash] = frame
-        self._raw_bytes += frame.mosaic.nbytes
-        while self._raw_bytes > RAW_CACHE_BYTES and len(self._raws) > 1:
-            self._raw_bytes -= self._raws.popitem(last=False)[1].mosaic.nbytes
-        return frame
+        return self._load(raw)
 
 
 class _Stream:

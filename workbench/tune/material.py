@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from cachetools import LRUCache, cached
 
 from drivers.splits import Split
 from workbench.errors import RunError
@@ -76,6 +77,13 @@ def stratified(raws: Sequence[RawRecord], count: int, seed: int, *, taken: Seque
     return chosen
 
 
+def _reference(raw: RawRecord) -> np.ndarray:
+    image = raw.reference()
+    if image is None:
+        raise RunError(f"{raw.name}: has no reference image to score against")
+    return image
+
+
 class Scorer:
     """Scores captures against the references of their RAWs; references are kept in memory up to 512 MiB."""
 
@@ -87,8 +95,9 @@ class Scorer:
             )
         self._metric = METRICS[metric]
         self.worst = WORST[metric]
-        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._bytes = 0
+        # A reference that is larger than the memory for all of them is kept alone.
+        references = LRUCache[str, np.ndarray](_CACHE_BYTES, getsizeof=lambda image: min(image.nbytes, _CACHE_BYTES))
+        self._reference = cached(references, key=lambda raw: raw.hash)(_reference)
 
     def reference(self, raw: RawRecord) -> np.ndarray:
         """The reference of a RAW, ``uint8 [H, W, 3]``.
@@ -96,17 +105,7 @@ class Scorer:
         Raises:
             RunError: it has none.
         """
-        if raw.hash in self._kept:
-            self._kept.move_to_end(raw.hash)
-            return self._kept[raw.hash]
-        image = raw.reference()
-        if image is None:
-            raise RunError(f"{raw.name}: has no reference image to score against")
-        self._kept[raw.hash] = image
-        self._bytes += image.nbytes
-        while self._bytes > _CACHE_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return image
+        return self._reference(raw)
 
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> float:
         """The metric of a capture of that RAW; higher is better."""
