@@ -102,6 +102,21 @@ def host_and_port(parts: SplitResult) -> tuple[str, int]:
     return host, port
 
 
+def listen_address(url: str, schemes: Collection[str]) -> tuple[str, int] | None:
+    """Host and port on which a device is to listen; None where the URL is none of these schemes with both.
+
+    ``localhost`` is 127.0.0.1; port 0 is any free one.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if host is None or port is None or parts.scheme not in schemes or parts.path.strip("/"):
+        return None
+    return "127.0.0.1" if host == "localhost" else host, port
+
+
 def is_host_name(host: str) -> bool:
     """Whether it can be the name of a machine, or its IPv4 address."""
     name = host.removesuffix(".")

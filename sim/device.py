@@ -49,7 +49,7 @@ class SimDevice(Device):
             raise DeviceError(f"{self.url}: the device is closed; open it again")
         start = time.perf_counter()
         self._pipeline.check(parameters)
-        self._registers.update(parameters.by_name)
+        self._registers.update(parameters.by_name.items())
         latched = self._pipeline.space.from_codes(self._registers)
         encoded = self._pipeline.process(raw, latched)
         self._frame += 1

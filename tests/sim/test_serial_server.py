@@ -23,8 +23,9 @@ from drivers.protocol.serial_device import exchange, open_device, open_stream, p
 from drivers.protocol.serial_framing import SerialEnd
 from sim.firmware.faults import Fault, Faults
 from sim.firmware.registers import Firmware
-from sim.firmware.serial_server import _Tcp, serve_firmware
-from sim.firmware.zmq_server import QUEUE_FACTOR
+from sim.firmware.serial_lines import TcpLine
+from sim.firmware.serial_server import serve_firmware
+from sim.firmware.server import QUEUE_FACTOR
 from sim.isp.pipeline import Pipeline
 
 PIPELINE = Pipeline("sim20")
@@ -305,7 +306,7 @@ def test_faults_on_order_and_their_count(serving, where: str) -> None:
 
 
 def test_a_port_taken_while_it_was_given_up_is_waited_for() -> None:
-    line = _Tcp("127.0.0.1", 0)
+    line = TcpLine("127.0.0.1", 0)
     address = ("127.0.0.1", int(line.url.rpartition(":")[2]))
     try:
         line.unplug()

@@ -19,7 +19,8 @@ from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.protocol.zmq_device import open_device
 from sim.firmware.registers import Firmware
-from sim.firmware.zmq_server import QUEUE_FACTOR, FrameQueue, parse_endpoint, serve_firmware
+from sim.firmware.server import QUEUE_FACTOR, FrameQueue
+from sim.firmware.zmq_server import parse_endpoint, serve_firmware
 from sim.isp.pipeline import Pipeline
 
 PIPELINE = Pipeline("sim20")

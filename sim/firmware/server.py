@@ -1,0 +1,205 @@
+"""The firmware's loop, the same over every link: take requests in, make frames in turn, send answers when due."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Protocol
+
+from drivers.protocol import wire
+from sim.firmware.faults import Faults, Outbox
+from sim.firmware.registers import Firmware
+
+QUEUE_FACTOR = 4
+"""Requests kept for all clients together, in multiples of one client's ``max_in_flight``."""
+QUEUE_BYTES = 512 << 20
+POLL_S = 0.2
+MAX_INTAKE = 256
+
+FrameRequest = wire.Process | wire.CaptureRequest
+
+
+class ServerLink(Protocol):
+    """The device's end of a link; ``url`` is for clients."""
+
+    url: str
+
+    @property
+    def clients(self) -> int:
+        """Another number than before: those who waited for answers are all gone."""
+
+    def receive(self, timeout_s: float) -> tuple[bytes, list[wire.Buffer]] | None:
+        """The next message: whom it is from, and its parts (at most three); None after the time or before."""
+
+    def send(self, peer: bytes, parts: list[wire.Buffer]) -> None:
+        """Hand a message over for a peer; one that has gone or does not read loses it, and holds up nobody."""
+
+    def flush(self) -> None:
+        """Let go of what was handed over, as far as there is room."""
+
+    def restart(self) -> None:
+        """The device was switched off and on: what the link knew of its clients is forgotten."""
+
+    def disappear(self, seconds: float, stop: threading.Event) -> None:
+        """Break every connection and let nobody connect for so long, or until ``stop``."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def serve_link(
+    firmware: Firmware,
+    open_link: Callable[[], ServerLink],
+    ready: Callable[[str], None] | None,
+    stop: threading.Event | None,
+    faults: Faults | None,
+) -> None:
+    """Serve a firmware until Ctrl-C, SIGTERM or ``stop``; prints one line once it listens, and the faults at the end.
+
+    Args:
+        firmware: the device.
+        open_link: opens the link.
+        ready: called with the URL once the device listens.
+        stop: ends the loop when set.
+        faults: what goes wrong.
+
+    Raises:
+        DeviceError: the link cannot be opened.
+    """
+    stop = stop or threading.Event()
+    faults = faults or Faults()
+    previous = _stop_on_signals(stop)
+    try:
+        with closing(open_link()) as link:
+            print(f"serving {firmware.space.name} at {link.url} boot {firmware.boot_id}", flush=True)
+            if ready is not None:
+                ready(link.url)
+            _Server(firmware, link, faults, stop).run()
+            if faults.plan:
+                print(faults.summary, flush=True)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stop_on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    return {n: signal.signal(n, lambda *_: stop.set()) for n in numbers}
+
+
+class _Server:
+    """One link, the frames that wait and the answers that are late."""
+
+    def __init__(self, firmware: Firmware, link: ServerLink, faults: Faults, stop: threading.Event) -> None:
+        self._firmware = firmware
+        self._link = link
+        self._faults = faults
+        self._stop = stop
+        self._queue = FrameQueue(QUEUE_FACTOR * firmware.max_in_flight)
+        self._outbox = Outbox()
+        self._clients = link.clients
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while not self._stop.is_set():
+            # Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
+            # The number is bounded: a peer that floods the device slows the others down and does not shut them out.
+            for _ in range(MAX_INTAKE):
+                if self._stop.is_set() or not self._take_next():
+                    break
+            if self._queue:
+                self._do(*self._queue.pop())
+            self._send_due()
+            self._link.flush()
+
+    def _take_next(self) -> bool:
+        wait_s = 0.0 if self._queue else min(POLL_S, self._outbox.wait_s(time.monotonic()))
+        message = self._link.receive(wait_s)
+        if self._link.clients != self._clients:
+            self._clients = self._link.clients
+            self._forget()
+        if message is not None:
+            self._take(*message)
+        return message is not None
+
+    def _take(self, peer: bytes, parts: list[wire.Buffer]) -> None:
+        try:
+            message = wire.decode(parts, self._firmware.max_payload)
+        except wire.MessageError as error:
+            self._link.send(peer, wire.encode(wire.Error(error.request_id, error.code, str(error))))
+            return
+        if not isinstance(message, wire.Process | wire.CaptureRequest):
+            self._do(peer, message)
+        elif not self._queue.push(peer, message):
+            text = f"{len(self._queue)} frames are waiting; send it again later"
+            self._link.send(peer, wire.encode(wire.Error(message.id, "busy", text)))
+
+    def _do(self, peer: bytes, request: wire.Message) -> None:
+        outcome = self._faults.answer(self._firmware, request)
+        self._outbox.put(peer, outcome, time.monotonic())
+        self._send_due()
+        if outcome.forget:
+            self._forget()
+            self._link.restart()
+        if outcome.hang_s:
+            self._stop.wait(outcome.hang_s)
+        if outcome.gone_s:
+            # Those who come back are new to the link: nothing that waits could reach them.
+            self._forget()
+            self._link.disappear(outcome.gone_s, self._stop)
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._outbox.clear()
+
+    def _send_due(self) -> None:
+        for peer, parts in self._outbox.due(time.monotonic()):
+            self._link.send(peer, parts)
+
+
+class FrameQueue:
+    """Frames waiting for the ISP, first come first served, bounded in number and bytes, no request twice."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._waiting: deque[tuple[bytes, FrameRequest]] = deque()
+        self._keys: set[tuple[bytes, int]] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, peer: bytes, request: FrameRequest) -> bool:
+        """False when there is no room; True for a request that waits already."""
+        if (peer, request.id) in self._keys:
+            return True
+        size = _bytes_of(request)
+        if len(self._waiting) >= self._limit or (self._waiting and self._bytes + size > QUEUE_BYTES):
+            return False
+        self._waiting.append((peer, request))
+        self._keys.add((peer, request.id))
+        self._bytes += size
+        return True
+
+    def clear(self) -> None:
+        """Forget every request."""
+        self._waiting.clear()
+        self._keys.clear()
+        self._bytes = 0
+
+    def pop(self) -> tuple[bytes, FrameRequest]:
+        """The peer and the request that have waited longest."""
+        peer, request = self._waiting.popleft()
+        self._keys.discard((peer, request.id))
+        self._bytes -= _bytes_of(request)
+        return peer, request
+
+
+def _bytes_of(request: FrameRequest) -> int:
+    return len(request.payload) if isinstance(request, wire.Process) else 0
