@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # The workers of pytest-xdist share the cores: with threads of their own in each, most of their time goes into waiting
 # for one another. Set before anything imports torch or NumPy; the processes that tests start inherit it.
@@ -16,6 +19,38 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the suite in the background ignores Ctrl-C, and every process started from here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long a draw takes is the machine's affair: the first one of a process makes Hypothesis' tables of characters.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+def state_of_the_process() -> dict[str, Any]:
+    """What a test may change for a while, and the next one must find as it was."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    state = {"folder": Path.cwd(), "sys.path": list(sys.path), "signals": handlers}
+    # What importing scikit-learn (KMP_) and OpenCV set.
+    passing = ("PYTEST_", "COV_", "KMP_", "LD_LIBRARY_PATH")
+    state |= {f"${name}": value for name, value in os.environ.items() if not name.startswith(passing)}
+    if numpy := sys.modules.get("numpy"):
+        state["floating point"] = numpy.geterr()
+    if torch := sys.modules.get("torch"):
+        state["torch"] = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+    return state
+
+
+@pytest.fixture(autouse=True)
+def alone(settings_of_nobody: None) -> Iterator[None]:
+    """No test depends on those before it: torch draws the same in each (NumPy and random are pytest-randomly's)."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+    before = state_of_the_process()
+    yield
+    after = state_of_the_process()
+    changed = [name for name in before | after if name in before and after.get(name) != before[name]]
+    new = [name for name in after if name.startswith("$") and name not in before]
+    assert not changed + new, "the test left this changed"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -110,7 +110,9 @@ def test_a_sidecar_that_is_no_toml_is_one_line(tmp_path: Path, data: bytes) -> N
     assert "a.raw.toml: not valid TOML" in refusal(dump(tmp_path, data))
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(st.binary(max_size=60), st.integers(0, len(SIDE)))
 def test_any_bytes_in_a_sidecar_make_a_frame_or_one_line(tmp_path: Path, junk: bytes, at: int) -> None:
     data = SIDE.encode()
@@ -248,7 +250,9 @@ scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats()
 SMALL = np.full((4, 4), 100, np.uint16)
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(
     st.sampled_from([*GOOD, "iso", "exposure_s", "as_shot_wb", "colour_matrix", "orientation"]),
     scalars | st.lists(st.floats() | st.integers(-9, 9), max_size=9),

@@ -131,7 +131,7 @@ def test_npz_that_is_no_npz(tmp_path) -> None:
     assert "no black_level, cfa, mosaic, white_level in it" in refusal(path)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.booleans())
 def test_damaged_npz_is_a_frame_error_or_the_frame(tmp_path, at: int, value: int, cut: bool) -> None:
     path = tmp_path / "a.npz"
@@ -391,7 +391,9 @@ def test_a_sidecar_that_is_not_toml(dump) -> None:
     assert "a.raw.toml: not valid TOML" in refusal(dump)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(
     kind=st.sampled_from(["noise", "flat", "stripes", "columns", "bars", "repeated bars", "diagonal", "edge"]),
     cfa=st.sampled_from(CFA_PATTERNS),

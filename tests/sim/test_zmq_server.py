@@ -92,7 +92,9 @@ def test_bad_messages_are_answered_and_the_server_lives(serving, client, parts: 
     assert isinstance(ask(dealer, wire.Hello(2)), wire.Info)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(parts=st.lists(st.binary(max_size=60), min_size=1, max_size=4))
 def test_any_message_is_answered(lasting_client: zmq.Socket, parts: list[bytes]) -> None:
     lasting_client.send_multipart(parts)

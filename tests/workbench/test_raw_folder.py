@@ -104,7 +104,9 @@ def test_a_table_in_another_encoding_is_named(folder):
         read_raw_folder(folder)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=150, deadline=None
+)
 @given(st.binary(max_size=80) | st.text(st.sampled_from('file,scn\n"a.pz\0\r '), max_size=60).map(str.encode))
 def test_any_table_gives_entries_or_one_line(folder, data):
     (folder / "scenes.csv").write_bytes(data)
