@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -181,30 +180,7 @@ def test_every_row_of_a_table_is_explained() -> None:
     assert {"per-image oracle", "gap closed", "held", "captures", "clean photographs"} <= words
 
 
-# ---- commands
-
-
-def written_commands() -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        for text in blocks((ROOT / page).read_text(encoding="utf-8"), ""):
-            for line in text.replace("\\\n", " ").splitlines():
-                if re.match(r"(\S+=\S+ )*(\$ )?workbench [a-z]", line):
-                    found.append((page, line))
-    return found
-
-
-@pytest.mark.parametrize(("page", "line"), written_commands())
-def test_commands_in_the_documents_exist_with_their_options(page: str, line: str) -> None:
-    words = shlex.split(line.split("|")[0].partition("workbench ")[2], comments=True)
-    at = typer.main.get_command(APP)
-    while words and words[0] in getattr(at, "commands", {}):
-        at = at.commands[words.pop(0)]
-    assert not hasattr(at, "commands"), f"{page}: {line}: no such command"
-    known = {name for parameter in at.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    for word in words:
-        if word.startswith("--"):
-            assert word.partition("=")[0] in known, f"{page}: {line}: {word}"
+# ---- links
 
 
 def test_the_readme_leads_to_every_page() -> None:

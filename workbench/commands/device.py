@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drivers.atomic_files import write_text
 from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
 from workbench.commands.device_settle import settle
 from workbench.commands.limits import DAY_S
 
 if TYPE_CHECKING:
-    from drivers.atomic_files import write_text
     from drivers.parameters import Parameter, ParameterSpace
 
 app = typer.Typer(help="Find devices, look at one and its registers, set them.", no_args_is_help=True)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drivers.atomic_files import write_text
+
 if TYPE_CHECKING:
     import numpy as np
 
-    from drivers.atomic_files import write_text
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
     from predictor.distance import Distance
