@@ -94,7 +94,7 @@ def test_captures_come_back_as_they_were(lab: Path) -> None:
             assert record.created.endswith("Z")
         assert dataset.space(records[0].device_identity) == SPACE
         (kept,) = dataset.devices()
-        assert (kept["captures"], kept["space"], kept["model"]) == (10, "tiny", "fake")
+        assert (kept.captures, kept.space, kept.model) == (10, "tiny", "fake")
         assert dataset.captures(split=Split.TEST) == []
         assert dataset.captures(purpose="tune") == []
         assert len(dataset.captures(device_identity=records[0].device_identity, split=Split.TRAIN)) == 10

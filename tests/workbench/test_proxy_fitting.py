@@ -41,7 +41,7 @@ def test_a_run_from_captures_to_weights(tmp_path: Path) -> None:
         collected = dataset.captures(purpose=campaign.PURPOSE)
         train, held = hold_out([c for c in collected if c.raw_hash in {r.hash for r in dataset.raws(Split.TRAIN)}])
         validation = len(dataset.captures(purpose=campaign.PURPOSE, split=Split.VALIDATION))
-        space = dataset.space(device["identity"])
+        space = dataset.space(device.identity)
     results = record["results"]
     assert results["captures"] == record["config"]["captures"] == len(train)
     assert results["curve"][-1][0] == PROXY.base_steps + PROXY.steps
@@ -52,7 +52,7 @@ def test_a_run_from_captures_to_weights(tmp_path: Path) -> None:
     assert "new_sets_new_raws" in results
     assert "fidelity" not in results
     loaded = load_proxy(run.path)
-    assert (loaded.space, loaded.device_identity) == (space, device["identity"])
+    assert (loaded.space, loaded.device_identity) == (space, device.identity)
     assert loaded.render(picture(20)[0], space.defaults).shape == (64, 64, 3)
 
 
@@ -102,7 +102,7 @@ def test_crops_pair_each_raw_with_its_own_captures(tmp_path: Path) -> None:
     lab = make_lab(tmp_path / "lab", captures=12)
     with Dataset.open(lab) as dataset:
         captures = dataset.captures()
-        space = dataset.space(dataset.devices()[0]["identity"])
+        space = dataset.space(dataset.devices()[0].identity)
         crops = load_crops(dataset, captures, space)
     assert len(crops) == 12
     by_unit = {tuple(np.float32(space.from_codes(c.codes).unit)): c for c in captures}
@@ -146,7 +146,7 @@ def test_several_devices_need_a_name(tmp_path: Path) -> None:
     lab = make_lab(tmp_path / "lab", captures=16)
     make_lab(lab, captures=16, device="sim:sim32")
     with Dataset.open(lab) as dataset:
-        names = [d["identity"] for d in dataset.devices()]
+        names = [d.identity for d in dataset.devices()]
         assert len(names) == 2
         with pytest.raises(RunError, match="several devices; give --identity, one of: ") as error:
             device_of(dataset, None)

@@ -140,3 +140,27 @@ def test_a_module_that_a_record_names_is_not_imported(run, tmp_path: Path, monke
     assert "strange_pkg.m:factory, which you have not used before" in told
     assert not (tmp_path / "owned").exists()
     assert json.loads((lab / "runs" / "t" / "run.json").read_text())["kind"] == "train"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a variable of XDG")
+def test_a_relative_folder_of_settings_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "settings")
+    monkeypatch.chdir(tmp_path)
+    trust.remember("module:factory")
+    assert not (tmp_path / "settings").exists()
+    trusted = tmp_path / "home" / ".config" / "isp-workbench" / "trusted.json"
+    assert json.loads(trusted.read_text()) == ["module:factory"]
+    trust.require("module:factory", "here")
+
+
+def test_a_user_without_a_home_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("APPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    trust.remember("module:factory")
+    with pytest.raises(trust.TrustError, match="here would run module:factory"):
+        trust.require("module:factory", "here")

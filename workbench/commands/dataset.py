@@ -18,6 +18,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 @app.command()
 def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     """Show the RAWs, devices and captures of the data set."""
+    from dataclasses import asdict
+
     from drivers.foreign_text import shown
     from drivers.splits import Split
     from workbench.lab.dataset import Dataset
@@ -30,8 +32,7 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         digest, aside = dataset.digest(), dataset.reasons_set_aside()
         failures = Counter(f"{failure.code}: {failure.reason}" for failure in dataset.failures())
         mended = sum((Counter(_totals(use.counts)) for use in dataset.device_uses()), Counter[str]())
-    for device in devices:
-        device["purposes"] = {p: n for (identity, p), n in sorted(purposes.items()) if identity == device["identity"]}
+    by_purpose = {d.identity: {p: n for (i, p), n in sorted(purposes.items()) if i == d.identity} for d in devices}
     result = {
         "lab": str(lab),
         "schema": SCHEMA_VERSION,
@@ -42,7 +43,7 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         "set_aside": aside,
         "failures": dict(failures.most_common()),
         "mended": dict(mended),
-        "devices": devices,
+        "devices": [{**asdict(d), "purposes": by_purpose[d.identity]} for d in devices],
         "digest": digest,
     }
     if as_json:
@@ -53,8 +54,8 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     print(f"{len(raws)} RAWs of {result['scenes']} scenes ({counts}), {result['references']} with a reference")
     print(f"{len(captures)} captures")
     for device in devices:
-        parts = ", ".join(f"{n} {purpose}" for purpose, n in device["purposes"].items())
-        print(f"  {device['identity']}: {device['captures']} captures{f' ({parts})' if parts else ''}")
+        parts = ", ".join(f"{n} {purpose}" for purpose, n in by_purpose[device.identity].items())
+        print(f"  {device.identity}: {device.captures} captures{f' ({parts})' if parts else ''}")
     if failures:
         print(f"{failures.total()} frames failed and are not asked for again (`workbench dataset retry`)")
         for reason, count in failures.most_common(5):

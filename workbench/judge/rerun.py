@@ -233,11 +233,11 @@ def _identity(run: RunFolder) -> str:
 
 def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
     identity = _identity(run)
-    known = next((d for d in dataset.devices() if d["identity"] == identity), None)
+    known = next((d for d in dataset.devices() if d.identity == identity), None)
     if known is None:
         raise RunError(f"run {run.name}: the data set holds no captures of its device {identity}; give --device")
     serial, boot_id = ((run.record.get("device") or {}).get(key, "") for key in ("serial", "boot_id"))
-    info = DeviceInfo(known["model"], known["firmware"], serial, boot_id, dataset.space(identity))
+    info = DeviceInfo(known.model, known.firmware, serial, boot_id, dataset.space(identity))
     return RecordedDevice(info, str(run.config.get("device", "recorded:")))
 
 

@@ -7,9 +7,9 @@ terminal, or names it with ``workbench --trust WHAT``. Recipes are remembered by
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,13 +42,11 @@ def runs_code(url: str) -> bool:
 
 def remember(what: str) -> None:
     """Remember what the user typed himself; where that cannot be written he is asked again, no more."""
-    file, known, key = _file(), _known(), _key(what)
+    known, key = _known(), _key(what)
     if key in known:
         return
-    try:
-        user_files.write_private(file, json.dumps(sorted({*known, key}), indent=1).encode())
-    except OSError:
-        return
+    with contextlib.suppress(OSError, RuntimeError):
+        user_files.write_private(_file(), json.dumps(sorted({*known, key}), indent=1).encode())
 
 
 def require(what: str, where: str) -> None:
@@ -91,12 +89,11 @@ def _key(what: str) -> str:
 def _known() -> set[str]:
     try:
         data = read_json(_file())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return set()
     return {item for item in data if isinstance(item, str)} if isinstance(data, list) else set()
 
 
 def _file() -> Path:
     """``trusted.json`` among the user's settings."""
-    home = os.environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "isp-workbench" / "trusted.json"
+    return user_files.config_folder() / "trusted.json"

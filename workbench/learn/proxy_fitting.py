@@ -38,7 +38,7 @@ def device_of(dataset: Dataset, identity: str | None) -> str:
     Raises:
         RunError: the data set has no captures, several devices, or not the one named.
     """
-    known = [str(d["identity"]) for d in dataset.devices()]
+    known = [d.identity for d in dataset.devices()]
     if identity is None and len(known) == 1:
         return known[0]
     if identity in known:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from drivers.foreign_text import shown
 from workbench.errors import DatasetError
 from workbench.lab.dataset.database import explained
 from workbench.lab.dataset.records import SUFFIXES
 from workbench.lab.dataset.store import Dataset
+from workbench.lab.dataset.table import capture_row
 
 
 def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
     """Write ``raws.csv``, ``captures.csv`` (parameters in native units) and the files they name.
 
-    A parameter stands in a column of its name; one that is called as another column is, in upper or lower case, stands
-    in ``parameter.NAME``.
+    Columns of the captures: see :func:`~workbench.lab.dataset.table.capture_row`.
 
     Gives how many captures were written.
 
@@ -75,35 +74,21 @@ def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
 
 
 def _captures(dataset: Dataset, folder: Path, names: dict[str, str], progress: Callable[[int, int], None]) -> int:
-    spaces = {device["identity"]: dataset.space(device["identity"]) for device in dataset.devices()}
+    spaces = {device.identity: dataset.space(device.identity) for device in dataset.devices()}
     captures = dataset.captures()
     rows = []
     for done, capture in enumerate(captures, 1):
         file = f"captures/{capture.id:07}.{SUFFIXES[capture.media_type]}"
         (folder / file).write_bytes(capture.rgb().encoded)
-        values = spaces[capture.device_identity].from_codes(capture.codes).values
-        own = {
-            "id": capture.id,
-            "raw": names[capture.raw_hash],
-            "output": file,
-            "device": capture.device_identity,
-            "boot_id": capture.boot_id,
-            "frame": capture.frame,
-            "repeat": capture.repeat,
-            "purpose": capture.purpose,
-            "created": capture.created,
-            "device_s": capture.device_s,
-            "total_s": capture.total_s,
-            "parameters_hash": capture.parameters_hash,
-        }
-        taken = {column.lower() for column in own}
-        rows.append(own | {f"parameter.{n}" if n.lower() in taken else n: v for n, v in values.items()})
+        rows.append(
+            capture_row(capture, spaces[capture.device_identity], raw={"raw": names[capture.raw_hash]}, output=file)
+        )
         progress(done, len(captures))
     _write_csv(folder / "captures.csv", rows)
     return len(captures)
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     # Devices with other parameters add columns; a capture leaves those of other devices empty.
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -165,6 +165,22 @@ class FailureRecord:
 
 
 @dataclass(frozen=True)
+class KnownDevice:
+    """A device that captures or failures of the data set are of.
+
+    Attributes:
+        identity: model, firmware and space, as the next three say; ``space`` is the name of its parameter space.
+        captures: how many are in use.
+    """
+
+    identity: str
+    model: str
+    firmware: str
+    space: str
+    captures: int
+
+
+@dataclass(frozen=True)
 class DeviceUse:
     """One run of a command with a device.
 

@@ -92,13 +92,13 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
             result.problems.append(f"parameter set {digest[:12]}: its codes do not give its hash")
     spaces = {}
     for known in dataset.devices():
-        identity = known["identity"]
+        identity = known.identity
         try:
             space = spaces[identity] = dataset.space(identity)
         except ParameterError as error:
             result.problems.append(f"device {identity}: {error}")
             continue
-        if identity != f"{known['model']}/{known['firmware']}/{space.hash[:12]}":
+        if identity != f"{known.model}/{known.firmware}/{space.hash[:12]}":
             result.problems.append(f"device {identity}: its model, firmware or parameters are others now")
     for number, read_back, codes, device in uneven:
         if read_back != codes:

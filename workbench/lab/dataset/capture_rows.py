@@ -1,0 +1,169 @@
+"""Captures in a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, select, tuple_, update
+
+from drivers.device import Capture, DeviceInfo
+from drivers.splits import Split
+from workbench.errors import DatasetError
+from workbench.lab.dataset.blobs import BlobKey
+from workbench.lab.dataset.database import explained
+from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
+from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now, workbench_version
+from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
+from workbench.lab.dataset.seals import seal_of
+
+
+class CaptureRows(Rows):
+    """Captures of a data set."""
+
+    def add_captures(
+        self, device: DeviceInfo, captures: Sequence[Capture], *, purpose: str, repeat: int = 0
+    ) -> list[CaptureRecord]:
+        """Keep captures, in one durable transaction, and give their records in the same order.
+
+        A capture whose key (RAW, parameters, device, repeat) is there already is not kept again: the first stays.
+
+        Raises:
+            DatasetError: a RAW is not in the data set, or nothing could be written.
+        """
+        if not captures:
+            return []
+        keys = [(c.raw_hash, c.parameters.hash) for c in captures]
+        found = self.find(device.identity, keys, repeat=repeat)
+        new: dict[tuple[str, str], Capture] = {}
+        for key, capture in zip(keys, captures, strict=True):
+            if key not in found:
+                new.setdefault(key, capture)
+        if new:
+            self._insert(device, new, purpose, repeat)
+            found |= self.find(device.identity, new, repeat=repeat)
+        return [found[key] for key in keys]
+
+    def find(
+        self, device_identity: str, keys: Iterable[tuple[str, str]], *, repeat: int = 0
+    ) -> dict[tuple[str, str], CaptureRecord]:
+        """The captures of a device that are there, by (RAW hash, parameters hash)."""
+        found = {}
+        with self.database.reading() as connection:
+            for part in chunks(keys):
+                query = self._capture_query().where(
+                    CaptureRow.device == device_identity,
+                    CaptureRow.repeat == repeat,
+                    tuple_(CaptureRow.raw, CaptureRow.parameters).in_(part),
+                )
+                for row in connection.execute(query):
+                    record = self._capture_record(row)
+                    found[record.raw_hash, record.parameters_hash] = record
+        return found
+
+    def captures(
+        self, *, device_identity: str | None = None, purpose: str | None = None, split: Split | None = None
+    ) -> list[CaptureRecord]:
+        """The captures in the order of arrival; each condition that is given must hold."""
+        query = self._capture_query().order_by(CaptureRow.id)
+        if device_identity is not None:
+            query = query.where(CaptureRow.device == device_identity)
+        if purpose is not None:
+            query = query.where(CaptureRow.purpose == purpose)
+        if split is not None:
+            query = query.join(Raw, Raw.hash == CaptureRow.raw).join(Scene).where(Scene.split == split)
+        with self.database.reading() as connection:
+            return [self._capture_record(row) for row in connection.execute(query)]
+
+    def set_aside(self, ids: Sequence[int], reason: str) -> int:
+        """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
+
+        Gives how many were set aside now; those that are already keep their reason. Their keys can be captured again.
+        """
+        count, columns = 0, CaptureRow.__table__.columns
+        with self.database.writing() as connection:
+            for number in ids:
+                query = select(*columns).where(CaptureRow.id == number, CaptureRow.set_aside.is_(None))
+                row = connection.execute(query).mappings().first()
+                if row is None:
+                    continue
+                change = {"set_aside": reason, "set_aside_at": now()}
+                change["seal"] = seal_of(columns, {**row, **change})
+                connection.execute(update(CaptureRow).where(CaptureRow.id == number).values(change))
+                count += 1
+        return count
+
+    def reasons_set_aside(self) -> dict[str, int]:
+        """How many captures are set aside, by reason."""
+        query = select(CaptureRow.set_aside, func.count()).where(CaptureRow.set_aside.is_not(None))
+        with self.database.reading() as connection:
+            rows = connection.execute(query.group_by(CaptureRow.set_aside)).all()
+        return {str(reason): count for reason, count in rows}
+
+    def _insert(self, device: DeviceInfo, captures: dict[tuple[str, str], Capture], purpose: str, repeat: int) -> None:
+        self.database.check_writable()
+        blobs: dict[str, tuple[BlobKey, bytes]] = {}
+        for c in captures.values():
+            data = c.rgb.encoded
+            blobs[c.rgb.hash] = BlobKey(c.rgb.hash, SUFFIXES[c.rgb.media_type], len(data)), data
+        with explained(self.blobs.root):
+            self.blobs.write(blobs.values())
+        created, made_by = now(), workbench_version()
+        rows = [
+            {
+                "raw": raw_hash,
+                "device": device.identity,
+                "parameters": parameters_hash,
+                "repeat": repeat,
+                "output": c.rgb.hash,
+                "read_back": c.parameters_in_force,
+                "serial": c.serial or device.serial,
+                "boot_id": c.boot_id,
+                "frame": c.frame,
+                "device_s": c.device_s,
+                "total_s": c.total_s,
+                "purpose": purpose,
+                "created": created,
+                "workbench": made_by,
+            }
+            for (raw_hash, parameters_hash), c in captures.items()
+        ]
+        codes = [{"hash": h, "codes": c.parameters.by_name} for (_, h), c in captures.items()]
+        with self.database.writing() as connection:
+            raws = {row["raw"] for row in rows}
+            known = connection.scalar(select(func.count()).select_from(Raw).where(Raw.hash.in_(raws)))
+            if known != len(raws):
+                raise DatasetError(f"{self.lab}: a capture names a RAW that is not in the data set; add the RAW first")
+            add_device(connection, device, created)
+            add(connection, Blob, [vars(key) for key, _ in blobs.values()])
+            add(connection, ParameterSetRow, codes)
+            add(connection, CaptureRow, rows)
+
+    def _capture_query(self) -> Any:
+        unread = ("read_back", "serial", "workbench", "set_aside", "set_aside_at", "seal")
+        columns = (c for c in CaptureRow.__table__.columns if c.name not in unread)
+        return (
+            select(*columns, ParameterSetRow.codes, Blob.suffix)
+            .join(ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters)
+            .join(Blob, Blob.hash == CaptureRow.output)
+            .where(CaptureRow.set_aside.is_(None))
+        )
+
+    def _capture_record(self, row: Row[Any]) -> CaptureRecord:
+        return CaptureRecord(
+            id=row.id,
+            raw_hash=row.raw,
+            parameters_hash=row.parameters,
+            codes=row.codes,
+            device_identity=row.device,
+            boot_id=row.boot_id,
+            frame=row.frame,
+            repeat=row.repeat,
+            purpose=row.purpose,
+            output_hash=row.output,
+            media_type=MEDIA_TYPES[row.suffix],
+            device_s=row.device_s,
+            total_s=row.total_s,
+            created=row.created,
+            _blobs=self.blobs,
+        )

@@ -1,0 +1,67 @@
+"""Devices and their use, in a data set."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from drivers.parameters import ParameterSpace
+from workbench.errors import DatasetError
+from workbench.lab.dataset.records import DeviceUse, KnownDevice
+from workbench.lab.dataset.rows import Rows, workbench_version
+from workbench.lab.dataset.schema import CaptureRow, DeviceRow, DeviceUseRow
+
+_USE_FIELDS = {field.name for field in fields(DeviceUse)}
+
+
+class DeviceRows(Rows):
+    """Devices of a data set, and what was asked of them."""
+
+    def add_device_use(self, use: DeviceUse) -> None:
+        """Keep what a run of a command asked of a device, and what was mended on the way."""
+        values = {"device": use.device_identity, **{k: v for k, v in vars(use).items() if k != "device_identity"}}
+        # What follows the ? may name key folders, which are nobody's business but the lab's.
+        values |= {"url": use.url.partition("?")[0], "workbench": workbench_version()}
+        with self.database.writing() as connection:
+            connection.execute(insert(DeviceUseRow).values(values))
+
+    def device_uses(self) -> list[DeviceUse]:
+        """What was asked of devices, in the order of arrival."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(DeviceUseRow.__table__).order_by(DeviceUseRow.id)).mappings()
+            return [
+                DeviceUse(**{k: v for k, v in {**row, "device_identity": row["device"]}.items() if k in _USE_FIELDS})
+                for row in rows
+            ]
+
+    def space(self, device_identity: str) -> ParameterSpace:
+        """The parameter space of a device that captures were made with.
+
+        Raises:
+            DatasetError: no such device in the data set.
+        """
+        with self.database.reading() as connection:
+            space = connection.scalar(select(DeviceRow.space).where(DeviceRow.identity == device_identity))
+        if space is None:
+            known = ", ".join(d.identity for d in self.devices()) or "none"
+            raise DatasetError(f"{self.lab}: no captures of device {device_identity}; it has those of: {known}")
+        return ParameterSpace.from_dict(space)
+
+    def devices(self) -> list[KnownDevice]:
+        """The devices, by identity."""
+        query = (
+            select(
+                DeviceRow.identity,
+                DeviceRow.model,
+                DeviceRow.firmware,
+                DeviceRow.space["name"].as_string().label("space"),
+                func.count(CaptureRow.id).label("captures"),
+            )
+            .outerjoin(CaptureRow, (CaptureRow.device == DeviceRow.identity) & CaptureRow.set_aside.is_(None))
+            .group_by(DeviceRow.identity)
+            .order_by(DeviceRow.identity)
+        )
+        with self.database.reading() as connection:
+            return [KnownDevice(**row._mapping) for row in connection.execute(query)]

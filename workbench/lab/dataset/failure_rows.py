@@ -1,0 +1,106 @@
+"""Frames that came to nothing, in a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, delete, select, tuple_
+
+from drivers.device import DeviceInfo, Failure
+from workbench.lab.dataset.records import FailureRecord
+from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now, workbench_version
+from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
+
+
+class FailureRows(Rows):
+    """Failures of a data set."""
+
+    def add_failures(self, device: DeviceInfo, failures: Sequence[Failure], *, purpose: str) -> list[FailureRecord]:
+        """Keep failures, in one durable transaction, and give their records in the same order.
+
+        One whose key (RAW, parameters, device, purpose) is there already is not kept again: the first reason stays.
+        """
+        if not failures:
+            return []
+        created, made_by = now(), workbench_version()
+        with self.database.writing() as connection:
+            add_device(connection, device, created)
+            codes = [{"hash": f.parameters.hash, "codes": f.parameters.by_name} for f in failures]
+            add(connection, ParameterSetRow, codes)
+            rows = [
+                {
+                    "raw": f.raw_hash,
+                    "device": device.identity,
+                    "parameters": f.parameters.hash,
+                    "code": f.code,
+                    "reason": f.reason,
+                    "boot_id": f.boot_id,
+                    "serial": f.serial or device.serial,
+                    "purpose": purpose,
+                    "created": created,
+                    "workbench": made_by,
+                }
+                for f in failures
+            ]
+            add(connection, FailureRow, rows)
+        found = self._failures_by_key(device.identity, {(f.raw_hash, f.parameters.hash) for f in failures}, purpose)
+        return [found[f.raw_hash, f.parameters.hash] for f in failures]
+
+    def failures(self, *, device_identity: str | None = None, purpose: str | None = None) -> list[FailureRecord]:
+        """The failures in the order of arrival; each condition that is given must hold."""
+        query = _failure_query().order_by(FailureRow.id)
+        if device_identity is not None:
+            query = query.where(FailureRow.device == device_identity)
+        if purpose is not None:
+            query = query.where(FailureRow.purpose == purpose)
+        with self.database.reading() as connection:
+            return [_failure_record(row) for row in connection.execute(query)]
+
+    def find_failures(
+        self, device_identity: str, keys: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], FailureRecord]:
+        """The failures of a device that are there, by (RAW hash, parameters hash); of several the first."""
+        return self._failures_by_key(device_identity, keys, None)
+
+    def forget_failures(self, device_identity: str | None = None) -> int:
+        """Forget failures, of one device or all, so that the frames are asked for again; gives how many."""
+        query = delete(FailureRow)
+        if device_identity is not None:
+            query = query.where(FailureRow.device == device_identity)
+        with self.database.writing() as connection:
+            return connection.execute(query).rowcount
+
+    def _failures_by_key(
+        self, device_identity: str, keys: Iterable[tuple[str, str]], purpose: str | None
+    ) -> dict[tuple[str, str], FailureRecord]:
+        found: dict[tuple[str, str], FailureRecord] = {}
+        with self.database.reading() as connection:
+            for part in chunks(keys):
+                query = _failure_query().where(
+                    FailureRow.device == device_identity, tuple_(FailureRow.raw, FailureRow.parameters).in_(part)
+                )
+                if purpose is not None:
+                    query = query.where(FailureRow.purpose == purpose)
+                for row in connection.execute(query.order_by(FailureRow.id)):
+                    found.setdefault((row.raw, row.parameters), _failure_record(row))
+        return found
+
+
+def _failure_query() -> Any:
+    columns = (c for c in FailureRow.__table__.columns if c.name not in ("boot_id", "serial", "workbench", "seal"))
+    return select(*columns, ParameterSetRow.codes).join(ParameterSetRow, ParameterSetRow.hash == FailureRow.parameters)
+
+
+def _failure_record(row: Row[Any]) -> FailureRecord:
+    return FailureRecord(
+        id=row.id,
+        raw_hash=row.raw,
+        parameters_hash=row.parameters,
+        codes=row.codes,
+        device_identity=row.device,
+        code=row.code,
+        reason=row.reason,
+        purpose=row.purpose,
+        created=row.created,
+    )

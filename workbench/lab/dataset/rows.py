@@ -1,0 +1,75 @@
+"""What the parts of a data set share: its files, and how rows are added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects.sqlite import insert
+
+from drivers.device import DeviceInfo
+from workbench.lab.dataset.blobs import BlobStore
+from workbench.lab.dataset.database import BUSY_S, Database
+from workbench.lab.dataset.schema import Base, DeviceRow, Sealed
+from workbench.lab.dataset.seals import sealed
+
+# Keys in one query: SQLite allows 32,766 values, and long lists are slow to compile.
+CHUNK = 256
+
+
+class Rows:
+    """The methods of one kind of rows; :class:`~workbench.lab.dataset.store.Dataset` is all of them together.
+
+    Attributes:
+        lab: the lab folder; ``database`` and ``blobs``: in it.
+    """
+
+    def __init__(self, lab: Path, *, busy_s: float = BUSY_S) -> None:
+        self.lab = Path(lab)
+        self.database = Database(self.lab / "dataset.sqlite", busy_s)
+        self.blobs = BlobStore(self.lab / "blobs")
+
+
+def chunks(keys: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Different keys, so many at a time as one query takes."""
+    unique = list(dict.fromkeys(keys))
+    for start in range(0, len(unique), CHUNK):
+        yield unique[start : start + CHUNK]
+
+
+def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    """Add rows, sealed where the table is; those that are there already stay as they are."""
+    if rows and issubclass(table, Sealed):
+        columns = table.__table__.columns
+        rows = [sealed(columns, row) for row in rows]
+    if rows:
+        connection.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def workbench_version() -> str:
+    """What makes the rows."""
+    try:
+        return version("isp-workbench")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def add_device(connection: Connection, device: DeviceInfo, created: str) -> None:
+    """Add the device that captures or failures are of, if it is not there."""
+    own = {
+        "identity": device.identity,
+        "model": device.model,
+        "firmware": device.firmware,
+        "space": device.space.to_dict(),
+        "created": created,
+    }
+    add(connection, DeviceRow, [own])
