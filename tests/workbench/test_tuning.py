@@ -35,7 +35,7 @@ from workbench.tune.balance import grey_world, with_as_shot, with_gains
 from workbench.tune.fixed import TuneSettings, tune_run
 from workbench.tune.industry import IndustryTable, knots_of, nearest_knot
 from workbench.tune.material import Scorer, referenced_raws, stratified
-from workbench.tune.methods import METHODS, new_proposer
+from workbench.tune.methods import SEARCHES, new_proposer
 from workbench.tune.oracle import search_oracle
 from workbench.tune.proposals import RandomProposer
 from workbench.tune.regression import FEATURES, Regression, constant, features, fit_ridge
@@ -66,7 +66,7 @@ def keys(lab: Path) -> set[tuple[str, str]]:
         return {(c.raw_hash, c.parameters_hash) for c in dataset.captures()}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SEARCHES)
 def test_tuning_finds_better_parameters_on_training_raws_only(lab: Path, method: str) -> None:
     device = SmallIsp()
     captures = {"gp": 100, "cmaes": 320, "tpe": 320, "blockwise": 320}.get(method, 200)
@@ -208,7 +208,7 @@ def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
         raws = referenced_raws(dataset, Split.TRAIN)[:2]
         from workbench.tune.search import open_study, search
 
-        for method in METHODS:
+        for method in SEARCHES:
             result = search(
                 SearchBench(dataset, SmallIsp(), purpose="t"),
                 Scorer(),
@@ -302,7 +302,7 @@ def test_stratified_spreads_over_iso_and_scenes(tmp_path: Path) -> None:
     assert stratified(raws, 100, seed=0) == raws
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SEARCHES)
 def test_proposals_stay_in_the_space_and_leave_the_rest(method: str) -> None:
     free = ["exposure", "blur", "curve", "invert"]
     start = SPACE.parse({"red": 2.0, "blue": 3.0}, partial=True)
@@ -332,7 +332,7 @@ def proposed(method: str, count: int, metrics: int) -> list[tuple[float, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("method", "metrics"), [*((m, 1) for m in METHODS if m != "gp"), ("nsga2", 2), ("worst-rank", 2)]
+    ("method", "metrics"), [*((m, 1) for m in SEARCHES if m != "gp"), ("nsga2", 2), ("worst-rank", 2)]
 )
 def test_proposals_follow_from_the_seed_and_the_values_and_get_better(method: str, metrics: int) -> None:
     told = proposed(method, 200, metrics)

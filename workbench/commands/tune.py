@@ -6,36 +6,17 @@ import json
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+from workbench.tune.methods import MethodName
+from workbench.tune.rules import Rule
 
-
-class MethodName(StrEnum):
-    """The searches that can be chosen."""
-
-    cmaes = "cmaes"
-    tpe = "tpe"
-    gp = "gp"
-    random = "random"
-    nelder_mead = "nelder-mead"
-    blockwise = "blockwise"
-    nsga2 = "nsga2"
-    worst_rank = "worst-rank"
-    proxy_gradient = "proxy-gradient"
-
-
-class RuleName(StrEnum):
-    """What is tuned: how the parameters of a RAW follow from the result."""
-
-    fixed = "fixed"
-    as_shot = "as-shot"
-    industry = "industry"
-    industry_grey_world = "industry-grey-world"
-    regression = "regression"
+if TYPE_CHECKING:
+    from workbench.tune.results import TuneResult
 
 
 class MetricName(StrEnum):
@@ -73,13 +54,13 @@ def tune(
         int, typer.Option(min=1, max=MANY, help="Training RAWs that each trial is judged on.")
     ] = 16,
     rule: Annotated[
-        RuleName,
+        Rule,
         typer.Option(
             help="fixed: one set for all. as-shot: one set, as-shot white balance sets the gains. industry: the same "
             "with a table over ISO. industry-grey-world: a table over ISO, grey-world white balance. regression: from "
             "metadata and simple statistics to the best sets of a few training RAWs."
         ),
-    ] = RuleName.fixed,
+    ] = Rule.fixed,
     industry: Annotated[bool, typer.Option("--industry", help="Short for --rule industry.")] = False,
     expert: Annotated[
         Path | None,
@@ -111,93 +92,89 @@ def tune(
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
-    from workbench.lab.dataset import Dataset
-    from workbench.lab.devices import open_devices
-    from workbench.tune.fixed import TuneSettings, tune_run
+    from workbench.tune.tuning import default_metrics
+    from workbench.tune.tuning import tune as tune_in
 
     judge = vision_task(task, detector, annotations)
-    if not metric and judge is None and method in (MethodName.nsga2, MethodName.worst_rank):
-        metric = [MetricName.psnr, MetricName.ssim]
-    first, *more = metric or [MetricName.map50 if judge else MetricName.psnr]
-    key = judge.key if judge else task.value
-    settings = TuneSettings(
-        method.value, captures, raws_per_trial, seed, first.value, key, tuple(m.value for m in more)
-    )
-    if industry and rule not in (RuleName.fixed, RuleName.industry):
+    metrics = [m.value for m in metric or ()] or default_metrics(method, judge)
+    first = MetricName(metrics[0])
+    if industry and rule not in (Rule.fixed, Rule.industry):
         raise typer.BadParameter(f"--industry is short for --rule industry; it does not go with --rule {rule.value}")
-    chosen = RuleName.industry if industry else rule
+    chosen = Rule.industry if industry else rule
     with (
         stoppable("every capture is kept; run the same command again to go on"),
-        Dataset.open(lab) as dataset,
-        open_devices(device, lab, tolerance=pool_tolerance) as opened,
+        Progress("tune", captures, unit="capture") as progress,
     ):
-        start = opened.info().space.load_toml(expert) if expert else None
-        with Progress("tune", captures, unit="capture") as progress:
 
-            def show(done: int, total: int, best: float) -> None:
-                note = "descending through the proxy" if math.isnan(best) else f"best {_figure(best, first)}"
-                progress.update(min(done, total), note=note)
+        def show(done: int, total: int, best: float) -> None:
+            note = "descending through the proxy" if math.isnan(best) else f"best {_figure(best, first)}"
+            progress.update(min(done, total), note=note)
 
-            run = tune_run(
-                lab,
-                dataset,
-                opened,
-                settings,
-                rule=chosen.value,
-                expert=start,
-                task=judge,
-                proxy=proxy,
-                name=name,
-                progress=show,
-            )
+        run, result = tune_in(
+            lab,
+            device,
+            method=method,
+            captures=captures,
+            raws_per_trial=raws_per_trial,
+            rule=chosen,
+            expert=expert,
+            task=judge,
+            metrics=metrics,
+            proxy=proxy,
+            seed=seed,
+            name=name,
+            pool_tolerance=pool_tolerance,
+            progress=show,
+        )
     if as_json:
-        print(json.dumps({"run": run.name, **run.results}))
+        print(json.dumps({"run": run.name, **result.to_json()}))
         return
-    _print(run.name, run.results, chosen, run.path / run.results["file"], first)
-    for line in [*(f"note: {note}" for note in run.results.get("notes", ())), *failure_lines(run.results)]:
+    _print(run.name, result, chosen, run.path / result.file, first)
+    for line in [*(f"note: {note}" for note in result.notes), *failure_lines(result.to_json())]:
         print(line)
 
 
 _TITLES = {
-    RuleName.fixed: "best fixed parameters",
-    RuleName.as_shot: "best fixed parameters with as-shot white balance",
-    RuleName.industry: "industry's table",
-    RuleName.industry_grey_world: "industry's table with grey-world white balance",
-    RuleName.regression: "regression to per-image optima",
+    Rule.fixed: "best fixed parameters",
+    Rule.as_shot: "best fixed parameters with as-shot white balance",
+    Rule.industry: "industry's table",
+    Rule.industry_grey_world: "industry's table with grey-world white balance",
+    Rule.regression: "regression to per-image optima",
 }
 
 
-def _print(name: str, results: dict[str, Any], rule: RuleName, file: Path, metric: MetricName) -> None:
-    score, default = (_figure(results[key], metric) for key in ("score", "default_on_trial_raws"))
+def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: MetricName) -> None:
+    from workbench.tune.results import FixedResult, ProxyGradientResult, RegressionResult, TableResult
+
     print(
-        f"{_TITLES[rule]} ({name}): {score} on {results['ranked_on']} training RAWs, "
-        f"default {default} on the trials' RAWs; {results['captures']} captures"
+        f"{_TITLES[rule]} ({name}): {_figure(result.score, metric)} on {result.ranked_on} training RAWs, default "
+        f"{_figure(result.default_on_trial_raws, metric)} on the trials' RAWs; {result.captures} captures"
     )
-    if "knots_iso" in results:
-        knots = ", ".join(f"{k:g}" for k in results["knots_iso"])
-        single, table = (_figure(results[key], metric) for key in ("single_set_score", "table_score"))
-        print(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {results['kept']}")
-    if "regression_score" in results:
-        single, regression = (_figure(results[key], metric) for key in ("single_set_score", "regression_score"))
+    if isinstance(result, TableResult):
+        knots = ", ".join(f"{k:g}" for k in result.knots_iso)
+        single, table = _figure(result.single_set_score, metric), _figure(result.table_score, metric)
+        print(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {result.kept}")
+    if isinstance(result, RegressionResult):
+        single, regression = _figure(result.single_set_score, metric), _figure(result.regression_score, metric)
         print(
-            f"one set for all {single}, regression to the best sets of {len(results['images'])} RAWs {regression}: "
-            f"kept the {results['kept']}"
+            f"one set for all {single}, regression to the best sets of {len(result.images)} RAWs {regression}: "
+            f"kept the {result.kept}"
         )
-    if "pareto" in results:
-        print(f"Pareto front, {len(results['pareto'])} sets on the trials' RAWs, the best in {metric.value} first:")
-        for point in results["pareto"]:
-            print("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point["values"].items()))
-    if held := results.get("held"):
-        print(f"held at their start values, since the proxy does not follow the device in them: {', '.join(held)}")
-    if history := results["history"]:
+    if isinstance(result, FixedResult) and result.pareto is not None:
+        print(f"Pareto front, {len(result.pareto)} sets on the trials' RAWs, the best in {metric.value} first:")
+        for point in result.pareto:
+            print("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point.values.items()))
+    if isinstance(result, ProxyGradientResult) and result.held:
+        held = ", ".join(result.held)
+        print(f"held at their start values, since the proxy does not follow the device in them: {held}")
+    if history := result.history:
         places = sorted({round(i * (len(history) - 1) / 5) for i in range(6)})
         curve = ", ".join(f"{history[i][0]}: {_figure(history[i][1], metric)}" for i in places)
         print(f"captures spent and best score so far: {curve}")
-    print(
-        f"{results['device_s']:.1f} s of the device, {results['compute_s']:.1f} s of computing"
-        if "device_s" in results
-        else f"{results['seconds']:.1f} s"
-    )
+    if result.device_s is not None and result.compute_s is not None:
+        print(f"{result.device_s:.1f} s of the device, {result.compute_s:.1f} s of computing")
+    elif result.seconds is not None:
+        print(f"{result.seconds:.1f} s")
     print(str(file))
 
 

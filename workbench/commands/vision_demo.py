@@ -38,7 +38,7 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
     from workbench.commands.sim_coco import coco
     from workbench.commands.sim_composed import composed
     from workbench.commands.train import train
-    from workbench.commands.tune import RuleName, tune
+    from workbench.commands.tune import Rule, tune
     from workbench.commands.validate import validate
     from workbench.lab.runs import find_run
 
@@ -78,8 +78,8 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
         # The industry's table takes eight trials and the ranking of its sets at least.
         trial = max(min(TRIAL_RAWS, captures // 12), 1)
         for rule, told in (
-            (RuleName.fixed, "the best fixed parameters by mAP50 on the device, with as many captures"),
-            (RuleName.industry, "as-shot white balance sets the gains, a table over ISO the rest"),
+            (Rule.fixed, "the best fixed parameters by mAP50 on the device, with as many captures"),
+            (Rule.industry, "as-shot white balance sets the gains, a table over ISO the rest"),
         ):
             step(
                 f"tune: {told}",

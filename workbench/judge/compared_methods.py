@@ -22,6 +22,7 @@ from workbench.judge.pairing import Pairing
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, recorded_run
 from workbench.learn.held import held_by, held_in_words
+from workbench.tune.methods import is_strong
 from workbench.tune.rules import RULES, label_of, rule_of, sets_of
 
 NONE = "(none)"
@@ -138,7 +139,7 @@ def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: s
         and not run.aside
         and (run.record.get("device") or {}).get("space_hash") == info.space.hash
     ]
-    strong = [run for run in found if run.config.get("method") in ("cmaes", "tpe")]
+    strong = [run for run in found if is_strong(run.config.get("method"))]
     asked = headline_metric(task)
     ranked = [run for run in strong if run.config.get("metric", asked) == asked] + strong + found
     return ranked[0] if ranked else None

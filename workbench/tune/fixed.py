@@ -2,47 +2,12 @@
 
 A search judges every set on the same K training RAWs, spread over ISO and scenes. Such a subset can be over-fitted, so
 the best sets are judged again on a larger one (up to 64 RAWs) within the same budget, and that score decides.
-
-A ``tune`` run's ``results`` (``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``)::
-
-    {"score": 20.1,                      # mean metric on the RAWs that ranked the finalists, training split
-     "captures": 4000,                   # distinct captures looked at, asked now or found in the data set
-     "captures_asked_now": 3900,         # of them made by the device in this call
-     "device_s": 40.2,                   # seconds that the device spent on those captures, from the data set
-     "compute_s": 12.5,                  # seconds of this call in which no capture was waited for
-     "studies": ["fixed tpe viewing …"], "raws": [names of the trials' RAWs], "ranked_on": 64, "trials": 230,
-     "history": [[captures, best so far], …], "training_scenes": [...], "seconds": 30.1, "file": "best.toml",
-     "default_on_trial_raws": 15.2 | null,    # null where the defaults failed
-     "failed": 12, "failed_share": 0.003, "failures_by_reason": {reason: count},    # of the captures looked at
-     "failed_trials": 2,                  # sets of which a frame failed: they rank last, and cost their captures
-     "raws_left_out": {name: reason},     # RAWs that failed with every start, or on which sets could not be ranked
-     "notes": ["…"],                      # what of the rule comes to nothing, such as roles that are not there
-     "faults": {device: {what: count}},   # what the device did wrong in this call and was mended
-     "metrics": [{"name": "psnr", "unit": "dB", "better": "higher" | "lower"}, …],
-     # with several metrics: what the chosen set has on the RAWs that ranked it, and the Pareto front of the sets tried,
-     # the best in the first metric first, with their values on the trials' RAWs; "score", "history" and the other
-     # figures are of the first metric
-     "values": {"psnr": 20.1, "bytes": 4031.0},
-     "pareto": [{"values": {"psnr": 20.3, "bytes": 4400.0}, "parameters": {name: native}, "parameters_hash"}, …]
-     # rules fixed and as-shot: "score_on_trial_raws", "expert_on_trial_raws", "finalists", "parameters" (native),
-     # "parameters_hash"
-     # method proxy-gradient: "proxy" (run), "held" (parameters it left alone), "ranking_captures"; its captures,
-     # device_s and compute_s hold the collection and the fit of the proxy too
-     # rules industry and industry-grey-world: "single_set_score", "table_score", "kept", "knots_iso"
-     # rule regression: "single_set_score", "regression_score", "kept", "images" (names), "captures_an_image",
-     # "optima_score" (mean of the optima on their own RAWs), "penalty"
-    }
-
-and its ``config``: ``{"rule": "fixed" | "as-shot" | "industry" | "industry-grey-world" | "regression",
-"industry": rule == "industry", "device": URL, "expert": hash | null, "scenes": [training scenes], method, captures,
-raws_per_trial, seed, metric, more_metrics, task}``.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,13 +20,15 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure
 from workbench.tasks.vision import VisionTask
 from workbench.tune.balance import WhiteBalance, balanced, without_gains
-from workbench.tune.industry import IndustryTable
+from workbench.tune.industry import TABLE, IndustryTable
 from workbench.tune.industry_tuning import tune_industry
+from workbench.tune.methods import method_of
 from workbench.tune.proxy_gradient import find_proxy, tune_through_proxy
 from workbench.tune.regression import tune_regression
-from workbench.tune.rules import RULES, rule_of
+from workbench.tune.results import FixedResult, ParetoPoint, Trial, TuneResult
+from workbench.tune.rules import BEST, RULES, Rule, rule_of
 from workbench.tune.search import Progress, SearchResult
-from workbench.tune.tuner import FINALISTS, PROXY_GRADIENT, Tuner, TuneSettings
+from workbench.tune.tuner import FINALISTS, Tuner, TuneSettings
 
 
 def _finalists(tuner: Tuner, found: SearchResult) -> list[ParameterSet]:
@@ -72,23 +39,23 @@ def _finalists(tuner: Tuner, found: SearchResult) -> list[ParameterSet]:
     return sets
 
 
-def _pareto(tuner: Tuner, found: SearchResult) -> list[dict[str, Any]]:
+def _pareto(tuner: Tuner, found: SearchResult) -> tuple[ParetoPoint, ...]:
     """The sets that no other one tried beats in all metrics, the best in the first metric first."""
     values = np.array(found.values)
     beaten = np.array([((values >= v).all(1) & (values > v).any(1)).any() for v in values])
     order = [i for i in np.lexsort(-values.T[::-1]) if not beaten[i]]
-    return [
-        {
-            "values": tuner.native(found.values[i]),
-            "parameters": found.trials[i][1].values,
-            "parameters_hash": found.trials[i][1].hash,
-        }
+    return tuple(
+        ParetoPoint(
+            values=tuner.native(found.values[i]),
+            parameters=found.trials[i][1].values,
+            parameters_hash=found.trials[i][1].hash,
+        )
         for i in order
-    ]
+    )
 
 
-def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple[ParameterSet, dict[str, Any]]:
-    """The best fixed set of a device and the run's results (their shape: this module's docstring).
+def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple[ParameterSet, FixedResult]:
+    """The best fixed set of a device and the run's results.
 
     With ``white_balance`` that sets the gains of each RAW, and the rest is fixed.
     """
@@ -108,26 +75,28 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
     assert best_values is not None  # `rank` leaves RAWs out until one has a value
     firsts = tuner.first_values(values)
     value_of = {p.hash: v for v, p in found.trials}
-    results = {
-        "score": best_values[0],
-        "score_on_trial_raws": value_of.get(best.hash),
-        "default_on_trial_raws": value_of.get(tuner.starts[0].hash),
-        "expert_on_trial_raws": value_of.get(tuner.expert.hash) if tuner.expert else None,
-        "trials": len(found.trials),
-        "ranked_on": len(ranked),
-        "finalists": [{"score": firsts[i], "score_on_trial_raws": value_of.get(finalists[i].hash)} for i in order],
-        "parameters": best.values,
-        "parameters_hash": best.hash,
-        "training_scenes": sorted({r.scene for r in ranked}),
-        **tuner.summary(),
+    result = FixedResult(
+        score=best_values[0],
+        file=BEST if white_balance is None else TABLE,
+        score_on_trial_raws=value_of.get(best.hash),
+        default_on_trial_raws=value_of.get(tuner.starts[0].hash),
+        expert_on_trial_raws=value_of.get(tuner.expert.hash) if tuner.expert else None,
+        trials=len(found.trials),
+        ranked_on=len(ranked),
+        finalists=tuple(Trial(score=firsts[i], score_on_trial_raws=value_of.get(finalists[i].hash)) for i in order),
+        parameters=best.values,
+        parameters_hash=best.hash,
+        training_scenes=tuple(sorted({r.scene for r in ranked})),
+        **tuner.spent(),
+    )
+    if not s.more_metrics:
+        return best, result
+    several = {
+        "values": tuner.native(best_values),
+        "pareto": _pareto(tuner, found),
+        "tried": tuple(tuple(tuner.native(v).values()) for v in found.values),
     }
-    if s.more_metrics:
-        results |= {
-            "values": tuner.native(best_values),
-            "pareto": _pareto(tuner, found),
-            "tried": [list(tuner.native(v).values()) for v in found.values],
-        }
-    return best, results
+    return best, result.model_copy(update=several)
 
 
 def tune_run(
@@ -153,19 +122,18 @@ def tune_run(
         RunError: no training RAW with a reference, settings that cannot be used, or the name is taken.
         DeviceError: the device failed; run again to go on.
     """
-    rule = "industry" if industry else rule
-    _check(rule, settings)
+    kind = _checked(Rule.industry if industry else rule, settings)
     tuner = Tuner(lab, dataset, device, settings, expert=expert, task=task, progress=progress)
-    through = find_proxy(tuner, proxy) if settings.method == PROXY_GRADIENT else None
-    one_set = rule in ("fixed", "as-shot") and through is None
+    through = find_proxy(tuner, proxy) if tuner.method.needs_proxy else None
+    one_set = kind.one_set and through is None
     scenes = {
         r.scene for r in (tuner.rank_raws(tuner.raws, tuner.train, settings.captures) if one_set else tuner.train)
     }
     config = plain(
         {
             **asdict(settings),
-            "rule": rule,
-            "industry": rule == "industry",
+            "rule": kind,
+            "industry": kind is Rule.industry,
             "device": device.url,
             "identity": tuner.info.identity,
             "expert": expert.hash if expert else None,
@@ -186,51 +154,53 @@ def tune_run(
     with removed_on_failure(run):
         run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
         with faults_kept(dataset, device, "tune") as faults:
-            notes = [*(task.notes if task else ()), *_notes(rule, tuner)]
-            results = {**_tuned(run, rule, tuner, through), "notes": notes}
-            results["faults"] = faults.counts()
-        run.finish(results)
+            notes = (*(task.notes if task else ()), *_notes(kind, tuner))
+            result = _tuned(run, kind, tuner, through)
+        run.finish(result.model_copy(update={"notes": notes, "faults": faults.counts()}).to_json())
     return run
 
 
-def _check(rule: str, settings: TuneSettings) -> None:
+def _checked(rule: str, settings: TuneSettings) -> Rule:
+    """The rule, seen to go with the settings."""
     if rule not in RULES:
         raise RunError(f"rule {rule!r} is not one of {', '.join(RULES)}")
-    if settings.method == PROXY_GRADIENT and rule != "fixed":
-        raise RunError(f"method {PROXY_GRADIENT} gives one fixed set; for rule {rule} choose another method")
-    if settings.more_metrics and rule not in ("fixed", "as-shot"):
-        raise RunError(f"rule {rule} is tuned for one metric; leave {', '.join(settings.more_metrics)} out")
+    kind = Rule(rule)
+    if kind is not Rule.fixed and method_of(settings.method).needs_proxy:
+        raise RunError(f"method {settings.method} gives one fixed set; for rule {kind} choose another method")
+    if settings.more_metrics and not kind.one_set:
+        raise RunError(f"rule {kind} is tuned for one metric; leave {', '.join(settings.more_metrics)} out")
+    return kind
 
 
-def _notes(rule: str, tuner: Tuner) -> list[str]:
+def _notes(rule: Rule, tuner: Tuner) -> list[str]:
     """What of the rule comes to nothing with this device and these RAWs, one line each."""
-    if rule not in ("as-shot", "industry", "industry-grey-world"):
+    if rule.white_balance is None:
         return []
     notes = [text] if (text := without_gains(tuner.info.space)) else []
     raws = tuner.train
-    if rule != "industry-grey-world" and not notes and (unknown := sum(r.as_shot_wb is None for r in raws)):
+    if rule.white_balance == "as-shot" and not notes and (unknown := sum(r.as_shot_wb is None for r in raws)):
         notes.append(f"{unknown} of {len(raws)} training RAWs tell no as-shot white balance: they keep the set's gains")
-    if rule != "as-shot" and (unknown := sum(not r.iso for r in raws)):
+    if rule.over_iso and (unknown := sum(not r.iso for r in raws)):
         notes.append(f"{unknown} of {len(raws)} training RAWs tell no ISO: they take the middle of the table")
     return notes
 
 
-def _tuned(run: RunFolder, rule: str, tuner: Tuner, proxy: RunFolder | None) -> dict[str, Any]:
+def _tuned(run: RunFolder, rule: Rule, tuner: Tuner, proxy: RunFolder | None) -> TuneResult:
     """Tune, write the file of the rule and give the results."""
     space, identity = tuner.info.space, tuner.info.identity
-    if rule == "fixed":
-        best, results = tune_fixed(tuner) if proxy is None else tune_through_proxy(tuner, proxy)
-        title = f"Best fixed parameters of {identity}, {results['score']:.2f} on training RAWs ({run.name})"
-        write_text(run.path / "best.toml", space.to_toml(best, title))
-        return {**results, "file": "best.toml"}
-    if rule == "regression":
-        regression, results = tune_regression(tuner)
-        regression.save(run.path / "regression.json")
-        return {**results, "file": "regression.json"}
-    if rule == "as-shot":
-        best, results = tune_fixed(tuner, "as-shot")
-        table = IndustryTable(space, (100.0,), (best,))
+    result: TuneResult
+    if rule.over_iso:
+        assert rule.white_balance is not None  # a table over ISO always has one
+        table, result = tune_industry(tuner, rule.white_balance)
+        table.save(run.path / result.file)
+    elif rule is Rule.regression:
+        regression, result = tune_regression(tuner)
+        regression.save(run.path / result.file)
+    elif rule is Rule.as_shot:
+        best, result = tune_fixed(tuner, rule.white_balance)
+        IndustryTable(space, (100.0,), (best,)).save(run.path / result.file)
     else:
-        table, results = tune_industry(tuner, "as-shot" if rule == "industry" else "grey-world")
-    table.save(run.path / "table.json")
-    return {**results, "file": "table.json"}
+        best, result = tune_fixed(tuner) if proxy is None else tune_through_proxy(tuner, proxy)
+        title = f"Best fixed parameters of {identity}, {result.score:.2f} on training RAWs ({run.name})"
+        write_text(run.path / result.file, space.to_toml(best, title))
+    return result

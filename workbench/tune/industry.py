@@ -24,6 +24,9 @@ from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RECORD_BYTES, write_json
 from workbench.tune.balance import WhiteBalance, balanced
 
+TABLE = "table.json"
+"""The file's name in a run's folder."""
+
 
 class Metadata(Protocol):
     """What the knots are chosen by."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from drivers.parameters import ParameterSet
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.tune.balance import WhiteBalance
-from workbench.tune.industry import IndustryTable, knots_of, nearest_knot
+from workbench.tune.industry import TABLE, IndustryTable, knots_of, nearest_knot
 from workbench.tune.material import stratified
+from workbench.tune.results import TableResult
 from workbench.tune.tuner import Tuner
 
 
-def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTable, dict[str, Any]]:
+def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTable, TableResult]:
     """The industry's table: as-shot or grey-world white balance sets the gains, a table over ISO the rest.
 
     Half of the budget searches one set for all ISO (with those gains), the other half refines it around each knot
@@ -74,19 +74,20 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
     ranking = [[(raw, t.parameters_for(raw)) for raw in ranked] for t in tables]
     values = tuner.rank(tuner.studies[0], ranking)
     scores, which = tuner.first_values(values), tuner.best_of(values)
-    results = {
-        "score": scores[which],
-        "single_set_score": scores[0],
-        "table_score": scores[1],
-        "kept": ("single set", "table")[which],
-        "knots_iso": list(knots),
-        "default_on_trial_raws": next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
-        "trials": len(first.trials),
-        "ranked_on": len(ranked),
-        "training_scenes": sorted({r.scene for r in tuner.train}),
-        **tuner.summary(),
-    }
-    return tables[which], results
+    result = TableResult(
+        score=scores[which],
+        file=TABLE,
+        single_set_score=scores[0],
+        table_score=scores[1],
+        kept=("single set", "table")[which],
+        knots_iso=knots,
+        default_on_trial_raws=next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
+        trials=len(first.trials),
+        ranked_on=len(ranked),
+        training_scenes=tuple(sorted({r.scene for r in tuner.train})),
+        **tuner.spent(),
+    )
+    return tables[which], result
 
 
 def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRecord]) -> tuple[list[RawRecord], int]:

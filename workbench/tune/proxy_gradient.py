@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,8 @@ from workbench.learn.predictor_training import with_references
 from workbench.learn.training_data import ViewingData
 from workbench.tasks import viewing
 from workbench.tune.material import Scorer, stratified
+from workbench.tune.results import ProxyGradientResult, Trial
+from workbench.tune.rules import BEST
 from workbench.tune.tuner import RANK_RAWS, Tuner
 
 STEPS = 300
@@ -84,7 +85,7 @@ def descend(
     return found
 
 
-def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, dict[str, Any]]:
+def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, ProxyGradientResult]:
     """The best of the starts and of what descents from them through the proxy of ``run`` gave, by the device.
 
     Raises:
@@ -120,24 +121,26 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, dict
     ]
     spent = int(run.config.get("collected") or len(collected))
     tuner.history = [(spent + (i + 1) * len(tuner.raws), v) for i, v in enumerate(so_far) if v is not None]
-    summary = tuner.summary()
+    spent_here = tuner.spent()
+    ranking = spent_here["captures"]
     begun, ended = (datetime.fromisoformat(run.record[key]) for key in ("started", "finished"))
-    results = {
-        "score": scores[order[0]],
-        "default_on_trial_raws": scores[0],
-        "expert_on_trial_raws": scores[1] if tuner.expert is not None and len(tuner.starts) > 1 else None,
-        "trials": len(sets),
-        "ranked_on": len(tuner.raws),
-        "finalists": [{"score": scores[i], "score_on_trial_raws": scores[i]} for i in order],
-        "parameters": sets[order[0]].values,
-        "parameters_hash": sets[order[0]].hash,
-        "proxy": run.name,
-        "held": held,
-        "training_scenes": sorted({r.scene for r in tuner.train}),
-        **summary,
-        "captures": spent + summary["captures"],
-        "ranking_captures": summary["captures"],
-        "device_s": summary["device_s"] + sum(c.device_s for c in collected[:spent]),
-        "compute_s": summary["compute_s"] + (ended - begun).total_seconds(),
-    }
-    return sets[order[0]], results
+    spent_here["captures"] = spent + ranking
+    spent_here["device_s"] += sum(c.device_s for c in collected[:spent])
+    spent_here["compute_s"] += (ended - begun).total_seconds()
+    result = ProxyGradientResult(
+        score=scores[order[0]],
+        file=BEST,
+        default_on_trial_raws=scores[0],
+        expert_on_trial_raws=scores[1] if tuner.expert is not None and len(tuner.starts) > 1 else None,
+        trials=len(sets),
+        ranked_on=len(tuner.raws),
+        finalists=tuple(Trial(score=scores[i], score_on_trial_raws=scores[i]) for i in order),
+        parameters=sets[order[0]].values,
+        parameters_hash=sets[order[0]].hash,
+        proxy=run.name,
+        held=tuple(held),
+        training_scenes=tuple(sorted({r.scene for r in tuner.train})),
+        ranking_captures=ranking,
+        **spent_here,
+    )
+    return sets[order[0]], result

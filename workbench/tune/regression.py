@@ -26,6 +26,7 @@ from workbench.tune.balance import frame_of
 from workbench.tune.material import Scorer, stratified
 from workbench.tune.mean_of_sets import has_order, mode_of
 from workbench.tune.oracle import search_oracle
+from workbench.tune.results import RegressionResult
 from workbench.tune.search import Job
 from workbench.tune.tuner import RANK_RAWS, Tuner
 
@@ -33,6 +34,8 @@ FEATURES = (
     *("iso", "iso_known", "exposure", "exposure_known", "as_shot_red", "as_shot_blue", "as_shot_known"),
     *("mean_red", "mean_green", "mean_blue", "green_p5", "green_p50", "green_p95", "clipped_share"),
 )
+REGRESSION = "regression.json"
+"""The file's name in a run's folder."""
 IMAGES = 8
 CAPTURES_AN_IMAGE = 100
 _LEAST_AN_IMAGE = 10
@@ -162,7 +165,7 @@ def _ranking(
     return candidates
 
 
-def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
+def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
     """Regress on-device optima of a few training RAWs.
 
     A quarter of the budget searches one set for all RAWs; from it each of the few RAWs is searched on its own. At the
@@ -213,19 +216,20 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, dict[str, Any]]:
     candidates = _ranking(tuner, images, common, regression)
     values = tuner.rank(tuner.studies[0], candidates)
     scores, which = tuner.first_values(values), tuner.best_of(values)
-    results = {
-        "score": scores[which],
-        "single_set_score": scores[0],
-        "regression_score": scores[1],
-        "kept": ("single set", "regression")[which],
-        "images": [raw.name for raw, _ in solved],
-        "captures_an_image": each,
-        "optima_score": float(np.mean([result.value for _, result in solved])),
-        "penalty": penalty,
-        "default_on_trial_raws": next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
-        "trials": len(first.trials),
-        "ranked_on": len(candidates[0]),
-        "training_scenes": sorted({r.scene for r in tuner.train}),
-        **tuner.summary(),
-    }
-    return (constant(common), regression)[which], results
+    result = RegressionResult(
+        score=scores[which],
+        file=REGRESSION,
+        single_set_score=scores[0],
+        regression_score=scores[1],
+        kept=("single set", "regression")[which],
+        images=tuple(raw.name for raw, _ in solved),
+        captures_an_image=each,
+        optima_score=float(np.mean([result.value for _, result in solved])),
+        penalty=penalty,
+        default_on_trial_raws=next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
+        trials=len(first.trials),
+        ranked_on=len(candidates[0]),
+        training_scenes=tuple(sorted({r.scene for r in tuner.train})),
+        **tuner.spent(),
+    )
+    return (constant(common), regression)[which], result

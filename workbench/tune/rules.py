@@ -1,29 +1,67 @@
-"""The rules that a tuning can make: how the parameters of a RAW follow from what was tuned."""
+"""The rules that a tuning can make: how the parameters of a RAW follow from what was tuned.
+
+Light to import, so that the command line can list them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from drivers.parameters import ParameterSet, ParameterSpace
 from workbench.errors import RunError
-from workbench.lab.dataset import RawRecord
-from workbench.lab.runs import RunFolder
-from workbench.tune.industry import IndustryTable
-from workbench.tune.regression import Regression
 
-# What each rule is called in a table of results.
-RULES = {
-    "fixed": "fixed set",
-    "as-shot": "fixed set with as-shot WB",
-    "industry": "industry (as-shot WB, ISO table)",
-    "industry-grey-world": "industry (grey-world WB, ISO table)",
-    "regression": "regression to per-image optima",
+if TYPE_CHECKING:
+    from drivers.parameters import ParameterSet, ParameterSpace
+    from workbench.lab.dataset import RawRecord
+    from workbench.lab.runs import RunFolder
+    from workbench.tune.balance import WhiteBalance
+
+
+class Rule(StrEnum):
+    """The rules' names, as commands and records spell them."""
+
+    fixed = "fixed"
+    as_shot = "as-shot"
+    industry = "industry"
+    industry_grey_world = "industry-grey-world"
+    regression = "regression"
+
+    @property
+    def one_set(self) -> bool:
+        """Whether it is one set for all RAWs, but for the gains where white balance sets them."""
+        return self in (Rule.fixed, Rule.as_shot)
+
+    @property
+    def white_balance(self) -> WhiteBalance | None:
+        """What sets the gains of each RAW; None: they are searched like all else."""
+        if self in (Rule.as_shot, Rule.industry):
+            return "as-shot"
+        return "grey-world" if self is Rule.industry_grey_world else None
+
+    @property
+    def over_iso(self) -> bool:
+        """Whether it is a table over ISO."""
+        return self in (Rule.industry, Rule.industry_grey_world)
+
+
+RULES: dict[str, str] = {
+    Rule.fixed: "fixed set",
+    Rule.as_shot: "fixed set with as-shot WB",
+    Rule.industry: "industry (as-shot WB, ISO table)",
+    Rule.industry_grey_world: "industry (grey-world WB, ISO table)",
+    Rule.regression: "regression to per-image optima",
 }
+"""What each rule is called in a table of results."""
+
+
+BEST = "best.toml"
+"""The file of a fixed set in a run's folder."""
 
 
 def rule_of(run: RunFolder) -> str:
     """The rule of a ``tune`` run; runs of older versions only say whether it is the industry's."""
-    return str(run.config.get("rule") or ("industry" if run.config.get("industry") else "fixed"))
+    return str(run.config.get("rule") or (Rule.industry if run.config.get("industry") else Rule.fixed))
 
 
 def label_of(run: RunFolder) -> str:
@@ -39,23 +77,26 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
     Raises:
         RunError: the run's file cannot be read or is not the one that the run wrote, or is of another parameter space.
     """
+    from workbench.tune.industry import TABLE, IndustryTable
+    from workbench.tune.regression import REGRESSION, Regression
+
     device = run.record.get("device") or {}
     if device.get("space_hash") not in (None, space.hash):
         raise RunError(
             f"run {run.name}: was tuned on {device.get('model')}, whose parameters are not those of this device "
             f"({space.name}, {len(space)} parameters); choose a run made on this device"
         )
-    if rule_of(run) == "fixed":
-        file = run.path / "best.toml"
+    if rule_of(run) == Rule.fixed:
+        file = run.path / BEST
         best = space.load_toml(file)
         if run.results.get("parameters_hash") not in (None, best.hash):
             raise RunError(f"{file}: is not the set that the run found; put the file back, or tune again")
         return (best,) * len(raws)
     rule: IndustryTable | Regression
-    if rule_of(run) == "regression":
-        rule = Regression.load(run.path / "regression.json")
+    if rule_of(run) == Rule.regression:
+        rule = Regression.load(run.path / REGRESSION)
     else:
-        rule = IndustryTable.load(run.path / "table.json")
+        rule = IndustryTable.load(run.path / TABLE)
     if rule.space.hash != space.hash:
         raise RunError(
             f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "

@@ -31,13 +31,13 @@ from workbench.tune.material import (
     referenced_raws,
     stratified,
 )
-from workbench.tune.methods import METHODS, SEVERAL_METRICS
+from workbench.tune.methods import REFINING, SEVERAL_METRICS, MethodName, method_of
 from workbench.tune.proposals import Values
+from workbench.tune.results import MetricRecord, Spent
 from workbench.tune.search import Job, Progress, SearchBench, SearchResult, as_values, captured, open_study, search
 from workbench.tune.vision_scorer import VisionScorer
 from workbench.tune.worst_rank import worst_ranks
 
-PROXY_GRADIENT = "proxy-gradient"
 FINALISTS = 5
 RANK_RAWS = 64
 _RANK_SHARE = 0.2
@@ -48,7 +48,7 @@ class TuneSettings:
     """What shapes a tuning.
 
     Attributes:
-        method: one of :data:`workbench.tune.methods.METHODS`, or ``proxy-gradient``.
+        method: one of :class:`workbench.tune.methods.MethodName`.
         captures: budget.
         raws_per_trial: K.
         seed: of the RAWs chosen and of the search.
@@ -57,7 +57,7 @@ class TuneSettings:
         more_metrics: further metrics of a search for several: those of the task, ``latency`` or ``bytes``.
     """
 
-    method: str = "tpe"
+    method: str = MethodName.tpe
     captures: int = 4000
     raws_per_trial: int = 16
     seed: int = 0
@@ -85,14 +85,13 @@ class Tuner:
         task: VisionTask | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if settings.method not in (*METHODS, PROXY_GRADIENT):
-            raise RunError(f"method {settings.method!r} is not one of {', '.join((*METHODS, PROXY_GRADIENT))}")
+        self.method = method_of(settings.method)
         if settings.raws_per_trial < 1 or settings.captures < 2 * settings.raws_per_trial:
             raise RunError(
                 f"{settings.captures} captures are too few for trials of {settings.raws_per_trial} RAWs; "
                 f"give at least {2 * max(settings.raws_per_trial, 1)}"
             )
-        if settings.more_metrics and settings.method not in SEVERAL_METRICS:
+        if settings.more_metrics and not self.method.several_metrics:
             raise RunError(
                 f"method {settings.method} searches for one metric, not for {', '.join(settings.metrics)}; "
                 f"for several use {' or '.join(SEVERAL_METRICS)}"
@@ -130,7 +129,7 @@ class Tuner:
     @property
     def centre_captures(self) -> int:
         """What the centre of a search costs, which is judged only at the end, on the RAWs of the trials too."""
-        return len(self.raws) if self.settings.method == "cmaes" else 0
+        return len(self.raws) if self.method.has_centre else 0
 
     def study_name(self, what: str, raws: Sequence[RawRecord]) -> str:
         """Name of a study: what is tuned, method, task, device, seed, and a digest of its RAWs."""
@@ -257,7 +256,7 @@ class Tuner:
             bench,
             self.scorer,
             study=study,
-            method=self.settings.method if not refine or self.settings.method == "random" else "cmaes",
+            method=self.settings.method if not refine or self.method.refines else REFINING,
             seed=self.settings.seed,
             starts=starts,
             free=free,
@@ -330,13 +329,13 @@ class Tuner:
 
         NSGA-II's best set is the best in the first metric; the others are in the Pareto front.
         """
-        several = self.settings.method == "worst-rank" and len(self.settings.metrics) > 1
+        several = self.method.by_worst_rank and len(self.settings.metrics) > 1
         worst = as_values(self.scorer.worst)
         there = [worst if v is None else v for v in values]
         by = worst_ranks(np.array(there)) if several else np.array([-v[0] for v in there])
         return [int(i) for i in np.argsort(by, kind="stable")]
 
-    def native(self, values: Values) -> dict[str, float]:
+    def native(self, values: Values) -> dict[str, float | None]:
         """Values in the metrics' own units, by metric; costs without their minus."""
         return {m: -v if m in COSTS else v for m, v in zip(self.settings.metrics, values, strict=True)}
 
@@ -344,8 +343,8 @@ class Tuner:
         """Seconds that the device spent on all captures looked at, as the data set has them."""
         return float(sum(c.device_s for c in self.dataset.find(self.info.identity, sorted(self.keys)).values()))
 
-    def failures(self) -> dict[str, Any]:
-        """What failed of the captures looked at, as the data set has it: see :meth:`FailureTally.to_dict`."""
+    def _failures(self) -> FailureTally:
+        """What failed of the captures looked at, as the data set has it."""
         found = self.dataset.find_failures(self.info.identity, sorted(self.keys))
         made = self.dataset.find(self.info.identity, sorted(self.keys))
         names = {raw.hash: raw.name for raw in self.train}
@@ -356,23 +355,28 @@ class Tuner:
             if key not in made:
                 p = self.info.space.from_codes(failure.codes)
                 tally.add(failure.code, failure.reason, described(names.get(key[0], key[0][:12]), p))
-        return {**tally.to_dict(), "failed_trials": self.failed_trials, "raws_left_out": self.left_out}
+        return tally
 
-    def summary(self) -> dict[str, Any]:
+    def spent(self) -> Spent:
         """What a run records of how the tuning was done."""
         seconds = time.monotonic() - self._begin
-        return {
-            "captures": self.captures,
-            "captures_asked_now": self.asked,
-            "device_s": self.device_s(),
-            "seconds": seconds,
-            "compute_s": max(seconds - self.waited_s, 0.0) + self.earlier_s,
-            **self.failures(),
-            "studies": list(dict.fromkeys(self.studies)),
-            "raws": [r.name for r in self.raws],
-            "history": [list(h) for h in self.history],
-            "metrics": [
-                {"name": m, "unit": UNITS.get(m, ""), "better": "lower" if m in COSTS else "higher"}
+        tally = self._failures()
+        return Spent(
+            captures=self.captures,
+            captures_asked_now=self.asked,
+            device_s=self.device_s(),
+            seconds=seconds,
+            compute_s=max(seconds - self.waited_s, 0.0) + self.earlier_s,
+            failed=tally.failed,
+            failed_share=tally.share,
+            failures_by_reason=tally.by_reason,
+            failed_trials=self.failed_trials,
+            raws_left_out=self.left_out,
+            studies=tuple(dict.fromkeys(self.studies)),
+            raws=tuple(r.name for r in self.raws),
+            history=tuple(self.history),
+            metrics=tuple(
+                MetricRecord(name=m, unit=UNITS.get(m, ""), better="lower" if m in COSTS else "higher")
                 for m in self.settings.metrics
-            ],
-        }
+            ),
+        )

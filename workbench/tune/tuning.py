@@ -1,0 +1,92 @@
+"""What ``workbench tune`` does: open the lab and the device, tune, and give the run with its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.lab.dataset import Dataset
+from workbench.lab.devices import open_devices
+from workbench.lab.runs import RunFolder
+from workbench.tasks.vision import VisionTask
+from workbench.tune.fixed import tune_run
+from workbench.tune.methods import MethodName, method_of
+from workbench.tune.results import TuneResult, tune_result
+from workbench.tune.rules import Rule
+from workbench.tune.search import Progress
+from workbench.tune.tuner import TuneSettings
+
+
+def default_metrics(method: str, task: VisionTask | None = None) -> tuple[str, ...]:
+    """What a tuning searches for unless told otherwise, the most important metric first.
+
+    Raises:
+        RunError: unknown method.
+    """
+    if task is not None:
+        return ("map50",)
+    return ("psnr", "ssim") if method_of(method).several_metrics else ("psnr",)
+
+
+def tune(
+    lab: Path,
+    device: str | Sequence[str],
+    *,
+    method: str = MethodName.cmaes,
+    captures: int = 4000,
+    raws_per_trial: int = 16,
+    rule: str = Rule.fixed,
+    expert: Path | None = None,
+    task: VisionTask | None = None,
+    metrics: Sequence[str] = (),
+    proxy: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    pool_tolerance: int = 0,
+    progress: Progress | None = None,
+) -> tuple[RunFolder, TuneResult]:
+    """Tune on the device, on the training RAWs only; the same call goes on after a stop.
+
+    Args:
+        lab: the lab folder, with its data set.
+        device: URL, or name of the lab's ``lab.toml``; several make a pool of equal boards.
+        method: one of :class:`workbench.tune.methods.MethodName`.
+        captures: budget.
+        raws_per_trial: training RAWs that each trial is judged on.
+        rule: one of :class:`workbench.tune.rules.Rule`.
+        expert: TOML of a set to try first.
+        task: detection or segmentation; None for human viewing.
+        metrics: what to search for, the most important first; by default :func:`default_metrics`.
+        proxy: the fit-proxy run of ``proxy-gradient``; by default the newest of the device.
+        seed: of the RAWs chosen and of the search.
+        name: the run's name.
+        pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
+        progress: called with captures spent, budget and best score so far (NaN while a descent goes on).
+
+    Returns:
+        The finished run and its results. A finished run of the very same settings is given back as it is.
+
+    Raises:
+        RunError: settings that cannot be used, no training RAW with a reference, or the name is taken.
+        DeviceError: the device failed; call again to go on.
+        ParameterError: the expert's file is no set of the device.
+    """
+    first, *more = metrics or default_metrics(method, task)
+    key = task.key if task else "viewing"
+    settings = TuneSettings(method, captures, raws_per_trial, seed, first, key, tuple(more))
+    devices = [device] if isinstance(device, str) else device
+    with Dataset.open(lab) as dataset, open_devices(devices, lab, tolerance=pool_tolerance) as opened:
+        start = opened.info().space.load_toml(expert) if expert else None
+        run = tune_run(
+            lab,
+            dataset,
+            opened,
+            settings,
+            rule=rule,
+            expert=start,
+            task=task,
+            proxy=proxy,
+            name=name,
+            progress=progress,
+        )
+    return run, tune_result(run)
