@@ -18,7 +18,8 @@ with atheris.instrument_imports(include=["drivers"]):
     from drivers.errors import ProtocolError
     from drivers.parameters import ParameterSpace
     from drivers.protocol import wire
-    from drivers.protocol.serial_framing import ACK, DATA, MAX_CHUNK, OPEN, OPENED, RESET, SerialEnd, encode_frame
+    from drivers.protocol.serial_end import SerialEnd
+    from drivers.protocol.serial_framing import ACK, DATA, MAX_CHUNK, OPEN, OPENED, RESET, encode_frame
 
 MEMORY_MB = 1024
 MAX_PAYLOAD = 1 << 20

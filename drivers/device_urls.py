@@ -6,11 +6,12 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Collection
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from drivers.errors import DeviceError
 
 MIN_DEADLINE_S, MAX_DEADLINE_S = 0.1, 86400.0
+MAX_SETTLE = 10_000
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,6})?")
 
@@ -35,6 +36,35 @@ def take_deadline(url: str) -> tuple[str, float | None]:
         )
     kept = "&".join(pair for pair in pairs if pair.partition("=")[0] != "deadline")
     return base + ("?" + kept if kept else ""), float(values[0])
+
+
+def parts(url: str) -> tuple[str, str, str]:
+    """Scheme, what stands between the colon and the question mark, and the query of any device URL."""
+    scheme, _, rest = url.partition(":")
+    place, _, query = rest.partition("?")
+    return scheme, place, query
+
+
+def with_option(url: str, name: str, value: object) -> str:
+    """The URL with ``name=value`` as its last option, in the place of those of that name."""
+    base, _, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] != name]
+    return f"{base}?{'&'.join([*kept, f'{name}={value}'])}"
+
+
+def settle_count(url: str) -> int | None:
+    """The ``settle`` of a URL's query, frames in 0..10000; None where it has none.
+
+    Raises:
+        DeviceError: it is not a whole number in 0..10000.
+    """
+    values = parse_qs(parts(url)[2], keep_blank_values=True).get("settle")
+    if values is None:
+        return None
+    text = values[-1]
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_SETTLE):
+        raise DeviceError(f"{url}: settle={text} is not a number of frames in 0..{MAX_SETTLE}")
+    return int(text)
 
 
 def options(url: str, query: str, known: Collection[str]) -> dict[str, str]:

@@ -13,15 +13,15 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import replace
 
 from drivers import registry, stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure
 from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, WorkbenchError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSet
+from drivers.pool_boards import Board, Job, given_up
+from drivers.pool_comparison import Answers, check_jobs, compared
 
 AHEAD = 64
 """Jobs drawn and not yet yielded, for each board."""
@@ -33,8 +33,6 @@ RETRY_S, RETRY_MAX_S = 1.0, 15.0
 """Pause before a quarantined board is opened again; it doubles up to the second."""
 MAX_STRIKES = 2
 """Frames in a row that a board may fail while it still answers, before it is quarantined."""
-MAX_FAILURES = 3
-"""Times that a job may fail on one board alone; on two boards once each is enough."""
 CLOSE_S = 2.0
 POLL_S = 0.25
 
@@ -53,71 +51,6 @@ def open_devices(urls: Sequence[str], deadline_s: float = DEFAULT_DEADLINE_S, *,
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # a closed stderr must not end a board's thread
         print(line, file=sys.stderr, flush=True)
-
-
-@dataclass(eq=False)
-class _Job:
-    """One frame asked for; ``raw`` is let go once it is done.
-
-    ``failures``: errors that ended a board's stream at this frame; ``refusals``: boards that refused the frame itself.
-    """
-
-    raw: RawFrame | None
-    parameters: ParameterSet
-    size: int
-    failures: list[tuple[_Board, DeviceError]] = field(default_factory=list)
-    refusals: list[tuple[_Board, Failure]] = field(default_factory=list)
-    result: Capture | Failure | None = None
-    error: Exception | None = None
-    dropped: bool = False
-
-    @property
-    def done(self) -> bool:
-        return self.result is not None or self.error is not None
-
-
-@dataclass(eq=False)
-class _Board:
-    """One URL. ``error`` says why it is not in use; None with ``opening`` false: it is.
-
-    ``strikes``: frames in a row that it failed, or that it refused and another board then made. ``past``: counts of
-    its earlier connections.
-    """
-
-    url: str
-    opening: bool = True
-    error: Exception | None = None
-    info: DeviceInfo | None = None
-    taken: deque[_Job] = field(default_factory=deque)
-    strikes: int = 0
-    device: Device | None = None
-    past: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def counts(self) -> Counter[str]:
-        return self.past + (Counter(self.device.counts) if self.device else Counter())
-
-    def let_go(self, device: Device) -> None:
-        """Close it; what it counted stays."""
-        device.close()
-        self.past, self.device = self.past + device.counts, None
-
-    @property
-    def active(self) -> bool:
-        return not self.opening and self.error is None
-
-    def may_take(self, job: _Job) -> bool:
-        """Not what it failed while it still answered; when it went silent the job may not have been to blame."""
-        refused = any(board is self for board, _ in job.refusals)
-        return (
-            self.active
-            and not refused
-            and all(board is not self or isinstance(error, DeviceUnreachableError) for board, error in job.failures)
-        )
-
-    def reason(self, error: Exception) -> str:
-        """The error without the URL, which the line names already."""
-        return str(error).removeprefix(f"{self.url}: ")
 
 
 class DevicePool(Device):
@@ -157,11 +90,11 @@ class DevicePool(Device):
         self.deadline_s = deadline_s
         self.tolerance = tolerance
         self._say = say
-        self._boards = [_Board(url) for url in urls]
-        self._queue: deque[_Job] = deque()
+        self._boards = [Board(url) for url in urls]
+        self._queue: deque[Job] = deque()
         self._change = threading.Condition()
         self._closing = False
-        self._model: tuple[str, DeviceInfo, list[Capture | Failure]] | None = None
+        self._model: Answers | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(board,), name=f"board {board.url}", daemon=True)
             for board in self._boards
@@ -218,7 +151,7 @@ class DevicePool(Device):
             ParameterError: a set is not of the boards' space.
         """
         source = iter(jobs)
-        pending: deque[_Job] = deque()
+        pending: deque[Job] = deque()
         exhausted = False
         try:
             while True:
@@ -227,7 +160,7 @@ class DevicePool(Device):
                     if pair is None:
                         exhausted = True
                         break
-                    job = _Job(*pair, size=pair[0].mosaic.nbytes)
+                    job = Job(*pair, size=pair[0].mosaic.nbytes)
                     pending.append(job)
                     with self._change:
                         self._queue.append(job)
@@ -268,7 +201,7 @@ class DevicePool(Device):
             reasons = "; ".join(str(board.error) for board in failed)
             raise DeviceUnreachableError(f"none of the {len(failed)} devices answers: {reasons}")
 
-    def _room(self, pending: deque[_Job]) -> bool:
+    def _room(self, pending: deque[Job]) -> bool:
         """Whether to draw another job. What is ready is yielded first, unless the boards would run dry."""
         boards = len(self._boards)
         waiting = [job.size for job in pending if not job.done]
@@ -276,7 +209,7 @@ class DevicePool(Device):
             return False
         return len(pending) < AHEAD * boards and (not waiting or sum(waiting) < BYTES_AHEAD * boards)
 
-    def _wait_for(self, job: _Job) -> None:
+    def _wait_for(self, job: Job) -> None:
         """Until the job is done.
 
         Raises:
@@ -300,7 +233,7 @@ class DevicePool(Device):
                     raise self._nobody(job, now - since)
                 self._change.wait(POLL_S)
 
-    def _nobody(self, job: _Job, waited_s: float) -> DeviceError:
+    def _nobody(self, job: Job, waited_s: float) -> DeviceError:
         for _, error in job.failures:
             if not isinstance(error, DeviceUnreachableError):
                 return type(error)(f"{error}; no other device came to try it in {waited_s:.1f} s")
@@ -315,11 +248,11 @@ class DevicePool(Device):
         if self._closing:
             raise DeviceError(f"{self.url}: the device is closed")
 
-    def _run(self, board: _Board) -> None:
+    def _run(self, board: Board) -> None:
         with stopping.checked(self._check_open):
             self._serve(board)
 
-    def _serve(self, board: _Board) -> None:
+    def _serve(self, board: Board) -> None:
         pause = RETRY_S
         while not self._closing:
             device = self._enter(board)
@@ -334,7 +267,7 @@ class DevicePool(Device):
                 self._change.wait_for(lambda: self._closing, pause)
             pause = min(2 * pause, RETRY_MAX_S)
 
-    def _enter(self, board: _Board) -> Device | None:
+    def _enter(self, board: Board) -> Device | None:
         """Open the board and check it against the others; None where it stays out."""
         device = None
         first = board.opening
@@ -343,9 +276,9 @@ class DevicePool(Device):
             info = device.info()
             if info.live:
                 raise DeviceError(f"{board.url}: a live device cannot be checked against others; use it alone")
-            captures = list(device.process_many(_check_jobs(info.space)))
+            captures = list(device.process_many(check_jobs(info.space)))
             with self._change:
-                self._compare(board, info, captures)
+                self._model = compared(self._model, Answers(board.url, info, captures), self.tolerance)
                 board.info, board.error, board.opening, board.strikes = info, None, False, 0
                 self._change.notify_all()
             if not first:
@@ -362,34 +295,7 @@ class DevicePool(Device):
                 self._say(f"device {board.url} is quarantined: {board.reason(error)}")
             return None
 
-    def _compare(self, board: _Board, info: DeviceInfo, captures: list[Capture | Failure]) -> None:
-        """Raises DeviceError where the board is not like the first one that answered, or refuses to be compared."""
-        refused = [result.reason for result in captures if isinstance(result, Failure)]
-        if len(refused) == len(captures):
-            raise DeviceError(f"{board.url} refuses every frame that boards are compared with: {refused[0]}")
-        if self._model is None:
-            self._model = board.url, info, captures
-            return
-        url, known, outputs = self._model
-        if info.echo != known.echo:
-            raise DeviceError(
-                f"{board.url} and {url} do not both say echo: only one of them proves its frames; use it alone"
-            )
-        if info.identity != known.identity:
-            raise DeviceError(
-                f"{board.url} is {info.identity}, {url} is {known.identity}; the devices of a pool need the same "
-                "model, firmware and parameters"
-            )
-        for (_, parameters), mine, theirs in zip(_check_jobs(info.space), captures, outputs, strict=True):
-            difference = _difference(mine, theirs, self.tolerance)
-            if difference:
-                what = "the default parameters" if parameters.hash == info.space.defaults.hash else "other parameters"
-                raise DeviceError(
-                    f"{board.url} and {url} give different outputs of the same RAW with {what}: {difference}; "
-                    "use one of them alone, or allow it with --pool-tolerance"
-                )
-
-    def _work(self, board: _Board, device: Device) -> bool:
+    def _work(self, board: Board, device: Device) -> bool:
         """Process jobs while there are any; False when the board has to be left."""
         with self._change:
             self._change.wait_for(
@@ -416,7 +322,7 @@ class DevicePool(Device):
                 stream.close()
         return True
 
-    def _draw(self, board: _Board) -> Iterator[tuple[RawFrame, ParameterSet]]:
+    def _draw(self, board: Board) -> Iterator[tuple[RawFrame, ParameterSet]]:
         """The board's jobs, as it takes them. Ends where there is none for now: waiting here would keep the driver
         from giving what has arrived."""
         while True:
@@ -428,7 +334,7 @@ class DevicePool(Device):
             assert job.raw is not None
             yield job.raw, job.parameters
 
-    def _next(self, board: _Board) -> _Job | None:
+    def _next(self, board: Board) -> Job | None:
         active = [other for other in self._boards if other.active]
         unfinished = len(self._queue) + sum(len(other.taken) for other in active)
         # No more than its share: of the last few jobs each board gets some.
@@ -440,7 +346,7 @@ class DevicePool(Device):
                 return job
         return None
 
-    def _done(self, board: _Board, result: Capture | Failure) -> None:
+    def _done(self, board: Board, result: Capture | Failure) -> None:
         assert board.info is not None
         result = replace(result, serial=result.serial or board.info.serial)
         refused = False
@@ -463,7 +369,7 @@ class DevicePool(Device):
         if refused and isinstance(result, Failure) and not self._closing:
             self._say(f"device {board.url} failed a frame: {result.reason}; it goes to the other devices")
 
-    def _set_aside(self, board: _Board) -> bool:
+    def _set_aside(self, board: Board) -> bool:
         """Quarantine a board that refuses what others make; never goes on."""
         with self._change:
             jobs = [job for job in board.taken if not job.dropped]
@@ -475,7 +381,7 @@ class DevicePool(Device):
             self._say(f"device {board.url} is quarantined: {board.reason(board.error)}")
         return False
 
-    def _failed(self, board: _Board, error: Exception) -> bool:
+    def _failed(self, board: Board, error: Exception) -> bool:
         """Give the board's jobs back; whether it may go on."""
         with self._change:
             jobs = [job for job in board.taken if not job.dropped]
@@ -483,7 +389,7 @@ class DevicePool(Device):
             # Drivers give captures in order, so what ended the stream concerns the first job that is not done.
             if jobs and isinstance(error, DeviceError):
                 jobs[0].failures.append((board, error))
-                jobs[0].error = _given_up(jobs[0])
+                jobs[0].error = given_up(jobs[0])
             elif jobs:
                 jobs[0].error = error
             self._queue.extendleft(job for job in reversed(jobs) if job.error is None)
@@ -501,42 +407,3 @@ class DevicePool(Device):
             frames = f"{count} unfinished frame{' goes' if count == 1 else 's go'} to the other devices"
             self._say(f"device {board.url} {what}: {board.reason(error)}; {frames}")
         return stays
-
-
-def _given_up(job: _Job) -> DeviceError | None:
-    """Why the job is given up: it failed on two boards, or again and again on one."""
-    boards = dict.fromkeys(board.url for board, _ in job.failures)
-    if len({id(board) for board, _ in job.failures}) < 2 and len(job.failures) < MAX_FAILURES:
-        return None
-    reasons = "; ".join(dict.fromkeys(f"{board.url}: {board.reason(error)}" for board, error in job.failures))
-    silent = all(isinstance(error, DeviceUnreachableError) for _, error in job.failures)
-    kind = DeviceUnreachableError if silent else DeviceError
-    return kind(f"a frame failed {len(job.failures)} times on {' and '.join(boards)}: {reasons}")
-
-
-def _check_jobs(space: ParameterSpace) -> list[tuple[RawFrame, ParameterSet]]:
-    """What boards are compared with: one generated RAW of 64×64, the defaults and one other set."""
-    y, x = np.mgrid[:64, :64]
-    noise = np.random.default_rng(0).integers(0, 200, (64, 64))
-    mosaic = (64 + 40 * x + 15 * y + noise).astype(np.uint16)
-    raw = RawFrame(
-        mosaic, "RGGB", (64.0,) * 4, 4095, iso=100.0, exposure_s=0.01, as_shot_wb=(2.0, 1.0, 1.5), source="check RAW"
-    )
-    return [(raw, space.defaults), (raw, space.from_unit(np.full(len(space), 0.3)))]
-
-
-def _difference(mine: Capture | Failure, theirs: Capture | Failure, tolerance: int) -> str:
-    """How two outputs differ, or nothing."""
-    if isinstance(mine, Failure) or isinstance(theirs, Failure):
-        return "" if type(mine) is type(theirs) else "only one of them refuses it"
-    if mine.rgb.hash == theirs.rgb.hash:
-        return ""
-    one, other = mine.rgb.pixels, theirs.rgb.pixels
-    if one.shape != other.shape:
-        return f"{one.shape[1]}×{one.shape[0]} and {other.shape[1]}×{other.shape[0]} pixels"
-    levels = int(np.abs(one.astype(np.int16) - other).max())
-    if tolerance and levels <= tolerance:
-        return ""
-    if not levels:
-        return "the same pixels in different bytes"
-    return f"up to {levels} levels of 255 apart, {tolerance} are allowed"

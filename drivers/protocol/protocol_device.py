@@ -16,9 +16,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qs
 
-from drivers import stopping
+from drivers import device_urls, stopping
 from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Failure, FrameFailedError
 from drivers.errors import (
     DeviceChangedError,
@@ -42,7 +41,6 @@ MAX_REBOOTS = 5
 """Reboots without a frame between them before the device is given up."""
 RECONNECT_S = 0.1
 BUSY_S = 0.05
-MAX_SETTLE = 10_000
 LIVE_IN_FLIGHT = 2
 """Photographs asked for at a time: one is taken while the one before travels."""
 
@@ -119,7 +117,7 @@ class ProtocolDevice(Device):
             raise DeviceError(f"{url}: deadline {deadline_s:g} s must be above 0")
         self.url = url
         self.deadline_s = deadline_s
-        self.settle = _settle_count(url)
+        self.settle = device_urls.settle_count(url)
         self.counts = Counter()
         # A random start keeps an earlier program's late answers from being taken for ours.
         self._next_id = secrets.randbits(40) << 20 | 1
@@ -653,18 +651,3 @@ class ProtocolDevice(Device):
 
 def _short(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _settle_count(url: str) -> int | None:
-    """The ``settle`` of a URL's query.
-
-    Raises:
-        DeviceError: it is not a whole number in 0..10000.
-    """
-    values = parse_qs(url.partition("?")[2], keep_blank_values=True).get("settle")
-    if values is None:
-        return None
-    text = values[-1]
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_SETTLE):
-        raise DeviceError(f"{url}: settle={text} is not a number of frames in 0..{MAX_SETTLE}")
-    return int(text)

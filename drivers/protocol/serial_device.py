@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import serial
 
@@ -28,7 +28,8 @@ from drivers.protocol import wire
 from drivers.protocol.byte_streams import PIECE, ByteStream, PolledStream, descriptor_stream, socket_stream
 from drivers.protocol.pixel_folder import PixelFolder
 from drivers.protocol.protocol_device import OPEN_DEADLINE_S, ProtocolDevice
-from drivers.protocol.serial_framing import MAX_CHUNK, MIN_CHUNK, SerialEnd
+from drivers.protocol.serial_end import SerialEnd
+from drivers.protocol.serial_framing import MAX_CHUNK, MIN_CHUNK
 from drivers.protocol.two_channels import TwoChannelDevice
 from drivers.protocol.zmq_keys import is_loopback
 
@@ -300,8 +301,7 @@ def parse(url: str) -> Address:
     Raises:
         DeviceError: it is malformed, has unknown options, or names another machine without ``plain=1``.
     """
-    scheme, _, rest = url.partition(":")
-    port, _, query = rest.partition("?")
+    scheme, port, query = device_urls.parts(url)
     network = port.startswith(("socket://", "rfc2217://"))
     known = (*OPTIONS, *(RFC2217_OPTIONS if port.startswith("rfc2217://") else ()))
     host = ""
@@ -349,10 +349,8 @@ def open_stream(address: Address) -> ByteStream:
         OSError: it is not there, or another program uses it.
     """
     if address.port.startswith("socket://"):
-        parts = urlsplit(address.port)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        return socket_stream(socket.create_connection((parts.hostname, parts.port), CONNECT_S))
+        where = device_urls.host_and_port(device_urls.split(address.port))
+        return socket_stream(socket.create_connection(where, CONNECT_S))
     try:
         port = serial.serial_for_url(address.port, do_not_open=True)
         port.baudrate, port.timeout = address.baud, READ_S

@@ -12,7 +12,7 @@ from drivers.protocol import wire
 from drivers.protocol.byte_streams import ByteStream
 from drivers.protocol.pixel_folder import PixelFolder
 from drivers.protocol.serial_device import exchange, flush
-from drivers.protocol.serial_framing import SerialEnd
+from drivers.protocol.serial_end import SerialEnd
 from sim.firmware.faults import Faults
 from sim.firmware.faults import load as load_faults
 from sim.firmware.registers import Firmware, emulated

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drivers.protocol import serial_framing, wire
+from drivers.protocol import serial_end, serial_framing, wire
+from drivers.protocol.serial_end import MAX_QUEUED, SerialEnd
 from drivers.protocol.serial_framing import (
     ACK,
     DATA,
     MAX_CHUNK,
     MAX_ENCODED,
-    MAX_QUEUED,
     OPEN,
     OPENED,
     RESET,
@@ -26,7 +26,6 @@ from drivers.protocol.serial_framing import (
     FrameReader,
     FramingError,
     LinkFrame,
-    SerialEnd,
     cut,
     decode_frame,
     encode_frame,
@@ -566,7 +565,7 @@ def test_messages_wait_up_to_a_bound_and_a_repeat_waits_once() -> None:
 
 
 def test_a_session_ends_when_its_numbers_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serial_framing, "MAX_CHUNKS", 3)
+    monkeypatch.setattr(serial_end, "MAX_CHUNKS", 3)
     c, d = opened()
     for n in range(4):
         c.send([b"%d" % n])

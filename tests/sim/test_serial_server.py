@@ -20,7 +20,7 @@ from drivers.frames import RawFrame
 from drivers.protocol import wire
 from drivers.protocol.byte_streams import ByteStream
 from drivers.protocol.serial_device import exchange, open_device, open_stream, parse
-from drivers.protocol.serial_framing import SerialEnd
+from drivers.protocol.serial_end import SerialEnd
 from sim.firmware.faults import Fault, Faults
 from sim.firmware.registers import Firmware
 from sim.firmware.serial_lines import TcpLine

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from drivers.protocol.serial_device import open_stream, parse
-from drivers.protocol.serial_framing import ACK, DATA, OPENED, RESET, FrameReader, LinkFrame, SerialEnd, encode_frame
+from drivers.protocol.serial_end import SerialEnd
+from drivers.protocol.serial_framing import ACK, DATA, OPENED, RESET, FrameReader, LinkFrame, encode_frame
 from sim.firmware import serial_server
 from sim.firmware.registers import Firmware
 from sim.firmware.serial_server import serve_firmware

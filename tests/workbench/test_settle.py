@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from drivers import device_urls
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
@@ -16,7 +17,7 @@ from drivers.protocol.zmq_device import ZmqDevice
 from sim.firmware.faults import Fault, Faults
 from sim.firmware.registers import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from workbench.check.settling import UnsettledError, measure, url_with_count
+from workbench.check.settling import UnsettledError, measure
 from workbench.commands.device_settle import settle
 
 PIPELINE = Pipeline("sim20")
@@ -96,7 +97,7 @@ def test_a_raw_of_the_users(serving: Serve) -> None:
     ],
 )
 def test_the_url_with_its_count(url: str, expected: str) -> None:
-    assert url_with_count(url, 4) == expected
+    assert device_urls.with_option(url, "settle", 4) == expected
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

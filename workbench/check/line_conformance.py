@@ -15,7 +15,9 @@ from drivers.protocol import wire
 from drivers.protocol.byte_streams import ByteStream
 from drivers.protocol.serial_framing import (
     ACK,
+    ACK_BODY,
     DATA,
+    LIMITS,
     MAX_CHUNK,
     MAX_ENCODED,
     MAX_WINDOW,
@@ -23,6 +25,7 @@ from drivers.protocol.serial_framing import (
     OPEN,
     OPENED,
     RESET,
+    SEQUENCE,
     VERSION,
     Assembler,
     FrameReader,
@@ -36,9 +39,6 @@ from workbench.check.conformance import NotMetError, Result, expect, tried
 SECTION = "14"
 RESENT_S = 4.0
 """Seconds within which a chunk that nobody acknowledges must come again; the protocol says 2 and the line's own."""
-_LIMITS = struct.Struct("<BBBH")
-_NUMBER = struct.Struct("<I")
-_ACK = struct.Struct("<II")
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ class Line:
         # OPEN may be lost where the device was in the middle of something: the client sends it every 250 ms.
         end_at = time.monotonic() + self.deadline_s
         while True:
-            self.send(OPEN, session, _LIMITS.pack(VERSION, 0, window, chunk))
+            self.send(OPEN, session, LIMITS.pack(VERSION, 0, window, chunk))
             try:
                 frame, _ = self.until(OPENED, session, 0.25)
             except NotMetError:
                 if time.monotonic() > end_at:
                     raise
                 continue
-            _, _, its_window, its_chunk = _LIMITS.unpack(frame.body)
+            _, _, its_window, its_chunk = LIMITS.unpack(frame.body)
             return Opened(session, its_window, its_chunk)
 
     def message(self, session: int, next_number: int = 0, *, within_s: float | None = None) -> wire.Message:
@@ -143,11 +143,11 @@ class Line:
         assembler = Assembler(wire.MAX_OUTPUT)
         while True:
             frame, _ = self.until(DATA, session, within_s)
-            (number,) = _NUMBER.unpack_from(frame.body)
+            (number,) = SEQUENCE.unpack_from(frame.body)
             if number != next_number:
                 continue
             next_number += 1
-            self.send(ACK, session, _ACK.pack(next_number, 0))
+            self.send(ACK, session, ACK_BODY.pack(next_number, 0))
             try:
                 parts = assembler.feed(frame.body[4:])
                 if parts is not None:
@@ -174,7 +174,7 @@ def _opened(line: Line) -> None:
 
 def _other_version(line: Line) -> None:
     session = line.open().session ^ 1 or 2
-    line.send(OPEN, session, _LIMITS.pack(VERSION + 1, 0, 16, MAX_CHUNK))
+    line.send(OPEN, session, LIMITS.pack(VERSION + 1, 0, 16, MAX_CHUNK))
     line.until(OPENED, session)
     _is_not_open(line, session)
 
@@ -182,18 +182,18 @@ def _other_version(line: Line) -> None:
 def _bad_limits(line: Line) -> None:
     for window, chunk in ((0, 256), (33, 256), (16, 63), (16, 1025)):
         session = line.open().session ^ 1 or 2
-        line.send(OPEN, session, _LIMITS.pack(VERSION, 0, window, chunk))
+        line.send(OPEN, session, LIMITS.pack(VERSION, 0, window, chunk))
         _is_not_open(line, session)
 
 
 def _is_not_open(line: Line, session: int) -> None:
-    line.send(ACK, session, _ACK.pack(0, 0))
+    line.send(ACK, session, ACK_BODY.pack(0, 0))
     line.until(RESET, session)
 
 
 def _unknown_session(line: Line) -> None:
     other = line.open().session ^ 1 or 2
-    line.send(DATA, other, _NUMBER.pack(0) + _hello(1)[0])
+    line.send(DATA, other, SEQUENCE.pack(0) + _hello(1)[0])
     line.until(RESET, other)
 
 
@@ -212,12 +212,12 @@ def _starts_anew(line: Line) -> None:
 def _open_again(line: Line) -> None:
     opened = line.open()
     first, second = _hello(21, filling=100, size=64)[:2]
-    line.send(DATA, opened.session, _NUMBER.pack(0) + first)
+    line.send(DATA, opened.session, SEQUENCE.pack(0) + first)
     line.until(ACK, opened.session)
     line.open(session=opened.session)
-    line.send(DATA, opened.session, _NUMBER.pack(1) + second)
+    line.send(DATA, opened.session, SEQUENCE.pack(1) + second)
     frame, _ = line.until(ACK, opened.session)
-    next_number, _ = _ACK.unpack(frame.body)
+    next_number, _ = ACK_BODY.unpack(frame.body)
     expect(next_number == 2, f"after OPEN of the open session chunk {next_number} is awaited, not chunk 2")
 
 
@@ -232,11 +232,11 @@ def _garbage(line: Line) -> None:
 def _wrong_crc(line: Line) -> None:
     opened = line.open()
     other = opened.session ^ 1 or 2
-    broken = bytearray(encode_frame(DATA, other, _NUMBER.pack(0) + b"broken"))
+    broken = bytearray(encode_frame(DATA, other, SEQUENCE.pack(0) + b"broken"))
     broken[-3] ^= 1 if broken[-3] != 1 else 2
     line.write(bytes(broken))
     # What the device answers to frames it answers in their order, so before this OPENED.
-    line.send(OPEN, opened.session, _LIMITS.pack(VERSION, 0, 16, MAX_CHUNK))
+    line.send(OPEN, opened.session, LIMITS.pack(VERSION, 0, 16, MAX_CHUNK))
     _, before = line.until(OPENED, opened.session)
     expect(not before, f"a frame with a wrong CRC was answered with {_NAMES[before[0].kind] if before else ''}")
 
@@ -251,12 +251,12 @@ def _unknown_type(line: Line) -> None:
 def _acknowledges(line: Line) -> None:
     opened = line.open()
     chunks = _hello(51, filling=100, size=64)
-    line.send(DATA, opened.session, _NUMBER.pack(0) + chunks[0])
+    line.send(DATA, opened.session, SEQUENCE.pack(0) + chunks[0])
     for expected, what in ((1, "chunk 0"), (1, "chunk 0 again")):
         frame, _ = line.until(ACK, opened.session)
-        next_number, bits = _ACK.unpack(frame.body)
+        next_number, bits = ACK_BODY.unpack(frame.body)
         expect((next_number, bits) == (expected, 0), f"{what} was acknowledged as next {next_number}, bitmap {bits:#x}")
-        line.send(DATA, opened.session, _NUMBER.pack(0) + chunks[0])
+        line.send(DATA, opened.session, SEQUENCE.pack(0) + chunks[0])
 
 
 def _out_of_order(line: Line) -> None:
@@ -264,30 +264,29 @@ def _out_of_order(line: Line) -> None:
     chunks = list(enumerate(_hello(61, filling=300, size=64)))
     # What a device keeps out of order is its own affair; the second time all of them come as it awaits them.
     for number, chunk in chunks[::-1] + chunks:
-        line.send(DATA, opened.session, _NUMBER.pack(number) + chunk)
+        line.send(DATA, opened.session, SEQUENCE.pack(number) + chunk)
     answer = line.message(opened.session)
     expect(isinstance(answer, wire.Info) and answer.id == 61, "HELLO in chunks out of order was not answered with INFO")
 
 
 def _beyond_window(line: Line) -> None:
     opened = line.open()
-    line.send(DATA, opened.session, _NUMBER.pack(5000) + b"far ahead")
+    line.send(DATA, opened.session, SEQUENCE.pack(5000) + b"far ahead")
     frame, _ = line.until(ACK, opened.session)
-    expect(
-        _ACK.unpack(frame.body) == (0, 0), f"a chunk beyond the window was acknowledged as {_ACK.unpack(frame.body)}"
-    )
-    line.send(ACK, opened.session, _ACK.pack(9, 0xFFFF))
+    said = ACK_BODY.unpack(frame.body)
+    expect(said == (0, 0), f"a chunk beyond the window was acknowledged as {said}")
+    line.send(ACK, opened.session, ACK_BODY.pack(9, 0xFFFF))
     _say_hello(line, opened, 71)
 
 
 def _small_window(line: Line) -> None:
     opened = line.open(window=1, chunk=MIN_CHUNK)
     for number, chunk in enumerate(_hello(81, size=MIN_CHUNK)):
-        line.send(DATA, opened.session, _NUMBER.pack(number) + chunk)
+        line.send(DATA, opened.session, SEQUENCE.pack(number) + chunk)
     frame, _ = line.until(DATA, opened.session)
     expect(len(frame.body) - 4 <= MIN_CHUNK, f"a chunk of {len(frame.body) - 4} bytes came; {MIN_CHUNK} were agreed on")
     again, before = line.until(DATA, opened.session, RESENT_S)
-    numbers = {_NUMBER.unpack_from(f.body)[0] for f in (frame, again, *before) if f.kind == DATA}
+    numbers = {SEQUENCE.unpack_from(f.body)[0] for f in (frame, again, *before) if f.kind == DATA}
     expect(numbers == {0}, f"chunks {sorted(numbers)} came without an acknowledgement; the window is 1")
     expect(again.body == frame.body, "a chunk came again with other bytes")
     answer = line.message(opened.session, within_s=RESENT_S)
@@ -306,7 +305,7 @@ def _bad_prefix(line: Line) -> None:
         ("that ends within its last chunk", struct.pack("<BIII", 0, size - 1, 0, 0) + header),
     ):
         session = line.open().session
-        line.send(DATA, session, _NUMBER.pack(0) + chunk)
+        line.send(DATA, session, SEQUENCE.pack(0) + chunk)
         try:
             line.until(RESET, session)
         except NotMetError as error:
@@ -345,6 +344,6 @@ def _say_hello(line: Line, opened: Opened, request_id: int) -> None:
     (chunk,) = _hello(request_id)
     # One that comes again is acknowledged and dropped, so sending it twice does no harm where the first was damaged.
     for _ in range(2):
-        line.send(DATA, opened.session, _NUMBER.pack(0) + chunk)
+        line.send(DATA, opened.session, SEQUENCE.pack(0) + chunk)
     answer = line.message(opened.session)
     expect(isinstance(answer, wire.Info) and answer.id == request_id, "HELLO was not answered with INFO")

@@ -96,13 +96,6 @@ def measure(
     return Settling(tuple(frames), max(1, math.ceil(max(frames) / 4)))
 
 
-def url_with_count(url: str, count: int) -> str:
-    """The device's URL with ``settle=count``."""
-    base, _, query = url.partition("?")
-    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] != "settle"]
-    return f"{base}?{'&'.join([*kept, f'settle={count}'])}"
-
-
 def _settle(
     process: Process, raw: RawFrame, parameters: ParameterSet, before: str, limit: int, quiet: int
 ) -> tuple[int, str]:

@@ -28,6 +28,7 @@ def settle(
 
     Nobody else may use the device meanwhile.
     """
+    from drivers import device_urls
     from drivers.errors import DeviceError
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
@@ -61,7 +62,7 @@ def settle(
             except settling.UnsettledError as error:
                 raise DeviceError(f"{url}: {error}") from error
         echo = device.info().echo
-    use = settling.url_with_count(url, measured.count) if not echo or max(measured.frames) else url
+    use = device_urls.with_option(url, "settle", measured.count) if not echo or max(measured.frames) else url
     if as_json:
         facts = {"frames": measured.frames, "margin": measured.margin, "settle": measured.count, "echo": echo}
         print(json.dumps({"url": url, **facts, "use": use}))

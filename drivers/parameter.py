@@ -1,0 +1,187 @@
+"""One parameter of an ISP and its register: the same value as native, as code and as the paper's number in [0, 1].
+
+:mod:`drivers.parameters` says what the three forms are.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from drivers.errors import ParameterError
+from drivers.validation_text import short
+
+Kind = Literal["continuous", "integer", "choice", "bool"]
+Scale = Literal["linear", "log"]
+Native = float | int | str | bool
+_MOST_CODE = 2**53  # a float holds every whole number up to there
+
+
+class Register(BaseModel):
+    """Where a device keeps a parameter: byte address, width in bits, and whether codes are signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: int = Field(ge=0, lt=2**32)
+    width: Literal[8, 16, 32] = 16
+    signed: bool = False
+
+    def range(self) -> tuple[int, int]:
+        """Smallest and largest code that the register holds."""
+        if self.signed:
+            return -(1 << (self.width - 1)), (1 << (self.width - 1)) - 1
+        return 0, (1 << self.width) - 1
+
+
+class Parameter(BaseModel):
+    """One tunable parameter.
+
+    Continuous parameters are stored in steps: ``code = round(native / step)``, so a register with 8 fraction bits has
+    ``step = 1/256``. Choices are stored by their index, bools as 0 and 1.
+
+    ``role`` marks the parameters that the as-shot white balance of a RAW sets directly: the gains of the red and the
+    blue channel relative to green.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    block: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    kind: Kind
+    low: float | None = None
+    high: float | None = None
+    scale: Scale = "linear"
+    step: float = 1.0
+    choices: tuple[str, ...] = ()
+    default: Native
+    unit: str = ""
+    description: str = ""
+    role: Literal["red_gain", "blue_gain"] | None = None
+    register_: Register | None = Field(default=None, alias="register")
+
+    @model_validator(mode="after")
+    def _check(self) -> Parameter:
+        for what, number in (("low", self.low), ("high", self.high), ("step", self.step)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{self.name}: {what} {number} is not a finite number")
+        if self.kind in ("continuous", "integer"):
+            if self.low is None or self.high is None or not self.low < self.high:
+                raise ValueError(f"{self.name}: low {self.low} must be below high {self.high}")
+            if not self.step > 0:
+                raise ValueError(f"{self.name}: step {self.step} must be above 0")
+            if self.scale == "log" and self.low <= 0:
+                raise ValueError(f"{self.name}: a log scale needs low above 0, not {self.low}")
+            if self.kind == "integer" and (self.step != 1 or self.low != int(self.low) or self.high != int(self.high)):
+                raise ValueError(f"{self.name}: an integer parameter needs integer bounds and step 1")
+            if max(abs(self.low), abs(self.high)) / self.step > _MOST_CODE:
+                raise ValueError(f"{self.name}: step {self.step:g} is too fine for {self.low:g}..{self.high:g}")
+            if self.high_code <= self.low_code or (self.scale == "log" and self.low_code < 1):
+                raise ValueError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
+        if self.kind == "choice" and len(self.choices) < 2:
+            raise ValueError(f"{self.name}: a choice needs at least two choices")
+        if self.register_ is not None:
+            low, high = self.register_.range()
+            if self.low_code < low or self.high_code > high:
+                raise ValueError(
+                    f"{self.name}: codes {self.low_code}..{self.high_code} do not fit its register ({low}..{high})"
+                )
+        self.to_code(self.default)
+        return self
+
+    @cached_property
+    def low_code(self) -> int:
+        """Smallest code of the parameter."""
+        return math.ceil(round(float(self.low or 0) / self.step, 6)) if self.kind in ("continuous", "integer") else 0
+
+    @cached_property
+    def high_code(self) -> int:
+        """Largest code of the parameter."""
+        if self.kind in ("continuous", "integer"):
+            return math.floor(round(float(self.high or 0) / self.step, 6))
+        return len(self.choices) - 1 if self.kind == "choice" else 1
+
+    @property
+    def levels(self) -> int:
+        """Number of distinct codes."""
+        return self.high_code - self.low_code + 1
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the unit interval is cut into one equal bin a value (integer, choice, bool)."""
+        return self.kind != "continuous"
+
+    def describe_range(self) -> str:
+        """The legal values, for people: ``0.5..8 ×`` or ``bilinear | malvar``."""
+        if self.kind == "choice":
+            return " | ".join(self.choices)
+        if self.kind == "bool":
+            return "false | true"
+        return f"{self.low:g}..{self.high:g}{' ' + self.unit if self.unit else ''}"
+
+    def to_code(self, value: Any) -> int:
+        """Code of a native value.
+
+        Raises:
+            ParameterError: the value is of the wrong kind or out of range.
+        """
+        if self.kind == "choice":
+            if value not in self.choices:
+                raise ParameterError(f"parameter {self.name}: {short(value)} is not one of {self.describe_range()}")
+            return self.choices.index(value)
+        if self.kind == "bool":
+            if not isinstance(value, bool | np.bool_):
+                raise ParameterError(f"parameter {self.name}: {short(value)} is not true or false")
+            return int(value)
+        if isinstance(value, bool | np.bool_ | str) or not isinstance(value, int | float | np.integer | np.floating):
+            raise ParameterError(f"parameter {self.name}: {short(value)} is not a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number) or not self.low <= number <= self.high:  # type: ignore[operator]
+            raise ParameterError(f"parameter {self.name}: {number:g} is outside {self.describe_range()}")
+        if self.kind == "integer" and number != int(number):
+            raise ParameterError(f"parameter {self.name}: {number:g} is not a whole number")
+        return min(max(round(number / self.step), self.low_code), self.high_code)
+
+    def from_code(self, code: int) -> Native:
+        """Native value of a code.
+
+        Raises:
+            ParameterError: the code is outside the parameter's range.
+        """
+        if not self.low_code <= code <= self.high_code:
+            raise ParameterError(
+                f"parameter {self.name}: register code {code} is outside {self.low_code}..{self.high_code}"
+            )
+        if self.kind == "choice":
+            return self.choices[code]
+        if self.kind == "bool":
+            return bool(code)
+        if self.kind == "integer":
+            return int(code)
+        return min(max(float(f"{code * self.step:.12g}"), float(self.low or 0)), float(self.high or 0))
+
+    def to_unit(self, code: int) -> float:
+        """Normalised value in [0, 1] of a code: the bin's centre for discrete kinds."""
+        if self.discrete and self.scale == "linear":
+            return (code - self.low_code + 0.5) / self.levels
+        low, high, value = self.low_code * self.step, self.high_code * self.step, code * self.step
+        if self.scale == "log":
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    def from_unit(self, unit: float) -> int:
+        """Code nearest to a normalised value; values outside [0, 1] are clipped."""
+        if not math.isfinite(unit):
+            raise ParameterError(f"parameter {self.name}: normalised value {unit} is not finite")
+        unit = min(max(float(unit), 0.0), 1.0)
+        if self.discrete and self.scale == "linear":
+            return self.low_code + min(int(unit * self.levels), self.levels - 1)
+        low, high = self.low_code * self.step, self.high_code * self.step
+        value = low * (high / low) ** unit if self.scale == "log" else low + unit * (high - low)
+        return min(max(round(value / self.step), self.low_code), self.high_code)
