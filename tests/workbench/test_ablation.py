@@ -10,7 +10,6 @@ import typer
 from sim_lab import PROXY, make_lab
 from typer.testing import CliRunner
 
-from drivers.parameters import ParameterSet
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import load_predictor
@@ -18,10 +17,12 @@ from predictor.training import Recipe
 from proxy.files import load_proxy
 from workbench.commands.ablate import ablate
 from workbench.errors import RunError, StoppedError
+from workbench.judge.ablation.format1 import spoken
+from workbench.judge.ablation.results import AblationResult
 from workbench.judge.ablation.study import check_device
 from workbench.judge.ablation.table import difference
 from workbench.judge.ablation.training import train_variants
-from workbench.judge.ablation.variants import AblationSettings, all_variants, fixed_of
+from workbench.judge.ablation.variants import AblationSettings, all_variants
 from workbench.judge.rerun import rerun
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.learn import predictor_training
@@ -88,7 +89,7 @@ def test_a_study_from_training_to_figures(lab: Path) -> None:
     assert [(p["lower"], p["higher"]) for p in results["order"]] == [
         ("self-5", "multi-5"),
     ]
-    assert [e["encoders"] for e in results["encoders"]] == [3, 5]
+    assert [row.encoders for row in AblationResult.read(lab / "runs" / "study" / "results.json").depths] == [3, 5]
     scatter = results["scatter"]
     assert [p["block"] for p in scatter["parameters"]] == ["noise_reduction", "sharpening"]
     assert len(scatter["points"]) == 7
@@ -106,9 +107,8 @@ def test_a_study_from_training_to_figures(lab: Path) -> None:
     for name in ("scatter.svg", "encoders.svg", "attention.svg"):
         assert (folder / name).read_text(encoding="utf-8").rstrip().endswith("</svg>")
     assert results["figures"] == ["scatter.svg", "encoders.svg", "attention.svg"]
-    assert json.loads((folder / "results.json").read_text(encoding="utf-8")) == {
-        k: v for k, v in results.items() if k != "run"
-    }
+    kept = AblationResult.read(folder / "results.json")
+    assert spoken(kept) == {k: v for k, v in results.items() if k != "run"}
     record = find_run(lab, "ablate", "study")
     assert record.record["device"]["model"] == results["device"]["model"]
     assert record.config["variants"] == list(only)
@@ -200,27 +200,14 @@ def test_requests_that_cannot_be_met(lab: Path) -> None:
         train_variants(lab, replace(QUICK, prefix="started", only=("none-5",)))
 
 
-def test_fixed_is_the_mean_of_numbers_and_the_mode_of_choices() -> None:
-    with open_device("sim:sim20") as device:
-        space = device.info().space
-    sets = [space.from_unit(np.full(len(space), unit)) for unit in (0.1, 0.1, 0.9, 0.5)]
-    fixed = fixed_of(sets)
-    for i, p in enumerate(space.parameters):
-        if p.discrete:
-            assert fixed.codes[i] == sets[0].codes[i], p.name
-        else:
-            assert fixed.unit[i] == pytest.approx(np.mean([s.unit[i] for s in sets]), abs=1 / p.levels), p.name
-    assert isinstance(fixed, ParameterSet)
-
-
 def test_what_the_seeds_do_not_agree_on_is_not_shown() -> None:
     scenes = [f"scene{i}" for i in range(8)]
     base = np.zeros((3, 8))
     better = difference(base + 1.0, base, scenes)
-    assert (better["verdict"], better["by_seed"]) == ("better", [1, 1, 1])
-    assert difference(base - 1.0, base, scenes)["verdict"] == "worse"
-    assert difference(base[:2] + 1.0, base[:2], scenes)["verdict"] == "not shown"
+    assert (better.verdict, better.by_seed) == ("better", [1, 1, 1])
+    assert difference(base - 1.0, base, scenes).verdict == "worse"
+    assert difference(base[:2] + 1.0, base[:2], scenes).verdict == "not shown"
     one_seed_only = base + np.array([[3.0], [0.1], [-0.1]])
     mixed = difference(one_seed_only, base, scenes)
-    assert mixed["low"] > 0
-    assert mixed["verdict"] == "not shown"
+    assert mixed.low > 0
+    assert mixed.verdict == "not shown"

@@ -20,8 +20,8 @@ from predictor.files import load_predictor, save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.commands.predict import predict
-from workbench.commands.validate import headline_lines
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.in_words import validation_lines
+from workbench.judge.methods import ValidationSettings
 from workbench.judge.validation import validate
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import new_run
@@ -50,24 +50,23 @@ def test_declined_raws_get_the_best_fixed_set(made: tuple[Path, Distance]) -> No
     with Dataset.open(lab) as dataset:
         results = validate(lab, dataset, SmallIsp(), ValidationSettings(oracle_captures=0))
         frames = {r.name: r.load() for r in dataset.raws(Split.TEST)}
-    rows = {m["key"]: m for m in results["methods"]}
+    rows = results.by_key
     assert list(rows)[-3:] == ["mean:net", "predicted:net", "declining:net"]
-    assert rows["declining:net"]["captures"] == rows["predicted:net"]["captures"] + rows["fixed"]["captures"]
+    assert rows["declining:net"].captures == rows["predicted:net"].captures + rows["fixed"].captures
     predictor, declined = load_predictor(lab / "runs" / "net"), []
-    for row in results["per_raw"]:
-        own = row["methods"]
-        declined.append(distance.declines(distance.of(predictor, frames[row["name"]])))
+    for row in results.per_raw:
+        own = row.methods
+        declined.append(distance.declines(distance.of(predictor, frames[row.name])))
         assert own["declining:net"] == own["fixed" if declined[-1] else "predicted:net"]
     assert 0 < sum(declined) < len(declined)
-    (summary,) = results["declining"]
-    assert summary["predictor"] == "predicted:net"
-    assert summary["declined_share"] == pytest.approx(np.mean(declined))
-    gain = np.array([[r["methods"][k]["psnr"] for k in ("predicted:net", "fixed")] for r in results["per_raw"]])
-    worse = gain[:, 0] < gain[:, 1]
-    assert summary["worse_share"] == pytest.approx(worse.mean())
-    assert summary["worse_share_declining"] == pytest.approx((worse & ~np.array(declined)).mean())
-    assert results["headline"]["predictor"] == "predicted:net"
-    assert any(line.startswith("net declines 50% of RAWs: worse than the best") for line in headline_lines(results))
+    (summary,) = results.declining
+    assert summary.predictor == "predicted:net"
+    assert summary.declined_share == pytest.approx(np.mean(declined))
+    worse = results.gains("predicted:net", "fixed") < 0
+    assert summary.worse_share == pytest.approx(worse.mean())
+    assert summary.worse_share_declining == pytest.approx((worse & ~np.array(declined)).mean())
+    assert results.headline.method == "predicted:net"
+    assert any(line.startswith("net declines 50% of RAWs: worse than the best") for line in validation_lines(results))
 
 
 def test_without_a_fixed_set_there_is_nothing_to_decline_to(tmp_path: Path) -> None:
@@ -79,8 +78,8 @@ def test_without_a_fixed_set_there_is_nothing_to_decline_to(tmp_path: Path) -> N
         fit_distance(run.path, frames, frames)
         run.finish({})
         results = validate(tmp_path / "lab", dataset, SmallIsp(), ValidationSettings(oracle_captures=0))
-    assert [m["key"] for m in results["methods"]] == ["default", "mean:net", "predicted:net"]
-    assert results["declining"] == []
+    assert list(results.by_key) == ["default", "mean:net", "predicted:net"]
+    assert results.declining == []
 
 
 def test_predict_says_how_far_a_raw_is_and_declines(made: tuple[Path, Distance], tmp_path: Path) -> None:

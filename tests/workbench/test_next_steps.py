@@ -11,7 +11,7 @@ from drivers.splits import Split
 from workbench.errors import DatasetError, RunError
 from workbench.lab.dataset import Dataset
 from workbench.learn.proxy_fitting import fit_proxy
-from workbench.tune.material import referenced_raws
+from workbench.tasks.viewing import referenced_raws
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -17,10 +17,11 @@ from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from workbench.commands.predict import draw_attention
 from workbench.draw.style import styled
-from workbench.judge import vision_page
 from workbench.lab.runs import write_json
 from workbench.report import figures
+from workbench.tasks import vision_pictures
 from workbench.tasks.detectors import Prediction
+from workbench.tasks.task import PictureRow
 
 ODD = ["$x^", "$\\frac{$", "<script>&amp;", "\x1b[31mred", "\u202egnp", "name-\udcff", "a]]>b\x00"]
 
@@ -50,8 +51,7 @@ def test_attention_maps(text: str, tmp_path: Path) -> None:
 def test_pictures_of_what_a_detector_sees(text: str) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     record = SimpleNamespace(hash="r", name=text, scene="s", iso=100.0, reference=lambda: None)
-    capture = SimpleNamespace(raw_hash="r", output_hash="o", rgb=lambda: SimpleNamespace(pixels=pixels))
-    dataset = SimpleNamespace(raws=lambda split: [record], captures=lambda device_identity: [capture])
+    capture = SimpleNamespace(rgb=lambda: SimpleNamespace(pixels=pixels))
     boxes = torch.tensor([[1.0, 1.0, 5.0, 5.0]])
     found = Prediction(boxes, torch.ones(1), torch.tensor([1]), None)
     task = SimpleNamespace(
@@ -59,14 +59,7 @@ def test_pictures_of_what_a_detector_sees(text: str) -> None:
         targets=lambda raws: {"r": SimpleNamespace(boxes=boxes, category_ids=torch.tensor([1]), masks=None)},
         predict=lambda pixels: found,
     )
-    results = {
-        "per_raw": [{"hash": "r", "methods": {"default": {"output_hash": "o"}}}],
-        "methods": [{"key": "default", "label": text}],
-        "headline": "none",
-        "seed": 0,
-        "device": {"identity": "d"},
-    }
-    drawn = vision_page.draw_pictures(dataset, results, task)  # type: ignore[arg-type]
+    drawn = vision_pictures.drawn(task, [PictureRow(record, (capture,))], [text])  # type: ignore[arg-type]
     assert "<svg" in drawn
 
 

@@ -14,7 +14,7 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from workbench.errors import RunError
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.methods import ValidationSettings
 from workbench.judge.pairing import pair
 from workbench.judge.validation import validate
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
@@ -88,9 +88,9 @@ def test_validation_leaves_out_what_fails_and_says_so(tmp_path: Path) -> None:
         device = Refusing(refused.hash)
         results = validate(lab, dataset, device, ValidationSettings(expert=expert, oracle_captures=6))
         again = validate(lab, dataset, Refusing(refused.hash), ValidationSettings(expert=expert, oracle_captures=6))
-    assert [m["key"] for m in results["methods"]] == ["default", "oracle"]
-    assert (results["raws"], results["raws_left_out"], len(results["per_raw"])) == (5, 1, 5)
-    assert refused.name not in {row["name"] for row in results["per_raw"]}
-    assert [entry["method"] for entry in results["left_out"]] == ["expert", None]
-    assert any(f"where default failed (failed: no thanks): {refused.name}" in note for note in results["notes"])
-    assert {k: v for k, v in again.items() if k != "methods"} == {k: v for k, v in results.items() if k != "methods"}
+    assert list(results.by_key) == ["default", "oracle"]
+    assert (results.raws, results.raws_left_out, len(results.per_raw)) == (5, 1, 5)
+    assert refused.name not in {row.name for row in results.per_raw}
+    assert [entry.method for entry in results.left_out] == ["expert", None]
+    assert any(f"where default failed (failed: no thanks): {refused.name}" in note for note in results.notes)
+    assert {**again.to_json(), "methods": 0} == {**results.to_json(), "methods": 0}

@@ -176,13 +176,13 @@ def test_who_found_no_partner_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     with collect(tmp_path / "lab", *paths) as dataset:
         annotations = annotate(tmp_path / "raws" / "a.json", "0.npz", *(f"gone{i}.npz" for i in range(5)))
         task = VisionTask("detection", "x:y", Sees(), read_coco(annotations))  # type: ignore[arg-type]
-        assert [r.name for r in task.annotated(dataset, Split.TEST)] == ["0.npz"]
+        assert [r.name for r in task.raws(dataset, Split.TEST)] == ["0.npz"]
         assert task.notes == [
             "a.json: 5 of 6 test RAWs have no image there: raws/1.npz, raws/2.npz, raws/3.npz and 2 more",
             "a.json: 5 images are no RAW of the data set: gone0.npz, gone1.npz, gone2.npz and 2 more",
         ]
-        task.annotated(dataset, Split.TEST)
+        task.raws(dataset, Split.TEST)
         assert capsys.readouterr().err.splitlines() == [f"note: {note}" for note in task.notes]
         masks = VisionTask("segmentation", "x:y", Sees(), read_coco(annotations))  # type: ignore[arg-type]
         with pytest.raises(RunError, match=r"1 objects have no mask, which segmentation is judged by, in 0\.npz"):
-            masks.annotated(dataset, Split.TEST)
+            masks.raws(dataset, Split.TEST)

@@ -104,7 +104,7 @@ def test_test_scenes_are_never_read(lab: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_no_references(tmp_path: Path) -> None:
     lab = make_lab(tmp_path / "lab", captures=16, references=False)
     fit_proxy(lab, PROXY)
-    with pytest.raises(RunError, match="no training RAW has a reference image"):
+    with pytest.raises(RunError, match="the data set has 6 train RAWs and none has a reference image"):
         train(lab, PREDICTOR)
     assert [p.name for p in (lab / "runs").iterdir()] == [find_run(lab, "fit-proxy").name]
 

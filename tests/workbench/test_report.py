@@ -26,7 +26,9 @@ from workbench.collect.bench import Bench
 from workbench.commands.report import report
 from workbench.draw import images
 from workbench.errors import RunError
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.methods import ValidationSettings
+from workbench.judge.results import ProxyGap
+from workbench.judge.statistics import Interval
 from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, new_run, write_json
@@ -91,10 +93,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run.finish({"curve": [[10, 0.2, None], [20, 0.1, 0.12], [30, 0.09, 0.11]], "held_out_loss": 0.11})
         settings = ValidationSettings(oracle_captures=12)
         run, results = validate_run(lab, dataset, SmallIsp(), settings, name="final")
-    interval = {"estimate": 0.5, "low": 0.1, "high": 0.9, "clusters": 8, "samples": 8, "verdict": "better"}
-    results["proxy"] = {"run": "proxy", "psnr_to_device": 29.13, "promised": 27.0, "given": 26.5}
-    results["proxy"]["promised_minus_given"] = interval
-    write_json(run.path / "results.json", results)
+    interval = Interval(estimate=0.5, low=0.1, high=0.9, clusters=8, samples=8)
+    gap = ProxyGap(run="proxy", psnr_to_device=29.13, promised=27.0, given=26.5, promised_minus_given=interval)
+    results.model_copy(update={"proxy": gap}).write(run.path / "results.json")
     known = {"captures": 12, "psnr": 28.7, "psnr_median": 28.8, "psnr_p5": 22.2}
     proxy = new_run(lab, "fit-proxy", "proxy")
     proxy.update(seed=7)
@@ -154,14 +155,14 @@ def test_every_figure_is_well_formed_and_has_its_own_ids(page: tuple[str, Reader
 def test_the_headline_and_the_tables_hold_the_results(page: tuple[str, Reader], full: Path) -> None:
     _, read = page
     found = read_material(full)
-    head = found.results["headline"]
-    for method in found.results["methods"]:
-        assert method["label"] in read.text
-        assert f"{method['psnr']:.2f}" in read.text
-    assert number(head["gain_over_fixed"]["estimate"], "+.2f") in read.text
-    assert number(100 * head["gap_closed"]["estimate"], ".0f") in read.text
+    gain = found.results.about.over["fixed"]["psnr"]
+    for method in found.results.methods:
+        assert method.label in read.text
+        assert f"{method.figures['psnr'].estimate:.2f}" in read.text
+    assert number(gain.estimate, "+.2f") in read.text
+    assert number(100 * found.results.headline.gap_closed.estimate, ".0f") in read.text
     words = {"better": "shown to be better", "worse": "shown to be worse", "not shown": "no difference shown"}
-    assert words[head["gain_over_fixed"]["verdict"]] in read.text
+    assert words[gain.verdict] in read.text
     for piece in ("29.13 dB from the device", "0.87", "28.70", "22.20", "white balance", "31.50", "0.91"):
         assert piece in read.text
     assert (
@@ -189,20 +190,20 @@ def test_every_figure_names_its_source(page: tuple[str, Reader], full: Path) -> 
 def test_the_pictures_are_the_devices_own_bytes(page: tuple[str, Reader], full: Path) -> None:
     _, read = page
     found = read_material(full)
-    shown = [found.results["per_raw"][i] for _, i in chosen_raws(found)]
+    shown = [found.results.per_raw[i] for _, i in chosen_raws(found)]
     assert len(shown) == 5
     with Dataset.open(full) as dataset:
         outputs = {c.output_hash: c.rgb().encoded for c in dataset.captures()}
         references = {r.name: r.reference() for r in dataset.raws(Split.TEST)}
     for row in shown:
         for key, label in (("default", "default"), ("fixed", "best fixed"), ("oracle", "oracle")):
-            data = base64.b64decode(read.images[f"{row['name']}: {label}"].partition(",")[2])
-            assert data == outputs[row["methods"][key]["output_hash"]]
-            assert f"{row['methods'][key]['psnr']:.2f} dB" in read.text
-        data = base64.b64decode(read.images[f"{row['name']}: reference"].partition(",")[2])
+            data = base64.b64decode(read.images[f"{row.name}: {label}"].partition(",")[2])
+            assert data == outputs[row.methods[key].output_hash]
+            assert f"{row.methods[key].figures['psnr']:.2f} dB" in read.text
+        data = base64.b64decode(read.images[f"{row.name}: reference"].partition(",")[2])
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        assert np.array_equal(image, references[row["name"]])
-        assert f"{row['name']}: RAW, grey-world" in read.images
+        assert np.array_equal(image, references[row.name])
+        assert f"{row.name}: RAW, grey-world" in read.images
 
 
 def test_best_and_worst_raw_are_shown_and_named(full: Path) -> None:
@@ -225,17 +226,17 @@ def test_the_same_lab_gives_the_same_report(page: tuple[str, Reader], full: Path
 def test_the_csv_holds_the_table(full: Path, tmp_path: Path) -> None:
     out = write_report(full, validation="final", out=tmp_path / "deep" / "r.html")
     rows = list(csv.DictReader(out.with_suffix(".csv").open(encoding="utf-8", newline="")))
-    methods = read_material(full).results["methods"]
-    assert [r["key"] for r in rows] == [m["key"] for m in methods]
-    assert [float(r["psnr_db"]) for r in rows] == [m["psnr"] for m in methods]
+    methods = read_material(full).results.methods
+    assert [r["key"] for r in rows] == [m.key for m in methods]
+    assert [float(r["psnr_db"]) for r in rows] == [m.figures["psnr"].estimate for m in methods]
     fixed = next(r for r in rows if r["key"] == "fixed")
     assert fixed["gain_over_fixed_db"] == ""
     results = read_material(full).results
     raws = list(csv.DictReader((tmp_path / "deep" / "r-raws.csv").open(encoding="utf-8", newline="")))
     assert [float(r["psnr_db"]) for r in raws if r["key"] == "oracle"] == [
-        row["methods"]["oracle"]["psnr"] for row in results["per_raw"]
+        row.methods["oracle"].figures["psnr"] for row in results.per_raw
     ]
-    assert len(raws) == len(results["per_raw"]) * len(methods)
+    assert len(raws) == len(results.per_raw) * len(methods)
 
 
 def test_a_bare_validation_leaves_sections_out(tmp_path: Path) -> None:
@@ -281,17 +282,17 @@ def test_without_the_data_set_the_figures_remain(full: Path, tmp_path: Path) -> 
 def test_a_capture_that_is_lost_is_said_so(full: Path, tmp_path: Path) -> None:
     lab = copy(full, tmp_path)
     found = read_material(lab)
-    row = found.results["per_raw"][chosen_raws(found)[0][1]]
-    (file,) = lab.glob(f"blobs/**/{row['methods']['oracle']['output_hash']}*")
+    row = found.results.per_raw[chosen_raws(found)[0][1]]
+    (file,) = lab.glob(f"blobs/**/{row.methods['oracle'].output_hash}*")
     file.unlink()
     read = Reader(write_report(lab).read_text(encoding="utf-8"))
-    assert f"{row['name']}: oracle" not in read.images
+    assert f"{row.name}: oracle" not in read.images
     assert "cannot be read" in read.text
 
 
 def test_names_are_escaped(full: Path, tmp_path: Path) -> None:
     lab = copy(full, tmp_path)
-    results = read_material(lab).results
+    results = read_material(lab).results.to_json()
     nasty = '<script>alert("1")</script> $x^2$ & <b>'
     changed(lab, notes=[nasty], device={**results["device"], "model": nasty})
     results["methods"][0]["label"] = nasty
@@ -321,10 +322,12 @@ def test_damaged_results_are_one_clear_line(full: Path, tmp_path: Path, text: st
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda results: results["methods"][1].pop("psnr_gain_over_fixed"),
+        lambda results: results["methods"][1]["figures"].pop("ssim"),
+        lambda results: results["methods"][1]["figures"]["psnr"].update(estimate="high"),
         lambda results: results["per_raw"][0].pop("scene"),
-        lambda results: results["per_raw"][0]["methods"]["default"].pop("ssim"),
-        lambda results: results["headline"].update(predictor="predicted:gone"),
+        lambda results: results["per_raw"][0]["methods"]["default"]["figures"].pop("ssim"),
+        lambda results: results["per_raw"][0]["methods"].pop("default"),
+        lambda results: results["headline"].update(method="predicted:gone"),
         lambda results: results["device"].pop("identity"),
     ],
 )
@@ -393,8 +396,9 @@ def test_numbers_for_people() -> None:
     assert number(None) == number(float("nan")) == "–"
     assert number(-1.234, "+.1f") == "−1.2"
     assert interval_text(None) == ""
-    assert interval_text({"low": None, "high": None}) == "too few scenes"
-    assert interval_text({"low": -0.5, "high": 1.0}, ".0f", 100) == "−50 … 100"
+    known = Interval(estimate=0.1, low=-0.5, high=1.0, clusters=9, samples=9)
+    assert interval_text(known.model_copy(update={"low": None})) == "too few scenes"
+    assert interval_text(known, ".0f", 100) == "−50 … 100"
 
 
 def with_script(page: Path, script: str, out: Path) -> Path:
@@ -470,7 +474,7 @@ def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, tmp_p
     assert said["raws"] == len(chosen_raws(found)) == 5
     assert said["choices"][:3] == ["reference", "default", "best fixed"]
     assert not any(label.startswith("mean") for label in said["choices"])
-    first = found.results["per_raw"][chosen_raws(found)[0][1]]["name"]
+    first = found.results.per_raw[chosen_raws(found)[0][1]].name
     assert said["first"] == ["fixed", "predicted:with", f"{first}: best fixed"]
     assert (said["start"], said["right"], said["home"], said["slid"]) == ("50%", "52%", "0%", "75%")
     assert said["touched"] == 25
@@ -489,11 +493,11 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
     html = write_report(full, out=tmp_path / "r.html").read_text(encoding="utf-8")
     whole = re.findall(r'<img src="(data:[^"]*)" alt="([^"]*)"[^>]*data-full="(data:[^"]+)"', html)
     found = read_material(full)
-    row = found.results["per_raw"][chosen_raws(found)[0][1]]
+    row = found.results.per_raw[chosen_raws(found)[0][1]]
     with Dataset.open(full) as dataset:
         outputs = {c.output_hash: c.rgb().encoded for c in dataset.captures()}
-    crop, _, data = next(item for item in whole if item[1] == f"{row['name']}: best fixed")
-    assert base64.b64decode(data.partition(",")[2]) == outputs[row["methods"]["fixed"]["output_hash"]]
+    crop, _, data = next(item for item in whole if item[1] == f"{row.name}: best fixed")
+    assert base64.b64decode(data.partition(",")[2]) == outputs[row.methods["fixed"].output_hash]
     small = cv2.imdecode(np.frombuffer(base64.b64decode(crop.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape == (8, 8, 3)
     assert len(whole) == 5 * 7
@@ -507,7 +511,7 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
 @pytest.mark.parametrize("held", [["blur"], ["blur", "curve"], list(SPACE.names)])
 def test_the_report_says_what_is_held(full: Path, tmp_path: Path, held: list[str]) -> None:
     lab = copy(full, tmp_path)
-    name = find_run(lab, "validate").results["headline"]["predictor"].partition(":")[2]
+    name = read_material(lab).results.about.run
     run = find_run(lab, "train", name)
     run.update(config={**run.config, "held": held})
     read = Reader(write_report(lab).read_text(encoding="utf-8"))

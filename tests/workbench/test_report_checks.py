@@ -17,7 +17,7 @@ from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
 from workbench.collect.bench import Bench
 from workbench.errors import RunError
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.methods import ValidationSettings
 from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, new_run, write_json
@@ -120,14 +120,15 @@ def as_proxy_would(results: dict, lab: Path, *, keep_hashes: bool) -> None:
             own, raw = row["methods"]["predicted:learned"], raws[row["hash"]]
             frame = raw.load()
             image = render(frame, best_for(frame.iso, frame.as_shot_wb[0], frame.as_shot_wb[2]).replace(exposure=1.4))
-            own |= viewing.score(image, raw.reference())
+            own["figures"] = viewing.score(image, raw.reference())
             if not keep_hashes:
                 own["output_hash"] = "0" * 64
     (method,) = [m for m in results["methods"] if m["key"] == "predicted:learned"]
     for metric in ("psnr", "ssim"):
-        method[metric] = float(np.mean([r["methods"][method["key"]][metric] for r in results["per_raw"]]))
-    gains = [r["methods"][method["key"]]["psnr"] - r["methods"]["fixed"]["psnr"] for r in results["per_raw"]]
-    method["psnr_gain_over_fixed"]["estimate"] = float(np.mean(gains))
+        values = [r["methods"][method["key"]]["figures"][metric] for r in results["per_raw"]]
+        method["figures"][metric]["estimate"] = float(np.mean(values))
+    psnr = [[r["methods"][k]["figures"]["psnr"] for k in (method["key"], "fixed")] for r in results["per_raw"]]
+    method["over"]["fixed"]["psnr"]["estimate"] = float(np.mean([own - fixed for own, fixed in psnr]))
 
 
 @pytest.mark.parametrize("keep_hashes", [False, True])
@@ -150,7 +151,7 @@ def test_a_proxy_figure_passed_as_a_device_figure_is_refused(lab: Path, keep_has
 
 def test_a_mean_that_is_not_of_its_raws_is_refused(lab: Path) -> None:
     def flatter(results: dict) -> None:
-        results["methods"][-1]["psnr"] += 3
+        results["methods"][-1]["figures"]["psnr"]["estimate"] += 3
 
     change(lab, flatter)
     (mark,) = marks_of(lab)

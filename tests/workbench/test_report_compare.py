@@ -16,7 +16,7 @@ from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.commands.report import report
 from workbench.errors import RunError
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.methods import ValidationSettings
 from workbench.judge.statistics import compare
 from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
@@ -56,18 +56,21 @@ def test_methods_are_compared_raw_by_raw(two: Path, tmp_path: Path) -> None:
     table = {r["method"]: r for r in csv.DictReader((tmp_path / "c.csv").open(encoding="utf-8", newline=""))}
     assert list(table) == ["default", "best fixed"]
     difference = np.array(
-        [after[n]["methods"]["fixed"]["psnr"] - before[n]["methods"]["fixed"]["psnr"] for n in common]
+        [
+            after[n]["methods"]["fixed"]["figures"]["psnr"] - before[n]["methods"]["fixed"]["figures"]["psnr"]
+            for n in common
+        ]
     )
     expected = compare(difference, [before[n]["scene"] for n in common])
     fixed = table["best fixed"]
-    assert float(fixed["difference_db"]) == pytest.approx(difference.mean())
-    assert (float(fixed["low"]), float(fixed["high"])) == pytest.approx((expected.interval.low, expected.interval.high))
+    assert float(fixed["gain_db"]) == pytest.approx(difference.mean())
+    assert (float(fixed["low"]), float(fixed["high"])) == pytest.approx((expected.low, expected.high))
     assert fixed["verdict"] == expected.verdict == "better"
     assert fixed["words"] == expected.words()
     assert table["default"]["verdict"] == "not shown"
     assert "no RAW differs" in table["default"]["words"]
     raws = list(csv.DictReader((tmp_path / "c-raws.csv").open(encoding="utf-8", newline="")))
-    assert [float(r["difference_db"]) for r in raws if r["method"] == "best fixed"] == pytest.approx(list(difference))
+    assert [float(r["gain_db"]) for r in raws if r["method"] == "best fixed"] == pytest.approx(list(difference))
     html = out.read_text(encoding="utf-8")
     for piece in (
         "only the 9 that both have are compared",
@@ -101,14 +104,14 @@ def test_a_refused_figure_is_not_compared(two: Path, tmp_path: Path) -> None:
     file = lab / "runs" / "after" / "results.json"
     results = json.loads(file.read_text(encoding="utf-8"))
     for row in results["per_raw"]:
-        row["methods"]["fixed"]["psnr"] += 1
+        row["methods"]["fixed"]["figures"]["psnr"] += 1
     write_json(file, results)
     html = write_comparison(lab, "before", "after").read_text(encoding="utf-8")
     assert "About the second run" in html
     assert "Refused: best fixed" in html
     table = {r["method"]: r for r in csv.DictReader((lab / "report-compare.csv").open(encoding="utf-8", newline=""))}
     assert table["best fixed"]["verdict"] == "refused"
-    assert table["best fixed"]["difference_db"] == ""
+    assert table["best fixed"]["gain_db"] == ""
 
 
 def test_runs_without_a_raw_in_common(two: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_isp import SPACE, SmallIsp, make_lab
 
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.methods import ValidationSettings
 from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run

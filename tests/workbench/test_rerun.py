@@ -19,7 +19,7 @@ from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.rerun import rerun as command
 from workbench.commands.train import train
 from workbench.errors import RunError
-from workbench.judge.compared_methods import ValidationSettings
+from workbench.judge.methods import ValidationSettings
 from workbench.judge.rerun import Difference, compare_results, rerun
 from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
@@ -92,11 +92,11 @@ def test_a_run_is_repeated_exactly_without_its_device(lab: Path, name: str) -> N
 def test_a_record_that_was_touched_does_not_agree(lab: Path) -> None:
     file = lab / "runs" / "final" / "results.json"
     results = json.loads(file.read_text(encoding="utf-8"))
-    results["methods"][0]["psnr"] += 0.5
+    results["methods"][0]["figures"]["psnr"]["estimate"] += 0.5
     write_json(file, results)
     code, told = run("rerun", "final", "--lab", str(lab))
     assert code == 1
-    assert "methods[0].psnr: " in told
+    assert "methods[0].figures.psnr.estimate: " in told
     assert ", by 0.5" in told
     assert "final-rerun does not agree with final: 1 of " in told
     code, told = run("rerun", "final", "--lab", str(lab), "--tolerance", "0.6", "--name", "near")
@@ -169,14 +169,14 @@ def test_a_name_that_is_taken_is_refused_before_any_work(lab: Path) -> None:
 
 def test_results_without_a_figure_agree_with_nothing(lab: Path) -> None:
     (lab / "runs" / "final" / "results.json").write_text('{"methods": []}', encoding="utf-8")
-    with pytest.raises(RunError, match="run final: its results hold no figure to compare with; put its files back"):
+    with pytest.raises(RunError, match=r"results\.json: cannot be read as a validation .*again$"):
         rerun(lab, "final")
 
 
 @pytest.mark.parametrize("content", ["", "[1]"])
 def test_damaged_results_are_refused_before_any_work(lab: Path, content: str) -> None:
     (lab / "runs" / "final" / "results.json").write_text(content, encoding="utf-8")
-    with pytest.raises(RunError, match=r"results\.json: .*put the file back, or validate again"):
+    with pytest.raises(RunError, match=r"results\.json: cannot be read as a validation .*again$"):
         rerun(lab, "final")
     assert not (lab / "runs" / "final-rerun").exists()
 

@@ -194,7 +194,6 @@ def test_a_record_leads_to_no_folder_outside_the_lab(tmp_path: Path, name: objec
         ("train", "`workbench train`"),
         ("fit-proxy", "`workbench fit-proxy`"),
         ("validate", "`workbench validate`"),
-        ("validate-vision", "`workbench validate --task detection`"),
     ],
 )
 def test_the_command_that_is_named_exists(tmp_path: Path, kind: str, told: str) -> None:

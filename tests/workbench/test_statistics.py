@@ -12,7 +12,7 @@ def test_mean_interval_agrees_with_the_normal_one_for_many_independent_values() 
     assert interval.estimate == pytest.approx(values.mean())
     assert interval.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
     assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
-    assert interval.verdict == "better"
+    assert interval.side == "better"
 
 
 def test_values_of_one_scene_count_as_one() -> None:
@@ -38,17 +38,17 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_too_few_scenes_show_nothing(clusters: int) -> None:
     labels = [i % clusters for i in range(60)]
     interval = mean_interval(np.full(60, 5.0), labels)
-    assert (interval.estimate, interval.low, interval.high, interval.verdict) == (5.0, None, None, "not shown")
+    assert (interval.estimate, interval.low, interval.high, interval.side) == (5.0, None, None, "not shown")
     ratio = ratio_interval(np.full(60, 1.0), np.full(60, 2.0), labels)
-    assert (ratio.estimate, ratio.low, ratio.verdict) == (0.5, None, "not shown")
+    assert (ratio.estimate, ratio.low, ratio.side) == (0.5, None, "not shown")
 
 
 def test_verdicts() -> None:
     scenes = range(10)
-    assert mean_interval(np.linspace(-2, -1, 10), scenes).verdict == "worse"
-    assert mean_interval(np.linspace(-1, 1, 10), scenes).verdict == "not shown"
-    assert mean_interval(np.zeros(10), scenes).verdict == "not shown"
-    assert "verdict" not in mean_interval(np.zeros(10), scenes).to_dict()
+    assert mean_interval(np.linspace(-2, -1, 10), scenes).side == "worse"
+    assert mean_interval(np.linspace(-1, 1, 10), scenes).side == "not shown"
+    assert mean_interval(np.zeros(10), scenes).side == "not shown"
+    assert "side" not in mean_interval(np.zeros(10), scenes).to_json()
 
 
 def test_gap_closed_of_proportional_gains_is_exact() -> None:
@@ -64,7 +64,7 @@ def test_no_gap_to_close() -> None:
     interval = ratio_interval(np.ones(12), sometimes, scenes)
     assert interval.estimate == pytest.approx(12.0)
     assert interval.low is None
-    assert interval.verdict == "not shown"
+    assert interval.side == "not shown"
 
 
 def test_the_seed_decides() -> None:
@@ -87,14 +87,15 @@ def test_a_difference_that_both_tests_see_is_shown() -> None:
     assert found.p_value == pytest.approx(wilcoxon(values.reshape(20, 2).mean(1)).pvalue)
     assert found.worse_share == 1 / 40
     assert found.fifth_percentile == pytest.approx(np.percentile(values, 5))
-    assert found.interval == mean_interval(values, [i // 2 for i in range(40)])
+    mean = mean_interval(values, [i // 2 for i in range(40)])
+    assert {name: found.to_json()[name] for name in mean.to_json()} == mean.to_json()
     words = found.words()
     assert words.startswith(f"Better: {values.mean():+.2f} [")
     for piece in ("lies above 0", "p < 0.001", "20 scenes", "2% of 40 RAWs got worse", "5th percentile"):
         assert piece in words
     opposite = compare(-values, [i // 2 for i in range(40)])
     assert opposite.verdict == "worse"
-    assert opposite.to_dict()["verdict"] == "worse"
+    assert opposite.to_json()["verdict"] == "worse"
     assert "lies below 0" in opposite.reason
 
 
@@ -102,9 +103,9 @@ def test_a_few_scenes_that_make_the_mean_show_nothing() -> None:
     # 16 scenes hardly change, to both sides, and six gain much: the mean's interval lies above 0 all the same.
     values = np.concatenate([np.tile([-0.2, -0.1, 0.05, -0.15], 4), np.full(6, 10.0)])
     found = compare(values, range(22))
-    assert found.interval.verdict == "better"
+    assert found.side == "better"
     assert found.p_value > 0.05
-    assert found.verdict == found.to_dict()["verdict"] == "not shown"
+    assert found.verdict == found.to_json()["verdict"] == "not shown"
     assert "but few scenes may have made it" in found.words()
 
 

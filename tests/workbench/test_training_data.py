@@ -13,7 +13,7 @@ from predictor.metadata import metadata_vector
 from predictor.training import Example
 from proxy.crops import raw_batch
 from proxy.model import demosaic_bilinear
-from workbench.learn.training_data import WHOLE_SIDE, ViewingData
+from workbench.tasks.viewing_data import WHOLE_SIDE, ViewingData
 
 
 class Flipped(ViewingData):

@@ -31,10 +31,11 @@ from workbench.commands.tune import tune as tune_command
 from workbench.errors import RunError, StoppedError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs
+from workbench.tasks.viewing import Scorer, referenced_raws
 from workbench.tune.balance import grey_world, with_as_shot, with_gains
 from workbench.tune.fixed import TuneSettings, tune_run
 from workbench.tune.industry import IndustryTable, knots_of, nearest_knot
-from workbench.tune.material import Scorer, referenced_raws, stratified
+from workbench.tune.material import stratified
 from workbench.tune.methods import SEARCHES, new_proposer
 from workbench.tune.oracle import search_oracle
 from workbench.tune.proposals import RandomProposer

@@ -18,9 +18,9 @@ from workbench.errors import RunError
 from workbench.judge.budgets import less_than
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder
+from workbench.tasks.viewing import Scorer
 from workbench.tune.balance import without_gains
 from workbench.tune.fixed import TuneSettings, tune_run
-from workbench.tune.material import Scorer
 from workbench.tune.oracle import search_oracle
 from workbench.tune.search import SearchBench
 

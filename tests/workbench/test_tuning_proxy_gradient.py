@@ -17,7 +17,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder
 from workbench.learn.proxy_fitting import fit_proxy
-from workbench.learn.training_data import ViewingData
+from workbench.tasks.viewing_data import ViewingData
 from workbench.tune.fixed import tune_run
 from workbench.tune.proxy_gradient import descend
 from workbench.tune.tuner import TuneSettings

@@ -22,16 +22,20 @@ from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.collect.bench import Bench
 from workbench.commands.predict import most_concentrated, predict
-from workbench.commands.validate import headline_lines, print_results
+from workbench.commands.validate import print_results
 from workbench.commands.validate import validate as validate_command
 from workbench.errors import RunError
-from workbench.judge import compared_methods, validation
-from workbench.judge.compared_methods import NONE, ValidationSettings, mean_of
+from workbench.judge import gathering, validation
+from workbench.judge.format1 import spoken
+from workbench.judge.in_words import validation_lines
+from workbench.judge.methods import NONE, ValidationSettings
 from workbench.judge.rerun import rerun
+from workbench.judge.results import ValidationResult, read_validation
 from workbench.judge.validation import validate, validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.mean_of_sets import mean_of
 
 
 @dataclass
@@ -88,20 +92,26 @@ def knowing(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     for name in ("with", "without"):
         train_run(tuned, name, proxy="proxy")
     new_run(tuned, "fit-proxy", "proxy").finish({})
-    monkeypatch.setattr(compared_methods, "load_predictor", lambda path: KnowingPredictor(path.name == "with"))
+    monkeypatch.setattr(gathering, "load_predictor", lambda path: KnowingPredictor(path.name == "with"))
     monkeypatch.setattr(validation, "load_proxy", lambda path: HonestProxy())
     return tuned
 
 
-def run_validation(lab: Path, device: SmallIsp | None = None, **settings) -> dict:
+def validated(lab: Path, device: SmallIsp | None = None, **settings) -> ValidationResult:
     with Dataset.open(lab) as dataset:
         return validate(lab, dataset, device or SmallIsp(), ValidationSettings(**{"oracle_captures": 25, **settings}))
+
+
+def run_validation(lab: Path, device: SmallIsp | None = None, **settings) -> dict:
+    """The validation as ``--json`` prints it."""
+    return spoken(validated(lab, device, **settings))
 
 
 def test_a_good_predictor_is_shown_to_be_better(knowing: Path, tmp_path: Path, capsys) -> None:
     expert = tmp_path / "expert.toml"
     expert.write_text('[tone]\ncurve = "b"\n')
-    results = run_validation(knowing, expert=expert)
+    typed = validated(knowing, expert=expert)
+    results = spoken(typed)
     rows = {m["key"]: m for m in results["methods"]}
     assert list(rows) == [
         "default",
@@ -127,7 +137,8 @@ def test_a_good_predictor_is_shown_to_be_better(knowing: Path, tmp_path: Path, c
     assert results["proxy"]["promised"] == results["proxy"]["given"]
     assert results["notes"] == []
     json.dumps(results, allow_nan=False)
-    print_results(results)
+    assert ValidationResult.from_json(typed.to_json(), "again") == typed
+    print_results(typed)
     shown = capsys.readouterr().out
     assert "per-image" in shown
     assert "gap to the per-image oracle closed" in shown
@@ -141,7 +152,8 @@ def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys) -> None:
             ("grey", TuneSettings("cmaes", 60, 3), "industry-grey-world"),
         ):
             tune_run(knowing, dataset, SmallIsp(), settings, rule=rule, name=name)
-    results = run_validation(knowing, tunes=("simplex", "simplex-2", "grey"), oracle_captures=5)
+    typed = validated(knowing, tunes=("simplex", "simplex-2", "grey"), oracle_captures=5)
+    results = spoken(typed)
     rows = {m["key"]: m for m in results["methods"]}
     assert list(rows)[1:6] == ["fixed", "industry", "tune:simplex", "tune:simplex-2", "tune:grey"]
     assert rows["fixed"]["search"] == "cmaes"
@@ -156,7 +168,7 @@ def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys) -> None:
             assert gain["low"] <= gain["estimate"] <= gain["high"]
             assert row["captures"] <= 60
             assert row["compute_s"] > 0
-    print_results(results)
+    print_results(typed)
     assert "grey-world" in capsys.readouterr().out
 
 
@@ -276,8 +288,8 @@ def test_a_best_set_that_was_changed_is_refused_and_leaves_no_run(knowing: Path)
 
 
 def test_without_a_best_fixed_set_no_heading_stands_alone(knowing: Path) -> None:
-    results = run_validation(knowing, oracle_captures=0, fixed=NONE, industry=NONE)
-    assert not any("intervals by scene" in line for line in headline_lines(results))
+    results = validated(knowing, oracle_captures=0, fixed=NONE, industry=NONE)
+    assert not any("intervals by scene" in line for line in validation_lines(results))
 
 
 def test_an_unknown_proxy_is_refused_before_the_first_capture(knowing: Path) -> None:
@@ -324,10 +336,10 @@ def test_the_run_keeps_everything(knowing: Path) -> None:
         )
     again = find_run(knowing, "validate")
     assert again.path == run.path
-    assert json.loads((again.path / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(results))
-    assert again.results["headline"]["predictor"] == "predicted:without"
+    assert read_validation(again) == results
+    assert again.results["headline"]["method"] == "predicted:without"
     assert again.results["oracle"] is None
-    assert "per_raw" not in again.results
+    assert again.results["per_raw"] == []
     assert again.record["dataset_digest"]
     assert again.config["fixed"].startswith("tune-")
     device = SmallIsp(gone_after=0)
@@ -337,11 +349,11 @@ def test_the_run_keeps_everything(knowing: Path) -> None:
 
 def test_without_any_run_the_default_still_has_a_figure(tmp_path: Path) -> None:
     make_lab(tmp_path, train=1, test=2)
-    results = run_validation(tmp_path, oracle_captures=5)
-    assert [m["key"] for m in results["methods"]] == ["default", "oracle"]
-    assert results["headline"] is None
-    assert len(results["notes"]) == 3
-    assert len(headline_lines(results)) == 4
+    results = validated(tmp_path, oracle_captures=5)
+    assert list(results.by_key) == ["default", "oracle"]
+    assert results.headline is None
+    assert len(results.notes) == 3
+    assert len(validation_lines(results)) == 4
 
 
 def test_a_predictor_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
@@ -352,7 +364,7 @@ def test_a_predictor_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
 
 def test_a_predictor_of_another_space_is_refused(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"})
-    monkeypatch.setattr(compared_methods, "load_predictor", lambda path: KnowingPredictor(space=other))
+    monkeypatch.setattr(gathering, "load_predictor", lambda path: KnowingPredictor(space=other))
     with pytest.raises(RunError, match="is not that of the device small/1"):
         run_validation(knowing, predictors=("with",))
 
@@ -397,7 +409,7 @@ def test_a_tuning_with_a_smaller_budget_is_marked(knowing: Path) -> None:
     fixed = next(m["run"] for m in results["methods"] if m["key"] == "fixed")
     further = run_validation(knowing, oracle_captures=0, tunes=(fixed,))
     assert next(m for m in further["methods"] if m["key"] == f"tune:{fixed}")["fewer_captures_than_collection"]
-    assert any("not the same budget" in note for note in results["notes"])
+    assert any("not the same budget" in line for line in results["budgets"])
 
 
 def test_a_reference_of_another_size_is_one_clear_line(tmp_path: Path) -> None:

@@ -27,11 +27,10 @@ from workbench.commands.tune import tune
 from workbench.commands.validate import validate
 from workbench.errors import RunError
 from workbench.judge.rerun import rerun
-from workbench.judge.vision_validation import Judged
+from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs
-from workbench.report import write_comparison
-from workbench.report.material import read_material
+from workbench.report import write_comparison, write_report
 from workbench.tasks.detectors import DetectorError, Prediction
 from workbench.tasks.vision import open_task, recorded_task, weights_digest
 
@@ -124,28 +123,28 @@ def test_the_whole_path_of_a_detector(lab: Path) -> None:
     assert re.search(r"best fixed parameters \(.*\): [01]\.\d{3} on", told)
     run("tune", "--device", "sim:sim20", "--captures", "16", "--raws-per-trial", "4")  # of the other task
     told = run("validate", "--device", "sim:sim20", *TASK)
-    found = find_run(lab, "validate-vision")
-    results = json.loads((found.path / "results.json").read_text())
-    keys = [m["key"] for m in results["methods"]]
+    found = find_run(lab, "validate")
+    results = read_validation(found)
+    keys = list(results.by_key)
     predictions = [f"{kind}:{trained.name}" for kind in ("mean", "predicted", "declining")]
     assert keys == ["default", "fixed", *predictions, "clean"]
-    by_key = {m["key"]: m for m in results["methods"]}
-    assert find_run(lab, "tune", by_key["fixed"]["run"]).config["task"] == "detection:brightness"
-    assert results["objects"] == results["raws"] == 2
-    for row in results["methods"]:
-        assert 0 <= row["map"]["estimate"] <= row["map50"]["estimate"] <= 1
-        assert row["label"] in told
-    for raw in results["per_raw"]:
-        assert set(raw["methods"]) == set(keys) - {"clean"}
-    rows = list(csv.DictReader((found.path / "table.csv").open()))
-    assert [r["method"] for r in rows] == [m["label"] for m in results["methods"]]
-    page = (found.path / "report.html").read_text()
-    assert found.name in page
-    assert "<script" not in page
-    assert 'src="http' not in page
+    assert find_run(lab, "tune", results.by_key["fixed"].run).config["task"] == "detection:brightness"
+    assert results.facts["objects"] == results.raws == 2
+    for row in results.methods:
+        assert 0 <= row.figures["map"].estimate <= row.figures["map50"].estimate <= 1
+        assert row.label in told
+    for raw in results.per_raw:
+        assert set(raw.methods) == set(keys) - {"clean"}
     assert (found.path / "pictures.svg").read_text().count("<image") == 2 * 4
-    with pytest.raises(WorkbenchError, match=f"whose page is made with them; the newest: .*{found.name}.report.html"):
-        read_material(lab)
+    page = write_report(lab)
+    text = page.read_text()
+    for piece in (found.name, "mAP50", "log loss", "What the detector sees", "with 2 objects"):
+        assert piece in text
+    assert "could not" not in text
+    assert 'src="http' not in text
+    rows = list(csv.DictReader(page.with_suffix(".csv").open()))
+    assert [r["label"] for r in rows] == [m.label for m in results.methods]
+    assert [float(r["map50"]) for r in rows] == [m.figures["map50"].estimate for m in results.methods]
 
 
 def test_a_viewing_validation_does_not_take_up_the_runs_of_a_detector(lab: Path) -> None:
@@ -197,24 +196,23 @@ def test_two_validations_of_a_detector_are_compared(lab: Path) -> None:
         run("validate", *TASK, "--device", "sim:sim20", "--expert", "expert.toml", "--name", name)
     page = write_comparison(Path("lab"), "dark", "bright")
     text = page.read_text()
-    assert "Detection: dark and bright" in text
+    assert "judged by tests.brightness:make" in text
+    assert "mAP50" in text
     rows = {r["method"]: r for r in csv.DictReader(page.with_suffix(".csv").open())}
     assert float(rows["default"]["gain"]) == 0
     runs = [json.loads((lab / "runs" / n / "results.json").read_text()) for n in ("dark", "bright")]
-    losses = [np.mean([r["methods"]["expert"]["loss"] for r in f["per_raw"]]) for f in runs]
+    losses = [np.mean([r["methods"]["expert"]["figures"]["loss"] for r in f["per_raw"]]) for f in runs]
     assert float(rows["expert"]["gain"]) == pytest.approx(losses[0] - losses[1]) != 0
-    with pytest.raises(RunError, match="is a train run, not a validate-vision run"):
+    with pytest.raises(RunError, match="is a train run, not a validate run"):
         write_comparison(Path("lab"), "dark", "learned")
     file = lab / "runs" / "bright" / "results.json"
     file.write_text(json.dumps({**runs[1], "detector": "another:one"}))
-    with pytest.raises(RunError, match=r"dark and bright: detector .* and another:one; their losses cannot be"):
+    with pytest.raises(RunError, match=r"dark and bright: detector .* and another:one; their figures cannot be"):
         write_comparison(Path("lab"), "dark", "bright")
     for text in ("{", '{"methods": []}', "[]"):
         file.write_text(text)
-        with pytest.raises(RunError, match=r"results\.json: cannot be read as a validation of a detector .* again$"):
+        with pytest.raises(RunError, match=r"results\.json: cannot be read as a validation .* again$"):
             write_comparison(Path("lab"), "dark", "bright")
-    with pytest.raises(RunError, match=r"run dark: is a validation of a detector, whose page came with it: .*report"):
-        read_material(Path("lab"), "dark")
 
 
 def test_masks_are_scored_for_segmentation(lab: Path) -> None:
@@ -222,7 +220,7 @@ def test_masks_are_scored_for_segmentation(lab: Path) -> None:
     run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
     run("train", *task, "--steps", "2", "--batch", "2")
     results = json.loads(run("validate", "--device", "sim:sim20", *task, "--json"))
-    assert results["kind"] == "segm"
+    assert results["task"] == "segmentation"
     # The box moves with the brightness, the mask does not.
     assert [m["map"]["estimate"] for m in results["methods"]] == pytest.approx([1] * len(results["methods"]))
 
@@ -320,12 +318,11 @@ def test_the_loss_that_tuning_shows_is_the_one_that_validation_shows(lab: Path) 
     assert f"(by-loss): log loss {-score:.3f} on" in told
     task = open_task("detection", TASK[3], Path(TASK[5]))
     with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
-        raws = [raw for raw in task.annotated(dataset, Split.TRAIN) if raw.scene in results["training_scenes"]]
+        raws = [raw for raw in task.raws(dataset, Split.TRAIN) if raw.scene in results["training_scenes"]]
         best = device.info().space.load_toml(lab / "runs" / "by-loss" / "best.toml")
-        judged = Judged(task, raws)
-        for raw in raws:
-            judged.add(Bench(dataset, device, purpose="collect").capture(raw, best).rgb().pixels)
-    assert score == pytest.approx(-np.mean(judged.losses))
+        bench = Bench(dataset, device, purpose="collect")
+        losses = [task.judge(raw, bench.capture(raw, best).rgb().pixels).figures["loss"] for raw in raws]
+    assert score == pytest.approx(-np.mean(losses))
 
 
 def test_a_loss_without_gradient_is_refused_before_training(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

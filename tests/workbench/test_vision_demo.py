@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -13,10 +12,10 @@ import pytest
 
 from drivers.registry import open_device
 from workbench.commands import fit_proxy, vision_demo
-from workbench.commands.task_options import TaskName
 from workbench.errors import RunError
-from workbench.judge import vision_validation
+from workbench.judge.results import read_validation
 from workbench.lab.runs import find_run
+from workbench.report.words import number
 
 
 def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -24,32 +23,32 @@ def test_the_demo_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fit_proxy, "fit_proxy", lambda **more: whole(base_steps=2, steps=1, **more))
     for name, value in (("TRAIN_IMAGES", 18), ("TEST_IMAGES", 6), ("STEPS", 2), ("BATCH", 3)):
         monkeypatch.setattr(vision_demo, name, value)
-    monkeypatch.setattr(vision_validation, "RESAMPLES", 100)
-    page = vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=36)
+    page = vision_demo.run_vision_demo(tmp_path / "demo", "segmentation", captures=36)
     assert page.name == "report.html"
-    results = json.loads((page.parent / "results.json").read_text())
-    assert results["kind"] == "segm"
-    assert results["raws"] == results["scenes"] == 6
-    assert [m["key"] for m in results["methods"]] == [
+    results = read_validation(find_run(tmp_path / "demo" / "lab", "validate"))
+    assert results.task == "segmentation"
+    assert results.raws == results.scenes == 6
+    assert list(results.by_key) == [
         *("default", "expert", "fixed", "industry"),
         *("mean:predictor", "predicted:predictor", "declining:predictor", "clean"),
     ]
-    by_key = {m["key"]: m for m in results["methods"]}
-    assert by_key["clean"]["map50"]["estimate"] > by_key["default"]["map50"]["estimate"]
-    assert by_key["predicted:predictor"]["gain_over_fixed"]["loss"]["low"] is not None
-    gain = by_key["predicted:predictor"]["gain_over_industry"]["map50"]
-    assert gain["estimate"] == pytest.approx(
-        by_key["predicted:predictor"]["map50"]["estimate"] - by_key["industry"]["map50"]["estimate"]
-    )
-    line = f"predicted (image + metadata) over industry: mAP50 {gain['estimate']:+.3f}"
-    assert line in capsys.readouterr().out
-    assert line in page.read_text()
-    vision_demo.run_vision_demo(tmp_path / "demo", TaskName.segmentation, captures=36)
+    map50 = {key: m.figures["map50"].estimate for key, m in results.by_key.items()}
+    assert map50["clean"] > map50["default"]
+    about = results.about
+    assert about is not None
+    assert about.over["fixed"]["loss"].low is not None
+    gain = about.over["industry"]["map50"]
+    assert gain.estimate == pytest.approx(map50["predicted:predictor"] - map50["industry"])
+    assert f"over industry: mAP50 {gain.estimate:+.3f}" in capsys.readouterr().out
+    text = page.read_text()
+    assert "predicted over industry" in text
+    assert number(gain.estimate, "+.3f") in text
+    vision_demo.run_vision_demo(tmp_path / "demo", "segmentation", captures=36)
     told = capsys.readouterr().out
     assert told.count("already done") == 4
-    assert find_run(tmp_path / "demo" / "lab", "validate-vision").path.name in told
+    assert find_run(tmp_path / "demo" / "lab", "validate").path.name in told
     with pytest.raises(RunError, match="holds a demo with other settings"):
-        vision_demo.run_vision_demo(tmp_path / "demo", TaskName.detection, captures=36)
+        vision_demo.run_vision_demo(tmp_path / "demo", "detection", captures=36)
 
 
 def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from workbench.judge.ablation.results import AblationResult
+
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 def ablate(
@@ -21,6 +25,9 @@ def ablate(
     ],
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and a fitted proxy.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
+    task: TaskOption = VIEWING,
+    detector: DetectorOption = None,
+    annotations: AnnotationsOption = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas or blanks.")] = "0,1,2",
     steps: Annotated[int, typer.Option(min=1, max=MANY, help="Optimiser steps of each training.")] = 600,
     batch: Annotated[int | None, typer.Option(min=1, max=MANY, help="RAWs a step instead of the recipe's.")] = None,
@@ -65,19 +72,21 @@ def ablate(
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
+    from workbench.judge.ablation.format1 import spoken
     from workbench.judge.ablation.study import ablate_run, check_device, study_raws
     from workbench.judge.ablation.training import train_variants
     from workbench.judge.ablation.variants import AblationSettings
     from workbench.lab.dataset import Dataset
     from workbench.lab.devices import open_devices
 
+    judge = asked_task(task, detector, annotations)
     recipe = Recipe(steps=steps, metadata=metadata)
     recipe = replace(recipe, batch=batch or recipe.batch, width=width or recipe.width)
     settings = AblationSettings(recipe, numbers, tuple(only or ()), proxy, prefix, scatter, raw, test_raws)
     with stoppable("what is trained and captured is kept; run the same command again to go on"):
         with Dataset.open(lab, create=False) as dataset, open_devices(device, lab, tolerance=pool_tolerance) as opened:
             check_device(lab, opened.info(), settings)
-            study_raws(dataset, settings)
+            study_raws(dataset, settings, judge)
             if start:
                 settings = replace(settings, start=opened.info().space.load_toml(start))
 
@@ -86,65 +95,35 @@ def ablate(
             progress.update(done, note=note)
 
         with Progress("train", 0, unit="step") as progress:
-            trained = train_variants(lab, settings, lambda *args: shown_by(progress, *args))
+            trained = train_variants(lab, settings, lambda *args: shown_by(progress, *args), judge)
         with (
             Dataset.open(lab) as dataset,
             open_devices(device, lab, tolerance=pool_tolerance) as opened,
             Progress("measure", 0) as measuring,
         ):
             run, results = ablate_run(
-                lab, dataset, opened, settings, trained, name=name, progress=lambda *args: shown_by(measuring, *args)
+                lab,
+                dataset,
+                opened,
+                settings,
+                trained,
+                judge,
+                name=name,
+                progress=lambda *args: shown_by(measuring, *args),
             )
     if as_json:
-        print(json.dumps({"run": run.name, **results}))
+        print(json.dumps({"run": run.name, **spoken(results)}))
         return
     print_results(results)
-    for line in failure_lines(results):
+    for line in failure_lines({"faults": results.faults}):
         print(line)
-    for file in ("results.json", *results["figures"]):
+    for file in ("results.json", *results.figures):
         print(str(run.path / file))
 
 
-def print_results(results: dict[str, Any]) -> None:
+def print_results(results: AblationResult) -> None:
     """The table and what it says about table 3's order, for people."""
-    from rich.table import Table
+    from workbench.console.terminal import print_table
+    from workbench.judge.ablation.in_words import study_lines, study_table, title_of
 
-    from workbench.commands.validate import interval_text
-    from workbench.console import terminal
-
-    console = terminal.console()
-    seeds = results["seeds"]
-    table = Table(
-        title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, outputs of "
-        f"the device; {len(seeds)} seed{'s' * (len(seeds) > 1)}, {results['steps']} steps each"
-    )
-    table.add_column("variant", no_wrap=True)
-    for title in ("PSNR (dB)", "seeds", "SSIM", f"over {results['reference']} (dB)"):
-        table.add_column(title, justify="right")
-    for row in results["table"]:
-        over = row["psnr_over_reference"]
-        by_seed = row["psnr_by_seed"]
-        table.add_row(
-            row["key"],
-            interval_text(row["psnr_interval"], form=".2f"),
-            f"{min(by_seed):.2f}..{max(by_seed):.2f}",
-            f"{row['ssim']:.4f}",
-            (f"{interval_text(over)} {over['verdict']}" if over else ""),
-        )
-    console.print(table)
-    lines = []
-    if results["order"]:
-        lines.append("table 3 has it in this order; here, 95 % intervals by scene in brackets:")
-        lines += [
-            f"  {pair['lower']} < {pair['higher']}: {interval_text(pair['gain'])} dB: "
-            + {"better": "shown", "worse": "shown to be the other way round"}.get(pair["gain"]["verdict"], "not shown")
-            for pair in results["order"]
-        ]
-    if data := results["scatter"]:
-        told = [
-            f"{p['name']} {'is held' if p.get('held') else 'does not move' if r is None else f'{r:+.2f}'}"
-            for p, r in zip(data["parameters"], data["rank_correlation_with_iso"], strict=True)
-        ]
-        lines.append(f"rank correlation with ISO ({data['key']}): {', '.join(told)}")
-    for line in [*lines, *(f"note: {note}" for note in results["notes"])]:
-        console.print(line, soft_wrap=True)
+    print_table(title_of(results), *study_table(results), study_lines(results))

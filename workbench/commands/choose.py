@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from workbench.judge.results import ChooseResult
+
 from workbench.commands.limits import SEED
-from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 def choose(
@@ -28,7 +31,7 @@ def choose(
     fixed: Annotated[
         str | None, typer.Option(help="Tune run of the best fixed set; by default the newest by CMA-ES or TPE.")
     ] = None,
-    task: TaskOption = TaskName.viewing,
+    task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the bootstrap.")] = 0,
@@ -46,7 +49,7 @@ def choose(
     from workbench.lab.dataset import Dataset
     from workbench.lab.devices import open_devices
 
-    judge = vision_task(task, detector, annotations)
+    judge = asked_task(task, detector, annotations)
     with (
         stoppable("every capture is kept; run the same command again to go on"),
         Dataset.open(lab) as dataset,
@@ -70,49 +73,29 @@ def choose(
             progress=show,
         )
     if as_json:
-        print(json.dumps(results))
+        print(json.dumps(results.to_json()))
         return
     again = ["workbench", "validate", *(word for url in device for word in ("--device", url))]
     options = {
         "--lab": None if lab == Path("lab") else lab,
-        "--task": None if judge is None else task.value,
+        "--task": None if task == VIEWING else task,
         "--detector": detector,
         "--annotations": annotations,
         "--fixed": fixed,
     }
     again += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-    for line in failure_lines(results):
+    for line in failure_lines({"faults": results.faults}):
         print(line)
-    print_results(results, shlex.join([*again, "--predictor", results["best"]]))
+    print_results(results, shlex.join([*again, "--predictor", results.best]))
 
 
-def print_results(results: dict[str, Any], test: str) -> None:
+def print_results(results: ChooseResult, test: str) -> None:
     """The table, which predictor to take and the command that tests it, for people."""
-    from rich.table import Table
+    from workbench.console.terminal import print_table
+    from workbench.judge.in_words import choice_table, title_of
 
-    from workbench.commands.validate import interval_text
-    from workbench.console import terminal
-
-    viewing = results["metric"] == "psnr"
-    columns = {"psnr": "PSNR (dB)", "ssim": "SSIM", "loss": "log loss", "map50": "mAP50", "map": "mAP50:95"}
-    shown = [key for key in columns if key in results["rows"][0]["scores"]]
-    form = "+.2f" if viewing else "+.3f"
-    table = Table(
-        title=f"{results['raws']} validation RAWs of {results['scenes']} scenes on {results['device']['model']}, "
-        "outputs of the device"
-    )
-    table.add_column("run")
-    first = results["rows"][0]
-    over = "over best fixed" if first["rule"] else f"over {first['run']}"
-    titles = [columns[key] for key in shown]
-    for title in (*titles, f"{over} (dB)" if viewing else f"log loss under{over.removeprefix('over')}"):
-        table.add_column(title, justify="right", no_wrap=title in titles)
-    for row in results["rows"]:
-        label = f"best fixed ({row['run']})" if row["rule"] else row["run"]
-        cells = [f"{row['scores'][key]:{'.2f' if key == 'psnr' else '.3f'}}" for key in shown]
-        table.add_row(label, *cells, (interval_text(row["gain"], form=form) if row["gain"] else ""))
-    terminal.console().print(table)
-    print(f"the best by {columns[results['metric']]}: {results['best']}")
-    for note in results["notes"]:
+    print_table(title_of(results, "validation"), *choice_table(results))
+    print(f"the best by {results.of_raws.title}: {results.best}")
+    for note in results.notes:
         print(f"note: {note}")
     print(f"test it once: {test}")

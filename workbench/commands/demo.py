@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands.limits import MANY, SEED
-from workbench.commands.task_options import TaskName
+from workbench.commands.task_options import VIEWING, TaskOption
 
 
 def demo(
@@ -16,7 +16,7 @@ def demo(
     photographs: Annotated[
         Path | None, typer.Option(help="Folder of photographs instead of the sample ones and the lab scenes.")
     ] = None,
-    task: Annotated[TaskName, typer.Option(help="What the images are for.")] = TaskName.viewing,
+    task: TaskOption = VIEWING,
     captures: Annotated[
         int | None,
         typer.Option(
@@ -26,7 +26,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of everything.")] = 0,
 ) -> None:
     """Serve the emulated device, make scenes, collect, fit, train, tune, validate on the device, report."""
-    if task is TaskName.viewing:
+    if task == VIEWING:
         from workbench.commands.viewing_demo import run_demo
 
         run_demo(folder, photographs=photographs, captures=captures or 4000, seed=seed)

@@ -1,26 +1,36 @@
-"""The options of the commands that serve a task: human viewing, detection or segmentation."""
+"""The options of the commands that serve a task."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from workbench.tasks.vision import VisionTask
+    from workbench.tasks.task import Task
+
+VIEWING = "viewing"
 
 
-class TaskName(StrEnum):
-    """The tasks that an image serves."""
+def _known(name: str) -> str:
+    """See that there is such a task."""
+    if name != VIEWING:
+        from workbench.tasks.registry import task_names
 
-    viewing = "viewing"
-    detection = "detection"
-    segmentation = "segmentation"
+        if name not in (names := task_names()):
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}")
+    return name
 
 
-TaskOption = Annotated[TaskName, typer.Option(help="What the images are for.")]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        help="What the images are for: viewing, detection, segmentation, or what a package adds.",
+        callback=_known,
+        metavar="TASK",
+    ),
+]
 DetectorOption = Annotated[
     str | None,
     typer.Option(help="Detector of the task: darknet:FILE.cfg, torchvision:NAME, package.module:factory."),
@@ -30,25 +40,22 @@ AnnotationsOption = Annotated[
 ]
 
 
-def vision_task(
-    task: TaskName, detector: str | None, annotations: Path | None, viewing_weight: float = 0.0
-) -> VisionTask | None:
-    """The task that the options name; None for human viewing.
+def asked_task(name: str, detector: str | None, annotations: Path | None, viewing_weight: float = 0.0) -> Task:
+    """The task that the options name.
 
     Raises:
-        typer.BadParameter: a detector is given for human viewing.
+        typer.BadParameter: options are given to a task that takes none.
+        RunError: the task cannot be opened.
     """
-    if task is TaskName.viewing:
-        given = {"--detector": detector, "--annotations": annotations, "--viewing-weight": viewing_weight}
-        if named := [option for option, value in given.items() if value]:
-            raise typer.BadParameter(f"{' and '.join(named)}: for --task detection and --task segmentation alone")
-        return None
     from workbench.lab import trust
     from workbench.tasks.detectors import is_factory
-    from workbench.tasks.vision import open_task
+    from workbench.tasks.registry import open_task, takes_options
+    from workbench.tasks.task import TaskOptions
 
-    name = "detection" if task is TaskName.detection else "segmentation"
-    opened = open_task(name, detector, annotations, viewing_weight)  # type: ignore[arg-type]
+    options = TaskOptions(detector, annotations, viewing_weight)
+    if (named := options.given()) and not takes_options(name):
+        raise typer.BadParameter(f"{' and '.join(named)}: for --task detection and --task segmentation alone")
+    opened = open_task(name, options)
     if detector and is_factory(detector):
         trust.remember(detector)
     return opened

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands.limits import MANY, SEED
-from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 class RecipeName(StrEnum):
@@ -23,7 +23,7 @@ class RecipeName(StrEnum):
 def train(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
-    task: TaskOption = TaskName.viewing,
+    task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     viewing_weight: Annotated[
@@ -72,8 +72,8 @@ def train(
         chosen = replace(chosen, steps=steps, epochs=0)
     if batch is not None:
         chosen = replace(chosen, batch=batch)
-    judge = vision_task(task, detector, annotations, viewing_weight)
-    measure = "detector's loss" if judge else "L2"
+    judge = asked_task(task, detector, annotations, viewing_weight)
+    measure = judge.loss_name
     log = "log " if chosen.name == "fast" else ""
     measure = f"{log}{measure}" + (f" + {viewing_weight:g} × L2" if viewing_weight else "")
     source = find_run(lab, "fit-proxy", proxy)

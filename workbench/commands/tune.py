@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.commands.limits import MANY, SEED
-from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 from workbench.tune.methods import MethodName
 from workbench.tune.rules import Rule
 
@@ -68,7 +68,7 @@ def tune(
             help="TOML of a hand-set parameter set to try first; `device info DEVICE --toml FILE` writes one to edit."
         ),
     ] = None,
-    task: TaskOption = TaskName.viewing,
+    task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     metric: Annotated[
@@ -95,7 +95,7 @@ def tune(
     from workbench.tune.tuning import default_metrics
     from workbench.tune.tuning import tune as tune_in
 
-    judge = vision_task(task, detector, annotations)
+    judge = asked_task(task, detector, annotations)
     metrics = [m.value for m in metric or ()] or default_metrics(method, judge)
     first = MetricName(metrics[0])
     if industry and rule not in (Rule.fixed, Rule.industry):

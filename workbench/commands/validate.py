@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from workbench.judge.results import ValidationResult
+
 from workbench.commands.limits import MANY, SEED
-from workbench.commands.task_options import AnnotationsOption, DetectorOption, TaskName, TaskOption, vision_task
+from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 def validate(
@@ -48,7 +51,7 @@ def validate(
             min=0, max=MANY, help="Captures of the per-image oracle for each RAW, 200 by default; 0 leaves it out."
         ),
     ] = None,
-    task: TaskOption = TaskName.viewing,
+    task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the oracle and of the bootstrap.")] = 0,
@@ -67,14 +70,17 @@ def validate(
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
-    from workbench.judge.compared_methods import ValidationSettings
+    from workbench.judge.format1 import spoken
+    from workbench.judge.methods import ORACLE_CAPTURES, ValidationSettings
     from workbench.judge.validation import validate_run
     from workbench.lab.dataset import Dataset
     from workbench.lab.devices import open_devices
 
-    judge = vision_task(task, detector, annotations)
-    if judge and oracle_captures:
-        raise typer.BadParameter("--oracle-captures is for --task viewing: mAP judges no single image")
+    judge = asked_task(task, detector, annotations)
+    if not judge.metrics[0].per_raw:
+        if oracle_captures:
+            raise typer.BadParameter(f"--oracle-captures: {judge.metrics[0].label} judges no single image")
+        oracle_captures = 0
     settings = ValidationSettings(
         tuple(predictor or ()),
         fixed,
@@ -82,9 +88,8 @@ def validate(
         proxy,
         expert,
         test_raws,
-        200 if oracle_captures is None else oracle_captures,
+        ORACLE_CAPTURES if oracle_captures is None else oracle_captures,
         seed,
-        judge.key if judge else "viewing",
         tuple(tune or ()),
     )
     with (
@@ -98,140 +103,19 @@ def validate(
             progress.total = total
             progress.update(done, note=phase)
 
-        if judge:
-            from workbench.judge.vision_validation import validate_vision_run
-
-            run, results = validate_vision_run(lab, dataset, opened, settings, judge, name=name, progress=show)
-        else:
-            run, results = validate_run(lab, dataset, opened, settings, name=name, progress=show)
+        run, results = validate_run(lab, dataset, opened, settings, judge, name=name, progress=show)
     if as_json:
-        print(json.dumps({"run": run.name, **results}))
+        print(json.dumps({"run": run.name, **spoken(results)}))
         return
-    if judge:
-        print_vision(results)
-    else:
-        print_results(results)
-    for line in failure_lines(results):
+    print_results(results)
+    for line in failure_lines({"faults": results.faults}):
         print(line)
-    if judge:
-        print(str(run.path / "report.html"))
-        return
     print(str(run.path / "results.json"))
 
 
-def print_results(results: dict[str, Any]) -> None:
-    """The table and the headline figures, for people."""
-    from rich.table import Table
+def print_results(results: ValidationResult) -> None:
+    """The table and what came out, for people."""
+    from workbench.console.terminal import print_table
+    from workbench.judge.in_words import title_of, validation_lines, validation_table
 
-    from workbench.console import terminal
-
-    console = terminal.console()
-    table = Table(
-        title=f"{results['raws']} test RAWs of {results['scenes']} scenes on {results['device']['model']}, "
-        "outputs of the device"
-    )
-    table.add_column("method")
-    for title in ("PSNR (dB)", "SSIM", "over best fixed (dB)", "captures"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for m in results["methods"]:
-        captures = (
-            "" if m["captures"] is None else f"{m['captures']}{'*' if m['fewer_captures_than_collection'] else ''}"
-        )
-        gain = m["psnr_gain_over_fixed"]
-        table.add_row(
-            m["label"],
-            f"{m['psnr']:.2f}",
-            f"{m['ssim']:.3f}",
-            (interval_text(gain) if gain else ""),
-            captures,
-        )
-    console.print(table)
-    for line in headline_lines(results):
-        console.print(line, soft_wrap=True)
-
-
-def print_vision(results: dict[str, Any]) -> None:
-    """The table of a vision task, for people."""
-    from rich.table import Table
-
-    from workbench.console import terminal
-    from workbench.judge.vision_page import COLUMNS
-
-    console = terminal.console()
-    table = Table(
-        title=f"{results['task']}: {results['raws']} test RAWs of {results['scenes']} scenes with "
-        f"{results['objects']} objects on {results['device']['model']}, outputs of the device, {results['detector']}"
-    )
-    table.add_column("method")
-    for title in (*(title for _, title in COLUMNS), "captures"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for m in results["methods"]:
-        captures = "" if m["captures"] is None else str(m["captures"])
-        table.add_row(m["label"], *(f"{m[key]['estimate']:.3f}" for key, _ in COLUMNS), captures)
-    console.print(table)
-    for line in vision_lines(results):
-        console.print(line, soft_wrap=True)
-
-
-def vision_lines(results: dict[str, Any]) -> list[str]:
-    """What each method gains over the best fixed set, one line each, and the notes."""
-    from workbench.judge.vision_page import GAINS, over_industry
-
-    lines = []
-    gains = {m["label"]: gain for m in results["methods"] if (gain := m["gain_over_fixed"])}
-    if gains:
-        lines.append("over the best fixed set, 95 % intervals by scene in brackets (loss: how far it is below):")
-    for label, gain in gains.items():
-        told = (f"{what} {interval_text(gain[key], form='+.3f')}: {gain[key]['verdict']}" for key, what in GAINS)
-        lines.append(f"  {label}: {'; '.join(told)}")
-    return [*lines, *(f"  {line}" for line in over_industry(results)), *(f"note: {note}" for note in results["notes"])]
-
-
-def interval_text(interval: dict[str, Any], scale: float = 1.0, form: str = "+.2f", unit: str = "") -> str:
-    """An interval for people: ``+1.50 [+1.00, +2.00]``."""
-    if interval["estimate"] is None:
-        return "not defined"
-    text = f"{interval['estimate'] * scale:{form}}{unit}"
-    if interval["low"] is None:
-        return f"{text} [no interval]"
-    return f"{text} [{interval['low'] * scale:{form}}, {interval['high'] * scale:{form}}]"
-
-
-def headline_lines(results: dict[str, Any]) -> list[str]:
-    """The headline figures, one line each."""
-    lines = []
-    head, oracle, proxy = results["headline"], results["oracle"], results["proxy"]
-    if head:
-        for key, label in (
-            ("gain_over_fixed", "over the best fixed set"),
-            ("gain_over_industry", "over industry"),
-            ("gain_over_expert", "over the expert"),
-        ):
-            if gain := head[key]:
-                lines.append(f"  {label}: {interval_text(gain)} dB: {gain['verdict']}")
-        if gap := head["gap_closed"]:
-            lines.append(f"  gap to the per-image oracle closed: {interval_text(gap, 100, '.0f')} %")
-        if head["worse_than_fixed_share"] is not None:
-            lines.append(
-                f"  {head['worse_than_fixed_share']:.0%} of RAWs worse than with the best fixed set; "
-                f"5th percentile {head['fifth_percentile_gain']:+.2f} dB"
-            )
-        if lines:
-            lines.insert(0, f"{head['predictor'].partition(':')[2]}, 95 % intervals by scene in brackets:")
-    for row in results.get("declining") or ():
-        lines.append(
-            f"{row['predictor'].partition(':')[2]} declines {row['declined_share']:.0%} of RAWs: worse than the best "
-            f"fixed set {row['worse_share_declining']:.1%} instead of {row['worse_share']:.1%}; 5th percentile "
-            f"{row['fifth_percentile_gain_declining']:+.2f} instead of {row['fifth_percentile_gain']:+.2f} dB"
-        )
-    if oracle:
-        lines.append(
-            f"oracle: {oracle['captures_per_raw']} captures a RAW, the last quarter of them gained "
-            f"{oracle['last_quarter_gain']:.2f} dB"
-        )
-    if proxy:
-        lines.append(
-            f"proxy (run {proxy['run']}): {proxy['psnr_to_device']:.2f} dB to the device's output at the predicted "
-            f"parameters; promised {proxy['promised']:.2f} dB, the device gave {proxy['given']:.2f} dB"
-        )
-    return lines + [f"* {note}" if "not the same budget" in note else f"note: {note}" for note in results["notes"]]
+    print_table(title_of(results), *validation_table(results), validation_lines(results))

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workbench.commands.task_options import TaskName
 from workbench.commands.viewing_demo import PROFILE, Steps, claim, emulated_device
 
 DETECTOR = "offline:mask-rcnn"
@@ -15,7 +14,7 @@ STEPS, BATCH = 200, 16
 TRIAL_RAWS = 40
 
 
-def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed: int = 0) -> Path:
+def run_vision_demo(folder: Path, task: str, *, captures: int = 2000, seed: int = 0) -> Path:
     """Run every step for detection or segmentation; what ``folder`` has already is not done again.
 
     The scenes are composed with seeds that the detector's training never used, the test scenes with another one.
@@ -34,16 +33,16 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
     """
     from workbench.commands.collect import collect
     from workbench.commands.fit_proxy import fit_proxy
+    from workbench.commands.report import report
     from workbench.commands.sim import expert as write_expert
     from workbench.commands.sim_coco import coco
     from workbench.commands.sim_composed import composed
     from workbench.commands.train import train
     from workbench.commands.tune import Rule, tune
     from workbench.commands.validate import validate
-    from workbench.lab.runs import find_run
 
     begin = time.monotonic()
-    claim(folder, {"task": task.value, "captures": captures, "seed": seed})
+    claim(folder, {"task": task, "captures": captures, "seed": seed})
     raws, lab, expert = folder / "raws", folder / "lab", folder / "expert.toml"
     write_expert(PROFILE, expert)
     step = Steps(lab, begin)
@@ -64,7 +63,7 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
         f"sim coco {raws} {shown} --seed {seed}",
         lambda: coco(raws, train=sets["train"], test=sets["test"], seed=seed),
     )
-    judged = f"--task {task.value} --detector {DETECTOR} --annotations {raws / 'annotations.json'}"
+    judged = f"--task {task} --detector {DETECTOR} --annotations {raws / 'annotations.json'}"
     judge: dict[str, Any] = {"task": task, "detector": DETECTOR, "annotations": raws / "annotations.json"}
     common = f"--lab {lab} --seed {seed}"
     print(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
@@ -115,6 +114,7 @@ def run_vision_demo(folder: Path, task: TaskName, *, captures: int = 2000, seed:
             f"validate {judged} --device {url} --expert {expert} {common}",
             lambda: validate([url], lab=lab, expert=expert, seed=seed, **judge),
         )
-    page = find_run(lab, "validate-vision").path / "report.html"
+    page = folder / "report.html"
+    step("report", f"report --lab {lab} --out {page}", lambda: report(lab=lab, out=page))
     print(f"\ndone in {time.monotonic() - begin:.0f} s; the page: {page.resolve()}")
     return page

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from drivers.foreign_text import shown
@@ -83,3 +83,20 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     file = stream.styled if isinstance(stream, GuardedStream) else stream
     return SafeConsole(file=cast(TextIO, file), markup=False, emoji=False, highlight=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str] = ()) -> None:
+    """Print a table, whose first column is text and whose others are figures, and lines below it."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        # Figures of one word stay whole; an interval may go below its estimate, so that names keep their room.
+        whole = i > 0 and not any(" " in row[i] for row in rows)
+        table.add_column(column, justify="right" if i else "left", no_wrap=whole, min_width=None if i else 14)
+    for row in rows:
+        table.add_row(*row)
+    out = console()
+    out.print(table)
+    for line in lines:
+        out.print(line, soft_wrap=True)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceError
@@ -22,23 +22,26 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import read_json, read_regular
 from drivers.weights import FILE_NAME, LARGEST_FILE
 from workbench.errors import RunError
-from workbench.lab import trust
+from workbench.judge.ablation.results import AblationResult
+from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RECORD_BYTES, RunFolder, find_run, recorded_run
+from workbench.tasks.registry import check_recorded, task_of
 
-if TYPE_CHECKING:
-    from workbench.tasks.vision import VisionTask
-
-KINDS = ("fit-proxy", "train", "tune", "validate", "validate-vision", "ablate")
+KINDS = ("fit-proxy", "train", "tune", "validate", "ablate")
 # Not figures: how long it took, which boot of the device it was, what a text says around the figures, what the
 # trainings of a study are called.
 VOLATILE = frozenset(
     (
         *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
         *("device", "runs", "faults", "failed", "failed_share", "failures_by_reason", "failed_trials"),
-        *("raws_left_out", "left_out"),
+        *("raws_left_out", "left_out", "reason", "resamples"),
     )
 )
+
+
+# What is drawn at random: not compared where an older workbench drew another number of resamples.
+_DRAWN = (".low", ".high", ".verdict")
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None) -> 
             return _tune(lab, dataset, asked, old, new_name)
         if old.kind == "ablate":
             return _ablate(lab, dataset, asked, old, new_name)
-        if old.kind in ("validate", "validate-vision"):
+        if old.kind == "validate":
             return _validate(lab, dataset, asked, old, new_name)
         return _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
 
@@ -156,26 +159,38 @@ def compare_results(before: Any, after: Any) -> tuple[int, list[Difference]]:
 
     What only the new results have (a newer workbench may say more) is no difference.
     """
-    old, new = dict(_figures(before)), dict(_figures(after))
+    drawn_alike = _resamples(before) == _resamples(after)
+    old, new = (
+        {k: v for k, v in _figures(results) if v is not None and (drawn_alike or not k.endswith(_DRAWN))}
+        for results in (before, after)
+    )
     differences = [Difference(key, value, new.get(key)) for key, value in old.items() if new.get(key) != value]
     return len(old), sorted(differences, key=lambda d: (-d.size, d.figure))
 
 
+def _resamples(results: Any) -> Any:
+    return results.get("resamples") if isinstance(results, dict) else None
+
+
 def results_of(run: RunFolder) -> dict[str, Any]:
-    """All results of a run: of a validation those of ``results.json``.
+    """All results of a run as plain data, of an older format as of this one.
 
     Raises:
         RunError: the file is damaged.
     """
+    if run.kind == "validate":
+        return read_validation(run).to_json()
+    if run.kind == "ablate":
+        return AblationResult.read(run.path / "results.json").to_json()
     file = run.path / "results.json"
     if not file.is_file():
         return run.results
     try:
         results = read_json(file, RECORD_BYTES)
     except (OSError, ValueError) as error:
-        raise RunError(f"{file}: cannot be read ({error}); put the file back, or validate again") from error
+        raise RunError(f"{file}: cannot be read ({error}); put the file back, or repeat its command") from error
     if not isinstance(results, dict):
-        raise RunError(f"{file}: holds no results; put the file back, or validate again")
+        raise RunError(f"{file}: holds no results; put the file back, or repeat its command")
     return results
 
 
@@ -199,26 +214,12 @@ def _check(run: RunFolder) -> None:
         )
     if not run.finished:
         raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.get('command')}")
-    if (task := run.config.get("task", "viewing")) != "viewing" and not run.config.get("vision"):
-        raise RunError(
-            f"run {run.name}: is of the task {task}, whose annotations the record does not hold; repeat its command: "
-            f"{run.record.get('command')}"
-        )
+    check_recorded(run)
     # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
     named = [run.config.get(key) for key in ("proxy", "fixed", "industry")]
     for name in [*named, *(run.config.get("predictors") or ()), *(run.config.get("tunes") or ())]:
         if name not in (None, False, True, "(none)"):  # a tuning says with "industry" whether it made a table
             recorded_run(run.path.parent.parent, name)
-
-
-def _task(run: RunFolder) -> VisionTask | None:
-    from workbench.tasks.detectors import is_factory
-    from workbench.tasks.vision import recorded_task
-
-    record = run.config.get("vision")
-    if record and is_factory(record["detector"]):
-        trust.require(record["detector"], f"the record of run {run.name}")
-    return recorded_task(record) if record else None
 
 
 def _free_name(lab: Path, name: str) -> str:
@@ -280,7 +281,7 @@ def _train(lab: Path, old: RunFolder, name: str) -> RunFolder:
         with Dataset.open(lab) as dataset:
             start = _set_of(dataset, dataset.space(_identity(old)), digest)
     recipe = Recipe(**_own(Recipe, old.config["recipe"]))
-    return train(lab, recipe, proxy_run=old.config["proxy"], task=_task(old), start=start, name=name)
+    return train(lab, recipe, proxy_run=old.config["proxy"], task=task_of(old), start=start, name=name)
 
 
 def _copy_proxy(run: Path, to: Path) -> None:
@@ -315,7 +316,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
             settings,
             rule=rule_of(old),
             expert=expert,
-            task=_task(old),
+            task=task_of(old),
             proxy=proxy,
             name=name,
         )
@@ -341,14 +342,15 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
         test_raws=config["test_raws"],
         start=_set_of(dataset, device.info().space, config.get("start")),
     )
-    return ablate_run(lab, dataset, device, settings, train_variants(lab, settings), name=name)[0]
+    task = task_of(old)
+    return ablate_run(lab, dataset, device, settings, train_variants(lab, settings, task=task), task, name=name)[0]
 
 
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
-    from workbench.judge.compared_methods import NONE, ValidationSettings
+    from workbench.judge.methods import NONE, ValidationSettings
     from workbench.judge.validation import validate_run
 
-    config, task = old.config, _task(old)
+    config = old.config
     settings = ValidationSettings(
         predictors=tuple(config["predictors"]) or (NONE,),
         fixed=config["fixed"] or NONE,
@@ -358,11 +360,6 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),
         oracle_captures=config.get("oracle_captures", 0),
         seed=old.record["seed"],
-        task=task.key if task else "viewing",
         tunes=tuple(config.get("tunes", ())),
     )
-    if task:
-        from workbench.judge.vision_validation import validate_vision_run
-
-        return validate_vision_run(lab, dataset, device, settings, task, name=name)[0]
-    return validate_run(lab, dataset, device, settings, name=name)[0]
+    return validate_run(lab, dataset, device, settings, task_of(old), name=name)[0]

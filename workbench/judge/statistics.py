@@ -12,11 +12,13 @@ whether most scenes go that way. :func:`compare` says better or worse only where
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from scipy.stats import wilcoxon
+
+from workbench.lab.results import Model
 
 MIN_CLUSTERS = 6
 RESAMPLES = 10_000
@@ -24,8 +26,7 @@ SIGNIFICANT = 0.05
 Verdict = Literal["better", "worse", "not shown"]
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(Model):
     """An estimate and its 95 % interval.
 
     Attributes:
@@ -42,54 +43,39 @@ class Interval:
     samples: int
 
     @property
-    def verdict(self) -> Verdict:
+    def side(self) -> Verdict:
         """``better`` if the whole interval is above 0, ``worse`` if it is below, else ``not shown``."""
         if self.low is None or self.high is None:
             return "not shown"
         return "better" if self.low > 0 else "worse" if self.high < 0 else "not shown"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The interval as plain data; without the verdict, which only differences have."""
-        return asdict(self)
+    def text(self, form: str = "+.2f", scale: float = 1.0) -> str:
+        """The interval for people: ``+1.50 [+1.00, +2.00]``."""
+        if self.estimate is None:
+            return "not defined"
+        estimate = format(self.estimate * scale, form)
+        if self.low is None or self.high is None:
+            return f"{estimate} [no interval]"
+        return f"{estimate} [{self.low * scale:{form}}, {self.high * scale:{form}}]"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Paired differences of a method to another on the same RAWs; above 0 is better.
+class Comparison(Interval):
+    """The mean paired difference of a method to another on the same RAWs with its interval; above 0 is better.
 
     Attributes:
-        interval: of the mean difference.
-        p_value: two-sided, of Wilcoxon's signed-rank test on the scenes' means; None with too few scenes.
-        worse_share: of the RAWs, 0 to 1.
-        fifth_percentile: of the differences over the RAWs.
+        verdict: ``better`` or ``worse`` where the interval lies on that side of 0 and Wilcoxon's test agrees.
+        reason: why the verdict is what it is, without figures of the interval: a part of a sentence.
+        p_value: two-sided, of Wilcoxon's signed-rank test on the scenes' means; None with too few scenes, and of a
+            metric that a single RAW does not have, where the interval alone decides.
+        worse_share: of the RAWs, 0 to 1; None of such a metric.
+        fifth_percentile: of the differences over the RAWs; None of such a metric.
     """
 
-    interval: Interval
-    p_value: float | None
-    worse_share: float
-    fifth_percentile: float
-
-    @property
-    def verdict(self) -> Verdict:
-        """``better`` or ``worse`` where the interval lies on that side of 0 and Wilcoxon's test agrees."""
-        agrees = self.p_value is not None and self.p_value < SIGNIFICANT
-        return self.interval.verdict if agrees else "not shown"
-
-    @property
-    def reason(self) -> str:
-        """Why the verdict is what it is, without figures of the interval: a part of a sentence."""
-        i = self.interval
-        if i.low is None or i.high is None or self.p_value is None:
-            return f"{i.clusters} scenes are too few, {MIN_CLUSTERS} are the least"
-        if i.low == i.high == 0:
-            return "no RAW differs"
-        if i.verdict == "not shown":
-            return f"the 95 % interval holds 0, {i.clusters} scenes"
-        tested = f"Wilcoxon {p_text(self.p_value)}, {i.clusters} scenes"
-        if self.verdict == "not shown":
-            side = "above" if i.verdict == "better" else "below"
-            return f"the interval lies {side} 0, but few scenes may have made it: {tested}"
-        return f"the 95 % interval lies {'above' if i.verdict == 'better' else 'below'} 0, {tested}"
+    verdict: Verdict
+    reason: str = ""
+    p_value: float | None = None
+    worse_share: float | None = None
+    fifth_percentile: float | None = None
 
     @property
     def brief(self) -> str:
@@ -100,23 +86,32 @@ class Comparison:
 
     def words(self, unit: str = "dB") -> str:
         """The verdict as a sentence with its evidence, as a careful person would sign it."""
-        i = self.interval
-        ends = "" if i.low is None or i.high is None else f" [{i.low:+.2f}, {i.high:+.2f}]"
-        tail = (
-            f"{self.worse_share:.0%} of {i.samples} RAWs got worse, 5th percentile {self.fifth_percentile:+.2f} {unit}"
-        )
-        return f"{self.verdict.capitalize()}: {i.estimate:+.2f}{ends} {unit} on average; {self.reason}; {tail}."
+        unit = f" {unit}" if unit else ""
+        ends = "" if self.low is None or self.high is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
+        said = f"{self.verdict.capitalize()}: {self.estimate:+.2f}{ends}{unit} on average; {self.reason}"
+        if self.worse_share is None or self.fifth_percentile is None:
+            return f"{said}."
+        tail = f"{self.worse_share:.0%} of {self.samples} RAWs got worse, 5th percentile {self.fifth_percentile:+.2f}"
+        return f"{said}; {tail}{unit}."
 
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain data, with verdict and reason."""
-        return {
-            **self.interval.to_dict(),
-            "p_value": self.p_value,
-            "worse_share": self.worse_share,
-            "fifth_percentile": self.fifth_percentile,
-            "verdict": self.verdict,
-            "reason": self.reason,
-        }
+
+def _verdict(interval: Interval, p_value: float | None) -> Verdict:
+    agrees = p_value is not None and p_value < SIGNIFICANT
+    return interval.side if agrees else "not shown"
+
+
+def _reason(i: Interval, p_value: float | None) -> str:
+    if i.low is None or i.high is None or p_value is None:
+        return f"{i.clusters} scenes are too few, {MIN_CLUSTERS} are the least"
+    if i.low == i.high == 0:
+        return "no RAW differs"
+    if i.side == "not shown":
+        return f"the 95 % interval holds 0, {i.clusters} scenes"
+    tested = f"Wilcoxon {p_text(p_value)}, {i.clusters} scenes"
+    if _verdict(i, p_value) == "not shown":
+        side = "above" if i.side == "better" else "below"
+        return f"the interval lies {side} 0, but few scenes may have made it: {tested}"
+    return f"the 95 % interval lies {'above' if i.side == 'better' else 'below'} 0, {tested}"
 
 
 def p_text(p: float) -> str:
@@ -142,7 +137,42 @@ def compare(differences: Sequence[float] | np.ndarray, clusters: Sequence[Hashab
     if len(counts) >= MIN_CLUSTERS:
         means = sums[0] / counts
         p_value = float(wilcoxon(means).pvalue) if np.any(means) else 1.0
-    return Comparison(interval, p_value, float(np.mean(values < 0)), float(np.percentile(values, 5)))
+    return Comparison(
+        **dict(interval),
+        verdict=_verdict(interval, p_value),
+        reason=_reason(interval, p_value),
+        p_value=p_value,
+        worse_share=float(np.mean(values < 0)),
+        fifth_percentile=float(np.percentile(values, 5)),
+    )
+
+
+def scene_draws(scenes: Sequence[Hashable], *, seed: int = 0) -> np.ndarray:
+    """How often each RAW is drawn, ``float64 [RESAMPLES, R]``: whole scenes with replacement."""
+    places = {scene: i for i, scene in enumerate(dict.fromkeys(scenes))}
+    index = [places[scene] for scene in scenes]
+    return _draws(len(places), RESAMPLES, seed)[:, index]
+
+
+def interval_of_draws(estimate: float, draws: np.ndarray, scenes: Sequence[Hashable]) -> Interval:
+    """The interval of a figure that only a whole set of images has, such as mAP.
+
+    Args:
+        estimate: the figure of the RAWs as they are.
+        draws: ``[RESAMPLES]``, the figure of each draw of :func:`scene_draws`.
+        scenes: of the RAWs.
+    """
+    clusters, low, high = len(set(scenes)), None, None
+    if clusters >= MIN_CLUSTERS and np.isfinite(draws).all():
+        low, high = _percentiles(draws, 0.95)
+    return Interval(estimate=estimate, low=low, high=high, clusters=clusters, samples=len(scenes))
+
+
+def compare_draws(estimate: float, draws: np.ndarray, scenes: Sequence[Hashable]) -> Comparison:
+    """:func:`compare` for a figure that only a whole set of images has: the interval alone decides."""
+    interval = interval_of_draws(estimate, draws, scenes)
+    reason = _reason(interval, None if interval.low is None else 0.0).partition(", Wilcoxon")[0]
+    return Comparison(**dict(interval), verdict=interval.side, reason=reason)
 
 
 def _by_cluster(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
@@ -159,10 +189,13 @@ def _by_cluster(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.nd
     return sums, np.bincount(index, minlength=len(places)).astype(float)
 
 
+@lru_cache(maxsize=2)
 def _draws(clusters: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each cluster is drawn: ``[resamples, clusters]``."""
+    """How often each cluster is drawn: ``[resamples, clusters]``, to be read only."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
+    drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def mean_interval(
@@ -189,10 +222,10 @@ def mean_interval(
     n_clusters, n = len(counts), len(clusters)
     estimate = float(sums.sum() / n)
     if n_clusters < MIN_CLUSTERS:
-        return Interval(estimate, None, None, n_clusters, n)
+        return Interval(estimate=estimate, low=None, high=None, clusters=n_clusters, samples=n)
     weights = _draws(n_clusters, resamples, seed)
     low, high = _percentiles((weights @ sums[0]) / (weights @ counts), confidence)
-    return Interval(estimate, low, high, n_clusters, n)
+    return Interval(estimate=estimate, low=low, high=high, clusters=n_clusters, samples=n)
 
 
 def ratio_interval(
@@ -217,16 +250,16 @@ def ratio_interval(
     n_clusters, n = len(counts), len(clusters)
     top, bottom = sums.sum(axis=1)
     if bottom <= 0:
-        return Interval(None, None, None, n_clusters, n)
+        return Interval(estimate=None, low=None, high=None, clusters=n_clusters, samples=n)
     estimate = float(top / bottom)
     if n_clusters < MIN_CLUSTERS:
-        return Interval(estimate, None, None, n_clusters, n)
+        return Interval(estimate=estimate, low=None, high=None, clusters=n_clusters, samples=n)
     weights = _draws(n_clusters, resamples, seed)
     tops, bottoms = weights @ sums[0], weights @ sums[1]
     if np.any(bottoms <= 0):
-        return Interval(estimate, None, None, n_clusters, n)
+        return Interval(estimate=estimate, low=None, high=None, clusters=n_clusters, samples=n)
     low, high = _percentiles(tops / bottoms, confidence)
-    return Interval(estimate, low, high, n_clusters, n)
+    return Interval(estimate=estimate, low=low, high=high, clusters=n_clusters, samples=n)
 
 
 def _percentiles(draws: np.ndarray, confidence: float) -> tuple[float, float]:

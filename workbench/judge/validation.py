@@ -1,73 +1,21 @@
-"""Validation on the device: every method's parameters pushed for each test RAW, captured, read back and scored.
+"""Validation on the device: every method's parameters pushed for each test RAW, captured, read back and judged.
 
 The device decides: all figures are of its own output on RAWs never seen in training or tuning. Differences are paired
 by RAW and their 95 % intervals are bootstrapped by scene (:mod:`workbench.judge.statistics`).
 
-A ``validate`` run writes ``results.json`` (``workbench validate --json`` prints the same object)::
-
-    {"format": 1,
-     "device": {"identity", "model", "firmware", "serial", "boot_id", "space", "space_hash"},
-     "space": {…},                       # ParameterSpace.to_dict()
-     "raws": 66, "scenes": 22, "seed": 0,
-     "raws_left_out": 0,                 # RAWs on which a method that stands in the table failed
-     "left_out": [{"method": KEY | null, "raws": [name], "reason"}],     # see workbench.judge.pairing
-     "faults": {device: {what: count}},  # what the device did wrong now and was mended
-     "collection_captures": 4000,        # captures of purpose "collect…" of this device in the data set
-     "methods": [METHOD, …],             # in the table's order
-     "headline": {                       # null where there is no predictor
-        "predictor": "predicted:RUN",    # the key of the method that it is about
-        "gain_over_fixed": COMPARISON | null,        # dB, PSNR
-        "gain_over_industry": COMPARISON | null,     # dB, PSNR
-        "gain_over_expert": COMPARISON | null,
-        "gap_closed": INTERVAL | null,               # (predicted − fixed) / (oracle − fixed), 1 = all
-        "worse_than_fixed_share": 0.12 | null,       # of RAWs
-        "fifth_percentile_gain": -0.4 | null},       # dB over fixed
-     "oracle": {"captures_per_raw": 200, "last_quarter_gain": 0.1,       # dB that the last quarter of captures gained
-                "found_from_first_start": 0.4,      # share of RAWs whose best set is from the predictor's
-                "curve": [mean best PSNR after each capture]} | null,
-     "proxy": {                          # null without a proxy or a predictor
-        "run": "fit-proxy-…", "psnr_to_device": 29.1,    # proxy's image against the device's, at the predicted set
-        "promised": 27.0, "given": 26.2,                 # PSNR to the reference: proxy's, device's
-        "promised_minus_given": INTERVAL},
-     "declining": [{                     # a predictor that has a limit, where there is a best fixed set
-        "predictor": "predicted:RUN", "declined_share": 0.02,   # of RAWs, for which the best fixed set was used
-        "worse_share": 0.12, "worse_share_declining": 0.10,     # of RAWs, worse than with the best fixed set
-        "fifth_percentile_gain": -0.4, "fifth_percentile_gain_declining": -0.3}],   # dB over fixed
-     "per_raw": [{"name", "hash", "scene", "iso", "exposure_s", "as_shot_wb",
-                  "methods": {KEY: {"psnr", "ssim", "codes": {name: code}, "output_hash"}}}],
-     "notes": ["…"]}                     # what a reader must know, one line each
-
-    METHOD   = {"key": "fixed", "label": "best fixed", "run": "tune-…" | null,
-                "psnr": 19.1, "ssim": 0.6, "psnr_interval": INTERVAL, "psnr_gain_over_fixed": COMPARISON | null,
-                "captures": 4000 | null,  # device captures spent to get there (search, or collection for a predictor)
-                "fewer_captures_than_collection": false,  # by more than 1 % and the search's rounding
-                "metadata": true | false | null,
-                "device_s": 40.2 | null,  # seconds that the device spent on those captures
-                "compute_s": 70.1 | null, # seconds of searching, or from start to end of fitting and training
-                "failed": 0,              # frames of the test RAWs that the device failed with it
-                "rule": "fixed" | null, "search": "cmaes" | null}  # of tuned methods, see workbench.tune.fixed
-    INTERVAL = {"estimate": 1.5, "low": 1.0 | null, "high": 2.0 | null, "clusters": 22, "samples": 66}
-    COMPARISON = INTERVAL and {"verdict": "better" | "worse" | "not shown", "p_value": 0.01 | null, "worse_share": 0.1,
-                "fifth_percentile": -0.4, "reason"}; the verdict speaks only where Wilcoxon's test over the scenes
-                agrees (workbench.judge.statistics)
-
-Keys of methods: ``default``, ``expert``, ``fixed``, ``industry``, ``tune:RUN`` (further tune runs), ``mean:RUN`` (mean
-of that predictor's predictions), ``predicted:RUN``, ``declining:RUN`` (the same, but the best fixed set for RAWs beyond
-its limit, see :mod:`predictor.distance`; its captures are those of both) and ``oracle``. ``run.json`` of the run holds
-the same object without ``per_raw``, ``space`` and the curve as its results.
-
+A ``validate`` run keeps a :class:`workbench.judge.results.ValidationResult` as ``results.json``; what a task sees in
+the outputs goes beside it as ``pictures.svg``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from drivers.atomic_files import write_text
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
@@ -75,20 +23,30 @@ from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
-from workbench.judge.compared_methods import (
+from workbench.judge.gathering import check_space, collection_captures, compared, gather
+from workbench.judge.measuring import Measured, Progress, measure
+from workbench.judge.methods import (
+    BASELINES,
     Method,
+    MethodKind,
     ValidationSettings,
-    check_space,
-    collection_captures,
-    compared,
-    gather,
     headline_method,
-    kept_methods,
-    smaller_budget,
+    method_key,
 )
-from workbench.judge.pairing import Pairing, pair
-from workbench.judge.statistics import Interval, compare, mean_interval, ratio_interval
-from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
+from workbench.judge.results import (
+    Declining,
+    DeviceUsed,
+    Headline,
+    LeftOut,
+    MethodResult,
+    OracleSearch,
+    ProxyGap,
+    RawResult,
+    RawScores,
+    ValidationResult,
+)
+from workbench.judge.statistics import Interval, mean_interval, ratio_interval
+from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import (
     RunFolder,
     describe_device,
@@ -96,122 +54,228 @@ from workbench.lab.runs import (
     new_run,
     recorded_run,
     removed_on_failure,
-    write_json,
 )
-from workbench.tasks import viewing
+from workbench.tasks.registry import recorded
+from workbench.tasks.task import PictureRow, Task, of_raws
+from workbench.tasks.viewing import ViewingTask, psnr
 from workbench.tune.balance import with_as_shot
-from workbench.tune.material import Scorer, referenced_raws, stratified
+from workbench.tune.material import stratified
 from workbench.tune.oracle import OracleResult, search_oracle
-from workbench.tune.search import SearchBench, captured
+from workbench.tune.search import SearchBench
 
-Progress = Callable[[str, int, int], None]
-
-
-def _interval(values: Sequence[float] | np.ndarray, scenes: Sequence[str], seed: int) -> Interval:
-    return mean_interval(values, scenes, seed=seed)
+KIND = "validate"
+PICTURES = 4
+DRAWN = (MethodKind.default, MethodKind.expert, MethodKind.fixed)
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """PSNR and SSIM ``[methods][raws]`` with the captures that they are of."""
+def validate(
+    lab: Path,
+    dataset: Dataset,
+    device: Device,
+    settings: ValidationSettings,
+    task: Task | None = None,
+    *,
+    progress: Progress | None = None,
+) -> ValidationResult:
+    """Compare all methods on the test RAWs on the device.
 
-    psnr: dict[str, list[float]]
-    ssim: dict[str, list[float]]
-    captures: dict[str, list[CaptureRecord]]
+    Args:
+        lab: the lab folder; ``dataset``: its data set; captures made are kept there.
+        device: what decides.
+        settings: what to compare.
+        task: what the images are for; by default human viewing.
+        progress: called with what is measured, how much of it is done, and how much there is.
 
-    def __or__(self, other: _Scores) -> _Scores:
-        return _Scores(self.psnr | other.psnr, self.ssim | other.ssim, self.captures | other.captures)
-
-
-def _measure(
-    bench: Bench, scorer: Scorer, raws: Sequence[RawRecord], methods: Sequence[Method], progress: Any
-) -> tuple[_Scores, Pairing]:
-    """The scores of the methods and RAWs that are compared, and which those are."""
-    jobs = [(raw, p) for m in methods for raw, p in zip(raws, m.sets, strict=True)]
-    got: dict[tuple[str, int], tuple[CaptureRecord, dict[str, float]]] = {}
-    failures: dict[str, dict[int, FailureRecord]] = {}
-    known: dict[tuple[str, str], dict[str, float]] = {}
-    for number, (raw, outcome) in enumerate(captured(bench, jobs)):
-        method, place = methods[number // len(raws)].key, number % len(raws)
-        if isinstance(outcome, FailureRecord):
-            failures.setdefault(method, {})[place] = outcome
-        else:
-            key = (raw.hash, outcome.output_hash)
-            if key not in known:
-                known[key] = viewing.score(outcome.rgb().pixels, scorer.reference(raw))
-            got[method, place] = outcome, known[key]
-        if progress:
-            progress("captures", number + 1, len(jobs))
-    pairing = pair(raws, {m.key: m.label for m in methods}, failures)
-    of_each = {key: [got[key, i] for i in pairing.places] for key in pairing.methods}
-    scores = _Scores(
-        {key: [s["psnr"] for _, s in own] for key, own in of_each.items()},
-        {key: [s["ssim"] for _, s in own] for key, own in of_each.items()},
-        {key: [c for c, _ in own] for key, own in of_each.items()},
+    Raises:
+        RunError: there is no test RAW that the task can judge, an oracle is asked for and no single image can be
+            judged, or a run does not fit the device or the splits.
+        DeviceError: the device failed; run again to go on (captures made are kept).
+    """
+    task = task or ViewingTask()
+    if settings.oracle_captures and not task.metrics[0].per_raw:
+        raise RunError(f"no oracle for task {task.name}: {task.metrics[0].label} judges no single image")
+    info = device.info()
+    raws = task.raws(dataset, Split.TEST)
+    if 0 < settings.test_raws < len(raws):
+        raws = stratified(raws, settings.test_raws, settings.seed)
+    task.facts(raws)
+    methods, notes = gather(lab, dataset, info, task, raws, settings)
+    about = headline_method(methods)
+    proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
+    # What a method may fail of is decided when all have been measured.
+    bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
+    measured = measure(bench, task, raws, methods, seed=settings.seed, ceiling=True, progress=progress)
+    asked_raws, raws = len(raws), measured.raws
+    kept = headline_method(measured.methods)
+    if kept is not None and kept.run and about is not None and kept.key != about.key:
+        proxy = _proxy_run(lab, settings, info, kept.run)
+    oracle = _search_oracle(dataset, device, settings, measured, progress) if settings.oracle_captures else []
+    collected = collection_captures(dataset, info.identity)
+    return ValidationResult(
+        task=task.name,
+        task_key=task.key,
+        detector=task.detector_name,
+        metrics=list(task.metrics),
+        device=DeviceUsed(**describe_device(info)),
+        space=info.space.to_dict(),
+        raws=len(raws),
+        raws_left_out=asked_raws - len(raws),
+        left_out=[LeftOut(**entry) for entry in measured.pairing.left_out],
+        scenes=len(set(measured.scenes)),
+        facts=task.facts(raws),
+        seed=settings.seed,
+        collection_captures=collected,
+        methods=[_row(measured, m, collected) for m in measured.methods],
+        headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept)) if kept else None,
+        oracle=_oracle_search(oracle) if oracle else None,
+        proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
+        declining=_declining(measured),
+        per_raw=[_raw(measured, i) for i in range(len(raws))],
+        notes=[*notes, *measured.pairing.notes, *task.notes],
+        budgets=[
+            f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget"
+            for m in measured.methods
+            if m.smaller_budget(collected)
+        ],
     )
-    return scores, pairing
 
 
-def _oracle_starts(
-    raws: Sequence[RawRecord], methods: Sequence[Method], psnr: dict[str, list[float]]
-) -> list[tuple[RawRecord, list[ParameterSet]]]:
+def _row(measured: Measured, m: Method, collected: int) -> MethodResult:
+    metrics = measured.task.metrics
+    over = [b for b in BASELINES if b != m.kind and b in measured.judgements]
+    return MethodResult(
+        kind=m.kind,
+        run=m.run,
+        key=m.key,
+        label=m.label,
+        figures={metric.key: measured.interval(m.key, metric) for metric in metrics},
+        over={b: {metric.key: measured.gain(m.key, b, metric) for metric in metrics} for b in over},
+        captures=m.captures,
+        fewer_captures_than_collection=m.smaller_budget(collected),
+        metadata=m.metadata,
+        device_s=m.device_s,
+        compute_s=m.compute_s,
+        rule=m.rule,
+        search=m.search,
+        failed=measured.pairing.failed.get(m.key, 0),
+    )
+
+
+def _raw(measured: Measured, place: int) -> RawResult:
+    raw = measured.raws[place]
+    return RawResult(
+        name=raw.name,
+        hash=raw.hash,
+        scene=raw.scene,
+        iso=raw.iso,
+        exposure_s=raw.exposure_s,
+        as_shot_wb=raw.as_shot_wb,
+        methods={
+            m.key: RawScores(
+                figures=dict(measured.judgements[m.key][place].figures),
+                codes=m.sets[place].by_name,
+                output_hash=measured.captures[m.key][place].output_hash,
+            )
+            for m in measured.methods
+            if m.sets
+        },
+    )
+
+
+def _gap_closed(measured: Measured, about: Method) -> Interval | None:
+    if not {MethodKind.fixed, MethodKind.oracle} <= set(measured.judgements):
+        return None
+    metric = measured.task.metrics[0]
+    fixed = measured.values(MethodKind.fixed, metric)
+    gain, gap = (metric.sign * (measured.values(k, metric) - fixed) for k in (about.key, MethodKind.oracle))
+    return ratio_interval(gain, gap, measured.scenes, seed=measured.seed)
+
+
+def _search_oracle(
+    dataset: Dataset, device: Device, settings: ValidationSettings, measured: Measured, progress: Progress | None
+) -> list[OracleResult]:
+    """Search the best set of each RAW, and add them to what was measured as a method."""
+    bench = SearchBench(dataset, device, purpose="oracle", patience=len(measured.raws))
+    begin = time.monotonic()
+
+    def show(done: int, total: int, _: float) -> None:
+        if progress:
+            progress("oracle", done, total)
+
+    task, raws = measured.task, measured.raws
+    found = search_oracle(
+        bench,
+        task.scorer(task.metrics[0].key, raws),
+        _oracle_starts(measured),
+        budget=settings.oracle_captures,
+        seed=settings.seed,
+        progress=show,
+    )
+    best = Method(
+        MethodKind.oracle,
+        "per-image oracle",
+        tuple(r.parameters for r in found),
+        captures=sum(r.captures for r in found),
+        device_s=_device_s(dataset, device.info(), raws, found),
+        compute_s=time.monotonic() - begin - bench.waited_s,
+    )
+    # The search began at sets of which every frame is there, so its best ones are there too.
+    measured.add(measure(bench, task, raws, [best], seed=settings.seed))
+    return found
+
+
+def _oracle_starts(measured: Measured) -> list[tuple[RawRecord, list[ParameterSet]]]:
     """For each RAW the predictor's answer, what every other method chose, and the same with the as-shot gains."""
+    metric = measured.task.metrics[0]
+    values = {m.key: metric.sign * measured.values(m.key, metric) for m in measured.methods if m.sets}
     starts = []
-    for i, raw in enumerate(raws):
-        ranked = sorted(methods, key=lambda m: (not m.key.startswith("predicted:"), -psnr[m.key][i]))
+    for i, raw in enumerate(measured.raws):
+        there = [m for m in measured.methods if m.sets]
+        ranked = sorted(there, key=lambda m: (m.kind is not MethodKind.predicted, -values[m.key][i]))
         sets = [m.sets[i] for m in ranked]
         sets += [with_as_shot(s, raw) for s in sets]
         starts.append((raw, list({s.hash: s for s in sets}.values())))
     return starts
 
 
-def _headline(scores: _Scores, methods: Sequence[Method], scenes: Sequence[str], seed: int) -> dict[str, Any] | None:
-    about = headline_method(methods)
-    if about is None:
-        return None
-    psnr = {k: np.array(v) for k, v in scores.psnr.items()}
-
-    def gain(over: str) -> dict[str, Any] | None:
-        return compare(psnr[about.key] - psnr[over], scenes, seed=seed).to_dict() if over in psnr else None
-
-    head: dict[str, Any] = {
-        "predictor": about.key,
-        "gain_over_fixed": gain("fixed"),
-        "gain_over_industry": gain("industry"),
-        "gain_over_expert": gain("expert"),
-        "gap_closed": None,
-        "worse_than_fixed_share": None,
-        "fifth_percentile_gain": None,
-    }
-    if "fixed" in psnr:
-        difference = psnr[about.key] - psnr["fixed"]
-        head["worse_than_fixed_share"] = float(np.mean(difference < 0))
-        head["fifth_percentile_gain"] = float(np.percentile(difference, 5))
-        if "oracle" in psnr:
-            gap = psnr["oracle"] - psnr["fixed"]
-            head["gap_closed"] = ratio_interval(difference, gap, scenes, seed=seed).to_dict()
-    return head
+def _device_s(dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], oracle: Sequence[OracleResult]) -> float:
+    """Seconds that the device spent on the captures of the oracle."""
+    keys = [(raw.hash, tried) for raw, result in zip(raws, oracle, strict=True) for tried in result.tried]
+    return sum(c.device_s for c in dataset.find(info.identity, keys).values())
 
 
-def _declining(scores: _Scores, methods: Sequence[Method]) -> list[dict[str, Any]]:
+def _oracle_search(results: Sequence[OracleResult]) -> OracleSearch:
+    length = max(r.captures for r in results)
+    curves = [r.curve + [r.curve[-1]] * (length - r.captures) for r in results]
+    return OracleSearch(
+        captures_per_raw=length,
+        last_quarter_gain=float(np.mean([r.last_quarter_gain for r in results])),
+        found_from_first_start=float(np.mean([r.start == 0 for r in results])),
+        curve=[float(v) for v in np.mean(curves, axis=0)],
+    )
+
+
+def _declining(measured: Measured) -> list[Declining]:
     """What declining is worth, for each predictor that declines."""
-    by_key, rows = {m.key: m for m in methods}, []
-    for method in methods:
-        if not method.key.startswith("declining:"):
+    metric = of_raws(measured.task.metrics)
+    by_key, rows = {m.key: m for m in measured.methods}, []
+    for method in measured.methods:
+        if method.kind is not MethodKind.declining:
             continue
-        predicted = by_key.get(f"predicted:{method.run}")
-        if predicted is None or "fixed" not in by_key:  # left out, for the device failed with it
+        predicted = by_key.get(method_key(MethodKind.predicted, method.run))
+        if predicted is None or MethodKind.fixed not in by_key:  # left out, for the device failed with it
             continue
-        plain, careful = (np.array(scores.psnr[m.key]) - scores.psnr["fixed"] for m in (predicted, method))
+        fixed = measured.values(MethodKind.fixed, metric)
+        plain, careful = (metric.sign * (measured.values(m.key, metric) - fixed) for m in (predicted, method))
         rows.append(
-            {
-                "predictor": predicted.key,
-                "declined_share": float(np.mean([a != b for a, b in zip(predicted.sets, method.sets, strict=True)])),
-                "worse_share": float(np.mean(plain < 0)),
-                "worse_share_declining": float(np.mean(careful < 0)),
-                "fifth_percentile_gain": float(np.percentile(plain, 5)),
-                "fifth_percentile_gain_declining": float(np.percentile(careful, 5)),
-            }
+            Declining(
+                predictor=predicted.key,
+                declined_share=float(np.mean([a != b for a, b in zip(predicted.sets, method.sets, strict=True)])),
+                worse_share=float(np.mean(plain < 0)),
+                worse_share_declining=float(np.mean(careful < 0)),
+                fifth_percentile_gain=float(np.percentile(plain, 5)),
+                fifth_percentile_gain_declining=float(np.percentile(careful, 5)),
+            )
         )
     return rows
 
@@ -233,184 +297,22 @@ def _proxy_run(lab: Path, settings: ValidationSettings, info: DeviceInfo, predic
     return None
 
 
-def _proxy_gap(
-    run: RunFolder | None,
-    settings: ValidationSettings,
-    raws: Sequence[RawRecord],
-    method: Method,
-    scores: _Scores,
-    scorer: Scorer,
-) -> dict[str, Any] | None:
-    if run is None:
-        return None
-    proxy = load_proxy(run.path)
+def _proxy_gap(run: RunFolder, measured: Measured, method: Method) -> ProxyGap:
+    proxy, metric = load_proxy(run.path), of_raws(measured.task.metrics)
     to_device, promised = [], []
-    for raw, parameters, capture in zip(raws, method.sets, scores.captures[method.key], strict=True):
+    for raw, parameters, capture in zip(measured.raws, method.sets, measured.captures[method.key], strict=True):
         image = proxy.render(raw.load(), parameters)
-        to_device.append(viewing.psnr(image, capture.rgb().pixels))
-        promised.append(viewing.psnr(image, scorer.reference(raw)))
-    given = np.array(scores.psnr[method.key])
-    return {
-        "run": run.name,
-        "predictor": method.key,
-        "psnr_to_device": float(np.mean(to_device)),
-        "promised": float(np.mean(promised)),
-        "given": float(given.mean()),
-        "promised_minus_given": _interval(np.array(promised) - given, [r.scene for r in raws], settings.seed).to_dict(),
-    }
-
-
-def validate(
-    lab: Path,
-    dataset: Dataset,
-    device: Device,
-    settings: ValidationSettings,
-    *,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Compare all methods on the test RAWs on the device; the result's shape is in this module's docstring.
-
-    Raises:
-        RunError: no test RAW has a reference, or a run does not fit the device or the splits.
-        DeviceError: the device failed; run again to go on (captures made are kept).
-    """
-    info = device.info()
-    raws = referenced_raws(dataset, Split.TEST)
-    if 0 < settings.test_raws < len(raws):
-        raws = stratified(raws, settings.test_raws, settings.seed)
-    scenes = [r.scene for r in raws]
-    methods, notes = gather(lab, dataset, info, raws, settings)
-    about = headline_method(methods)
-    proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
-    collected = collection_captures(dataset, info.identity)
-    scorer = Scorer("psnr")
-    # What a method may fail of is decided when all have been measured.
-    bench = Bench(dataset, device, purpose="validate", patience=len(raws))
-    asked_raws = len(raws)
-    scores, pairing = _measure(bench, scorer, raws, methods, progress)
-    notes += pairing.notes
-    raws = [raws[i] for i in pairing.places]
-    scenes = [r.scene for r in raws]
-    methods = kept_methods(methods, pairing)
-    if (kept := headline_method(methods)) is not None and kept.run and about is not None and kept.key != about.key:
-        proxy = _proxy_run(lab, settings, info, kept.run)
-    oracle: list[OracleResult] = []
-    if settings.oracle_captures:
-        search_bench = SearchBench(dataset, device, purpose="oracle", patience=len(raws))
-        begin = time.monotonic()
-
-        def show(done: int, total: int, _: float) -> None:
-            if progress:
-                progress("oracle", done, total)
-
-        oracle = search_oracle(
-            search_bench,
-            scorer,
-            _oracle_starts(raws, methods, scores.psnr),
-            budget=settings.oracle_captures,
-            seed=settings.seed,
-            progress=show,
-        )
-        best = Method(
-            "oracle",
-            "per-image oracle",
-            tuple(r.parameters for r in oracle),
-            captures=sum(r.captures for r in oracle),
-            device_s=_device_s(dataset, info, raws, oracle),
-            compute_s=time.monotonic() - begin - search_bench.waited_s,
-        )
-        methods.append(best)
-        # The search began at sets of which every frame is there, so its best ones are there too.
-        measured, _ = _measure(search_bench, scorer, raws, [best], None)
-        scores |= measured
-    head = _headline(scores, methods, scenes, settings.seed)
-    rows = []
-    for m in methods:
-        psnr = np.array(scores.psnr[m.key])
-        over = m.key != "fixed" and "fixed" in scores.psnr
-        fewer = smaller_budget(m, collected)
-        if fewer:
-            notes.append(f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget")
-        rows.append(
-            {
-                "key": m.key,
-                "label": m.label,
-                "run": m.run,
-                "psnr": float(psnr.mean()),
-                "ssim": float(np.mean(scores.ssim[m.key])),
-                "psnr_interval": _interval(psnr, scenes, settings.seed).to_dict(),
-                "psnr_gain_over_fixed": compare(
-                    psnr - np.array(scores.psnr["fixed"]), scenes, seed=settings.seed
-                ).to_dict()
-                if over
-                else None,
-                "captures": m.captures,
-                "fewer_captures_than_collection": fewer,
-                "metadata": m.metadata,
-                "device_s": m.device_s,
-                "compute_s": m.compute_s,
-                "rule": m.rule,
-                "search": m.search,
-                "failed": pairing.failed.get(m.key, 0),
-            }
-        )
-    by_key = {m.key: m for m in methods}
-    return {
-        "format": 1,
-        "device": describe_device(info),
-        "space": info.space.to_dict(),
-        "raws": len(raws),
-        "raws_left_out": asked_raws - len(raws),
-        "left_out": pairing.left_out,
-        "scenes": len(set(scenes)),
-        "seed": settings.seed,
-        "collection_captures": collected,
-        "methods": rows,
-        "headline": head,
-        "oracle": {
-            "captures_per_raw": max(r.captures for r in oracle),
-            "last_quarter_gain": float(np.mean([r.last_quarter_gain for r in oracle])),
-            "found_from_first_start": float(np.mean([r.start == 0 for r in oracle])),
-            "curve": _mean_curve(oracle),
-        }
-        if oracle
-        else None,
-        "proxy": _proxy_gap(proxy, settings, raws, by_key[head["predictor"]], scores, scorer) if head else None,
-        "declining": _declining(scores, methods),
-        "per_raw": [
-            {
-                "name": raw.name,
-                "hash": raw.hash,
-                "scene": raw.scene,
-                "iso": raw.iso,
-                "exposure_s": raw.exposure_s,
-                "as_shot_wb": raw.as_shot_wb,
-                "methods": {
-                    m.key: {
-                        "psnr": scores.psnr[m.key][i],
-                        "ssim": scores.ssim[m.key][i],
-                        "codes": dict(zip(info.space.names, m.sets[i].codes, strict=True)),
-                        "output_hash": scores.captures[m.key][i].output_hash,
-                    }
-                    for m in methods
-                },
-            }
-            for i, raw in enumerate(raws)
-        ],
-        "notes": notes,
-    }
-
-
-def _device_s(dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], oracle: Sequence[OracleResult]) -> float:
-    """Seconds that the device spent on the captures of the oracle."""
-    keys = [(raw.hash, tried) for raw, result in zip(raws, oracle, strict=True) for tried in result.tried]
-    return sum(c.device_s for c in dataset.find(info.identity, keys).values())
-
-
-def _mean_curve(results: Sequence[OracleResult]) -> list[float]:
-    length = max(r.captures for r in results)
-    curves = [r.curve + [r.curve[-1]] * (length - r.captures) for r in results]
-    return [float(v) for v in np.mean(curves, axis=0)]
+        to_device.append(psnr(image, capture.rgb().pixels))
+        promised.append(measured.task.judge(raw, image).figures[metric.key])
+    given = measured.values(method.key, metric)
+    return ProxyGap(
+        run=run.name,
+        predictor=method.key,
+        psnr_to_device=float(np.mean(to_device)),
+        promised=float(np.mean(promised)),
+        given=float(given.mean()),
+        promised_minus_given=mean_interval(np.array(promised) - given, measured.scenes, seed=measured.seed),
+    )
 
 
 def validate_run(
@@ -418,32 +320,48 @@ def validate_run(
     dataset: Dataset,
     device: Device,
     settings: ValidationSettings,
+    task: Task | None = None,
     *,
     name: str | None = None,
     progress: Progress | None = None,
-) -> tuple[RunFolder, dict[str, Any]]:
-    """:func:`validate`, kept as a ``validate`` run with ``results.json``.
+) -> tuple[RunFolder, ValidationResult]:
+    """:func:`validate`, kept as a ``validate`` run.
 
     Raises:
         RunError: the name is taken; and what :func:`validate` raises.
     """
-    run = new_run(lab, "validate", name)
+    task = task or ViewingTask()
+    run = new_run(lab, KIND, name)
     with removed_on_failure(run):
         run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
-        with faults_kept(dataset, device, "validate") as faults:
-            results = validate(lab, dataset, device, settings, progress=progress)
-            results["faults"] = faults.counts()
+        with faults_kept(dataset, device, KIND) as faults:
+            results = validate(lab, dataset, device, settings, task, progress=progress)
+            results = results.model_copy(update={"faults": faults.counts()})
     run.update(
         config={
-            **compared(results["methods"]),
-            "proxy": (results["proxy"] or {}).get("run"),
+            **recorded(task),
+            **compared(results.methods),
+            "proxy": results.proxy.run if results.proxy else None,
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,
         }
     )
-    write_json(run.path / "results.json", results)
-    brief = {k: v for k, v in results.items() if k not in ("per_raw", "space")}
-    if brief["oracle"]:
-        brief["oracle"] = {k: v for k, v in brief["oracle"].items() if k != "curve"}
-    run.finish(brief)
+    results.write(run.path / "results.json")
+    run.finish(results.brief())
+    if (picture := draw_picture(dataset, results, task)) is not None:
+        write_text(run.path / "pictures.svg", picture)
     return run, results
+
+
+def draw_picture(dataset: Dataset, results: ValidationResult, task: Task) -> str | None:
+    """What the task sees in the outputs of a few RAWs, chosen by rule, as SVG; None where it draws nothing."""
+    by_hash = {row.hash: row for row in results.per_raw}
+    raws = [r for r in dataset.raws(Split.TEST) if r.hash in by_hash]
+    raws = stratified(raws, min(PICTURES, len(raws)), results.seed)
+    methods = [m for m in results.methods if m.kind in DRAWN or (results.headline and m.key == results.headline.method)]
+    outputs = {(c.raw_hash, c.output_hash): c for c in dataset.captures(device_identity=results.device.identity)}
+    rows = [
+        PictureRow(raw, tuple(outputs[raw.hash, by_hash[raw.hash].methods[m.key].output_hash] for m in methods))
+        for raw in raws
+    ]
+    return task.picture(dataset, Split.TEST, rows, [m.label for m in methods])

@@ -183,6 +183,8 @@ class RunFolder:
                 raise RunError(f"{file}: {key} is no time ({record[key]!r:.60}); put the file back")
         if record.get("format") != FORMAT:
             raise RunError(f"{file}: format {record.get('format')!r}; this workbench reads format {FORMAT}")
+        # Validations by a detector were a kind of their own.
+        record["kind"] = {"validate-vision": "validate"}.get(record["kind"], record["kind"])
         return cls(path, record)
 
 
@@ -361,6 +363,4 @@ def find_recorded(lab: Path, kind: str, name: str) -> RunFolder:
 
 def _command(kind: str) -> str:
     """The command that makes runs of a kind."""
-    if kind == "validate-vision":
-        return "`workbench validate --task detection` (or segmentation)"
     return f"`workbench {kind}`"

@@ -5,52 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from predictor.distance import fit_distance
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
-from predictor.training import Recipe, TrainingData, TrainingStep, fit
+from predictor.training import Recipe, TrainingStep, fit
 from proxy.files import load_proxy
 from workbench.errors import RunError
-from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
 from workbench.learn.held import not_followed
 from workbench.learn.results import TrainResult
-from workbench.learn.training_data import ViewingData
-from workbench.learn.vision_data import VisionData
-from workbench.tasks import viewing
-from workbench.tasks.detectors import check_loss
-from workbench.tasks.vision import VisionTask
+from workbench.tasks.registry import recorded
+from workbench.tasks.task import Task
+from workbench.tasks.viewing import ViewingTask
 
 CHECKPOINT = "checkpoint"
-
-
-def with_references(records: list[RawRecord]) -> Iterator[tuple[RawFrame, np.ndarray]]:
-    """RAW frame and reference of each record that has one, one at a time: large frames would not fit together.
-
-    Raises:
-        RunError: a reference is not of its RAW's size.
-    """
-    for record in records:
-        raw, reference = record.load(), record.reference()
-        if reference is None:
-            continue
-        if reference.shape[:2] != (raw.height, raw.width):
-            raise RunError(
-                f"{record.name}: its reference is {reference.shape[1]}×{reference.shape[0]}, the RAW "
-                f"{raw.width}×{raw.height}; training needs references of the RAW's size"
-            )
-        yield raw, reference
 
 
 def train(
@@ -58,7 +36,7 @@ def train(
     recipe: Recipe,
     *,
     proxy_run: str | None = None,
-    task: VisionTask | None = None,
+    task: Task | None = None,
     start: ParameterSet | None = None,
     name: str | None = None,
     on_step: Callable[[TrainingStep], None] = lambda step: None,
@@ -71,7 +49,7 @@ def train(
         lab: the lab folder.
         recipe: optimiser, steps, sizes, seed, metadata.
         proxy_run: name of the ``fit-proxy`` run; by default the newest.
-        task: detection or segmentation; None for human viewing.
+        task: what the images are for; by default human viewing.
         start: what the untrained network predicts; by default the device's default parameters.
         name: the run's name.
         on_step: progress.
@@ -80,27 +58,16 @@ def train(
         RunError: no proxy, or no training RAW with a reference (viewing) or with annotations (``task``).
         DetectorError: the detector's loss cannot lead a training.
     """
+    task = task or ViewingTask()
     source = find_run(lab, "fit-proxy", proxy_run)
     proxy = load_proxy(source.path)
     with Dataset.open(lab, create=False) as dataset:
-        training, held_out = dataset.raws(Split.TRAIN), dataset.raws(Split.VALIDATION)
-        data: TrainingData
-        if task is None:
-            used = [r for r in training if r.has_reference]
-            if not used:
-                raise RunError(
-                    "no training RAW has a reference image; the viewing task needs one beside each RAW "
-                    "(NAME.reference.png, or the column `reference` of scenes.csv)"
-                )
-        else:
-            used = task.annotated(dataset, Split.TRAIN)
-            held_out = task.annotated(dataset, Split.VALIDATION) if held_out else []
+        used, held_out = task.raws(dataset, Split.TRAIN), task.held_out(dataset)
         config = plain(
             {
                 "recipe": recipe.to_dict(),
                 "proxy": source.name,
-                "task": task.key if task else "viewing",
-                "vision": task.to_record() if task else None,
+                **recorded(task),
                 "scenes": {r.scene for r in used},
                 "held_out_scenes": {r.scene for r in held_out},
                 "raws": len(used),
@@ -116,14 +83,7 @@ def train(
         run = _stopped(lab, key) if name is None else None
         run = run or new_run(lab, "train", name)
         run.update(config=config, seed=recipe.seed, dataset_digest=dataset.digest())
-        vary = recipe.name == "fast"
-        if task is None:
-            data = ViewingData(with_references(used), with_references(held_out), vary=vary, seed=recipe.seed)
-        else:
-            vision = VisionData(task, used, held_out, vary=vary)
-            check_loss(task.detector, *vision.judged())
-            data = vision
-    plain_loss, log_loss = (task.loss, task.log_loss) if task else (viewing.loss, viewing.log_loss)
+        data = task.training_data(used, held_out, vary=recipe.name == "fast", seed=recipe.seed)
     held = not_followed(source)
 
     def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
@@ -134,7 +94,7 @@ def train(
         data,
         proxy.space,
         render,
-        plain_loss if recipe.name == "paper" else log_loss,
+        task.loss if recipe.name == "paper" else task.log_loss,
         recipe,
         metadata_length=LENGTH,
         start=(start or proxy.space.defaults).unit,
@@ -150,7 +110,7 @@ def train(
         parameters=sum(w.numel() for w in network.parameters()),
         torch=torch.__version__,
     )
-    if task and task.notes:
+    if task.notes:
         results = results.model_copy(update={"notes": tuple(task.notes)})
     run.finish(results.to_json())
     shutil.rmtree(run.path / CHECKPOINT, ignore_errors=True)

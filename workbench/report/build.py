@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,9 +19,11 @@ from scipy.stats import spearmanr
 from drivers.atomic_files import write_text
 from drivers.foreign_text import shown_page
 from drivers.parameters import Parameter
+from drivers.regular_files import read_regular
 from workbench.console.interrupt import check
 from workbench.draw.style import styled
 from workbench.errors import RunError
+from workbench.judge.methods import MethodKind
 from workbench.judge.statistics import Comparison
 from workbench.judge.strengths import TASKS, Task, parameters_for, strongest, why_none
 from workbench.lab.runs import RunFolder, list_runs
@@ -31,15 +36,11 @@ from workbench.report.material import DatasetSummary, Material, Source, open_dat
 from workbench.report.pareto import Front, fronts_csv, fronts_of
 from workbench.report.pictures import Attention, CropRow, attention_of, crop_rows
 from workbench.report.searches import curves_of, draw_searches, searches_csv
-from workbench.report.words import VERDICTS, csv_text, interval_text, number
+from workbench.report.words import VERDICTS, csv_text, interval_text, number, with_unit
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
-CSV_COLUMNS = (
-    *("key", "label", "run", "psnr_db", "psnr_low", "psnr_high", "ssim"),
-    *("gain_over_fixed_db", "gain_low", "gain_high", "verdict", "captures", "metadata"),
-    *("wilcoxon_p", "worse_share", "fifth_percentile_db", "words", "device_s", "compute_s"),
-)
+LARGEST_PICTURE = 64 << 20
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Page:
     made: str
     marks: list[Mark] = field(default_factory=list)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    gains: dict[str, Comparison] = field(default_factory=dict)
     headline: list[dict[str, str]] = field(default_factory=list)
     summary: DatasetSummary | None = None
     drawings: dict[str, Drawing] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Page:
     attention: Attention | None = None
     fronts: list[Front] = field(default_factory=list)
     ablation: Ablation | None = None
+    seen: Markup | None = None
     proxy_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
@@ -128,6 +131,8 @@ def render(page: Page) -> str:
             page=page,
             found=page.found,
             results=page.found.results,
+            main=page.found.results.main,
+            metric=page.found.metric,
             style=Markup(style),
             script=Markup((FOLDER / "viewer.js").read_text(encoding="utf-8")),
             verdicts=VERDICTS,
@@ -145,32 +150,45 @@ def templates() -> Environment:
         lstrip_blocks=True,
         loader=FileSystemLoader(FOLDER),
     )
-    environment.filters |= {"number": number, "interval": interval_text}
+    environment.filters |= {"number": number, "interval": interval_text, "with_unit": with_unit}
     return environment
 
 
 def methods_csv(found: Material) -> str:
     """The table of methods as CSV."""
+    results = found.results
+    main, *others = results.metrics
+    unit = f"_{main.unit.lower()}" if main.unit else ""
+    columns = ["key", "label", "run", f"{main.key}{unit}", f"{main.key}_low", f"{main.key}_high"]
+    columns += [m.key for m in others]
+    columns += [f"gain_over_fixed{unit}", "gain_low", "gain_high", "verdict", "captures", "metadata"]
+    columns += ["wilcoxon_p", "worse_share", f"fifth_percentile{unit}", "words", "device_s", "compute_s"]
     rows = []
-    for m in found.results["methods"]:
-        psnr, gain = m["psnr_interval"], m["psnr_gain_over_fixed"] or {}
-        paired = found.comparison("fixed", m["key"])
-        verdict = "refused" if m["key"] in found.refused else paired.verdict if paired else None
-        row = [m["key"], m["label"], m["run"], m["psnr"], psnr["low"], psnr["high"], m["ssim"]]
-        row += [*(gain.get(key) for key in ("estimate", "low", "high")), verdict, m["captures"], m["metadata"]]
-        row += [paired.p_value, paired.worse_share, paired.fifth_percentile, paired.words()] if paired else [None] * 4
-        rows.append([*row, m.get("device_s"), m.get("compute_s")])
-    return csv_text(CSV_COLUMNS, rows)
+    for m in results.methods:
+        of_main, gain = m.figures[main.key], m.over.get(MethodKind.fixed, {}).get(main.key)
+        paired = found.gain(MethodKind.fixed, m.key)
+        verdict = "refused" if m.key in found.refused else paired.verdict if paired else None
+        row: list[Any] = [m.key, m.label, m.run, of_main.estimate, of_main.low, of_main.high]
+        row += [m.figures[o.key].estimate for o in others]
+        row += [gain.estimate, gain.low, gain.high] if gain else [None] * 3
+        row += [verdict, m.captures, m.metadata]
+        row += [None] * 4
+        if paired:
+            row[-4:] = [paired.p_value, paired.worse_share, paired.fifth_percentile, paired.words(main.unit)]
+        rows.append([*row, m.device_s, m.compute_s])
+    return csv_text(columns, rows)
 
 
 def raws_csv(found: Material) -> str:
-    """Every method's scores of every test RAW as CSV, with the hash of the device's output."""
+    """Every method's figures of every test RAW as CSV, with the hash of the device's output."""
+    metrics = [m for m in found.results.metrics if m.per_raw]
+    titles = [f"{m.key}_{m.unit.lower()}" if m.unit else m.key for m in metrics]
     return csv_text(
-        ("raw", "scene", "iso", "key", "psnr_db", "ssim", "output_hash"),
+        ("raw", "scene", "iso", "key", *titles, "output_hash"),
         (
-            [row["name"], row["scene"], row["iso"], key, m["psnr"], m["ssim"], m["output_hash"]]
-            for row in found.results["per_raw"]
-            for key, m in row["methods"].items()
+            [row.name, row.scene, row.iso, key, *(scores.figures[m.key] for m in metrics), scores.output_hash]
+            for row in found.results.per_raw
+            for key, scores in row.methods.items()
         ),
     )
 
@@ -184,7 +202,8 @@ def make_page(found: Material) -> Page:
         page.marks = check_validation(found, dataset)
         page.marks += check_studies(found, captures) if dataset else []
         found.refused = refused(page.marks, list(found.labels))
-        page.comparisons = {key: c for key in found.labels if (c := found.comparison("fixed", key))}
+        page.comparisons = {key: c for key in found.labels if (c := found.comparison(MethodKind.fixed, key))}
+        page.gains = {key: c for key in found.labels if (c := found.gain(MethodKind.fixed, key))}
         page.headline = headline(found)
         with styled():
             _draw_results(page)
@@ -196,6 +215,7 @@ def make_page(found: Material) -> Page:
             page.ablation = ablation_of(found, dataset, captures)
             page.drawings |= drawings | (page.ablation.drawings if page.ablation else {})
         check()
+        page.seen = _seen(found)
         if dataset is None:
             page.absent["crops"] = page.absent["attention"] = "The data set cannot be opened."
         else:
@@ -213,37 +233,48 @@ def make_page(found: Material) -> Page:
     return page
 
 
+def _seen(found: Material) -> Markup | None:
+    """What the task saw in a few outputs, as the validation drew it; None where it draws nothing."""
+    file = found.validation.path / "pictures.svg"
+    try:
+        drawn = read_regular(file, LARGEST_PICTURE)
+    except OSError:
+        return None
+    return Markup("data:image/svg+xml;base64,") + base64.b64encode(drawn).decode()
+
+
 def headline(found: Material) -> list[dict[str, str]]:
     """The headline figures: value, unit, label, interval and verdict; empty without a predictor."""
-    head = found.results["headline"]
-    if not head or found.predicted in found.refused:
+    results, main = found.results, found.results.main
+    if results.headline is None or found.predicted in found.refused:
         return []
     tiles = []
     for over, label in (
-        ("fixed", "predicted over best fixed"),
-        ("", "of the gap from best fixed to the per-image oracle closed"),
-        ("industry", "predicted over industry (as-shot white balance, table over ISO)"),
-        ("expert", "predicted over expert"),
+        (MethodKind.fixed, "predicted over best fixed"),
+        (None, "of the gap from best fixed to the per-image oracle closed"),
+        (MethodKind.industry, "predicted over industry (as-shot white balance, table over ISO)"),
+        (MethodKind.expert, "predicted over expert"),
     ):
-        if not over:
-            gap = head.get("gap_closed")
-            if gap and gap["estimate"] is not None and not {"fixed", "oracle"} & found.refused:
+        if over is None:
+            gap = results.headline.gap_closed
+            if gap and gap.estimate is not None and not {MethodKind.fixed, MethodKind.oracle} & found.refused:
                 sure = f"95 % interval {interval_text(gap, '+.0f', 100)}"
-                if gap["low"] is None:
-                    sure = f"no interval: only {gap['clusters']} scenes"
-                value = number(100 * gap["estimate"], ".0f")
+                if gap.low is None:
+                    sure = f"no interval: only {gap.clusters} scenes"
+                value = number(100 * gap.estimate, ".0f")
                 tiles.append({"value": value, "unit": "%", "label": label, "interval": sure, "verdict": "", "tone": ""})
             continue
-        paired = found.comparison(over)
+        paired = found.gain(over)
         if paired is None:
             continue
-        ends = interval_text(paired.interval.to_dict(), "+.2f")
+        form = main.form(signed=True)
+        ends = "" if paired.low is None else f"95 % interval {interval_text(paired, form)}; "
         tiles.append(
             {
-                "value": number(paired.interval.estimate, "+.2f"),
-                "unit": "dB",
+                "value": number(paired.estimate, form),
+                "unit": main.unit or main.label,
                 "label": label,
-                "interval": f"{'' if paired.interval.low is None else f'95 % interval {ends}; '}{paired.brief}",
+                "interval": f"{ends}{paired.brief}",
                 "verdict": VERDICTS[paired.verdict],
                 "tone": paired.verdict.replace(" ", "-"),
             }
@@ -259,16 +290,16 @@ def _draw(page: Page, name: str, figure: Figure, title: str, text: str, kind: st
 
 def _draw_results(page: Page) -> None:
     found = page.found
-    results, run = found.results, found.validation
-    held = [m for m in results["methods"] if m["key"] not in found.refused]
+    results, run, main, metric = found.results, found.validation, found.results.main, found.metric
+    held = [m for m in results.methods if m.key not in found.refused]
     if not held:
         page.absent["gains"] = "No figure of this validation holds, so none is drawn."
         return
     _draw(
         page,
         "methods",
-        figures.methods(held),
-        "Mean PSNR of every method",
+        figures.methods(held, main),
+        f"{'Mean ' if main.per_raw else ''}{main.label} of every method",
         "Bars: 95 % intervals, bootstrapped by scene. They say how well each mean is known; whether two methods differ "
         "is in the paired column of the table.",
         DEVICE,
@@ -276,48 +307,54 @@ def _draw_results(page: Page) -> None:
     )
     gain = found.gains()
     if gain is None:
-        refusal = {found.predicted, "fixed"} & found.refused
+        refusal = {found.predicted, MethodKind.fixed} & found.refused
         page.absent["gains"] = (
             "The gains are refused, see the marks above." if refusal else "Gains need a predictor and a best fixed set."
         )
     else:
         worse = int((gain < 0).sum())
-        best = found.values("oracle") - found.values("fixed") if "oracle" in {m["key"] for m in held} else None
+        oracle = MethodKind.oracle
+        best = results.gains(oracle, MethodKind.fixed) if oracle in {m.key for m in held} else None
+        by = f" by {metric.label}" if metric != main else ""
+        signed = partial(with_unit, metric=metric, signed=True)
         _draw(
             page,
             "gains",
-            figures.gains(gain, best),
+            figures.gains(gain, best, metric),
             "Gain over best fixed, RAW by RAW",
-            f"{worse} of {len(gain)} RAWs ({100 * worse / len(gain):.0f} %) got worse than with the best fixed set, "
-            f"the worst by {number(max(0.0, -float(gain.min())))} dB; "
-            f"the median gain is {number(float(np.median(gain)), '+.2f')} dB.",
+            f"{worse} of {len(gain)} RAWs ({100 * worse / len(gain):.0f} %) got worse{by} than with the best fixed "
+            f"set, the worst by {with_unit(max(0.0, -float(gain.min())), metric)}; "
+            f"the median gain is {signed(float(np.median(gain)))}.",
             DEVICE,
             run,
         )
         _draw(
             page,
             "histogram",
-            figures.histogram(gain),
+            figures.histogram(gain, metric),
             "How the gains are distributed",
-            f"5th percentile {number(float(np.percentile(gain, 5)), '+.2f')} dB, "
-            f"95th percentile {number(float(np.percentile(gain, 95)), '+.2f')} dB.",
+            f"5th percentile {signed(float(np.percentile(gain, 5)))}, "
+            f"95th percentile {signed(float(np.percentile(gain, 95)))}.",
             DEVICE,
             run,
         )
-    oracle = results["oracle"]
-    if oracle and oracle.get("curve") and "oracle" not in found.refused:
-        means = {m["key"]: m["psnr"] for m in held if m["key"] in ("fixed", "industry", found.predicted)}
+    search = results.oracle
+    if search and search.curve and MethodKind.oracle not in found.refused:
+        lines = (MethodKind.fixed, MethodKind.industry)
+        means = {
+            m.kind: m.figures[main.key].estimate or 0.0 for m in held if m.kind in lines or m.key == found.predicted
+        }
         _draw(
             page,
             "oracle",
-            figures.oracle(oracle["curve"], means),
+            figures.oracle(search.curve, means, main),
             "The per-image oracle's search",
-            f"{oracle['captures_per_raw']} captures for each RAW, knowing its reference; the last quarter of them "
-            f"gained {number(oracle['last_quarter_gain'])} dB. The true optimum lies at or above this.",
+            f"{search.captures_per_raw} captures for each RAW, knowing its reference; the last quarter of them "
+            f"gained {with_unit(search.last_quarter_gain, main)}. The true optimum lies at or above this.",
             DEVICE,
             run,
         )
-    else:
+    elif main.per_raw:
         page.absent["oracle"] = "No per-image oracle in this validation, so no gap closed can be given."
     searched = draw_searches(found)
     if searched is None:
@@ -372,8 +409,8 @@ def _draw_parameters(page: Page) -> None:
     if key is None:
         page.absent["parameters"] = page.absent["iso"] = "No predictor in this validation."
         return
-    units = found.units(key)
-    fixed = found.units("fixed")[0] if "fixed" in found.labels else None
+    units = found.results.units(key)
+    fixed = found.results.units(MethodKind.fixed)[0] if MethodKind.fixed in found.labels else None
     spreads = np.percentile(units, 95, axis=0) - np.percentile(units, 5, axis=0)
     held = found.held
     still = [n for n, s in zip(found.space.names, spreads, strict=True) if s < 0.02 and n not in held]
@@ -387,7 +424,7 @@ def _draw_parameters(page: Page) -> None:
         text += f" {held_in_words(found.space, held)}."
     drawing = figures.spread(found.space, units, fixed)
     _draw(page, "spread", drawing, "What was predicted over the test RAWs", text, DEVICE, found.validation)
-    iso = np.array([row["iso"] or np.nan for row in found.results["per_raw"]], dtype=float)
+    iso = np.array([row.iso or np.nan for row in found.results.per_raw], dtype=float)
     if np.isfinite(iso).sum() < 2 or len(set(iso[np.isfinite(iso)])) < 2:
         page.absent["iso"] = "The test RAWs do not tell different ISO speeds."
         return
@@ -401,13 +438,13 @@ def _draw_parameters(page: Page) -> None:
 
 def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray, task: Task) -> tuple[Figure, str, str]:
     def native(key: str) -> np.ndarray:
-        codes = [row["methods"][key]["codes"][parameter.name] for row in found.results["per_raw"]]
+        codes = [row.methods[key].codes[parameter.name] for row in found.results.per_raw]
         return np.array([float(parameter.from_code(c)) for c in codes])
 
-    key = str(found.predicted)
-    keys = [k for k in ("fixed", "industry", "oracle") if k in found.labels] + [key]
-    short = {"fixed": "best fixed", "industry": "industry", "oracle": "oracle", key: "predicted"}
-    values = native(key)
+    asked = {MethodKind.fixed: "best fixed", MethodKind.industry: "industry", MethodKind.oracle: "oracle"}
+    series = {kind: (label, native(kind)) for kind, label in asked.items() if kind in found.labels}
+    values = native(str(found.predicted))
+    series[MethodKind.predicted] = ("predicted", values)
     known = np.isfinite(iso)
     name = parameter.name.replace("_", " ")
     text = f"{parameter.description}. " if parameter.description else ""
@@ -421,4 +458,4 @@ def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray, task: Ta
         text += f"rank correlation with ISO {number(rank, '+.2f')}."
     else:
         text += "The prediction does not move."
-    return figures.against_iso(parameter, iso, {k: (short[k], native(k)) for k in keys}), f"{name} against ISO", text
+    return figures.against_iso(parameter, iso, series), f"{name} against ISO", text

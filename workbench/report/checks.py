@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from drivers.errors import FrameError
+from drivers.errors import FrameError, WorkbenchError
 from drivers.splits import Split
 from workbench.console.interrupt import check
 from workbench.errors import DatasetError, RunError
 from workbench.judge.budgets import less_than, rounding_of
+from workbench.judge.methods import MethodKind
+from workbench.judge.results import RawResult
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.lab.leaks import leaked
 from workbench.lab.runs import RunFolder, find_recorded
 from workbench.report.material import Material
-from workbench.tasks import viewing
+from workbench.tasks.registry import task_of
+from workbench.tasks.task import Task
 
-# PSNR is computed anew for as many RAWs as these pixels allow (all of them, where frames are small), at least so many.
+# Figures are computed anew for as many RAWs as these pixels allow (all of them, where frames are small), or so many.
 PIXELS, LEAST_RAWS = 100_000_000, 3
-TOLERANCE_DB = 0.005
+TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -68,62 +71,56 @@ def _label(found: Material, key: str) -> str:
 
 def _sums(found: Material) -> list[Mark]:
     """Means that are not those of the RAWs beneath them."""
-    marks = []
-    fixed = found.values("fixed") if "fixed" in found.labels else None
-    for m in found.results["methods"]:
-        psnr, gain = found.values(m["key"]), m["psnr_gain_over_fixed"]
-        said = [(m["psnr"], psnr.mean()), (m["ssim"], found.values(m["key"], "ssim").mean())]
-        if fixed is not None and gain:
-            said.append((gain["estimate"], (psnr - fixed).mean()))
-        if any(not np.isclose(a, b, rtol=0, atol=1e-6) for a, b in said):
-            marks.append(Mark(f"{m['label']}: its means are not those of its RAWs.", (m["key"],), True))
+    results, marks = found.results, []
+    for m in results.methods:
+        if m.key not in found.chosen:
+            continue
+        said = [(m.figures[f.key].estimate, results.values(m.key, f.key).mean()) for f in results.metrics if f.per_raw]
+        gain = m.over.get(MethodKind.fixed, {}).get(found.metric.key)
+        if gain is not None and MethodKind.fixed in found.chosen:
+            said.append((gain.estimate, results.gains(m.key, MethodKind.fixed).mean()))
+        if any(a is None or not np.isclose(a, b, rtol=0, atol=1e-6) for a, b in said):
+            marks.append(Mark(f"{m.label}: its means are not those of its RAWs.", (m.key,), True))
     return marks
 
 
 def _budgets(found: Material) -> list[Mark]:
     """Competitors that had fewer captures than what was learned, or fewer than the validation says."""
     marks = []
-    learned = [m["captures"] or 0 for m in found.results["methods"] if m["key"].startswith("predicted:")]
-    collected = max([found.results["collection_captures"], *learned])
-    for m in found.results["methods"]:
-        if m["key"] not in ("fixed", "industry") and not m["key"].startswith("tune:"):
+    learned = [m.captures or 0 for m in found.results.methods if m.kind is MethodKind.predicted]
+    collected = max([found.results.collection_captures, *learned])
+    for m in found.results.methods:
+        if not m.kind.tuned:
             continue
-        spent = m["captures"] or 0
-        run = _run(found, "tune", m["run"])
+        spent = m.captures or 0
+        run = _run(found, "tune", m.run)
         own = run.results.get("captures") if run else None
         if own is not None and own != spent:
-            text = f"{m['label']}: said to have had {spent} captures, its run {m['run']} says {own}."
-            marks.append(Mark(text, (m["key"],), True))
+            text = f"{m.label}: said to have had {spent} captures, its run {m.run} says {own}."
+            marks.append(Mark(text, (m.key,), True))
         if less_than(min(spent, own if own is not None else spent), collected, rounding_of(run) if run else 0):
             text = (
-                f"{m['label']} had {own if own is not None else spent} captures, collection {collected}: a smaller "
+                f"{m.label} had {own if own is not None else spent} captures, collection {collected}: a smaller "
                 "budget, so a gain over it is not at equal cost."
             )
-            marks.append(Mark(text, (m["key"],), smaller_budget=True))
+            marks.append(Mark(text, (m.key,), smaller_budget=True))
     return marks
 
 
 def _leaks(found: Material) -> list[Mark]:
     """Methods whose runs saw a scene that they are judged on."""
-    test = {row["scene"] for row in found.results["per_raw"]}
+    test = set(found.results.scenes_of_raws)
     marks = []
-    for m in found.results["methods"]:
-        if not m["run"]:
+    for m in found.results.methods:
+        if not m.run:
             continue
-        runs = [
-            _run(found, "train" if m["key"].startswith(("predicted:", "mean:", "declining:")) else "tune", m["run"])
-        ]
+        runs = [_run(found, "train" if m.kind.learnt else "tune", m.run)]
         runs += [_run(found, "fit-proxy", r.config["proxy"]) for r in runs if r and r.config.get("proxy")]
         for run in runs:
-            seen = set() if run is None else _scenes(run) & test
-            if run is not None and seen:
-                text = f"{m['label']}: the {run.kind} run {run.name} was made with {len(seen)} of the test scenes"
-                marks.append(Mark(f"{text} ({sorted(seen)[0]}).", (m["key"],), True))
+            if run is not None and (seen := leaked(run, test)):
+                text = f"{m.label}: the {run.kind} run {run.name} was made with {len(seen)} of the test scenes"
+                marks.append(Mark(f"{text} ({seen[0]}).", (m.key,), True))
     return marks
-
-
-def _scenes(run: RunFolder) -> set[str]:
-    return {*(run.config.get("scenes") or ()), *(run.config.get("held_out_scenes") or ())}
 
 
 def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:
@@ -135,26 +132,27 @@ def _run(found: Material, kind: str, name: str | None) -> RunFolder | None:
 
 def _captures(found: Material, dataset: Dataset) -> list[Mark]:
     """Figures that are not those of the device's captures: other outputs, other scores, or other RAWs."""
-    identity = found.results["device"]["identity"]
-    rows = found.results["per_raw"]
+    identity, rows = found.results.device.identity, found.results.per_raw
     raws = {r.hash: r for r in dataset.raws(Split.TEST)}
     marks = []
-    strangers = [row["name"] for row in rows if row["hash"] not in raws]
+    strangers = [row.name for row in rows if row.hash not in raws]
     if strangers:
         text = f"{len(strangers)} of {len(rows)} RAWs are no test RAWs of the data set ({strangers[0]})."
         marks.append(Mark(text, (), True))
-    again = _again(rows, raws, len(found.labels))
-    for key, label in found.labels.items():
-        hashes = [found.space.from_codes(row["methods"][key]["codes"]).hash for row in rows]
-        captures = dataset.find(identity, list(zip((row["hash"] for row in rows), hashes, strict=True)))
+    judge, unjudged = _judge(found, dataset)
+    marks += [unjudged] if unjudged else []
+    again = _again(rows, raws, len(found.chosen)) if judge else set()
+    for key, label in found.chosen.items():
+        hashes = [found.space.from_codes(row.methods[key].codes).hash for row in rows]
+        captures = dataset.find(identity, list(zip((row.hash for row in rows), hashes, strict=True)))
         missing, other, wrong = 0, 0, 0
         for row, parameters in zip(rows, hashes, strict=True):
-            capture, said = captures.get((row["hash"], parameters)), row["methods"][key]
+            capture, said = captures.get((row.hash, parameters)), row.methods[key]
             if capture is None:
                 missing += 1
-            elif capture.output_hash != said["output_hash"]:
+            elif capture.output_hash != said.output_hash:
                 other += 1
-            elif row["hash"] in again and not _holds(capture, raws[row["hash"]], said["psnr"]):
+            elif judge and row.hash in again and not holds(judge, capture, raws[row.hash], said.figures):
                 wrong += 1
             check()
         if other:
@@ -162,7 +160,7 @@ def _captures(found: Material, dataset: Dataset) -> list[Mark]:
             marks.append(Mark(text, (key,), True))
         if wrong:
             which = f"{wrong} of {len(again)} RAWs"
-            text = f"{label}: the PSNR of {which}, computed anew, is not that of the device's output."
+            text = f"{label}: the {found.metric.label} of {which}, computed anew, is not that of the device's output."
             marks.append(Mark(text, (key,), True))
         if missing:
             text = f"{label}: {missing} of {len(rows)} captures of {identity} are not in the data set."
@@ -170,9 +168,19 @@ def _captures(found: Material, dataset: Dataset) -> list[Mark]:
     return marks
 
 
-def _again(rows: Sequence[dict[str, Any]], raws: dict[str, RawRecord], methods: int) -> set[str]:
+def _judge(found: Material, dataset: Dataset) -> tuple[Task | None, Mark | None]:
+    """What judged, to judge anew; or a mark that it could not be had."""
+    try:
+        task = task_of(found.validation)
+        task.raws(dataset, Split.TEST)
+    except WorkbenchError as error:
+        return None, Mark(f"What judged cannot be had again, so no figure was computed anew: {error}.")
+    return task, None
+
+
+def _again(rows: Sequence[RawResult], raws: dict[str, RawRecord], methods: int) -> set[str]:
     """Hashes of the RAWs whose scores are computed anew, evenly spread."""
-    known = [raws[row["hash"]] for row in rows if row["hash"] in raws]
+    known = [raws[row.hash] for row in rows if row.hash in raws]
     if not known:
         return set()
     largest = max(r.width * r.height for r in known)
@@ -180,12 +188,15 @@ def _again(rows: Sequence[dict[str, Any]], raws: dict[str, RawRecord], methods: 
     return {known[i].hash for i in np.linspace(0, len(known) - 1, count).round().astype(int)}
 
 
-def _holds(capture: CaptureRecord, raw: RawRecord, psnr: float) -> bool:
-    """Whether the PSNR is that of the capture; what cannot be read is left to the pictures to complain about."""
+def holds(judge: Task, capture: CaptureRecord, raw: RawRecord, said: Mapping[str, float]) -> bool:
+    """Whether the first of the figures is that of the capture.
+
+    What cannot be read is left to the pictures to complain about.
+    """
+    key, value = next(iter(said.items()))
     try:
-        reference = raw.reference()
-        return reference is not None and abs(viewing.psnr(capture.rgb().pixels, reference) - psnr) < TOLERANCE_DB
-    except DatasetError:
+        return abs(judge.judge(raw, capture.rgb().pixels).figures[key] - value) < TOLERANCE
+    except (DatasetError, RunError):
         return True
     except FrameError:
         return False
@@ -197,7 +208,7 @@ def _stale(found: Material, dataset: Dataset) -> list[Mark]:
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
     marks = [Mark(mark.text, _methods_of(found, run)) for run in runs for mark in stale_run(run, captures)]
     started = str(found.validation.record["started"])
-    identity = found.results["device"]["identity"]
+    identity = found.results.device.identity
     later = [
         c
         for c in captures
@@ -230,7 +241,7 @@ def check_studies(found: Material, captures: Sequence[CaptureRecord]) -> list[Ma
 
 
 def _methods_of(found: Material, run: RunFolder) -> tuple[str, ...]:
-    return tuple(m["key"] for m in found.results["methods"] if m["run"] == run.name)
+    return tuple(m.key for m in found.results.methods if m.run == run.name)
 
 
 def digest_until(captures: Sequence[CaptureRecord], moment: str) -> str:

@@ -20,7 +20,10 @@ from drivers.foreign_text import shown
 from drivers.parameters import Parameter, ParameterSpace
 from workbench.draw.figure_texts import plain_texts
 from workbench.draw.style import COLOURS, INK, SERIES, WORSE
+from workbench.judge.methods import MethodKind
+from workbench.judge.results import MethodResult
 from workbench.report.material import Source
+from workbench.tasks.task import Metric
 
 WIDTH = 4.6
 
@@ -36,9 +39,9 @@ class Drawing:
     sources: list[Source]
 
 
-def colour_of(key: str) -> str:
-    """The colour that a method has in every figure."""
-    return COLOURS.get(key.partition(":")[0], SERIES[3])
+def colour_of(kind: MethodKind) -> str:
+    """The colour that methods of a kind have in every figure."""
+    return COLOURS.get(kind, SERIES[3])
 
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
@@ -70,28 +73,32 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(shown(label))}"', 1).strip())
 
 
-def methods(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Mean PSNR of every method with its 95 % interval; ``rows`` as METHOD in :mod:`workbench.judge.validation`."""
+def methods(rows: Sequence[MethodResult], metric: Metric) -> Figure:
+    """A metric of every method with its 95 % interval."""
     figure, axes = _canvas(0.8 + 0.34 * len(rows))
     for y, row in enumerate(rows):
-        colour, interval = colour_of(row["key"]), row["psnr_interval"]
-        if interval["low"] is not None:
-            axes.plot([interval["low"], interval["high"]], [y, y], color=colour, linewidth=2.2, alpha=0.55)
-        axes.plot(row["psnr"], y, "o", color=colour, markersize=6)
-        axes.annotate(f"{row['psnr']:.2f}", (row["psnr"], y), (0, 6), textcoords="offset points", ha="center", size=7.5)
-    axes.set_yticks(range(len(rows)), [_wrap(r["label"]) for r in rows], fontsize=8)
+        colour, interval = colour_of(row.kind), row.figures[metric.key]
+        value = np.nan if interval.estimate is None else interval.estimate
+        if interval.low is not None and interval.high is not None:
+            axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2, alpha=0.55)
+        axes.plot(value, y, "o", color=colour, markersize=6)
+        axes.annotate(
+            format(value, metric.form()), (value, y), (0, 6), textcoords="offset points", ha="center", size=7.5
+        )
+    axes.set_yticks(range(len(rows)), [_wrap(r.label) for r in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.margins(x=0.08)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("mean PSNR to the reference (dB)")
+    axes.set_xlabel(metric.title if metric.higher_is_better else f"{metric.title}, lower is better")
     return figure
 
 
-def gains(gain: np.ndarray, oracle: np.ndarray | None) -> Figure:
+def gains(gain: np.ndarray, oracle: np.ndarray | None, metric: Metric) -> Figure:
     """Gain over the best fixed set of each RAW, sorted.
 
     Args:
-        gain: ``[R]`` in dB; ``oracle``: the same of the per-image oracle, in the same order, or None.
+        gain: ``[R]``; ``oracle``: the same of the per-image oracle, in the same order, or None.
+        metric: that they are of.
     """
     order = np.argsort(-gain, kind="stable")
     figure, axes = _canvas(3.1)
@@ -116,27 +123,28 @@ def gains(gain: np.ndarray, oracle: np.ndarray | None) -> Figure:
     _legend(figure, handles=shown)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(f"{len(gain)} test RAWs, best gain first")
-    axes.set_ylabel("PSNR over best fixed (dB)")
+    axes.set_ylabel(_over_fixed(metric))
     axes.set_xticks([])
     axes.grid(axis="x", visible=False)
     return figure
 
 
-def differences(difference: np.ndarray) -> Figure:
-    """Paired PSNR differences of two runs (``[R]``, dB), sorted; losses in red."""
+def differences(gain: np.ndarray, metric: Metric) -> Figure:
+    """Paired gains of a run over another (``[R]``), sorted; losses in red."""
     figure, axes = _canvas(2.6)
-    y = np.sort(difference)[::-1]
+    y = np.sort(gain)[::-1]
     axes.bar(np.arange(len(y)), y, width=0.9, color=list(np.where(y < 0, WORSE, COLOURS["predicted"])))
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(f"{len(y)} test RAWs, largest difference first")
-    axes.set_ylabel("second less first (dB)")
+    less = "second less first" if metric.higher_is_better else "first less second"
+    axes.set_ylabel(f"{less} ({metric.unit or metric.label})")
     axes.set_xticks([])
     axes.grid(axis="x", visible=False)
     return figure
 
 
-def histogram(gain: np.ndarray) -> Figure:
-    """How the RAWs' gains over the best fixed set (``[R]``, dB) are distributed; losses in red."""
+def histogram(gain: np.ndarray, metric: Metric) -> Figure:
+    """How the RAWs' gains over the best fixed set (``[R]``) are distributed; losses in red."""
     figure, axes = _canvas(3.1)
     low, high = min(float(gain.min()), 0.0), max(float(gain.max()), 0.0)
     count = int(np.clip(np.ceil(2 * len(gain) ** 0.5), 6, 30))
@@ -151,7 +159,7 @@ def histogram(gain: np.ndarray) -> Figure:
     axes.axvline(float(np.median(gain)), color=INK, linestyle="--", linewidth=1, label="median")
     _legend(figure)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("PSNR over best fixed (dB)")
+    axes.set_xlabel(_over_fixed(metric))
     axes.set_ylabel("test RAWs")
     axes.grid(axis="x", visible=False)
     return figure
@@ -187,42 +195,42 @@ def predictor_loss(curves: dict[str, Sequence[Sequence[float | None]]]) -> Figur
     return figure
 
 
-def oracle(curve: Sequence[float], references: dict[str, float]) -> Figure:
-    """Mean best PSNR of the per-image oracle after each capture, with other methods' means by key as lines."""
+def oracle(curve: Sequence[float], references: dict[MethodKind, float], metric: Metric) -> Figure:
+    """Mean best value of the per-image oracle after each capture, with other methods' means by kind as lines."""
     figure, axes = _canvas(2.8)
     axes.plot(np.arange(1, len(curve) + 1), curve, color=COLOURS["oracle"], linewidth=1.6, label="oracle")
-    for key, value in references.items():
-        label = key.partition(":")[0].replace("fixed", "best fixed")
-        axes.axhline(value, color=colour_of(key), linestyle="--", linewidth=1.1, label=label)
+    for kind, value in references.items():
+        label = "best fixed" if kind is MethodKind.fixed else kind.value
+        axes.axhline(value, color=colour_of(kind), linestyle="--", linewidth=1.1, label=label)
     axes.set_xlabel("captures of each RAW")
-    axes.set_ylabel("mean best PSNR (dB)")
+    axes.set_ylabel(f"mean best {metric.title}")
     _legend(figure)
     return figure
 
 
-def against_iso(parameter: Parameter, iso: np.ndarray, series: dict[str, tuple[str, np.ndarray]]) -> Figure:
+def against_iso(parameter: Parameter, iso: np.ndarray, series: dict[MethodKind, tuple[str, np.ndarray]]) -> Figure:
     """A parameter against ISO (figure 5b).
 
     Args:
         parameter: the parameter.
         iso: ``[R]``, NaN where the RAW does not say.
-        series: for each method's key its label and native values ``[R]``.
+        series: for each kind of method its label and native values ``[R]``.
     """
     figure, axes = _canvas(3.2)
     known = np.isfinite(iso) & (iso > 0)
-    drawn = {"oracle": ("D", 11, 0.55), "industry": ("s", 13, 0.6), "fixed": ("_", 20, 0.9)}
-    for key, (label, values) in series.items():
-        if key == "fixed":
-            axes.axhline(values[0], color=colour_of(key), linestyle="--", linewidth=1.2, label=label)
+    drawn = {MethodKind.oracle: ("D", 11, 0.55), MethodKind.industry: ("s", 13, 0.6)}
+    for kind, (label, values) in series.items():
+        if kind is MethodKind.fixed:
+            axes.axhline(values[0], color=colour_of(kind), linestyle="--", linewidth=1.2, label=label)
             continue
-        marker, size, alpha = drawn.get(key, ("o", 18, 0.75))
+        marker, size, alpha = drawn.get(kind, ("o", 18, 0.75))
         axes.scatter(
             iso[known],
             values[known],
             s=size,
             marker=marker,
             alpha=alpha,
-            color=colour_of(key),
+            color=colour_of(kind),
             linewidths=0,
             label=label,
         )
@@ -261,6 +269,11 @@ def spread(space: ParameterSpace, units: np.ndarray, fixed: np.ndarray | None) -
     axes.set_xlabel("normalised value")
     _legend(figure)
     return figure
+
+
+def _over_fixed(metric: Metric) -> str:
+    less = "over best fixed" if metric.higher_is_better else "under best fixed"
+    return f"{metric.label} {less}" + (f" ({metric.unit})" if metric.unit else "")
 
 
 def _wrap(label: str) -> str:

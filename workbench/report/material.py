@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
-from drivers.regular_files import read_json
 from drivers.splits import Split
 from workbench.errors import DatasetError, RunError
+from workbench.judge.methods import MethodKind
+from workbench.judge.results import DeviceUsed, ValidationResult, read_validation
 from workbench.judge.statistics import Comparison, compare
 from workbench.lab.dataset import Dataset, RawRecord
-from workbench.lab.runs import RECORD_BYTES, RunFolder, find_recorded, find_run, list_runs
+from workbench.lab.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.learn.held import held_by
+from workbench.tasks.registry import task_key
+from workbench.tasks.task import Metric
 from workbench.tune.rules import label_of
 
 
@@ -43,16 +44,16 @@ class Source:
     started: str
 
 
-def source_of(run: RunFolder, known: dict[str, Any] | None = None) -> Source:
+def source_of(run: RunFolder, known: DeviceUsed | None = None) -> Source:
     """The source that a run's figures name; ``–`` where the run does not say.
 
     Args:
         run: the run.
-        known: a device as in ``run.json``; a run that names only this device's identity is taken to be of it.
+        known: a device; a run that names only this device's identity is taken to be of it.
     """
     record, device = run.record, run.record.get("device") or {}
-    if not device and known and known["identity"] == run.config.get("identity"):
-        device = {**known, "serial": None}
+    if not device and known and known.identity == run.config.get("identity"):
+        device = {**known.to_json(), "serial": None}
     serial = f", unit {device['serial']}" if device.get("serial") else ""
     model = f"{device['model']}{serial}" if device.get("model") else run.config.get("identity")
     seed, started = record.get("seed"), str(record.get("started") or "–")
@@ -75,7 +76,7 @@ class Material:
 
     Attributes:
         lab: the lab folder.
-        validation: the ``validate`` run; ``results``: its ``results.json``; ``space``: of the device.
+        validation: the ``validate`` run; ``results``: of it.
         proxy: the ``fit-proxy`` run, or None.
         predictors: the ``train`` runs that were validated, in the table's order.
         tunings: ``tune`` runs by the key of their method (``fixed``, ``industry``, ``tune:RUN``).
@@ -89,8 +90,7 @@ class Material:
 
     lab: Path
     validation: RunFolder
-    results: dict[str, Any]
-    space: ParameterSpace
+    results: ValidationResult
     proxy: RunFolder | None = None
     predictors: list[RunFolder] = field(default_factory=list)
     tunings: dict[str, RunFolder] = field(default_factory=dict)
@@ -102,46 +102,66 @@ class Material:
 
     def source(self, run: RunFolder) -> Source:
         """The source of a run's figures."""
-        return source_of(run, self.results["device"])
+        return source_of(run, self.results.device)
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The device's."""
+        return self.results.parameter_space
+
+    @property
+    def metric(self) -> Metric:
+        """What methods are compared by RAW by RAW."""
+        return self.results.of_raws
 
     @property
     def predicted(self) -> str | None:
         """Key of the method that the headline is about."""
-        head = self.results["headline"]
-        return str(head["predictor"]) if head else None
+        return self.results.headline.method if self.results.headline else None
 
     @property
     def held(self) -> list[str]:
         """Parameters that the headline's predictor held at their start values; none where its run does not tell."""
-        run = next((r for r in self.predictors if f"predicted:{r.name}" == self.predicted), None)
+        run = self.predictor
         return [name for name in held_by(run) if name in self.space.names] if run else []
+
+    @property
+    def predictor(self) -> RunFolder | None:
+        """The ``train`` run that the headline is about."""
+        about = self.results.about
+        return next((r for r in self.predictors if about is not None and r.name == about.run), None)
 
     @property
     def labels(self) -> dict[str, str]:
         """Labels of the methods by key, in the table's order."""
-        return {m["key"]: m["label"] for m in self.results["methods"]}
+        return {m.key: m.label for m in self.results.methods}
 
-    def values(self, key: str, metric: str = "psnr") -> np.ndarray:
-        """A metric of a method on every test RAW, in the order of ``per_raw``: ``float64 [R]``."""
-        return np.array([row["methods"][key][metric] for row in self.results["per_raw"]], dtype=float)
-
-    def units(self, key: str) -> np.ndarray:
-        """Normalised parameters that a method chose for every test RAW: ``float64 [R, N]``."""
-        return np.array([self.space.from_codes(row["methods"][key]["codes"]).unit for row in self.results["per_raw"]])
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Labels of the methods that chose parameters, which the ceiling did not."""
+        return {m.key: m.label for m in self.results.methods if m.kind is not MethodKind.ceiling}
 
     def comparison(self, over: str, key: str | None = None) -> Comparison | None:
-        """A method (by default the headline's) against another, by PSNR; None where one is absent or refused."""
+        """A method (by default the headline's) against another, RAW by RAW; None where one is absent or refused."""
         key = self.predicted if key is None else key
-        if key is None or key == over or any(k not in self.labels or k in self.refused for k in (key, over)):
+        if key is None or key == over or any(k not in self.chosen or k in self.refused for k in (key, over)):
             return None
-        scenes = [row["scene"] for row in self.results["per_raw"]]
-        return compare(self.values(key) - self.values(over), scenes, seed=self.results.get("seed") or 0)
+        return compare(self.results.gains(key, over), self.results.scenes_of_raws, seed=self.results.seed)
+
+    def gain(self, over: MethodKind, key: str | None = None) -> Comparison | None:
+        """What a method (by default the headline's) gains over another in what methods are compared by."""
+        key = self.predicted if key is None else key
+        if key is None or {key, over} & self.refused or over not in self.labels:
+            return None
+        if self.results.main.per_raw:
+            return self.comparison(over, key)
+        return self.results.by_key[key].over.get(over, {}).get(self.results.main.key)
 
     def gains(self) -> np.ndarray | None:
-        """PSNR of the headline's prediction less that of the best fixed set: ``float64 [R]`` in dB, or None."""
+        """What the headline's prediction gains over the best fixed set on each RAW: ``float64 [R]``, or None."""
         if self.predicted is None or "fixed" not in self.labels or {self.predicted, "fixed"} & self.refused:
             return None
-        return self.values(self.predicted) - self.values("fixed")
+        return self.results.gains(self.predicted, MethodKind.fixed)
 
 
 def read_material(lab: Path, validation: str | None = None, ablation: str | None = None) -> Material:
@@ -152,44 +172,26 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
     Raises:
         RunError: there is no finished ``validate`` run or no such ``ablate`` run, or the results cannot be read.
     """
-    vision = list_runs(lab, "validate-vision")
-    if validation is None and vision and not list_runs(lab, "validate"):
-        raise RunError(
-            f"{lab}: its validations are of detection or segmentation, whose page is made with them; the newest: "
-            f"{vision[0].path / 'report.html'}"
-        )
-    if validation is not None and (named := _named(lab, validation)) is not None:
-        raise RunError(
-            f"run {named.name}: is a validation of a detector, whose page came with it: {named.path / 'report.html'}"
-        )
     run = find_run(lab, "validate", validation)
-    file = run.path / "results.json"
-    try:
-        results = read_json(file, RECORD_BYTES)
-        space = ParameterSpace.from_dict(results["space"])
-        found = Material(Path(lab), run, results, space)
-        _check(found)
-    except (OSError, ValueError, KeyError, TypeError, WorkbenchError) as error:
-        raise RunError(f"{file}: cannot be read as a validation ({error}); run `workbench validate` again") from error
-    for method in results["methods"]:
-        key, name = method["key"], method["run"]
-        if key.startswith("predicted:"):
-            if train := _run(found, "train", name):
+    found = Material(Path(lab), run, read_validation(run))
+    results = found.results
+    for method in results.methods:
+        if method.run is None:
+            continue
+        if method.kind is MethodKind.predicted:
+            if train := _run(found, "train", method.run):
                 found.predictors.append(train)
-        elif key.startswith(("fixed", "industry", "tune:")) and name and (tune := _run(found, "tune", name)):
-            found.tunings[key] = tune
-    proxy = results["proxy"]
-    if proxy:
-        found.proxy = _run(found, "fit-proxy", proxy["run"])
+        elif method.kind.tuned and (tune := _run(found, "tune", method.run)):
+            found.tunings[method.key] = tune
+    if results.proxy:
+        found.proxy = _run(found, "fit-proxy", results.proxy.run)
     else:
-        identity = results["device"]["identity"]
+        identity = results.device.identity
         of_device = (r for r in list_runs(lab, "fit-proxy") if r.config.get("identity") == identity and not r.aside)
         found.proxy = next(of_device, None)
     tuned = {label_of(run): run for run in reversed(list_runs(lab, "tune")) if _alike(found, run) and not run.aside}
     known = {label_of(run) for run in found.tunings.values()}
-    found.more_tunings = [
-        r for k, r in tuned.items() if k not in known and r.config.get("task", "viewing") == "viewing"
-    ]
+    found.more_tunings = [r for k, r in tuned.items() if k not in known and task_key(r) == results.task_key]
     if ablation:
         found.ablation = find_run(lab, "ablate", ablation)
     else:
@@ -198,40 +200,9 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
     return found
 
 
-def _named(lab: Path, name: str) -> RunFolder | None:
-    """The validation of a detector that has that name, if it is one."""
-    try:
-        return find_run(lab, "validate-vision", name)
-    except RunError:
-        return None
-
-
 def _alike(found: Material, run: RunFolder) -> bool:
     """Whether a run was made on a device with the validation's parameters."""
-    return bool((run.record.get("device") or {}).get("space_hash") == found.results["device"]["space_hash"])
-
-
-def _check(found: Material) -> None:
-    """Touch what every report needs, so that a damaged file is one clear line."""
-    results = found.results
-    for key in ("device", "raws", "scenes", "headline", "oracle", "proxy", "notes", "collection_captures"):
-        results[key]
-    if not results["per_raw"] or not results["methods"]:
-        raise ValueError("it holds no methods or no RAWs")
-    for key in ("identity", "space_hash"):
-        results["device"][key]
-    for method in results["methods"]:
-        for key in ("run", "captures", "psnr", "ssim", "psnr_interval", "psnr_gain_over_fixed"):
-            method[key]
-    for row in results["per_raw"]:
-        for key in ("hash", "name", "scene", "iso"):
-            row[key]
-    for key in found.labels:
-        found.values(key)
-        found.values(key, "ssim")
-        found.units(key)
-    if found.predicted is not None and found.predicted not in found.labels:
-        raise ValueError(f"its headline is about {found.predicted}, of which it has no row")
+    return bool((run.record.get("device") or {}).get("space_hash") == found.results.device.space_hash)
 
 
 def _run(found: Material, kind: str, name: str) -> RunFolder | None:

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSet
 from workbench.draw.style import COLOURS, GRID, INK, SERIES, WORSE
+from workbench.judge.methods import MethodKind
+from workbench.judge.results import MethodResult
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder
 from workbench.report import figures
@@ -20,8 +22,10 @@ from workbench.report.checks import Mark
 from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.words import csv_text
+from workbench.tasks.viewing import METRICS as VIEWING
+from workbench.tasks.viewing import Scorer
 from workbench.tune.balance import WhiteBalance, balanced
-from workbench.tune.material import COSTS, METRICS, CostScorer, Scorer
+from workbench.tune.material import COSTS, CostScorer
 from workbench.tune.rules import label_of, rule_of, sets_of
 
 # How metrics are written: name and form of the figure; what is not here keeps its own name.
@@ -38,6 +42,7 @@ NAMES = {
 ROWS, CHECKED = 12, 3
 # Relative; captures are exact, the mean over them is not to the last bit.
 TOLERANCE = 1e-6
+_SHOWN = (MethodKind.default, MethodKind.expert, MethodKind.fixed, MethodKind.industry, MethodKind.oracle)
 _MARKERS = {"chosen": ("*", SERIES[0]), "fixed": ("D", COLOURS["fixed"]), "industry": ("s", COLOURS["industry"])}
 
 
@@ -173,7 +178,7 @@ def _marks(found: Material, front: Front, raws: Sequence[RawRecord], dataset: Da
     beaten = sum(bool(_beats(against, v, front.metrics).any()) for v in values)
     if beaten:
         return [Mark(f"{name}: {beaten} of the {len(values)} sets of its front are beaten by another.", (), True)]
-    if dataset is None or any(m.key not in (*METRICS, *COSTS) for m in front.metrics):
+    if dataset is None or any(m.key not in (*(v.key for v in VIEWING), *COSTS) for m in front.metrics):
         return [Mark(f"{name}: the values of its front were not verified against the device's captures.")]
     if not raws:
         return [Mark(f"{name}: the RAWs of its trials are not in the data set.", (), True)]
@@ -198,7 +203,7 @@ def _on_device(
 ) -> list[float] | None:
     """Mean of each metric over the device's captures of ``raws`` with one set each; None where one was not made."""
     keys = [(raw.hash, p.hash) for raw, p in zip(raws, sets, strict=True)]
-    captures = dataset.find(found.results["device"]["identity"], keys)
+    captures = dataset.find(found.results.device.identity, keys)
     if not all(key in captures for key in keys):
         return None
     scorers = [CostScorer(m.key) if m.key in COSTS else Scorer(m.key) for m in metrics]
@@ -208,7 +213,7 @@ def _on_device(
 
 def _others(found: Material, front: Front, raws: Sequence[RawRecord], dataset: Dataset | None) -> list[Row]:
     """The sets to hold the front against, as far as the device was asked for them on the RAWs of the trials."""
-    if dataset is None or not raws or any(m.key not in (*METRICS, *COSTS) for m in front.metrics):
+    if dataset is None or not raws or any(m.key not in (*(v.key for v in VIEWING), *COSTS) for m in front.metrics):
         return []
     space = found.space
     asked: list[tuple[str, str, Sequence[ParameterSet]]] = []
@@ -217,7 +222,7 @@ def _others(found: Material, front: Front, raws: Sequence[RawRecord], dataset: D
         if key not in found.refused:
             asked.append((key, labels[key], sets_of(run, space, raws)))
     if "expert" in found.labels:
-        codes = found.results["per_raw"][0]["methods"]["expert"]["codes"]
+        codes = found.results.per_raw[0].methods["expert"].codes
         asked.append(("expert", "expert", [space.from_codes(codes)] * len(raws)))
     asked.append(("default", "default", [space.defaults] * len(raws)))
     rows = []
@@ -259,12 +264,16 @@ def _figures(found: Material, front: Front) -> list[tuple[str, str, Figure]]:
     *first, last = (m.label.partition(" (")[0] for m in front.metrics)
     names = f"{', '.join(first)} and {last}"
     drawn = [(f"Pareto front of {names}: {front.title}", front.text, _draw_front(front))]
-    keys = [k for k in ("default", "expert", "fixed", "industry", found.predicted, "oracle") if k in found.labels]
-    keys += [k for k in (f"tune:{front.run.name}",) if k in found.labels]
-    shown = [k for k in dict.fromkeys(keys) if k not in found.refused]
-    if {m.key for m in front.metrics} == {"psnr", "ssim"} and shown:
+    shown = [
+        m
+        for m in found.results.methods
+        if m.key not in found.refused
+        and (m.kind in _SHOWN or m.key == found.predicted or (m.kind is MethodKind.tune and m.run == front.run.name))
+    ]
+    shown.sort(key=lambda m: (m.kind is MethodKind.tune, m.kind is MethodKind.oracle))
+    if {m.key for m in front.metrics} <= {m.key for m in found.results.metrics} and shown:
         text = "What the front cannot show, since nothing was predicted for its RAWs: the methods on the test RAWs."
-        drawn.append((f"{names} of the methods, test RAWs", text, _draw_methods(found, front, shown)))
+        drawn.append((f"{names} of the methods, test RAWs", text, _draw_methods(front, shown)))
     return drawn
 
 
@@ -314,15 +323,16 @@ def _axis(metric: Metric) -> str:
     return f"{metric.label}, lower is better" if metric.lower else metric.label
 
 
-def _draw_methods(found: Material, front: Front, keys: Sequence[str]) -> Figure:
+def _draw_methods(front: Front, methods: Sequence[MethodResult]) -> Figure:
     figure = Figure(figsize=(figures.WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for key in keys:
-        kind = key.partition(":")[0]
-        colour = SERIES[0] if kind == "tune" else figures.colour_of(key)
-        marker = _MARKERS["chosen" if kind == "tune" else kind][0] if kind in (*_MARKERS, "tune") else "o"
-        label = {"fixed": "best fixed", "tune": f"chosen by {front.run.name}"}.get(kind, kind)
-        y, x = (float(found.values(key, m.key).mean()) for m in front.metrics)
+    own = {MethodKind.fixed: "best fixed", MethodKind.tune: f"chosen by {front.run.name}"}
+    for method in methods:
+        kind = method.kind
+        colour = SERIES[0] if kind is MethodKind.tune else figures.colour_of(kind)
+        marker, _ = _MARKERS.get("chosen" if kind is MethodKind.tune else kind, ("o", ""))
+        label = own.get(kind, kind.value)
+        y, x = (method.figures[m.key].estimate or 0.0 for m in front.metrics[:2])
         axes.plot(
             x, y, marker, color=colour, markersize=8, label=label, linestyle="none",
             markeredgecolor="white", markeredgewidth=0.6,

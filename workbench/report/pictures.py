@@ -17,10 +17,12 @@ from predictor.files import load_predictor
 from workbench.console.interrupt import check
 from workbench.draw import images
 from workbench.errors import DatasetError
+from workbench.judge.methods import MethodKind
+from workbench.judge.results import RawResult
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.learn.held import held_by
 from workbench.report.material import Material, Source
-from workbench.report.words import number
+from workbench.report.words import with_unit
 
 REFERENCE = "reference"
 ATTENTION_MAPS = 4
@@ -81,14 +83,14 @@ def chosen_raws(found: Material) -> list[tuple[str, int]]:
         marks = [("best", 1.0), ("upper quartile", 0.75), ("median", 0.5), ("lower quartile", 0.25), ("worst", 0.0)]
     else:
         key = found.predicted or next(iter(found.labels))
-        values, what = found.values(key), f"PSNR of {found.labels[key]}"
+        values, what = found.results.values(key), f"{found.metric.label} of {found.labels[key]}"
         marks = [("best", 1.0), ("median", 0.5), ("worst", 0.0)]
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values if gain is not None else found.metric.sign * values, kind="stable")
     chosen: dict[int, str] = {}
     for mark, place in marks:
         index = int(order[round(place * (len(order) - 1))])
         chosen.setdefault(
-            index, f"{mark} {what} ({number(float(values[index]), '+.2f' if gain is not None else '.2f')} dB)"
+            index, f"{mark} {what} ({with_unit(float(values[index]), found.metric, signed=gain is not None)})"
         )
     return [(why, index) for index, why in chosen.items()]
 
@@ -96,10 +98,10 @@ def chosen_raws(found: Material) -> list[tuple[str, int]]:
 def _shown_methods(found: Material) -> list[tuple[str, str]]:
     """Keys and short labels of the methods whose crops are shown."""
     shown = []
-    for key, label in found.labels.items():
-        kind = key.partition(":")[0]
-        if kind != "mean":
-            shown.append((key, "industry" if kind == "industry" else "oracle" if kind == "oracle" else label))
+    short = {MethodKind.industry: "industry", MethodKind.oracle: "oracle"}
+    for m in found.results.methods:
+        if m.kind not in (MethodKind.mean, MethodKind.ceiling):
+            shown.append((m.key, short.get(m.kind, m.label)))
     return shown
 
 
@@ -109,10 +111,10 @@ def crop_rows(found: Material, dataset: Dataset) -> list[CropRow]:
     larger: list[tuple[Crop, Callable[[], str]]] = []
     rows = []
     for why, place in chosen_raws(found):
-        row = found.results["per_raw"][place]
-        raw = raws.get(row["hash"])
+        row = found.results.per_raw[place]
+        raw = raws.get(row.hash)
         if raw is None:
-            found.missing.append(f"The RAW {row['name']} is not in the data set; its pictures are left out.")
+            found.missing.append(f"The RAW {row.name} is not in the data set; its pictures are left out.")
             continue
         rows.append(_crop_row(found, dataset, raw, why, row, larger))
         check()
@@ -137,13 +139,13 @@ def _crop_row(
     dataset: Dataset,
     raw: RawRecord,
     why: str,
-    row: dict[str, Any],
+    row: RawResult,
     larger: list[tuple[Crop, Callable[[], str]]],
 ) -> CropRow:
     """The crops of a RAW; cells that do not show the whole output are added to ``larger`` with what loads it."""
-    identity = found.results["device"]["identity"]
+    identity = found.results.device.identity
     shown = _shown_methods(found)
-    hashes = {key: found.space.from_codes(row["methods"][key]["codes"]).hash for key, _ in shown}
+    hashes = {key: found.space.from_codes(row.methods[key].codes).hash for key, _ in shown}
     captures = dataset.find(identity, [(raw.hash, h) for h in hashes.values()])
     reference, reason = _loaded(raw.reference)
     window = (
@@ -157,17 +159,20 @@ def _crop_row(
         else:
             larger.append((cells[0], partial(images.picture, reference, quality=95)))
     # The oracle knows the reference: "best" is about methods that do not.
-    best = max((row["methods"][k]["psnr"] for k, _ in shown if k != "oracle"), default=None)
+    metric = found.metric
+    values = [metric.sign * row.methods[k].figures[metric.key] for k, _ in shown if k != MethodKind.oracle]
+    best = max(values, default=None)
     for key, label in shown:
-        result = row["methods"][key]
+        result = row.methods[key]
+        value = result.figures[metric.key]
         capture = captures.get((raw.hash, hashes[key]))
         frame: RgbFrame | None = None
-        if capture is None or capture.output_hash != result["output_hash"]:
+        if capture is None or capture.output_hash != result.output_hash:
             reason = "capture not in the data set"
         else:
             frame, reason = _loaded(capture.rgb)
-        note = reason or f"{result['psnr']:.2f} dB"
-        cell = Crop(label, note, None, best=result["psnr"] == best and key != "oracle", key=key)
+        note = reason or with_unit(value, metric)
+        cell = Crop(label, note, None, best=metric.sign * value == best and key != MethodKind.oracle, key=key)
         cells.append(cell)
         if frame is not None:
             # The device's own bytes where the whole frame is shown, else a crop of them.
@@ -201,9 +206,9 @@ def _loaded(load: Callable[[], Any]) -> tuple[Any, str | None]:
 def attention_of(found: Material, dataset: Dataset) -> Attention | str:
     """Where the headline's predictor looks in the RAWs of the crops, or why it cannot be shown."""
     raws = {r.hash: r for r in dataset.raws(Split.TEST)}
-    rows = [(why, found.results["per_raw"][place]["hash"]) for why, place in chosen_raws(found)]
+    rows = [(why, found.results.per_raw[place].hash) for why, place in chosen_raws(found)]
     chosen = [(why, raws[digest]) for why, digest in rows if digest in raws]
-    run = next((r for r in found.predictors if f"predicted:{r.name}" == found.predicted), None)
+    run = found.predictor
     if run is None or not chosen:
         return "No predictor to look into."
     try:

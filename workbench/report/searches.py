@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from workbench.draw.style import INK
+from workbench.judge.methods import MethodKind
 from workbench.lab.runs import RunFolder
 from workbench.report import figures
 from workbench.report.figures import Drawing
@@ -85,7 +86,7 @@ def draw_searches(found: Material) -> Drawing | None:
     if not curves:
         return None
     metric = metric_of(curves[0].run)
-    collected = int(found.results["collection_captures"])
+    collected = found.results.collection_captures
     title = "Result against captures spent"
     figure, cut = _figure(curves, _NAMES.get(metric, metric), collected)
     text = "Best mean score so far on the training RAWs of the trials, on the device: what a search promises, not what "
@@ -111,7 +112,8 @@ def _figure(curves: Sequence[Curve], metric: str, collected: int) -> tuple[Figur
     # Best first, as the ends of the curves lie above each other.
     for curve in sorted(curves, key=lambda c: -c.points[-1, 1]):
         best = curve.key == "fixed"
-        colour = figures.colour_of(curve.key) if curve.key in ("fixed", "industry") else next(colours)
+        known = curve.key in (MethodKind.fixed, MethodKind.industry)
+        colour = figures.colour_of(MethodKind(curve.key)) if known else next(colours)
         axes.step(
             curve.points[:, 0],
             curve.points[:, 1],

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from workbench.judge.statistics import Interval
+from workbench.tasks.task import Metric
+
 # With these every verdict can be read aloud.
 VERDICTS = {
     "better": "shown to be better",
@@ -23,13 +26,19 @@ def number(value: float | None, form: str = ".2f") -> str:
     return "–" if value is None or not np.isfinite(value) else format(value, form).replace("-", "−")
 
 
-def interval_text(interval: dict[str, Any] | None, form: str = ".2f", scale: float = 1.0) -> str:
+def with_unit(value: float | None, metric: Metric, signed: bool = False) -> str:
+    """A value of a metric with its unit, or else with its name: ``25.10 dB``, ``log loss 0.312``."""
+    text = number(value, metric.form(signed))
+    return f"{text} {metric.unit}" if metric.unit else f"{metric.label} {text}"
+
+
+def interval_text(interval: Interval | None, form: str = ".2f", scale: float = 1.0) -> str:
     """The ends of an interval: ``1.00 … 2.00``, or that there is none."""
     if interval is None:
         return ""
-    if interval["low"] is None or interval["high"] is None:
+    if interval.low is None or interval.high is None:
         return "too few scenes"
-    return f"{number(interval['low'] * scale, form)} … {number(interval['high'] * scale, form)}"
+    return f"{number(interval.low * scale, form)} … {number(interval.high * scale, form)}"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 
 from workbench.tasks.coco import Kind
 
+# Resamples that are counted at once, so that memory stays bounded.
+_AT_ONCE = 500
 _RECALLS = np.linspace(0, 1, 101)
 # Places of IoU 0.5 and 0.75 among 0.50, 0.55 … 0.95.
 _AT = {"map50": 0, "map75": 5}
@@ -75,10 +77,12 @@ class Matches:
             name → ``float [R]``; NaN where a resample has no object.
         """
         total, defined = np.zeros((len(counts), 10)), np.zeros(len(counts))
-        for category in self._categories:
-            objects = counts @ category.objects
-            total += np.where(objects[:, None] > 0, _precision(category, counts, objects), 0)
-            defined += objects > 0
+        for start in range(0, len(counts), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            for category in self._categories:
+                objects = counts[part] @ category.objects
+                total[part] += np.where(objects[:, None] > 0, _precision(category, counts[part], objects), 0)
+                defined[part] += objects > 0
         with np.errstate(invalid="ignore"):
             each = total / defined[:, None]
         return {"map": each.mean(1), **{name: each[:, place] for name, place in _AT.items()}}
@@ -102,17 +106,31 @@ def _category(row: np.ndarray) -> _Category | None:
 
 
 def _precision(category: _Category, counts: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Average precision ``[R, T]`` over 101 recalls."""
-    drawn = counts[:, category.image]
+    """Average precision ``[R, T]`` over 101 recalls.
+
+    Recall rises, and the precision that COCO takes for a recall lies, at hits alone; so only the hits of each IoU are
+    followed through the resamples: how many of the 101 recalls each hit reaches first, times the precision there.
+    """
     out = np.zeros((len(counts), len(category.hit)))
-    if not drawn.shape[1]:
-        return out
+    # float32 would do, but sums of small integers are exact and the figures are pycocotools' own.
     for t, (hit, miss) in enumerate(zip(category.hit, category.miss, strict=True)):
-        hits, misses = np.cumsum(drawn * hit, 1), np.cumsum(drawn * miss, 1)
+        at = np.flatnonzero(hit)
+        if not len(at):
+            continue
+        # Detections before each hit that missed, by image: what a resample draws of them is one product.
+        hits = np.cumsum(counts[:, category.image[at]], 1)
+        misses = counts @ _before(category.image[miss], np.searchsorted(np.flatnonzero(miss), at), counts.shape[1])
         recall = hits / np.maximum(objects, 1)[:, None]
         precision = hits / np.maximum(hits + misses, np.spacing(1))
         precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        for r, (rising, falling) in enumerate(zip(recall, precision, strict=True)):
-            places = np.searchsorted(rising, _RECALLS, side="left")
-            out[r, t] = falling[places[places < len(falling)]].sum() / len(_RECALLS)
+        reached = np.searchsorted(_RECALLS, recall, side="right")
+        reached[:, 1:] -= reached[:, :-1].copy()
+        out[:, t] = (reached * precision).sum(1) / len(_RECALLS)
     return out
+
+
+def _before(images: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """Of the first ``places[k]`` of a list of images how many are each image: ``float64 [count, K]``."""
+    step = np.zeros((count, len(places) + 1))
+    np.add.at(step, (images, np.searchsorted(places, np.arange(len(images)), side="right")), 1)
+    return np.cumsum(step, 1)[:, :-1]

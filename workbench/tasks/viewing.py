@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from cachetools import LRUCache, cached
+from torch import Tensor
 
 from drivers.errors import FrameError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from drivers.frames import RawFrame
+from drivers.splits import Split
+from predictor.training import TrainingData
+from workbench.errors import RunError
+from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.tasks.task import Judgement, Metric, PictureRow, SetScorer, TaskKind, TaskOptions
 
 # An exact match has no finite PSNR; this cap keeps means finite and is far above what an 8-bit JPEG reaches.
 MAX_PSNR_DB = 99.0
 # Side of the Gaussian window: 2 · round(3.5 · 1.5) + 1 pixels.
 SSIM_WINDOW = 11
+METRICS = (Metric("psnr", "PSNR", "dB", decimals=2), Metric("ssim", "SSIM"))
+# What a set counts in a search of which a frame failed: below any value that the metric can have.
+WORST = {"psnr": -1.0, "ssim": -2.0}
+_CACHE_BYTES = 512 * 2**20
 
 
 def loss(output: Tensor, reference: Tensor) -> Tensor:
@@ -74,3 +84,162 @@ def _check(output: np.ndarray, reference: np.ndarray) -> None:
             f"output is {output.shape[1]}×{output.shape[0]}, its reference {reference.shape[1]}×{reference.shape[0]}: "
             "give a reference of the device's output size"
         )
+
+
+def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
+    """The RAWs of a split that have a reference.
+
+    Raises:
+        RunError: there is none.
+    """
+    raws = [r for r in dataset.raws(split) if r.has_reference]
+    if not raws:
+        have = len(dataset.raws(split))
+        if not have:
+            raise RunError(
+                f"the data set has no RAW in the {split} split; run `workbench collect` on RAWs of more scenes, or "
+                "name splits in the scenes.csv of a new lab's RAW folder"
+            )
+        raise RunError(
+            f"the data set has {have} {split} RAWs and none has a reference image; add references (scenes.csv or "
+            "NAME.reference.png) and run `workbench collect` again"
+        )
+    return raws
+
+
+class Scorer:
+    """Scores captures against the references of their RAWs, by ``psnr`` or ``ssim``.
+
+    Raises:
+        RunError: unknown metric.
+    """
+
+    def __init__(self, metric: str = "psnr") -> None:
+        if metric not in WORST:
+            raise RunError(
+                f"metric {metric!r} is not one of {', '.join(WORST)}; a detector's needs --task detection or "
+                "segmentation, and a cost (latency, bytes) comes after another metric, for nsga2 or worst-rank"
+            )
+        self._metric: Callable[[np.ndarray, np.ndarray], float] = psnr if metric == "psnr" else ssim
+        self.worst = WORST[metric]
+        self._references = References()
+
+    def __call__(self, raw: RawRecord, capture: CaptureRecord) -> float:
+        """The metric of a capture of that RAW; higher is better."""
+        return self._metric(capture.rgb().pixels, self._references(raw))
+
+    def combine(self, values: Sequence[float]) -> float:
+        """The score of one parameter set from those of its captures: their mean."""
+        return sum(values) / len(values)
+
+
+class References:
+    """The references of RAWs, ``uint8 [H, W, 3]``, kept in memory up to 512 MiB."""
+
+    def __init__(self) -> None:
+        # A reference that is larger than the memory for all of them is kept alone.
+        kept = LRUCache[str, np.ndarray](_CACHE_BYTES, getsizeof=lambda image: min(image.nbytes, _CACHE_BYTES))
+        self._read = cached(kept, key=lambda raw: raw.hash)(_reference)
+
+    def __call__(self, raw: RawRecord) -> np.ndarray:
+        """The reference of a RAW.
+
+        Raises:
+            RunError: it has none.
+        """
+        return self._read(raw)
+
+
+def _reference(raw: RawRecord) -> np.ndarray:
+    image = raw.reference()
+    if image is None:
+        raise RunError(f"{raw.name}: has no reference image to score against")
+    return image
+
+
+class ViewingTask:
+    """Human viewing as a task; see :class:`workbench.tasks.task.Task`. It is judged against each RAW's reference."""
+
+    name = key = "viewing"
+    detector_name = None
+    metrics = METRICS
+    search_metrics = tuple(WORST)
+    ceiling = None
+    loss_name = "L2"
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._references = References()
+
+    def raws(self, dataset: Dataset, split: Split) -> list[RawRecord]:
+        """The RAWs of a split that have a reference; see :func:`referenced_raws`."""
+        return referenced_raws(dataset, split)
+
+    def held_out(self, dataset: Dataset) -> list[RawRecord]:
+        """The RAWs of the validation split, whether they have a reference or not."""
+        return dataset.raws(Split.VALIDATION)
+
+    def facts(self, raws: Sequence[RawRecord]) -> dict[str, int]:
+        """Nothing to count."""
+        return {}
+
+    def judge(self, raw: RawRecord, pixels: np.ndarray) -> Judgement:
+        """PSNR and SSIM to the reference."""
+        return Judgement(score(pixels, self._references(raw)))
+
+    def of_sets(
+        self, raws: Sequence[RawRecord], judgements: Sequence[Judgement], counts: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """None: a single image has both metrics."""
+        return {}
+
+    def scorer(self, metric: str, raws: Sequence[RawRecord]) -> SetScorer:
+        """See :class:`Scorer`."""
+        return Scorer(metric)
+
+    def training_data(
+        self, training: Sequence[RawRecord], held_out: Sequence[RawRecord], *, vary: bool, seed: int
+    ) -> TrainingData:
+        """Crops of RAWs with those of their references."""
+        from workbench.tasks.viewing_data import ViewingData
+
+        return ViewingData(with_references(training), with_references(held_out), vary=vary, seed=seed)
+
+    loss = staticmethod(loss)
+    log_loss = staticmethod(log_loss)
+
+    def record(self) -> None:
+        """The name says all."""
+
+    def picture(self, dataset: Dataset, split: Split, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
+        """None: the outputs themselves are what is looked at."""
+        return None
+
+
+def with_references(records: Sequence[RawRecord]) -> Iterator[tuple[RawFrame, np.ndarray]]:
+    """RAW frame and reference of each record that has one, one at a time: large frames would not fit together.
+
+    Raises:
+        RunError: a reference is not of its RAW's size.
+    """
+    for record in records:
+        raw, reference = record.load(), record.reference()
+        if reference is None:
+            continue
+        if reference.shape[:2] != (raw.height, raw.width):
+            raise RunError(
+                f"{record.name}: its reference is {reference.shape[1]}×{reference.shape[0]}, the RAW "
+                f"{raw.width}×{raw.height}; training needs references of the RAW's size"
+            )
+        yield raw, reference
+
+
+def _open(options: TaskOptions) -> ViewingTask:
+    return ViewingTask()
+
+
+def _reopen(record: Mapping[str, Any]) -> ViewingTask:
+    return ViewingTask()
+
+
+VIEWING = TaskKind(_open, _reopen, options=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,18 +20,30 @@ from torch import Tensor
 from drivers.foreign_text import shown
 from drivers.regular_files import read_regular
 from drivers.splits import Split
+from predictor.training import TrainingData
 from workbench.console.notes import listed, say
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.tasks.categories import matched
 from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, results_of, target_of
+from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.coco_file import LARGEST_FILE, read_coco
-from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, open_detector
+from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_loss, open_detector
 from workbench.tasks.partners import Partners, find_partners
+from workbench.tasks.task import Judgement, Metric, PictureRow, SetScorer, TaskKind, TaskOptions
 
 TaskName = Literal["detection", "segmentation"]
+VISION_METRICS = ("map50", "map", "detector-loss")
 # Added to a loss before its logarithm is taken: a loss of zero has none.
 LOSS_FLOOR = 1e-2
+
+
+METRICS = (
+    Metric("map50", "mAP50", per_raw=False),
+    Metric("map75", "mAP75", per_raw=False),
+    Metric("map", "mAP50:95", per_raw=False),
+    Metric("loss", "log loss", higher_is_better=False),
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,16 @@ class VisionTask:
     notes: list[str] = field(default_factory=list, compare=False)
     _images: dict[str, AnnotatedImage] = field(default_factory=dict, repr=False, compare=False)
 
+    metrics = METRICS
+    search_metrics = VISION_METRICS
+    ceiling = "clean photographs (ceiling)"
+    loss_name = "detector's loss"
+
+    @property
+    def detector_name(self) -> str:
+        """What the detector was opened by."""
+        return self.specification
+
     @property
     def key(self) -> str:
         """What runs of this task are known by: the task and the detector."""
@@ -65,7 +87,7 @@ class VisionTask:
         """What COCO's evaluation compares: boxes or masks."""
         return "bbox" if self.name == "detection" else "segm"
 
-    def to_record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What :func:`recorded_task` opens the task from again."""
         return {
             "name": self.name,
@@ -77,7 +99,7 @@ class VisionTask:
             "viewing_weight": self.viewing_weight,
         }
 
-    def annotated(self, dataset: Dataset, split: Split) -> list[RawRecord]:
+    def raws(self, dataset: Dataset, split: Split) -> list[RawRecord]:
         """The RAWs of a split that have annotations; what found no partner is noted, and said on stderr.
 
         Raises:
@@ -106,6 +128,55 @@ class VisionTask:
             self._check_masks(found)
         self._note_partners(partners, raws, split)
         return found
+
+    def held_out(self, dataset: Dataset) -> list[RawRecord]:
+        """The RAWs of the validation split with annotations."""
+        return self.raws(dataset, Split.VALIDATION) if dataset.raws(Split.VALIDATION) else []
+
+    def facts(self, raws: Sequence[RawRecord]) -> dict[str, int]:
+        """How many objects there are to find.
+
+        Raises:
+            RunError: none.
+        """
+        objects = sum(not a["iscrowd"] for a in self.truth(raws)["annotations"])
+        if not objects:
+            raise RunError(f"{self.data.path}: no {raws[0].split} RAW shows an object; there is nothing to score")
+        return {"objects": objects}
+
+    def judge(self, raw: RawRecord, pixels: np.ndarray) -> Judgement:
+        """What the detector finds, and the logarithm of its loss."""
+        found = self.results(0, pixels)
+        return Judgement({"loss": self.log_loss_of(pixels, self.targets([raw])[raw.hash])}, found)
+
+    def of_sets(
+        self, raws: Sequence[RawRecord], judgements: Sequence[Judgement], counts: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """COCO's mAP of each set: matched once, counted for each."""
+        results = [{**entry, "image_id": i} for i, one in enumerate(judgements, 1) for entry in one.found]
+        return Matches(self.truth(raws), results, self.kind).scores(counts)
+
+    def scorer(self, metric: str, raws: Sequence[RawRecord]) -> SetScorer:
+        """See :class:`workbench.tasks.vision_scorer.VisionScorer`."""
+        from workbench.tasks.vision_scorer import VisionScorer
+
+        return VisionScorer(self, raws, metric)
+
+    def training_data(
+        self, training: Sequence[RawRecord], held_out: Sequence[RawRecord], *, vary: bool, seed: int
+    ) -> TrainingData:
+        """Whole RAWs with their objects; the detector's loss is tried once."""
+        from workbench.tasks.vision_data import VisionData
+
+        data = VisionData(self, training, held_out, vary=vary)
+        check_loss(self.detector, *data.judged())
+        return data
+
+    def picture(self, dataset: Dataset, split: Split, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
+        """Figure 3: the objects, and what the detector finds in each output."""
+        from workbench.tasks.vision_pictures import drawn
+
+        return drawn(self, rows, titles)
 
     def _check_masks(self, raws: Sequence[RawRecord]) -> None:
         images = [self._images[raw.hash] for raw in raws]
@@ -137,11 +208,11 @@ class VisionTask:
         say(new)
 
     def targets(self, raws: Sequence[RawRecord]) -> dict[str, Target]:
-        """What the detector's loss is to find in each RAW of :meth:`annotated`, by the RAW's hash."""
+        """What the detector's loss is to find in each RAW of :meth:`raws`, by the RAW's hash."""
         return {raw.hash: target_of(self._images[raw.hash], masks=self.detector.masks) for raw in raws}
 
     def truth(self, raws: Sequence[RawRecord]) -> dict[str, Any]:
-        """The objects of RAWs of :meth:`annotated` in COCO format; the images' ids are their places, from 1."""
+        """The objects of RAWs of :meth:`raws` in COCO format; the images' ids are their places, from 1."""
         numbered = [replace(self._images[raw.hash], id=i) for i, raw in enumerate(raws, 1)]
         return coco_dict(numbered, self.data.categories)
 
@@ -221,8 +292,8 @@ def open_task(
     return task
 
 
-def recorded_task(record: dict[str, Any]) -> VisionTask:
-    """The task of a record made by :meth:`VisionTask.to_record`.
+def recorded_task(record: Mapping[str, Any]) -> VisionTask:
+    """The task of a record made by :meth:`VisionTask.record`.
 
     Raises:
         RunError: the annotations are gone or are others now, or the detector cannot be opened or has other weights.
@@ -278,3 +349,15 @@ def mirrored(target: Target, width: int) -> Target:
     boxes = target.boxes.clone()
     boxes[:, [0, 2]] = width - target.boxes[:, [2, 0]]
     return Target(boxes, target.category_ids, None if target.masks is None else target.masks.flip(2))
+
+
+def _open_detection(options: TaskOptions) -> VisionTask:
+    return open_task("detection", options.detector, options.annotations, options.viewing_weight)
+
+
+def _open_segmentation(options: TaskOptions) -> VisionTask:
+    return open_task("segmentation", options.detector, options.annotations, options.viewing_weight)
+
+
+DETECTION = TaskKind(_open_detection, recorded_task)
+SEGMENTATION = TaskKind(_open_segmentation, recorded_task)

@@ -18,7 +18,7 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure
-from workbench.tasks.vision import VisionTask
+from workbench.tasks.task import Task
 from workbench.tune.balance import WhiteBalance, balanced, without_gains
 from workbench.tune.industry import TABLE, IndustryTable
 from workbench.tune.industry_tuning import tune_industry
@@ -108,7 +108,7 @@ def tune_run(
     rule: str = "fixed",
     industry: bool = False,
     expert: ParameterSet | None = None,
-    task: VisionTask | None = None,
+    task: Task | None = None,
     proxy: str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
@@ -141,8 +141,8 @@ def tune_run(
             "raws": [r.hash for r in tuner.raws],
         }
     )
-    if task is not None:
-        config |= {"vision": task.to_record()}
+    if (record := tuner.task.record()) is not None:
+        config |= {"vision": record}
     if through is not None:
         config |= {"proxy": through.name, "held_out_scenes": through.config.get("held_out_scenes") or []}
     for old in list_runs(lab, "tune"):
@@ -154,7 +154,7 @@ def tune_run(
     with removed_on_failure(run):
         run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
         with faults_kept(dataset, device, "tune") as faults:
-            notes = (*(task.notes if task else ()), *_notes(kind, tuner))
+            notes = (*tuner.task.notes, *_notes(kind, tuner))
             result = _tuned(run, kind, tuner, through)
         run.finish(result.model_copy(update={"notes": notes, "faults": faults.counts()}).to_json())
     return run

@@ -15,9 +15,9 @@ import numpy as np
 from drivers.parameters import ParameterSet
 from workbench.collect.bench import Bench
 from workbench.lab.dataset import FailureRecord, RawRecord
-from workbench.tune.material import Scorer
+from workbench.tasks.task import SetScorer
 from workbench.tune.proposals import CmaEsProposer
-from workbench.tune.search import captured
+from workbench.tune.search import as_values, captured
 
 SIGMA = 0.04
 # Searches of one RAW side by side: from the first start and from the best of the others.
@@ -113,7 +113,7 @@ class _Search:
 
 def search_oracle(
     bench: Bench,
-    scorer: Scorer,
+    scorer: SetScorer,
     starts: Sequence[tuple[RawRecord, Sequence[ParameterSet]]],
     *,
     budget: int = 200,
@@ -141,6 +141,7 @@ def search_oracle(
     Returns:
         One result a RAW, in order.
     """
+    worst = float(as_values(scorer.worst)[0])
     searches = [_Search(raw, sets, budget, seed, sigma) for raw, sets in starts]
     total = sum(max(budget, len(s.batch)) for s in searches)
     done, best = 0, float("nan")
@@ -148,12 +149,12 @@ def search_oracle(
         batches = [(s, s.new()) for s in active]
         values = []
         for raw, outcome in captured(bench, [(s.raw, p) for s, new in batches for p in new]):
-            values.append(scorer.worst if isinstance(outcome, FailureRecord) else scorer(raw, outcome))
+            values.append(worst if isinstance(outcome, FailureRecord) else float(scorer(raw, outcome)))
             done += 1
             if progress:
                 progress(done, total, best)
         scores = iter(values)
         for s, new in batches:
-            s.tell(new, [next(scores) for _ in new], scorer.worst)
+            s.tell(new, [next(scores) for _ in new], worst)
         best = float(np.mean([s.result.value for s in searches if not s.result.failed] or [np.nan]))
     return [s.result for s in searches]

@@ -19,10 +19,10 @@ from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.learn.held import not_followed
-from workbench.learn.predictor_training import with_references
-from workbench.learn.training_data import ViewingData
 from workbench.tasks import viewing
-from workbench.tune.material import Scorer, stratified
+from workbench.tasks.viewing import with_references
+from workbench.tasks.viewing_data import ViewingData
+from workbench.tune.material import stratified
 from workbench.tune.results import ProxyGradientResult, Trial
 from workbench.tune.rules import BEST
 from workbench.tune.tuner import RANK_RAWS, Tuner
@@ -92,7 +92,7 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
         RunError: the proxy is of other parameters, or the metric is not of viewing.
     """
     s, space = tuner.settings, tuner.info.space
-    if not isinstance(tuner.scorer, Scorer):
+    if tuner.task.detector_name is not None:
         raise RunError(
             f"method {s.method} descends on the loss of viewing; for --task "
             f"{s.task.partition(':')[0]} choose another method"

@@ -23,7 +23,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RECORD_BYTES, write_json
 from workbench.tune.balance import frame_of
-from workbench.tune.material import Scorer, stratified
+from workbench.tune.material import stratified
 from workbench.tune.mean_of_sets import has_order, mode_of
 from workbench.tune.oracle import search_oracle
 from workbench.tune.results import RegressionResult
@@ -173,7 +173,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
     """
     s, space = tuner.settings, tuner.info.space
     scorer = tuner.scorer
-    if not isinstance(scorer, Scorer):
+    if not tuner.task.metrics[0].per_raw:
         raise RunError(
             f"rule regression searches the best set of single images, which mAP does not judge; for --task "
             f"{s.task.partition(':')[0]} choose another rule"

@@ -22,7 +22,7 @@ from workbench.collect.failures import SEARCH_SHARE, FailureTally, reason_text
 from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
-from workbench.tune.material import SetScorer
+from workbench.tasks.task import SetScorer
 from workbench.tune.methods import new_proposer
 from workbench.tune.proposals import Values, failed_trial, finished_trial
 

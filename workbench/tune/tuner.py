@@ -19,23 +19,20 @@ from drivers.splits import Split
 from workbench.collect.failures import FailureTally, described, reason_text
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
-from workbench.tasks.vision import VisionTask
+from workbench.tasks.task import SetScorer, Task
+from workbench.tasks.viewing import ViewingTask
 from workbench.tune.balance import WhiteBalance, balanced
 from workbench.tune.material import (
     COSTS,
     UNITS,
     CostScorer,
-    Scorer,
-    SetScorer,
     SeveralScorers,
-    referenced_raws,
     stratified,
 )
 from workbench.tune.methods import REFINING, SEVERAL_METRICS, MethodName, method_of
 from workbench.tune.proposals import Values
 from workbench.tune.results import MetricRecord, Spent
 from workbench.tune.search import Job, Progress, SearchBench, SearchResult, as_values, captured, open_study, search
-from workbench.tune.vision_scorer import VisionScorer
 from workbench.tune.worst_rank import worst_ranks
 
 FINALISTS = 5
@@ -52,8 +49,8 @@ class TuneSettings:
         captures: budget.
         raws_per_trial: K.
         seed: of the RAWs chosen and of the search.
-        metric: ``psnr`` or ``ssim``; of a vision task one of :data:`workbench.tune.vision_scorer.VISION_METRICS`.
-        task: for the study's name: ``viewing``, or the vision task's key.
+        metric: one of the task's ``search_metrics``.
+        task: for the study's name, the task's key.
         more_metrics: further metrics of a search for several: those of the task, ``latency`` or ``bytes``.
     """
 
@@ -82,7 +79,7 @@ class Tuner:
         settings: TuneSettings,
         *,
         expert: ParameterSet | None = None,
-        task: VisionTask | None = None,
+        task: Task | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.method = method_of(settings.method)
@@ -101,9 +98,10 @@ class Tuner:
         self.lab, self.dataset, self.device, self.settings = lab, dataset, device, settings
         self.info = device.info()
         self.progress = progress
-        self.train = referenced_raws(dataset, Split.TRAIN) if task is None else task.annotated(dataset, Split.TRAIN)
+        self.task: Task = task or ViewingTask()
+        self.train = self.task.raws(dataset, Split.TRAIN)
         scorers = [
-            CostScorer(m) if i and m in COSTS else Scorer(m) if task is None else VisionScorer(task, self.train, m)
+            CostScorer(m) if i and m in COSTS else self.task.scorer(m, self.train)
             for i, m in enumerate(settings.metrics)
         ]
         self.scorer: SetScorer = SeveralScorers(scorers) if len(scorers) > 1 else scorers[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder
-from workbench.tasks.vision import VisionTask
+from workbench.tasks.task import Task
+from workbench.tasks.viewing import ViewingTask
 from workbench.tune.fixed import tune_run
 from workbench.tune.methods import MethodName, method_of
 from workbench.tune.results import TuneResult, tune_result
@@ -17,15 +18,16 @@ from workbench.tune.search import Progress
 from workbench.tune.tuner import TuneSettings
 
 
-def default_metrics(method: str, task: VisionTask | None = None) -> tuple[str, ...]:
-    """What a tuning searches for unless told otherwise, the most important metric first.
+def default_metrics(method: str, task: Task) -> tuple[str, ...]:
+    """What a tuning searches for unless told otherwise, the most important metric first: the task's first.
+
+    A method for several metrics takes the task's first two, where single images have them.
 
     Raises:
         RunError: unknown method.
     """
-    if task is not None:
-        return ("map50",)
-    return ("psnr", "ssim") if method_of(method).several_metrics else ("psnr",)
+    several = method_of(method).several_metrics and all(m.per_raw for m in task.metrics)
+    return tuple(m.key for m in task.metrics[: 2 if several else 1])
 
 
 def tune(
@@ -37,7 +39,7 @@ def tune(
     raws_per_trial: int = 16,
     rule: str = Rule.fixed,
     expert: Path | None = None,
-    task: VisionTask | None = None,
+    task: Task | None = None,
     metrics: Sequence[str] = (),
     proxy: str | None = None,
     seed: int = 0,
@@ -55,7 +57,7 @@ def tune(
         raws_per_trial: training RAWs that each trial is judged on.
         rule: one of :class:`workbench.tune.rules.Rule`.
         expert: TOML of a set to try first.
-        task: detection or segmentation; None for human viewing.
+        task: what the images are for; by default human viewing.
         metrics: what to search for, the most important first; by default :func:`default_metrics`.
         proxy: the fit-proxy run of ``proxy-gradient``; by default the newest of the device.
         seed: of the RAWs chosen and of the search.
@@ -71,9 +73,9 @@ def tune(
         DeviceError: the device failed; call again to go on.
         ParameterError: the expert's file is no set of the device.
     """
+    task = task or ViewingTask()
     first, *more = metrics or default_metrics(method, task)
-    key = task.key if task else "viewing"
-    settings = TuneSettings(method, captures, raws_per_trial, seed, first, key, tuple(more))
+    settings = TuneSettings(method, captures, raws_per_trial, seed, first, task.key, tuple(more))
     devices = [device] if isinstance(device, str) else device
     with Dataset.open(lab) as dataset, open_devices(devices, lab, tolerance=pool_tolerance) as opened:
         start = opened.info().space.load_toml(expert) if expert else None

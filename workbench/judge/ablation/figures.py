@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
 from workbench.draw.images import raw_preview
 from workbench.draw.style import INK, SERIES, styled
+from workbench.judge.ablation.results import AblationResult, Scatter, VariantResult
+from workbench.tasks.task import Metric
 
 _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
@@ -20,45 +23,43 @@ _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 def draw(
     folder: Path,
     space: ParameterSpace,
-    results: dict[str, Any],
+    results: AblationResult,
     frame: RawFrame | None,
     maps: dict[str, np.ndarray],
-    parameters: list[str],
 ) -> list[str]:
     """Draw what there is data for.
 
     Args:
         folder: where to.
         space: of the device.
-        results: of :mod:`workbench.judge.ablation`.
+        results: of the study.
         frame: the RAW of figure 6.
         maps: attention ``float [N, h, w]`` of each variant on it, each map summing to 1.
-        parameters: names of those to draw in figure 6.
 
     Returns:
         The files' names.
     """
     made: dict[str, Figure] = {}
     with styled():
-        if results["scatter"]:
-            made["scatter.svg"] = scatter(results["scatter"])
-        if len(results["encoders"]) > 1:
-            made["encoders.svg"] = encoders(results["encoders"])
-        if frame is not None and maps and parameters:
-            labels = {row["key"]: row["label"] for row in results["table"]}
-            places = {name: space.names.index(name) for name in parameters}
+        if results.scatter:
+            made["scatter.svg"] = scatter(results.scatter)
+        if len(results.depths) > 1:
+            made["encoders.svg"] = encoders(results.depths, results.main)
+        if frame is not None and results.attention:
+            labels = {row.key: row.label for row in results.table}
+            places = {name: space.names.index(name) for name in results.attention.parameters}
             made["attention.svg"] = attention(frame, {labels[k]: m for k, m in maps.items()}, places)
         for name, figure in made.items():
             figure.savefig(folder / name, format="svg", metadata=_NOTHING)
     return list(made)
 
 
-def scatter(data: dict[str, Any]) -> Figure:
+def scatter(data: Scatter) -> Figure:
     """Figure 5b: two predicted parameters of each RAW against each other, coloured by ISO."""
     figure = Figure(figsize=(4.8, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    values = np.array([p["values"] for p in data["points"]], dtype=float)
-    iso = np.array([p["iso"] or np.nan for p in data["points"]], dtype=float)
+    values = np.array([p.values for p in data.points], dtype=float)
+    iso = np.array([p.iso or np.nan for p in data.points], dtype=float)
     known = np.isfinite(iso)
     axes.scatter(values[~known, 0], values[~known, 1], s=16, color=INK, alpha=0.4, linewidths=0)
     if known.any():
@@ -67,28 +68,35 @@ def scatter(data: dict[str, Any]) -> Figure:
             values[known, 0], values[known, 1], c=iso[known], s=18, alpha=0.85, linewidths=0, norm=norm, cmap="viridis"
         )
         figure.colorbar(drawn, ax=axes, label="ISO", format="%g")
-    across, up = (p["name"].replace("_", " ") + (f" ({p['unit']})" if p["unit"] else "") for p in data["parameters"])
+    across, up = (p.name.replace("_", " ") + (f" ({p.unit})" if p.unit else "") for p in data.parameters)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     return figure
 
 
-def encoders(rows: list[dict[str, Any]]) -> Figure:
-    """Figure 5c: PSNR on the device against the number of encoders; small dots are seeds."""
+def encoders(rows: Sequence[VariantResult], metric: Metric) -> Figure:
+    """Figure 5c: a metric on the device against the number of encoders; small dots are seeds."""
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
-    x = [row["encoders"] for row in rows]
-    axes.plot(x, [row["psnr"] for row in rows], "o-", color=SERIES[0], linewidth=1.5, label="mean over seeds")
+    x = [row.encoders for row in rows]
+    axes.plot(
+        x,
+        [row.figures[metric.key].estimate or np.nan for row in rows],
+        "o-",
+        color=SERIES[0],
+        linewidth=1.5,
+        label="mean over seeds",
+    )
     for row in rows:
-        seeds = row["psnr_by_seed"]
-        axes.plot([row["encoders"]] * len(seeds), seeds, "o", color=SERIES[1], markersize=2.5, alpha=0.8)
-        interval = row["psnr_interval"]
-        if interval["low"] is not None:
-            ends = [interval["low"], interval["high"]]
-            axes.plot([row["encoders"]] * 2, ends, color=SERIES[0], alpha=0.45, linewidth=2)
+        seeds = row.by_seed[metric.key]
+        axes.plot([row.encoders] * len(seeds), seeds, "o", color=SERIES[1], markersize=2.5, alpha=0.8)
+        interval = row.figures[metric.key]
+        if interval.low is not None and interval.high is not None:
+            ends = [interval.low, interval.high]
+            axes.plot([row.encoders] * 2, ends, color=SERIES[0], alpha=0.45, linewidth=2)
     axes.set_xticks(x)
     axes.set_xlabel("encoders (bars: 95 % over scenes; small dots: seeds)")
-    axes.set_ylabel("mean PSNR (dB)")
+    axes.set_ylabel(f"mean {metric.title}")
     return figure
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,15 +17,20 @@ from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.judge.ablation import figures
-from workbench.judge.ablation.table import Scores, results_of, scatter_of
+from workbench.judge.ablation.results import MIN_SEEDS, AblationResult, AttentionDrawn
+from workbench.judge.ablation.table import Sets, Study, method_of, order_of, raws_of, scatter_of, variant_result
 from workbench.judge.ablation.training import PURPOSE, Progress, Trained
-from workbench.judge.ablation.variants import AblationSettings, fixed_of
-from workbench.judge.pairing import Pairing, pair
-from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
-from workbench.lab.runs import RunFolder, find_run, new_run, write_json
-from workbench.tasks import viewing
-from workbench.tune.material import Scorer, referenced_raws, stratified
-from workbench.tune.search import captured
+from workbench.judge.ablation.variants import AblationSettings
+from workbench.judge.measuring import measure
+from workbench.judge.results import DeviceUsed, LeftOut
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.runs import RunFolder, describe_device, find_run, new_run
+from workbench.learn.held import held_in_words, union
+from workbench.tasks.registry import recorded
+from workbench.tasks.task import Task
+from workbench.tasks.viewing import ViewingTask
+from workbench.tune.material import stratified
+from workbench.tune.mean_of_sets import mean_of
 
 # As many RAWs of the training split as the paper took from COCO to fix its predictions (section 5.5).
 FIXED_RAWS = 300
@@ -72,7 +75,7 @@ def _predict(
         progress(total - len(raws) + i + 1, total, "predictions")
     maps = {v.key: maps[v.key] for v in settings.variants if v.key in maps}
     by_variant = {
-        (v.key, seed): [fixed_of(on_training[v.trained, seed])] * len(raws) if v.fixed else sets[v.trained, seed]
+        (v.key, seed): [mean_of(on_training[v.trained, seed])] * len(raws) if v.fixed else sets[v.trained, seed]
         for v in settings.variants
         for seed in settings.seeds
     }
@@ -99,13 +102,13 @@ def check_device(lab: Path, info: DeviceInfo, settings: AblationSettings) -> Non
             raise RunError(f"unknown parameter {name!r} for {space.name}; it has {', '.join(space.names)}")
 
 
-def study_raws(dataset: Dataset, settings: AblationSettings) -> tuple[list[RawRecord], RawRecord]:
+def study_raws(dataset: Dataset, settings: AblationSettings, task: Task) -> tuple[list[RawRecord], RawRecord]:
     """The test RAWs of the study, and the one whose attention maps are drawn.
 
     Raises:
-        RunError: no test RAW has a reference, or the one to draw is not among them.
+        RunError: there is no test RAW that the task can judge, or the one to draw is not among them.
     """
-    raws = referenced_raws(dataset, Split.TEST)
+    raws = task.raws(dataset, Split.TEST)
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, 0)
     drawn = next((r for r in raws if r.name == settings.raw), None) if settings.raw else raws[0]
@@ -120,22 +123,25 @@ def ablate_run(
     device: Device,
     settings: AblationSettings,
     trained: Trained,
+    task: Task | None = None,
     *,
     name: str | None = None,
     progress: Progress | None = None,
-) -> tuple[RunFolder, dict[str, Any]]:
+) -> tuple[RunFolder, AblationResult]:
     """Judge trained variants on the device, and keep the study as an ``ablate`` run.
 
     Args:
         lab: the lab folder; ``dataset``: its data set.
         device: what decides.
         settings: what was trained.
-        trained: of :func:`~workbench.judge.ablation.training.train_variants`.
+        trained: of :func:`train_variants`.
+        task: what the images are for, as in training; by default human viewing.
         name: the run's name.
         progress: called with what is done, how much there is, and what is being done.
 
     Raises:
-        RunError: no test RAW has a reference, the RAW to draw is not among them, or the device is another one.
+        RunError: there is no test RAW that the task can judge, the RAW to draw is not among them, or the device is
+            another one.
         DeviceError: the device failed; run again to go on (captures made are kept).
     """
 
@@ -143,16 +149,18 @@ def ablate_run(
         if progress:
             progress(done, total, note)
 
+    task = task or ViewingTask()
     info = device.info()
     check_device(lab, info, settings)
-    raws, drawn = study_raws(dataset, settings)
-    training = stratified(referenced_raws(dataset, Split.TRAIN), FIXED_RAWS, 0)
+    raws, drawn = study_raws(dataset, settings, task)
+    training = stratified(task.raws(dataset, Split.TRAIN), FIXED_RAWS, 0)
     run = new_run(lab, "ablate", name)
     run.update(
         seed=settings.seeds[0],
         dataset_digest=dataset.digest(),
         device=info,
         config={
+            **recorded(task),
             "recipe": settings.recipe.to_dict(),
             "seeds": settings.seeds,
             "variants": [v.key for v in settings.variants],
@@ -167,66 +175,95 @@ def ablate_run(
     )
     loaded = {key: load_predictor(of.path) for key, of in trained.items()}
     predictions = _predict(settings, loaded, training, raws, drawn, show)
-    sets = {key: [ParameterSet(info.space, p.codes) for p in of_each] for key, of_each in predictions.sets.items()}
+    methods = [
+        method_of(variant, seed, [ParameterSet(info.space, p.codes) for p in predictions.sets[variant.key, seed]])
+        for variant in settings.variants
+        for seed in settings.seeds
+    ]
     bench = Bench(dataset, device, purpose=PURPOSE, patience=len(raws))
     with faults_kept(dataset, device, PURPOSE) as faults:
-        scores, pairing = _score(bench, raws, settings, sets, show)
+        measured = measure(
+            bench, task, raws, methods, progress=lambda label, done, total: show(done, total, "captures")
+        )
         mended = faults.counts()
-    asked_raws, raws = len(raws), [raws[i] for i in pairing.places]
-    settings = replace(settings, only=tuple(v.key for v in settings.variants if v.key in pairing.methods))
-    sets = {key: [of_each[i] for i in pairing.places] for key, of_each in sets.items() if key in scores}
-    results = results_of(info, settings, trained, loaded, raws, scores)
-    results["notes"] += pairing.notes
-    results |= {"raws_left_out": asked_raws - len(raws), "left_out": pairing.left_out, "faults": mended}
-    results["scatter"] = scatter_of(info.space, settings, raws, sets, results["held"])
-    named = [p["name"] for p in (results["scatter"] or {"parameters": []})["parameters"]]
-    shown = _parameters_to_draw(info.space, named, results["held"])
-    if shown and predictions.frame is not None and predictions.maps:
-        results["attention"] = {
-            "raw": drawn.name,
-            "seed": settings.seeds[0],
-            "parameters": shown,
-            "variants": list(predictions.maps),
+    results = _results(info, settings, trained, loaded, Study(settings, measured), predictions, drawn)
+    results = results.model_copy(
+        update={
+            "faults": mended,
+            "raws_left_out": len(raws) - len(measured.raws),
+            "left_out": [LeftOut(**entry) for entry in measured.pairing.left_out],
+            "notes": [*results.notes, *measured.pairing.notes, *task.notes],
         }
-    results["figures"] = figures.draw(run.path, info.space, results, predictions.frame, predictions.maps, shown)
-    write_json(run.path / "results.json", results)
-    run.finish({k: v for k, v in results.items() if k not in ("per_raw", "scatter")})
+    )
+    names = figures.draw(run.path, info.space, results, predictions.frame, predictions.maps)
+    results = results.model_copy(update={"figures": names})
+    results.write(run.path / "results.json")
+    run.finish(results.brief())
     return run, results
 
 
-def _score(
-    bench: Bench,
-    raws: Sequence[RawRecord],
+def _results(
+    info: DeviceInfo,
     settings: AblationSettings,
-    sets: dict[tuple[str, int], list[ParameterSet]],
-    progress: Progress,
-) -> tuple[Scores, Pairing]:
-    """PSNR and SSIM ``[R]`` of the device's outputs of the variants and RAWs that are compared, and which those are.
+    trained: Trained,
+    loaded: dict[tuple[str, int], LoadedPredictor],
+    study: Study,
+    predictions: _Predictions,
+    drawn: RawRecord,
+) -> AblationResult:
+    """The results, still without what was left out and the figures' names."""
+    measured = study.measured
+    held = union(info.space, trained.values())
+    of_each = {m.key: list(m.sets) for m in measured.methods}
+    sets: Sets = {(v.key, seed): of_each[method_of(v, seed, ()).key] for v in study.variants for seed in settings.seeds}
+    kept = replace(settings, only=tuple(v.key for v in study.variants))
+    scatter = scatter_of(info.space, kept, measured.raws, sets, held)
+    shown = _parameters_to_draw(info.space, [p.name for p in scatter.parameters] if scatter else [], held)
+    attention = None
+    if shown and predictions.frame is not None and predictions.maps:
+        variants = list(predictions.maps)
+        attention = AttentionDrawn(raw=drawn.name, seed=settings.seeds[0], parameters=shown, variants=variants)
+    return AblationResult(
+        task=measured.task.name,
+        task_key=measured.task.key,
+        detector=measured.task.detector_name,
+        metrics=list(measured.task.metrics),
+        device=DeviceUsed(**describe_device(info)),
+        raws=len(measured.raws),
+        scenes=len(set(measured.scenes)),
+        facts=measured.task.facts(measured.raws),
+        seeds=list(settings.seeds),
+        steps=settings.recipe.steps,
+        proxy=next(iter(trained.values())).config.get("proxy"),
+        held=held,
+        reference=settings.reference.key,
+        table=[
+            variant_result(
+                v,
+                settings,
+                study,
+                [trained[v.trained, seed] for seed in settings.seeds],
+                loaded[v.trained, settings.seeds[0]].network,
+            )
+            for v in study.variants
+        ],
+        order=order_of(settings, study),
+        scatter=scatter,
+        attention=attention,
+        per_raw=raws_of(study),
+        notes=_notes(info, settings, study, held),
+    )
 
-    A variant fails on a RAW where one of its seeds does.
-    """
-    jobs = [(raw, p) for i, raw in enumerate(raws) for p in (of_each[i] for of_each in sets.values())]
-    scorer, known = Scorer("psnr"), {}
-    values: dict[tuple[str, int], list[dict[str, float] | None]] = {key: [] for key in sets}
-    failures: dict[str, dict[int, FailureRecord]] = {}
-    keys = itertools.cycle(sets)
-    for done, ((raw, outcome), key) in enumerate(zip(captured(bench, jobs), keys, strict=False), 1):
-        if isinstance(outcome, FailureRecord):
-            failures.setdefault(key[0], {})[len(values[key])] = outcome
-            values[key].append(None)
-        else:
-            seen = raw.hash, outcome.output_hash
-            if seen not in known:
-                known[seen] = viewing.score(outcome.rgb().pixels, scorer.reference(raw))
-            values[key].append(known[seen])
-        progress(done, len(jobs), "captures")
-    pairing = pair(raws, {v.key: v.label for v in settings.variants}, failures)
-    scores = {}
-    for key, own in values.items():
-        if key[0] in pairing.methods:
-            there = [score for i in pairing.places if (score := own[i]) is not None]
-            scores[key] = {m: np.array([score[m] for score in there]) for m in ("psnr", "ssim")}
-    return scores, pairing
+
+def _notes(info: DeviceInfo, settings: AblationSettings, study: Study, held: Sequence[str]) -> list[str]:
+    notes = []
+    if (seeds := len(settings.seeds)) < MIN_SEEDS:
+        notes.append(f"{seeds} seed{'s' * (seeds > 1)}: too few to tell a variant from luck")
+    if held:
+        notes.append(held_in_words(info.space, held))
+    if settings.reference not in study.variants:
+        notes.append(f"{settings.reference.key} was left out: nothing to compare with")
+    return notes
 
 
 def _parameters_to_draw(space: ParameterSpace, scatter: Sequence[str], held: Sequence[str]) -> list[str]:

@@ -13,8 +13,12 @@ from predictor.training import Recipe
 from workbench.errors import RunError
 from workbench.judge.ablation.variants import AblationSettings
 from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn import predictor_training
+from workbench.tasks.registry import task_key
+from workbench.tasks.task import Task
+from workbench.tasks.viewing import ViewingTask
 
 Progress = Callable[[int, int, str], None]
 PURPOSE = "ablate"
@@ -23,21 +27,25 @@ Trained = dict[tuple[str, int], RunFolder]
 """The train run of each network and seed."""
 
 
-def train_variants(lab: Path, settings: AblationSettings, progress: Progress | None = None) -> Trained:
+def train_variants(
+    lab: Path, settings: AblationSettings, progress: Progress | None = None, task: Task | None = None
+) -> Trained:
     """Train what is not trained yet, one network after another.
 
     Args:
         lab: the lab folder, with a data set and a fitted proxy.
         settings: what to train.
+        task: what the images are for; by default human viewing.
         progress: called after every step with the steps done, all to be done, and what is being trained.
 
     Raises:
         RunError: no proxy, no training RAWs with references, or a run of that name was made with other settings.
     """
+    task = task or ViewingTask()
     proxy = find_run(lab, "fit-proxy", settings.proxy)
     with Dataset.open(lab, create=False) as dataset:
         test = {r.scene for r in dataset.raws(Split.TEST)}
-        training = [r for r in dataset.raws(Split.TRAIN) if r.has_reference]
+        training = task.raws(dataset, Split.TRAIN)
     _check_unseen(proxy, test)
     wanted = {
         (variant.trained, seed): replace(
@@ -53,7 +61,7 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
     done: Trained = {}
     for (key, seed), recipe in wanted.items():
         if (
-            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start)
+            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start, task)
         ) is not None:
             _check_unseen(run, test)
             _check_raws(run, training)
@@ -71,6 +79,7 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
             lab,
             recipe,
             proxy_run=proxy.name,
+            task=task,
             start=settings.start,
             name=f"{settings.prefix}-{key}-seed{seed}",
             on_step=show,
@@ -80,7 +89,9 @@ def train_variants(lab: Path, settings: AblationSettings, progress: Progress | N
     return done
 
 
-def _finished(lab: Path, name: str, recipe: Recipe, proxy: str, start: ParameterSet | None) -> RunFolder | None:
+def _finished(
+    lab: Path, name: str, recipe: Recipe, proxy: str, start: ParameterSet | None, task: Task
+) -> RunFolder | None:
     """The finished run of that name, which must be of these settings; None where it is to be made or to be ended."""
     path = Path(lab) / "runs" / name
     if not (path / "run.json").is_file():
@@ -90,6 +101,8 @@ def _finished(lab: Path, name: str, recipe: Recipe, proxy: str, start: Parameter
         return None
     have, asked = run.config.get("recipe") or {}, recipe.to_dict()
     wrong = [f"{k} {have.get(k)!r} instead of {v!r}" for k, v in asked.items() if have.get(k) != v]
+    if task_key(run) != task.key:
+        wrong.append(f"task {task_key(run)} instead of {task.key}")
     if run.config.get("proxy") != proxy:
         wrong.append(f"proxy {run.config.get('proxy')!r} instead of {proxy!r}")
     if run.config.get("start") != (start.hash if start else None):
@@ -118,6 +131,4 @@ def _check_raws(run: RunFolder, training: Sequence[RawRecord]) -> None:
 
 
 def _check_unseen(run: RunFolder, test: set[str]) -> None:
-    seen = {*(run.config.get("scenes") or ()), *(run.config.get("held_out_scenes") or ())}
-    if leaked := sorted(test & seen):
-        raise RunError(f"run {run.name}: was made with the test scene {leaked[0]!r}; make it again on these splits")
+    refuse_leaks(run, test, next_step="make it again on these splits")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from drivers.parameters import ParameterSet
 from predictor.model import ENCODERS, Attention
@@ -15,7 +12,7 @@ from workbench.errors import RunError
 
 @dataclass(frozen=True)
 class Variant:
-    """A way of predicting; ``fixed``: one set for all RAWs, the mean and mode of its predictions for training RAWs."""
+    """A way of predicting; ``fixed``: one set for all RAWs, the mean of its predictions for training RAWs."""
 
     attention: Attention
     encoders: int
@@ -38,7 +35,7 @@ class Variant:
         names = {"none": "no attention", "single": "single attention", "self": "self-attention"}
         inputs = "image + metadata" if self.metadata else "image only"
         text = f"{names.get(self.attention, 'multi-attention')}, {self.encoders} encoders, {inputs}"
-        return f"fixed at mean and mode ({text})" if self.fixed else text
+        return f"fixed at the mean ({text})" if self.fixed else text
 
 
 @dataclass(frozen=True)
@@ -105,20 +102,3 @@ def about(variant: Variant, settings: AblationSettings) -> list[str]:
     if variant.attention == "multi" and not variant.fixed:
         parts.append("figure 5c")
     return [*parts, "inputs"] if variant == settings.reference else parts
-
-
-def fixed_of(sets: Sequence[ParameterSet]) -> ParameterSet:
-    """One set of many predictions, as section 5.5 fixes them: mean of the continuous, mode of the discrete parameters.
-
-    The mean is taken in the normalised space; of equally frequent values the lowest code is taken.
-    """
-    space = sets[0].space
-    mean = space.from_unit(np.mean([s.unit for s in sets], axis=0))
-    codes = np.array([s.codes for s in sets])
-
-    def mode(column: np.ndarray) -> int:
-        values, counts = np.unique(column, return_counts=True)
-        return int(values[counts.argmax()])
-
-    merged = (mode(codes[:, i]) if p.discrete else mean.codes[i] for i, p in enumerate(space.parameters))
-    return ParameterSet(space, tuple(merged))

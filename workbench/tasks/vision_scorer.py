@@ -8,9 +8,8 @@ from typing import Any
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, RawRecord
 from workbench.tasks.coco import coco_scores
-from workbench.tasks.vision import VisionTask
+from workbench.tasks.vision import VISION_METRICS, VisionTask
 
-VISION_METRICS = ("map50", "map", "detector-loss")
 # Below any value: mAP is in [0, 1], and a loss of e^30 no detector has.
 WORST = {"map50": -1.0, "map": -1.0, "detector-loss": -30.0}
 

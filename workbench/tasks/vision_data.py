@@ -15,8 +15,8 @@ from predictor.training import Example
 from proxy.crops import concatenate, raw_batch
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
-from workbench.learn.training_data import light_varied
 from workbench.tasks.detectors import Target
+from workbench.tasks.viewing_data import light_varied
 from workbench.tasks.vision import VisionTarget, VisionTask, as_batch, mirrored
 
 LARGEST_PART = 4
