@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import RunError
+from workbench.lab.run_record import RunRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, recorded_run, write_json
 
 
@@ -22,7 +23,7 @@ def test_a_run_is_found_only_once_it_is_finished(tmp_path: Path) -> None:
     again = find_run(tmp_path, "tune")
     assert again.path == run.path
     assert again.results == {"psnr": 20.5}
-    assert again.record["started"] <= again.record["finished"]
+    assert again.record.started <= again.record.finished
 
 
 def test_the_newest_finished_run_of_the_kind_wins(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_broken_record_is_one_clear_line(tmp_path: Path, content: str) -> None
 def test_a_damaged_field_is_one_clear_line(tmp_path: Path, key: str, value: object) -> None:
     run = new_run(tmp_path, "tune", "odd")
     run.finish({})
-    write_json(run.path / "run.json", {**run.record, key: value})
+    write_json(run.path / "run.json", {**run.record.to_json(), key: value})
     with pytest.raises(RunError, match=f"run.json: {key} is .*put the file back"):
         RunFolder.open(run.path)
     assert list_runs(tmp_path) == []
@@ -96,7 +97,7 @@ def test_a_failing_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pyte
         patch.setattr("drivers.atomic_files.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             run.update(seed=7)
-    assert RunFolder.open(run.path).record["seed"] is None
+    assert RunFolder.open(run.path).record.seed is None
     assert {p.name for p in run.path.iterdir()} == {"run.json", ".lock"}
 
 
@@ -147,7 +148,7 @@ def test_a_run_that_another_program_is_at_is_left_alone(tmp_path: Path) -> None:
         other.stdin.close()
         assert other.wait(30) == 3
     assert not (tmp_path / "runs" / "mine").exists()  # it failed, and only its maker removed it
-    assert new_run(tmp_path, "tune", "mine").record["kind"] == "tune"
+    assert new_run(tmp_path, "tune", "mine").record.kind == "tune"
 
 
 def test_a_program_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
@@ -219,3 +220,42 @@ def test_parts_of_a_study_are_named_where_there_is_nothing_else(tmp_path: Path) 
     run.finish({})
     with pytest.raises(RunError, match="but parts of a study such as ablate-multi-5-seed0"):
         find_run(tmp_path, "train")
+
+
+def test_a_record_of_before_is_read_and_written_back_as_it_is(tmp_path: Path) -> None:
+    """Fields that are not there, of another kind, or of another workbench stop nobody from reading the run."""
+    file = tmp_path / "runs" / "old" / "run.json"
+    file.parent.mkdir(parents=True)
+    old = {
+        "format": 1,
+        "kind": "tune",
+        "seed": "seven",
+        "device": {"identity": "sim/1/abc", "space_hash": "abc", "bench": 3},
+        "started": "2025-01-01T12:00:00+00:00",
+        "finished": "2025-01-01T13:00:00+00:00",
+        "results": {"psnr": 20.5},
+        "remark": {"by": "hand"},
+    }
+    file.write_text(json.dumps(old))
+    run = find_run(tmp_path, "tune")
+    assert (run.record.seed, run.record.command, run.config, run.results) == (None, None, {}, {"psnr": 20.5})
+    assert run.record.device is not None
+    assert (run.record.device.identity, run.record.device.serial) == ("sim/1/abc", None)
+    assert (run.record["remark"], run.record.get("command", "none"), run.record["started"]) == (
+        {"by": "hand"},
+        "none",
+        old["started"],
+    )
+    run.update(rerun_of="older")
+    assert json.loads(file.read_text()) == {**old, "seed": None, "rerun_of": "older"}
+
+
+def test_a_new_record_has_its_fields_in_order(tmp_path: Path) -> None:
+    run = new_run(tmp_path, "tune", "mine")
+    run.update(seed=3, config={"a": np.int64(1)}, dataset_digest="d" * 64)
+    run.finish({"psnr": float("nan")})
+    record = json.loads((run.path / "run.json").read_text())
+    assert list(record)[:3] == ["format", "kind", "name"]
+    assert (record["seed"], record["config"], record["results"]) == (3, {"a": 1}, {"psnr": None})
+    assert RunFolder.open(run.path).record == run.record
+    assert set(record) == {*RunRecord.model_fields} - {"rerun_of"}

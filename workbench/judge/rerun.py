@@ -25,7 +25,8 @@ from workbench.errors import RunError
 from workbench.judge.ablation.results import AblationResult
 from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
-from workbench.lab.runs import RECORD_BYTES, RunFolder, find_run, recorded_run
+from workbench.lab.run_record import RECORD_BYTES
+from workbench.lab.runs import RunFolder, find_run, recorded_run
 from workbench.tasks.registry import check_recorded, task_of
 
 KINDS = ("fit-proxy", "train", "tune", "validate", "ablate")

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drivers.regular_files import read_json
 from workbench.errors import RunError
-from workbench.lab.runs import RECORD_BYTES, plain, write_json
+from workbench.lab.run_record import RECORD_BYTES
+from workbench.lab.runs import plain, write_json
 
 
 class Model(BaseModel):

@@ -1,18 +1,4 @@
-"""Run folders: one training, tuning or validation, with everything needed to repeat it.
-
-``lab/runs/NAME/run.json`` holds::
-
-    {"format": 1, "kind": "tune", "name": "tune-20250101-120000",
-     "command": "workbench tune --device …",          # the command line
-     "config": {…},                                   # every setting that shaped the result
-     "seed": 0,
-     "dataset_digest": "…" | null,                    # of the data set when the run started
-     "device": {"identity", "model", "firmware", "serial", "boot_id", "space", "space_hash"} | null,
-     "workbench_version": "0.1.0",
-     "started": "2025-01-01T12:00:00.000000+00:00",   # UTC
-     "finished": "…" | null,                          # null: stopped before its end
-     "results": {…} | null}
-"""
+"""Run folders: one training, tuning or validation, with everything needed to repeat it (``run_record.py``)."""
 
 from __future__ import annotations
 
@@ -26,18 +12,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from drivers.atomic_files import write_text
 from drivers.device import DeviceInfo
-from drivers.regular_files import read_json
 from workbench.errors import RunError
+from workbench.lab.run_record import FORMAT, DeviceUsed, RunRecord, read_record
 
-FORMAT = 1
-RECORD_BYTES = 256 << 20
-"""Largest record that is read; a tuning of thousands of trials takes a few megabytes."""
 LOCK = ".lock"
 # How many runs an error lists.
 _NAMED = 8
@@ -65,16 +48,8 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def describe_device(info: DeviceInfo) -> dict[str, str]:
-    """What ``run.json`` keeps of a device."""
-    return {
-        "identity": info.identity,
-        "model": info.model,
-        "firmware": info.firmware,
-        "serial": info.serial,
-        "boot_id": info.boot_id,
-        "space": info.space.name,
-        "space_hash": info.space.hash,
-    }
+    """What records keep of a device, as plain JSON data."""
+    return DeviceUsed.of(info).model_dump()
 
 
 def _now() -> str:
@@ -88,12 +63,24 @@ def _version() -> str:
         return "not installed"
 
 
+class Changes(TypedDict, total=False):
+    """Fields of a :class:`~workbench.lab.run_record.RunRecord` that a run writes as it goes; plain data."""
+
+    config: Mapping[str, Any]
+    seed: int | None
+    dataset_digest: str | None
+    results: Mapping[str, Any]
+    rerun_of: str
+    threads: int | None
+    finished: str
+
+
 class RunFolder:
     """One run's folder. ``path`` is the folder, ``record`` the content of its ``run.json``."""
 
-    def __init__(self, path: Path, record: dict[str, Any], lock: FileLock | None = None) -> None:
+    def __init__(self, path: Path, record: RunRecord | Mapping[str, Any], lock: BaseFileLock | None = None) -> None:
         self.path = path
-        self.record = record
+        self.record = record if isinstance(record, RunRecord) else RunRecord.of(record)
         self._lock = lock
 
     @property
@@ -104,34 +91,35 @@ class RunFolder:
     @property
     def kind(self) -> str:
         """``collect``, ``fit-proxy``, ``train``, ``tune``, ``validate``, …"""
-        return str(self.record.get("kind", ""))
+        return self.record.kind
 
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
-        return bool(self.record.get("finished"))
+        return bool(self.record.finished)
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings of the run; empty where none were recorded."""
-        return self.record.get("config") or {}
+        return self.record.config or {}
 
     @property
     def results(self) -> dict[str, Any]:
         """The results of the run; empty where it has none."""
-        return self.record.get("results") or {}
+        return self.record.results or {}
 
     @property
     def aside(self) -> bool:
         """Whether no command takes the run unasked: it is part of a study, or repeats another run."""
-        return bool(self.config.get("study") or self.record.get("rerun_of"))
+        return bool(self.config.get("study") or self.record.rerun_of)
 
-    def update(self, *, device: DeviceInfo | None = None, **fields: Any) -> None:
+    def update(self, *, device: DeviceInfo | None = None, **fields: Unpack[Changes]) -> None:
         """Change fields of ``run.json`` (``config``, ``seed``, ``dataset_digest``, …) and write it at once."""
+        changed = self.record.to_json() | plain(fields)
         if device is not None:
-            fields["device"] = describe_device(device)
-        self.record = plain({**self.record, **fields})
-        write_json(self.path / "run.json", self.record)
+            changed["device"] = describe_device(device)
+        self.record = RunRecord.of(changed)
+        write_json(self.path / "run.json", self.record.to_json())
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Record the results and that the run came to its end."""
@@ -149,7 +137,7 @@ class RunFolder:
 
     def _after_all_others(self) -> str:
         """Now, or just after the newest run: a clock that was set back must not make an old run the newest."""
-        others = [str(run.record["finished"]) for run in list_runs(self.path.parent.parent)]
+        others = [str(run.record.finished) for run in list_runs(self.path.parent.parent)]
         now, newest = _now(), max(others, default="")
         if now > newest:
             return now
@@ -162,30 +150,7 @@ class RunFolder:
         Raises:
             RunError: there is no readable ``run.json`` there.
         """
-        path = Path(path)
-        file = path / "run.json"
-        try:
-            record = read_json(file, RECORD_BYTES)
-        except FileNotFoundError as error:
-            raise RunError(f"{path}: no run there (no run.json); `--lab` or the run's name may be wrong") from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise RunError(
-                f"{file}: cannot be read as a run ({reason}); put the file back, or remove the folder"
-            ) from error
-        if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
-            raise RunError(f"{file}: is not the record of a run")
-        for key, kind in (("config", dict), ("results", dict), ("started", str), ("finished", str)):
-            if not isinstance(record.get(key), kind | None):
-                raise RunError(f"{file}: {key} is damaged ({record[key]!r:.60}); put the file back")
-        for key in ("started", "finished"):
-            if record.get(key) is not None and not _is_utc(record[key]):
-                raise RunError(f"{file}: {key} is no time ({record[key]!r:.60}); put the file back")
-        if record.get("format") != FORMAT:
-            raise RunError(f"{file}: format {record.get('format')!r}; this workbench reads format {FORMAT}")
-        # Validations by a detector were a kind of their own.
-        record["kind"] = {"validate-vision": "validate"}.get(record["kind"], record["kind"])
-        return cls(path, record)
+        return cls(Path(path), read_record(Path(path) / "run.json"))
 
 
 def _threads() -> int | None:
@@ -237,8 +202,7 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
             break
     else:
         raise RunError(f"{runs}: no free name for a run {stem!r}; choose one")
-    run = RunFolder(path, {}, lock)
-    run.update(
+    record = RunRecord(
         format=FORMAT,
         kind=kind,
         name=path.name,
@@ -252,10 +216,11 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
         finished=None,
         results=None,
     )
-    return run
+    write_json(path / "run.json", record.to_json())
+    return RunFolder(path, record, lock)
 
 
-def _locked(path: Path, name: str) -> FileLock:
+def _locked(path: Path, name: str) -> BaseFileLock:
     """The lock of a run's folder, held until the run is finished or this program ends.
 
     Raises:
@@ -289,13 +254,6 @@ def removed_on_failure(run: RunFolder) -> Iterator[None]:
         raise
 
 
-def _is_utc(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).utcoffset() is not None
-    except ValueError:
-        return False
-
-
 def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
     """The finished runs of a lab, newest first; folders without a readable ``run.json`` are left out."""
     found = []
@@ -306,7 +264,7 @@ def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
             continue
         if run.finished and kind in (None, run.kind):
             found.append(run)
-    return sorted(found, key=lambda r: (str(r.record["finished"]), r.name), reverse=True)
+    return sorted(found, key=lambda r: (str(r.record.finished), r.name), reverse=True)
 
 
 def recorded_run(lab: Path, name: object) -> Path:

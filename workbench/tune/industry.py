@@ -21,7 +21,8 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import read_json
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
-from workbench.lab.runs import RECORD_BYTES, write_json
+from workbench.lab.run_record import RECORD_BYTES
+from workbench.lab.runs import write_json
 from workbench.tune.balance import WhiteBalance, balanced
 
 TABLE = "table.json"

@@ -21,7 +21,8 @@ from drivers.regular_files import read_json
 from predictor.metadata import metadata_vector
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
-from workbench.lab.runs import RECORD_BYTES, write_json
+from workbench.lab.run_record import RECORD_BYTES
+from workbench.lab.runs import write_json
 from workbench.tune.balance import frame_of
 from workbench.tune.material import stratified
 from workbench.tune.mean_of_sets import has_order, mode_of
