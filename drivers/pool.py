@@ -20,7 +20,7 @@ from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, Fail
 from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, WorkbenchError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
-from drivers.pool_boards import Board, Job, given_up
+from drivers.pool_boards import Board, Job, given_up, nobody
 from drivers.pool_comparison import Answers, check_jobs, compared
 
 AHEAD = 64
@@ -230,17 +230,8 @@ class DevicePool(Device):
                     job.raw, job.result = None, job.refusals[0][1]
                     return
                 elif now - since >= self.deadline_s:
-                    raise self._nobody(job, now - since)
+                    raise nobody(self._boards, job, now - since)
                 self._change.wait(POLL_S)
-
-    def _nobody(self, job: Job, waited_s: float) -> DeviceError:
-        for _, error in job.failures:
-            if not isinstance(error, DeviceUnreachableError):
-                return type(error)(f"{error}; no other device came to try it in {waited_s:.1f} s")
-        reasons = "; ".join(f"{board.url}: {board.reason(board.error)}" for board in self._boards if board.error)
-        return DeviceUnreachableError(
-            f"all {len(self._boards)} devices of the pool are quarantined for {waited_s:.1f} s: {reasons}"
-        )
 
     # ---- in a board's thread ---------------------------------------------------------------------------------------
 

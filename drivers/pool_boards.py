@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from drivers.device import Capture, Device, DeviceInfo, Failure
@@ -91,3 +92,14 @@ def given_up(job: Job) -> DeviceError | None:
     silent = all(isinstance(error, DeviceUnreachableError) for _, error in job.failures)
     kind = DeviceUnreachableError if silent else DeviceError
     return kind(f"a frame failed {len(job.failures)} times on {' and '.join(boards)}: {reasons}")
+
+
+def nobody(boards: Sequence[Board], job: Job, waited_s: float) -> DeviceError:
+    """Why no board could take a job for so many seconds."""
+    for _, error in job.failures:
+        if not isinstance(error, DeviceUnreachableError):
+            return type(error)(f"{error}; no other device came to try it in {waited_s:.1f} s")
+    reasons = "; ".join(f"{board.url}: {board.reason(board.error)}" for board in boards if board.error)
+    return DeviceUnreachableError(
+        f"all {len(boards)} devices of the pool are quarantined for {waited_s:.1f} s: {reasons}"
+    )

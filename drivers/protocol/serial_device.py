@@ -27,7 +27,8 @@ from drivers.errors import DeviceError, DeviceUnreachableError, ProtocolError
 from drivers.protocol import wire
 from drivers.protocol.byte_streams import PIECE, ByteStream, PolledStream, descriptor_stream, socket_stream
 from drivers.protocol.pixel_folder import PixelFolder
-from drivers.protocol.protocol_device import OPEN_DEADLINE_S, ProtocolDevice
+from drivers.protocol.protocol_client import OPEN_DEADLINE_S
+from drivers.protocol.protocol_device import ProtocolDevice
 from drivers.protocol.serial_end import SerialEnd
 from drivers.protocol.serial_framing import MAX_CHUNK, MIN_CHUNK
 from drivers.protocol.two_channels import TwoChannelDevice

@@ -17,7 +17,7 @@ from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs, make_raw
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
 from drivers.protocol import wire
-from drivers.protocol.protocol_device import MAX_REBOOTS
+from drivers.protocol.protocol_client import MAX_REBOOTS
 from drivers.protocol.zmq_device import ZmqDevice, open_device
 from drivers.registry import open_device as open_url
 from sim.firmware.registers import Firmware

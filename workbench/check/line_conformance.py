@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import msgpack
-
 from drivers.protocol import wire
 from drivers.protocol.byte_streams import ByteStream
 from drivers.protocol.serial_framing import (
@@ -34,7 +32,9 @@ from drivers.protocol.serial_framing import (
     cut,
     encode_frame,
 )
-from workbench.check.conformance import NotMetError, Result, expect, tried
+from workbench.check.conformance import tried
+from workbench.check.malformed import Sample
+from workbench.check.requirements import NotMetError, Result, expect
 
 SECTION = "14"
 RESENT_S = 4.0
@@ -335,8 +335,8 @@ _NAMES = {OPEN: "OPEN", OPENED: "OPENED", DATA: "DATA", ACK: "ACK", RESET: "RESE
 
 def _hello(request_id: int, *, filling: int = 0, size: int = MIN_CHUNK) -> list[bytes]:
     """The chunks of HELLO; with unknown keys so many bytes longer."""
-    header = {"v": wire.VERSION, "type": "hello", "id": request_id}
-    return list(cut([msgpack.packb(header | ({"x": bytes(filling)} if filling else {}))], size, compress=False))
+    keys = {"x": bytes(filling)} if filling else {}
+    return list(cut([Sample(request_id, 0, 0, []).hello(**keys)], size, compress=False))
 
 
 def _say_hello(line: Line, opened: Opened, request_id: int) -> None:

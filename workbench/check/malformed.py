@@ -35,7 +35,7 @@ class Sample:
 
     def hello(self, **keys: Any) -> bytes:
         """A HELLO with further keys, or with others than the usual ones."""
-        return msgpack.packb({"v": wire.VERSION, "type": "hello", "id": self.id, **keys})
+        return self.header("hello", **keys)
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ def spliced(sample: Sample, value: bytes) -> bytes:
     """A HELLO with one more key whose value is these msgpack bytes."""
     hello = sample.hello()
     return bytes([hello[0] + 1]) + hello[1:] + msgpack.packb("x") + value
+
+
+def _process_without(key: str) -> Malformed:
+    title = f"PROCESS without {key} is refused"
+    return Malformed(title, "4, 9", _BAD, lambda s: [_without(s.process[0], key), s.process[1]])
 
 
 MALFORMED = (
@@ -181,30 +186,15 @@ MALFORMED_PROCESS = (
         _BAD,
         lambda s: [s.process[0], bytes(s.process[1])[:-2]],
     ),
-    Malformed(
-        "PROCESS without metadata is refused",
-        "4, 9",
-        _BAD,
-        lambda s: [_without(s.process[0], "metadata"), s.process[1]],
-    ),
-    Malformed(
-        "PROCESS without raw_hash is refused",
-        "4, 9",
-        _BAD,
-        lambda s: [_without(s.process[0], "raw_hash"), s.process[1]],
-    ),
+    _process_without("metadata"),
+    _process_without("raw_hash"),
     Malformed(
         "PROCESS with a raw_hash of 31 bytes is refused",
         "3, 9",
         _BAD,
         lambda s: [_with(s.process[0], raw_hash=bytes(31)), s.process[1]],
     ),
-    Malformed(
-        "PROCESS without registers is refused",
-        "4, 9",
-        _BAD,
-        lambda s: [_without(s.process[0], "registers"), s.process[1]],
-    ),
+    _process_without("registers"),
 )
 """Refused by every device that takes stored RAWs."""
 

@@ -11,12 +11,12 @@ import numpy as np
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from workbench.check.charts import chart, negative
 
 CHANGES = 6
 FRAMES = 100
 QUIET = 12
 """Equal outputs in a row, at least, after which a device has settled."""
-SIDE = 64
 
 Process = Callable[[RawFrame, ParameterSet], str]
 """Processes one frame and gives the hash of the output."""
@@ -70,18 +70,18 @@ def measure(
     Raises:
         UnsettledError: the output never settles, or nothing that was changed could be seen in it.
     """
-    chart = raw or _chart()
-    negative = _negative(chart)
+    first = raw or chart("settling chart")
+    other = negative(first, "settling chart, negative")
     sets = _sets(space, seed)
     frames: list[int] = []
     parameters = next(sets)
-    before = [process(chart, parameters) for _ in range(limit)][-1]
-    shown = chart
+    before = [process(first, parameters) for _ in range(limit)][-1]
+    shown = first
     for change in range(changes):
         # A new RAW shows at once; codes that come late show behind it only if they are waited for long enough, which
         # the changes of the parameters alone have told by then.
         if change >= changes // 2:
-            shown = negative if shown is chart else chart
+            shown = other if shown is first else first
         quiet = max(QUIET, 2 * max(frames, default=0))
         count, after = _settle(process, shown, next(sets), before, limit, quiet)
         if after != before:
@@ -121,15 +121,3 @@ def _sets(space: ParameterSpace, seed: int) -> Iterator[ParameterSet]:
     while True:
         yield space.from_unit((half + rng.random(len(space))) / 2)
         half = 1 - half
-
-
-def _chart() -> RawFrame:
-    y, x = np.mgrid[:SIDE, :SIDE]
-    ramp = 64 + 800 * x / SIDE + 90 * ((x // 8 + y // 8) % 2)
-    return RawFrame(np.rint(ramp).astype(np.uint16), "RGGB", (64.0,) * 4, 1023, iso=100.0, source="settling chart")
-
-
-def _negative(raw: RawFrame) -> RawFrame:
-    black = int(min(raw.black_level))
-    mosaic = np.clip(black + raw.white_level - raw.mosaic.astype(np.int64), 0, raw.white_level).astype(np.uint16)
-    return RawFrame.from_metadata(mosaic, raw.metadata, source="settling chart, negative")

@@ -1,0 +1,23 @@
+"""The RAWs that a device is tried with where none is given."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivers.frames import RawFrame
+
+SIDE = 64
+
+
+def chart(source: str) -> RawFrame:
+    """A ramp with squares on it: 64×64 pixels, 10 bits; ``source`` names it, for people."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    ramp = 64 + 800 * x / SIDE + 90 * ((x // 8 + y // 8) % 2)
+    return RawFrame(np.rint(ramp).astype(np.uint16), "RGGB", (64.0,) * 4, 1023, iso=100.0, source=source)
+
+
+def negative(raw: RawFrame, source: str) -> RawFrame:
+    """Another RAW of the same size: dark where the first is bright."""
+    black = int(min(raw.black_level))
+    mosaic = np.clip(black + raw.white_level - raw.mosaic.astype(np.int64), 0, raw.white_level).astype(np.uint16)
+    return RawFrame.from_metadata(mosaic, raw.metadata, source=source)
