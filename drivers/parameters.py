@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from tomlkit.items import Comment
 
 from drivers.errors import ParameterError
 from drivers.parameter import Kind, Native, Parameter, Register, Scale
@@ -197,17 +199,22 @@ class ParameterSpace(BaseModel):
 
         ``remarks`` are put beside the values of the parameters that they are about.
         """
-        lines = [f"# {_comment(title)}"] if title else []
-        lines.append(f"# Parameter set of {self.name}, hash {parameters.hash[:12]}")
+        document = tomlkit.document()
+        for line in [*([title] if title else []), f"Parameter set of {self.name}, hash {parameters.hash[:12]}"]:
+            document.add(_comment(line))
         for block, names in self.blocks.items():
-            lines += ["", f"[{block}]"]
+            table = tomlkit.table()
             for name in names:
                 p = self[name]
-                default = _toml_value(p.from_code(p.to_code(p.default)))
-                lines.append("# " + _comment(f"{p.description or name} ({p.describe_range()}; default {default})"))
-                remark = f"  # {_comment(remarks[name])}" if remarks and name in remarks else ""
-                lines.append(f"{name} = {_toml_value(parameters[name])}{remark}")
-        return "\n".join(lines) + "\n"
+                default = tomlkit.item(p.from_code(p.to_code(p.default))).as_string()
+                table.add(_comment(f"{p.description or name} ({p.describe_range()}; default {default})"))
+                value = tomlkit.item(parameters[name])
+                if remarks and name in remarks:
+                    value.trivia.comment_ws, value.trivia.comment = "  ", _comment(remarks[name]).trivia.comment
+                table.add(name, value)
+            document.add(tomlkit.nl())
+            document.add(block, table)
+        return tomlkit.dumps(document)
 
     def from_toml(self, text: str, source: str = "parameters") -> ParameterSet:
         """A set from TOML text; parameters left out take their default.
@@ -255,15 +262,9 @@ def _flatten(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
             yield "", key, value
 
 
-def _comment(text: str) -> str:
-    """The text on one line: a device's description may hold line breaks, a TOML comment may not."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _toml_value(value: Native) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+def _comment(text: str) -> Comment:
+    """The text as a comment on one line: a device's description may hold line breaks, a TOML comment may not."""
+    return tomlkit.comment(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
 
 
 def _suggest(name: str, names: list[str]) -> str:

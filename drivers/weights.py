@@ -13,6 +13,7 @@ from drivers.foreign_text import shown
 from drivers.regular_files import size_of_regular
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     Network = TypeVar("Network", bound=nn.Module)
@@ -24,6 +25,14 @@ _LARGEST_HEADER = 16 << 20
 
 class WeightsError(WorkbenchError):
     """A weights file that is missing, damaged or of another kind."""
+
+
+def training_device() -> torch.device:
+    """Where to train: the accelerator that torch finds, one of them; else the CPU."""
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 def save_weights(folder: Path, kind: str, tensors: dict[str, Tensor], description: dict[str, Any]) -> Path:

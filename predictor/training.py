@@ -10,13 +10,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
 from drivers.parameters import ParameterSpace
-from drivers.weights import WeightsError, load_weights, save_weights
+from drivers.weights import WeightsError, load_weights, save_weights, training_device
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 
 _KIND = "training state"
@@ -172,7 +171,7 @@ def fit(
         The network with the weights of the smallest held-out loss, in evaluation mode, that loss, and the curve of the
         whole training, of what was done before a stop too.
     """
-    fabric = Fabric(accelerator="auto", devices=1)
+    device = training_device()
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     config = PredictorConfig(
@@ -187,11 +186,11 @@ def fit(
     network.start_at(logits)
     still = torch.tensor([name in held for name in space.names])
     network.hold(still, logits)
+    network, still, logits = network.to(device), still.to(device), logits.to(device)
     steps = recipe.steps or recipe.epochs * max(len(data) // recipe.batch, 1)
     quantise = Quantiser(space)
     kind = torch.optim.RMSprop if recipe.optimiser == "rmsprop" else torch.optim.AdamW
     optimiser: torch.optim.Optimizer = kind(network.parameters(), lr=recipe.learning_rate)
-    model, optimiser = fabric.setup(network, optimiser)
     best: dict[str, Tensor] | None = None
     curve: Curve = []
     best_loss, smooth, done = float("inf"), None, 0
@@ -208,17 +207,17 @@ def fit(
         drawn, mean = sum(len(part.planes) for part in parts), 0.0
         optimiser.zero_grad(set_to_none=True)
         for part in parts:
-            metadata = part.metadata.to(fabric.device) if recipe.metadata else None
-            parameters = model(part.planes.to(fabric.device), metadata)
-            parameters = torch.where(still.to(fabric.device), parameters.detach(), parameters)
-            value = loss(render(part.raw.to(fabric.device), quantise(parameters), whole), part.target)
+            metadata = part.metadata.to(device) if recipe.metadata else None
+            parameters = network(part.planes.to(device), metadata)
+            parameters = torch.where(still, parameters.detach(), parameters)
+            value = loss(render(part.raw.to(device), quantise(parameters), whole), part.target)
             value = value * (len(part.planes) / drawn)
             if not torch.isfinite(value):
                 raise TrainingError(
                     f"step {step}: the loss is {float(value.detach())}; train with another --seed, and where that "
                     "fails too look for what the loss cannot take: a detector, a reference, annotations"
                 )
-            fabric.backward(value)
+            value.backward()
             mean += float(value.detach())
         if recipe.name == "fast":
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -226,7 +225,7 @@ def fit(
         smooth = mean if smooth is None else 0.95 * smooth + 0.05 * mean
         held_out = None
         if step % every == 0 or step == steps:
-            network.hold(still.to(fabric.device), logits.to(fabric.device))
+            network.hold(still, logits)
             held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
             if held_out < best_loss:
                 best, best_loss = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}, held_out

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
+from drivers.weights import training_device
 from proxy.crops import CropSet
 from proxy.model import Proxy, ProxyConfig
 
@@ -75,10 +75,10 @@ def fit(
     Returns:
         The network in evaluation mode, its weights frozen.
     """
-    fabric = Fabric(accelerator="auto", devices=1)
+    device = training_device()
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    network = Proxy(ProxyConfig(parameters=crops.parameters.shape[1], width=recipe.width))
+    network = Proxy(ProxyConfig(parameters=crops.parameters.shape[1], width=recipe.width)).to(device)
     total = recipe.base_steps + recipe.steps
     smooth = None
     phases = (
@@ -99,15 +99,13 @@ def fit(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, rates[: len(optimiser.param_groups)], total_steps=steps, pct_start=0.15
         )
-        model, optimiser = fabric.setup(network, optimiser)
-        model.train()
+        network.train()
         for step in range(1, steps + 1):
             raw, parameters, target = crops.draw(batch, size, generator)
-            raw, parameters, target = raw.to(fabric.device), parameters.to(fabric.device), target.to(fabric.device)
-            output = model(raw, parameters, residual=phase == "whole")
-            loss = log_mse(output, target)
+            output = network(raw.to(device), parameters.to(device), residual=phase == "whole")
+            loss = log_mse(output, target.to(device))
             optimiser.zero_grad(set_to_none=True)
-            fabric.backward(loss)
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()

@@ -30,8 +30,8 @@ def state_of_the_process() -> dict[str, Any]:
     """What a test may change for a while, and the next one must find as it was."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     state = {"folder": Path.cwd(), "sys.path": list(sys.path), "signals": handlers}
-    # What importing scikit-learn (KMP_) and OpenCV set.
-    passing = ("PYTEST_", "COV_", "KMP_", "LD_LIBRARY_PATH")
+    # What importing scikit-learn (KMP_), OpenCV and the compiler of torch (at the first optimiser) set.
+    passing = ("PYTEST_", "COV_", "KMP_", "LD_LIBRARY_PATH", "TORCHINDUCTOR_")
     state |= {f"${name}": value for name, value in os.environ.items() if not name.startswith(passing)}
     if numpy := sys.modules.get("numpy"):
         state["floating point"] = numpy.geterr()

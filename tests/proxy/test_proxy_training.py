@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -181,16 +182,12 @@ def test_a_description_that_does_not_fit(tmp_path: Path, change: str) -> None:
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import safetensors.torch
-    from safetensors import SafetensorError
-
     old = save_weights(tmp_path, "proxy", {"x": torch.zeros(1)}, {}).read_bytes()
 
-    def refuse(tensors, path, metadata) -> None:
-        Path(path).write_bytes(b"half")
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    def refuse(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(WeightsError, match="No space left"):
         save_weights(tmp_path, "proxy", {"x": torch.ones(1)}, {})
     assert (tmp_path / FILE_NAME).read_bytes() == old

@@ -116,9 +116,8 @@ class OptunaProposer:
     def ask(self) -> list[ParameterSet]:
         """The next trial's set."""
         self._trial = self._study.ask(self._distributions)
-        codes = dict(zip(self._start.space.names, self._start.codes, strict=True))
-        codes |= {n: _code(self._start.space[n], self._trial.params[n]) for n in self._free}
-        return [self._start.space.from_codes(codes)]
+        searched = {n: _code(self._start.space[n], self._trial.params[n]) for n in self._free}
+        return [self._start.space.from_codes({**self._start.by_name, **searched})]
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """Record the values; sets that this proposer did not ask for (the starts) are added as trials."""

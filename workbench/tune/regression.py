@@ -74,8 +74,7 @@ class Regression:
     def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
         """The parameters that a RAW gets, from its metadata and pixels."""
         unit = self.intercept + (features(raw) - self.mean) / self.scale @ self.weights
-        codes = dict(zip(self.space.names, self.space.from_unit(unit).codes, strict=True))
-        return self.space.from_codes({**codes, **self.choices})
+        return self.space.from_codes({**self.space.from_unit(unit).by_name, **self.choices})
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -124,27 +123,20 @@ def fit_ridge(inputs: np.ndarray, optima: Sequence[ParameterSet]) -> tuple[Regre
     Returns:
         The regression and its penalty.
     """
+    from sklearn.linear_model import RidgeCV
+
     space = optima[0].space
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    x, y = (inputs - mean) / scale, np.array([p.unit for p in optima])
-    centre = y.mean(axis=0)
-    best: tuple[float, float, np.ndarray] | None = None
-    for penalty in _PENALTIES:
-        solve = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T)
-        weights = solve @ (y - centre)
-        leverage = np.einsum("ij,ji->i", x, solve) + 1 / len(x)
-        left_out = (y - centre - x @ weights) / np.maximum(1 - leverage, 1e-6)[:, None]
-        error = float((left_out**2).mean())
-        if best is None or error < best[0]:
-            best = (error, float(penalty), weights)
-    assert best is not None
+    ridge = RidgeCV(alphas=_PENALTIES).fit((inputs - mean) / scale, np.array([p.unit for p in optima]))
     choices = {
         p.name: mode_of(column)
         for p, column in zip(space.parameters, zip(*(best.codes for best in optima), strict=True), strict=True)
         if not has_order(p)
     }
-    return Regression(space, mean, scale, best[2], centre, choices), best[1]
+    # Of a device with one parameter they come without the axis of the parameters.
+    weights, intercept = ridge.coef_.reshape(len(space), -1).T, np.atleast_1d(ridge.intercept_)
+    return Regression(space, mean, scale, weights, intercept, choices), float(ridge.alpha_)
 
 
 def _ranking(
