@@ -224,6 +224,12 @@ class ValidationResult(Compared):
     declining: list[Declining] = Field(default_factory=list)
     per_raw: list[RawResult] = Field(default_factory=list)
 
+    def table(self) -> str:
+        """The table of methods as text, to print."""
+        from workbench.judge.in_words import text_table, title_of, validation_table
+
+        return text_table(title_of(self), *validation_table(self))
+
     @classmethod
     def upgraded(cls, data: Any) -> Any:
         """See :mod:`workbench.judge.format1`."""

@@ -1,0 +1,264 @@
+"""A lab from Python: what the commands do, as methods of :class:`Lab`, with typed results.
+
+The commands call the same functions. Devices are named as on the command line: by URL, or by a name of the lab's
+``lab.toml``; several make a pool of equal boards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from drivers.parameters import ParameterSet
+from drivers.splits import Split
+from predictor.training import Recipe
+from proxy.training import ProxyRecipe
+from workbench.collect.campaign import CollectResult
+from workbench.collect.collector import collect
+from workbench.collect.designs import Design
+from workbench.judge.methods import ORACLE_CAPTURES, ValidationSettings
+from workbench.judge.results import ValidationResult, read_validation
+from workbench.judge.validation import validate_run
+from workbench.lab.captures import Captures
+from workbench.lab.dataset import Dataset
+from workbench.lab.devices import open_devices
+from workbench.lab.results import Result
+from workbench.lab.runs import RunFolder, find_run, list_runs
+from workbench.learn.predictor_training import train
+from workbench.learn.proxy_fitting import fit_proxy
+from workbench.learn.results import ProxyFitResult, TrainResult
+from workbench.report import write_report
+from workbench.tasks.task import Task
+from workbench.tasks.viewing import ViewingTask
+from workbench.tune.methods import MethodName
+from workbench.tune.results import TuneResult
+from workbench.tune.rules import Rule
+from workbench.tune.tuning import tune
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True)
+class Run(Generic[R]):
+    """A finished run of a lab.
+
+    Attributes:
+        name: its name; ``kind``: ``fit-proxy``, ``train``, ``tune`` or ``validate``; ``path``: its folder.
+        results: what it recorded.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    results: R
+
+
+class Lab:
+    """A lab folder: its data set, its devices by name, and its runs.
+
+    Args:
+        path: the folder; made by the first :meth:`collect` where there is none.
+    """
+
+    def __init__(self, path: str | Path = "lab") -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Lab({str(self.path)!r})"
+
+    def collect(
+        self,
+        device: str | Sequence[str],
+        captures: int,
+        *,
+        raws: str | Path | None = None,
+        design: Design = Design.SOBOL,
+        around: Sequence[Path | ParameterSet] = (),
+        spread: float = 0.1,
+        scene: str = "live",
+        split: Split = Split.TRAIN,
+        seed: int = 0,
+    ) -> CollectResult:
+        """Collect captures (``workbench collect``); see :func:`workbench.collect.collector.collect`.
+
+        Raises:
+            CampaignError, RawFolderError, DeviceError, DatasetError, ParameterError: as it says.
+            TooManyFailuresError: more than half of the captures came to nothing.
+        """
+        result = collect(
+            self.path,
+            device,
+            captures,
+            raws=None if raws is None else Path(raws),
+            scene=scene,
+            split=split,
+            design=design,
+            seed=seed,
+            around=around,
+            spread=spread,
+        )
+        result.check()
+        return result
+
+    def fit_proxy(
+        self,
+        *,
+        device: str | Sequence[str] | None = None,
+        recipe: ProxyRecipe | None = None,
+        identity: str | None = None,
+        name: str | None = None,
+    ) -> Run[ProxyFitResult]:
+        """Fit the proxy to the captures (``workbench fit-proxy``, equation 3).
+
+        Args:
+            device: asked for the fidelity report, by which training holds the parameters that the proxy does not
+                follow; None: no report, nothing is held.
+            recipe: steps, sizes and seed.
+            identity: of the device whose captures are learnt, where the data set has several.
+            name: the run's name.
+
+        Raises:
+            RunError: there are too few captures, or the name is taken.
+            DeviceError: the device failed; the proxy is kept.
+        """
+        if device is None:
+            run = fit_proxy(self.path, recipe or ProxyRecipe(), identity=identity, name=name)
+        else:
+            with open_devices(_named(device), self.path) as opened:
+                run = fit_proxy(self.path, recipe or ProxyRecipe(), device=opened, identity=identity, name=name)
+        return _typed(run, ProxyFitResult.of(run))
+
+    def train(
+        self,
+        *,
+        proxy: str | Run[ProxyFitResult] | None = None,
+        task: Task | None = None,
+        recipe: Recipe | None = None,
+        start: ParameterSet | None = None,
+        name: str | None = None,
+    ) -> Run[TrainResult]:
+        """Train a predictor through the frozen proxy (``workbench train``, equation 4).
+
+        Args:
+            proxy: a ``fit-proxy`` run; by default the newest.
+            task: what the images are for, see :func:`workbench.tasks.registry.open_task`; by default human viewing.
+            recipe: optimiser, steps, sizes, inputs and seed; by default the fast one,
+                :func:`~predictor.training.paper_recipe` gives the paper's.
+            start: what the untrained network predicts; by default the device's default parameters.
+            name: the run's name.
+
+        Raises:
+            RunError: no proxy, or no training RAW that the task can judge.
+        """
+        run = train(self.path, recipe or Recipe(), proxy_run=_name(proxy), task=task, start=start, name=name)
+        return _typed(run, TrainResult.of(run))
+
+    def tune(
+        self,
+        device: str | Sequence[str],
+        captures: int,
+        *,
+        method: MethodName = MethodName.cmaes,
+        rule: Rule = Rule.fixed,
+        raws_per_trial: int = 16,
+        metrics: Sequence[str] = (),
+        task: Task | None = None,
+        expert: str | Path | None = None,
+        proxy: str | Run[ProxyFitResult] | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Run[TuneResult]:
+        """Tune on the device, on training RAWs (``workbench tune``); see :func:`workbench.tune.tuning.tune`.
+
+        Raises:
+            RunError: settings that cannot be used, no training RAW that the task can judge, or the name is taken.
+            DeviceError: the device failed; call again to go on.
+        """
+        run, results = tune(
+            self.path,
+            device,
+            method=method,
+            captures=captures,
+            raws_per_trial=raws_per_trial,
+            rule=rule,
+            expert=None if expert is None else Path(expert),
+            task=task,
+            metrics=metrics,
+            proxy=_name(proxy),
+            seed=seed,
+            name=name,
+        )
+        return _typed(run, results)
+
+    def validate(
+        self,
+        device: str | Sequence[str],
+        *,
+        task: Task | None = None,
+        settings: ValidationSettings | None = None,
+        name: str | None = None,
+    ) -> ValidationResult:
+        """Compare all methods on the test RAWs on the device (``workbench validate``).
+
+        Args:
+            device: what decides.
+            task: what the images are for; by default human viewing.
+            settings: what to compare; by default the newest runs, and the per-image oracle where the task judges single
+                images.
+            name: the run's name.
+
+        Raises:
+            RunError: there is no test RAW that the task can judge, or a run does not fit the device or the splits.
+            DeviceError: the device failed; call again to go on.
+        """
+        task = task or ViewingTask()
+        if settings is None:
+            oracle = ORACLE_CAPTURES if task.metrics[0].per_raw else 0
+            settings = replace(ValidationSettings(), oracle_captures=oracle)
+        with Dataset.open(self.path) as dataset, open_devices(_named(device), self.path) as opened:
+            return validate_run(self.path, dataset, opened, settings, task, name=name)[1]
+
+    def report(self, *, validation: str | None = None, out: str | Path | None = None) -> Path:
+        """Write the report of a validation, by default the newest (``workbench report``); gives the HTML file.
+
+        Raises:
+            RunError: there is no validation, or the report cannot be written.
+        """
+        return write_report(self.path, validation=validation, out=None if out is None else Path(out))
+
+    def captures(
+        self, *, device_identity: str | None = None, purpose: str | None = None, split: Split | None = None
+    ) -> Captures:
+        """The captures of the data set, as records and as a table; each condition that is given must hold.
+
+        Raises:
+            DatasetError: the data set cannot be read.
+        """
+        with Dataset.open(self.path, create=False) as dataset:
+            return Captures.of(dataset, device_identity=device_identity, purpose=purpose, split=split)
+
+    def validation(self, name: str | None = None) -> ValidationResult:
+        """What a validation found, by default the newest.
+
+        Raises:
+            RunError: there is none, or its file is damaged.
+        """
+        return read_validation(find_run(self.path, "validate", name))
+
+    def runs(self, kind: str | None = None) -> list[str]:
+        """Names of the finished runs, newest first; ``kind``: of these alone."""
+        return [run.name for run in list_runs(self.path, kind)]
+
+
+def _named(device: str | Sequence[str]) -> Sequence[str]:
+    return [device] if isinstance(device, str) else device
+
+
+def _name(run: str | Run[R] | None) -> str | None:
+    return run.name if isinstance(run, Run) else run
+
+
+def _typed(run: RunFolder, results: R) -> Run[R]:
+    return Run(run.name, run.kind, run.path, results)
