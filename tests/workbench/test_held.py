@@ -152,13 +152,13 @@ def test_fit_proxy_and_train_name_what_is_held(tmp_path: Path, monkeypatch: pyte
          "psnr": 30.0, "ssim": 0.9}
         for n, c in zip(names, (0.1, -0.2, 0.9), strict=True)
     ]  # fmt: skip
-    print_results("p", {"captures": 4, "fidelity": {"parameters": rows}})
+    print_results("p", ProxyFitResult.from_json({"captures": 4, "fidelity": {"parameters": rows}}, "p"))
     told = capsys.readouterr().out
     assert "2 of 3 parameters will be held" in told
     assert "nr: nr_a: direction 0.10" in told
     assert "nr: nr_b: direction -0.20" in told
     assert "gamma: direction" not in told
-    print_results("p", {"captures": 4, "fidelity": {"parameters": rows[2:]}})
+    print_results("p", ProxyFitResult.from_json({"captures": 4, "fidelity": {"parameters": rows[2:]}}, "p"))
     assert "`train` will hold none" in capsys.readouterr().out
 
     rows = [{"parameter": n, "cosine": c} for n, c in (("gamma", 0.2), ("contrast", 0.9), ("nr_strength", None))]

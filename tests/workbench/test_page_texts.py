@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from drivers.atomic_files import write_text
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
-from workbench.commands.predict import draw_attention
 from workbench.draw.style import styled
 from workbench.lab.runs import write_json
+from workbench.learn.attention_maps import draw_attention
 from workbench.report import figures
 from workbench.tasks import vision_pictures
 from workbench.tasks.detectors import Prediction

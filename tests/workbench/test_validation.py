@@ -21,7 +21,7 @@ from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from workbench.collect.bench import Bench
-from workbench.commands.predict import most_concentrated, predict
+from workbench.commands.predict import predict
 from workbench.commands.validate import print_results
 from workbench.commands.validate import validate as validate_command
 from workbench.errors import RunError
@@ -34,6 +34,7 @@ from workbench.judge.results import ValidationResult, read_validation
 from workbench.judge.validation import validate, validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
+from workbench.learn.attention_maps import most_concentrated
 from workbench.tune.fixed import TuneSettings, tune_run
 from workbench.tune.mean_of_sets import mean_of
 

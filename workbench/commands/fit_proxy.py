@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.commands.limits import MANY, SEED
+
+if TYPE_CHECKING:
+    from workbench.learn.results import ProxyFitResult
 
 
 def fit_proxy(
@@ -25,64 +28,60 @@ def fit_proxy(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Fit the proxy network to the captures (equation 3), with a fidelity report."""
-    from proxy.training import ProxyRecipe, ProxyStep
+    from proxy.training import ProxyStep
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
-    from workbench.lab.devices import open_devices
-    from workbench.learn import proxy_fitting
+    from workbench.learn import learning
     from workbench.learn.held import why_held
-    from workbench.learn.results import ProxyFitResult
 
-    recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
-    with stoppable("no proxy was written; run the same command again"):
-        bench_device = open_devices([device], lab) if device else None
-        try:
-            with Progress("fit-proxy", base_steps + steps, unit="step") as progress:
+    with (
+        stoppable("no proxy was written; run the same command again"),
+        Progress("fit-proxy", base_steps + steps, unit="step") as progress,
+    ):
 
-                def show(step: ProxyStep) -> None:
-                    progress.update(step.step, note=f"{step.phase}, about {-4.343 * step.loss:.1f} dB")
+        def show(step: ProxyStep) -> None:
+            progress.update(step.step, note=f"{step.phase}, about {-4.343 * step.loss:.1f} dB")
 
-                run = proxy_fitting.fit_proxy(
-                    lab, recipe, device=bench_device, identity=identity, name=name, on_step=show
-                )
-        finally:
-            if bench_device:
-                bench_device.close()
-    held = why_held(ProxyFitResult.of(run))
+        run, result = learning.fit_proxy(
+            lab,
+            device=device,
+            identity=identity,
+            steps=steps,
+            base_steps=base_steps,
+            width=width,
+            seed=seed,
+            name=name,
+            on_step=show,
+        )
+    held = why_held(result)
     if as_json:
-        print(json.dumps({"run": run.name, "held": list(held), "held_because": held, **run.results}))
+        print(json.dumps({"run": run.name, "held": list(held), "held_because": held, **result.to_json()}))
         return
-    print_results(run.name, run.results)
-    for line in failure_lines(run.results.get("fidelity") or {}):
+    print_results(run.name, result)
+    for line in failure_lines(result.fidelity.to_json()) if result.fidelity else ():
         print(line)
 
 
-def print_results(name: str, results: dict[str, Any]) -> None:
+def print_results(name: str, result: ProxyFitResult) -> None:
     """The fidelity report as tables, and what training will hold by it."""
     from rich.table import Table
 
     from workbench.console import terminal
     from workbench.learn.held import why_held
-    from workbench.learn.results import ProxyFitResult
 
     console = terminal.console()
-    console.print(f"proxy {name}: {results['captures']} training captures")
+    console.print(f"proxy {name}: {result.captures} training captures")
     table = Table("held out", "captures", "PSNR", "median", "5 %")
-    for label, title in (
-        ("new_sets_known_raws", "new sets, known RAWs"),
-        ("new_sets_new_raws", "new sets, new RAWs"),
+    for row, title in (
+        (result.new_sets_known_raws, "new sets, known RAWs"),
+        (result.new_sets_new_raws, "new sets, new RAWs"),
     ):
-        if row := results.get(label):
-            table.add_row(
-                title,
-                str(row["captures"]),
-                f"{row['psnr']:.2f} dB",
-                f"{row['psnr_median']:.2f} dB",
-                f"{row['psnr_p5']:.2f} dB",
-            )
+        if row:
+            figures = (f"{figure:.2f} dB" for figure in (row.psnr, row.psnr_median, row.psnr_p5))
+            table.add_row(title, str(row.captures), *figures)
     console.print(table)
-    fidelity = results.get("fidelity")
+    fidelity = result.fidelity
     if not fidelity:
         console.print(
             "no fidelity report, so `train` will hold no parameter; --device URL measures in which of them the proxy "
@@ -98,34 +97,34 @@ def print_results(name: str, results: dict[str, Any]) -> None:
         "SSIM",
         title="one parameter moved (RMS, 8-bit levels)",
     )
-    for m in fidelity["parameters"]:
+    for m in fidelity.parameters:
         table.add_row(
-            m["parameter"],
-            f"{m['device_change']:.2f}",
-            _number(m["cosine"]),
-            _number(m["gain"]),
-            f"{m['psnr']:.1f} dB",
-            f"{m['ssim']:.3f}",
+            m.parameter,
+            _number(m.device_change),
+            _number(m.cosine),
+            _number(m.gain),
+            _number(m.psnr, ".1f", " dB"),
+            _number(m.ssim, ".3f"),
         )
     console.print(table)
-    if fidelity.get("rank_correlation") is not None:
+    if fidelity.rank_correlation is not None:
         console.print(
-            f"rank correlation of image quality over {fidelity['rank_sets']} held-out parameter sets, "
-            f"{fidelity['rank_raws']} {fidelity['split']} RAWs: {fidelity['rank_correlation']:.3f}"
+            f"rank correlation of image quality over {fidelity.rank_sets} held-out parameter sets, "
+            f"{fidelity.rank_raws} {fidelity.split} RAWs: {fidelity.rank_correlation:.3f}"
         )
-    held = why_held(ProxyFitResult.from_json(results, name))
+    held = why_held(result)
     if held:
         console.print(
-            f"{len(held)} of {len(fidelity['parameters'])} parameters will be held at their start values by `train`, "
+            f"{len(held)} of {len(fidelity.parameters)} parameters will be held at their start values by `train`, "
             "since the proxy does not follow the device in them:",
             soft_wrap=True,
         )
-        blocks = {m["parameter"]: m["block"] for m in fidelity["parameters"] if "block" in m}
+        blocks = {m.parameter: m.block for m in fidelity.parameters}
         for name, reason in held.items():
-            console.print(f"  {blocks.get(name, '–')}: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {blocks[name]}: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print("the proxy follows the device in every parameter: `train` will hold none")
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _number(value: float | None, form: str = ".2f", unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"

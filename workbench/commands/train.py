@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +10,7 @@ import typer
 
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
-
-
-class RecipeName(StrEnum):
-    """The recipes that can be chosen."""
-
-    fast = "fast"
-    paper = "paper"
+from workbench.learn.recipe_names import RecipeName
 
 
 def train(
@@ -53,25 +46,18 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train the predictor through the frozen proxy with the task's loss (equation 4)."""
-    from dataclasses import replace
-
     from predictor.metadata import LENGTH
     from predictor.model import PredictorConfig, gflop
-    from predictor.training import Recipe, TrainingStep, paper_recipe
+    from predictor.training import TrainingStep
     from proxy.files import load_proxy
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
     from workbench.lab.runs import find_run
-    from workbench.learn import predictor_training
+    from workbench.learn import learning
     from workbench.learn.held import held_by, held_in_words, not_followed
+    from workbench.learn.results import ProxyFitResult
 
-    chosen = paper_recipe(seed) if recipe is RecipeName.paper else Recipe(seed=seed)
-    if metadata is not None:
-        chosen = replace(chosen, metadata=metadata)
-    if steps is not None:
-        chosen = replace(chosen, steps=steps, epochs=0)
-    if batch is not None:
-        chosen = replace(chosen, batch=batch)
+    chosen = learning.recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch)
     judge = asked_task(task, detector, annotations, viewing_weight)
     measure = judge.loss_name
     log = "log " if chosen.name == "fast" else ""
@@ -87,7 +73,7 @@ def train(
         )
         if held := not_followed(source):
             print(held_in_words(space, held))
-        elif source.results.get("fidelity"):
+        elif ProxyFitResult.of(source).fidelity:
             print("no parameter is held: the proxy follows the device in every one")
         else:
             print(f"no parameter is held: {source.name} has no fidelity report (fit-proxy --device measures one)")
@@ -100,18 +86,22 @@ def train(
             progress.total = step.steps
             progress.update(step.step, note=f"{measure} {step.loss:.4f}")
 
-        run = predictor_training.train(
+        run, result = learning.train(
             lab,
-            chosen,
-            proxy_run=proxy,
+            proxy=proxy,
             task=judge,
-            start=space.load_toml(start) if start else None,
+            recipe=recipe,
+            batch=batch,
+            metadata=metadata,
+            steps=steps,
+            start=start,
+            seed=seed,
             name=name,
             on_step=show,
         )
     if as_json:
-        print(json.dumps({"run": run.name, "gflop_2048x1536": cost, "held": held_by(run), **run.results}))
+        print(json.dumps({"run": run.name, "gflop_2048x1536": cost, "held": held_by(run), **result.to_json()}))
     else:
-        held_out = run.results["held_out_loss"]
+        held_out = result.held_out_loss
         told = "no held-out RAWs to measure on" if held_out is None else f"held-out {measure} {held_out:.5f}"
         print(f"predictor {run.name}: {told} (through the proxy)")

@@ -1,0 +1,111 @@
+"""Attention maps of a predictor: which parameters' maps tell most, and a picture of them over the RAW (figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from drivers.frames import RawFrame
+from workbench.errors import RunError
+from workbench.learn.held import REMARK
+from workbench.learn.prediction import Prediction
+
+
+def draw_prediction(found: Prediction, folder: Path, show: Collection[str] = ()) -> Path:
+    """Draw the attention of a prediction into a folder, which is made if need be; gives the PNG's path.
+
+    Args:
+        found: the prediction.
+        folder: where ``NAME.attention.png`` goes.
+        show: the parameters to draw; by default the most concentrated ones.
+
+    Raises:
+        RunError: a parameter of ``show`` is unknown or held, or every parameter is held.
+    """
+    names, held = found.parameters.space.names, found.held
+    check_names(found, show)
+    if still := [n for n in show if n in held]:
+        raise RunError(f"--show {still[0]}: has no attention map: it is {REMARK}")
+    maps = found.predictor.attention(found.raw)
+    chosen = list(show) or most_concentrated(maps, names, held=held)
+    if not chosen:
+        raise RunError(
+            f"{found.run.name}: every parameter is held at its start value, so there is no attention to draw"
+        )
+    picture = folder / f"{found.file.stem}.attention.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_attention(found.raw, maps, names, chosen, picture, f"{found.file.name}, {found.run.name}")
+    return picture
+
+
+def check_names(found: Prediction, show: Collection[str]) -> None:
+    """See that parameters are the device's.
+
+    Raises:
+        RunError: one is not.
+    """
+    space = found.parameters.space
+    if unknown := [n for n in show if n not in space.names]:
+        raise RunError(f"unknown parameter {unknown[0]!r} for {space.name}; it has {', '.join(space.names)}")
+
+
+def most_concentrated(maps: np.ndarray, names: list[str], count: int = 5, held: Collection[str] = ()) -> list[str]:
+    """The parameters whose maps are the least even (lowest entropy), in the order of the space; none that is held.
+
+    Args:
+        maps: ``float [N, h, w]``, each summing to 1.
+        names: of the N parameters.
+        count: how many.
+        held: those that training held, whose maps say nothing.
+    """
+    entropy = -(maps * np.log(np.maximum(maps, 1e-12))).sum(axis=(1, 2))
+    order = [i for i in np.argsort(entropy, kind="stable") if names[i] not in held]
+    return [names[i] for i in sorted(order[:count])]
+
+
+def draw_attention(
+    raw: RawFrame, maps: np.ndarray, names: list[str], chosen: list[str], path: Path, title: str
+) -> None:
+    """The RAW and, over it, the attention maps of the chosen parameters (figure 6), as one PNG.
+
+    Args:
+        raw: the RAW; shown with a plain grey-world balance and gamma.
+        maps: ``float [N, h, w]``, each summing to 1.
+        names: of the N parameters; ``chosen``: those to draw.
+        path: of the PNG; ``title``: above the picture.
+    """
+    import cv2
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from workbench.draw.figure_texts import plain_texts
+
+    planes = raw.planes()
+    step = max(1, max(planes.shape[1:]) // 640)
+    image = np.clip(planes[:, ::step, ::step].transpose(1, 2, 0), 0, None)
+    image *= image.mean() / np.maximum(image.mean(axis=(0, 1)), 1e-6)
+    image = np.clip(image / max(float(np.percentile(image, 99)), 1e-6), 0, 1) ** (1 / 2.2)
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    height, width = image.shape[:2]
+    columns = min(len(chosen) + 1, 3)
+    rows = -(-(len(chosen) + 1) // columns)
+    figure = Figure(figsize=(4.2 * columns, (4.2 * height / width + 0.5) * rows + 0.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axis in axes:
+        axis.axis("off")
+    axes[0].imshow(image)
+    axes[0].set_title("RAW, grey-world")
+    for axis, name in zip(axes[1:], chosen, strict=False):
+        weights = maps[names.index(name)]
+        # 1 is an even map: what stands out is where the network looked more than elsewhere.
+        relative = cv2.resize(weights * weights.size, (width, height), interpolation=cv2.INTER_LINEAR)
+        axis.imshow(grey)
+        map_drawn = axis.imshow(relative, cmap="inferno", alpha=0.6, vmin=0, vmax=max(2.0, float(relative.max())))
+        axis.set_title(name.replace("_", " "))
+        figure.colorbar(map_drawn, ax=axis, shrink=0.8, label="times an even map")
+    figure.suptitle(title, parse_math=False)
+    plain_texts(figure)
+    canvas.print_png(str(path))

@@ -1,0 +1,90 @@
+"""What ``workbench predict`` does: the parameters that a predictor chooses for one RAW, and whether to follow them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet
+from drivers.raw.raw_files import load_raw
+from drivers.raw.raw_notes import RawNote
+from predictor.distance import Distance, load_distance
+from predictor.files import LoadedPredictor, input_planes, load_predictor
+from workbench.lab.runs import RunFolder, find_run
+from workbench.learn.held import REMARK, held_by
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor says of one RAW.
+
+    Attributes:
+        file: of the RAW; ``raw``: the frame; ``notes``: what of the file was mended or taken otherwise than it says.
+        run: the ``train`` run; ``predictor``: the network.
+        parameters: predicted, quantised as the device would.
+        held: names of parameters that training held at their start values.
+        width, height: of the planes that the network saw.
+        gflop: cost of the prediction, 10⁹ operations.
+        known: what is known of the training RAWs; None where the run does not tell.
+        distance: of this RAW from them, about 1 for one that was trained on.
+    """
+
+    file: Path
+    raw: RawFrame
+    notes: tuple[RawNote, ...]
+    run: RunFolder
+    predictor: LoadedPredictor
+    parameters: ParameterSet
+    held: tuple[str, ...]
+    width: int
+    height: int
+    gflop: float
+    known: Distance | None
+    distance: float | None
+
+    @property
+    def declined(self) -> bool:
+        """Whether the RAW lies too far from those trained on: the best fixed set is to be used instead."""
+        return self.known is not None and self.distance is not None and self.known.declines(self.distance)
+
+    def to_toml(self) -> str:
+        """The parameters as TOML for people, with a remark on each that is held."""
+        title = f"Predicted for {self.file.name} by {self.run.name}"
+        return self.parameters.space.to_toml(self.parameters, title, dict.fromkeys(self.held, REMARK))
+
+
+def predict(lab: Path, file: Path, *, predictor: str | None = None) -> Prediction:
+    """Predict the parameters of one RAW file.
+
+    Args:
+        lab: the lab folder, with its runs.
+        file: of any kind that :func:`drivers.raw.raw_files.load_raw` reads.
+        predictor: name of the ``train`` run; by default the newest.
+
+    Raises:
+        FrameError: the file cannot be read as a RAW.
+        RunError: no such run.
+        WeightsError: the run's weights are missing or damaged.
+    """
+    notes: list[RawNote] = []
+    raw = load_raw(file, notes)
+    run = find_run(lab, "train", predictor)
+    loaded = load_predictor(run.path)
+    parameters = loaded.predict([raw])[0]
+    height, width = (int(side) for side in input_planes(raw, loaded.longest).shape[1:])
+    known = load_distance(run.path)
+    return Prediction(
+        file,
+        raw,
+        tuple(notes),
+        run,
+        loaded,
+        parameters,
+        tuple(held_by(run)),
+        width,
+        height,
+        loaded.gflop(height, width),
+        known,
+        known.of(loaded, raw) if known else None,
+    )
