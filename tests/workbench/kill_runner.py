@@ -13,7 +13,7 @@ from workbench.collect.bench import Bench
 from workbench.collect.designs import Design
 from workbench.collect.raw_folder import read_raw_folder
 from workbench.collect.raw_import import import_raws
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import CaptureRecord, Dataset
 
 
 def main(lab: Path, folder: Path, captures: int) -> None:
@@ -24,6 +24,7 @@ def main(lab: Path, folder: Path, captures: int) -> None:
         jobs = campaign.plan(device.info().space, records, design=Design.AROUND, captures=captures, seed=0, spread=0.5)
         bench = Bench(dataset, device, purpose=campaign.PURPOSE)
         for record in bench.capture_many(campaign.StoredCampaign(bench, jobs).remaining()):
+            assert isinstance(record, CaptureRecord)
             print(record.raw_hash, record.parameters_hash, record.output_hash, flush=True)
 
 

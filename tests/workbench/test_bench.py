@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
-from workbench.collect import keeping
 from workbench.collect.bench import BATCH, READ_AHEAD, Bench
+from workbench.collect.keeping import Outcome
 from workbench.errors import DatasetError
-from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
+from workbench.lab.dataset import Dataset, RawRecord
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_jobs_are_read_ahead_within_bounds(dataset: Dataset) -> None:
 
 def test_device_that_goes_away_keeps_what_came(dataset: Dataset) -> None:
     jobs = make_jobs(dataset, 200)
-    received: list[CaptureRecord] = []
+    received: list[Outcome] = []
     with pytest.raises(DeviceUnreachableError):
         received.extend(Bench(dataset, FakeIsp(answers=101), purpose="collect").capture_many(jobs))
     assert len(received) == len(dataset.captures()) == 101
@@ -119,7 +120,7 @@ def test_consumer_that_stops_keeps_what_came(dataset: Dataset) -> None:
 
 def test_slow_device_commits_every_capture(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
-    monkeypatch.setattr(keeping.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     device = FakeIsp()
     for given, _ in enumerate(Bench(dataset, device, purpose="collect").capture_many(make_jobs(dataset, 20)), 1):
         assert len(device.asked) == given == len(dataset.captures())

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.errors import DeviceUnreachableError
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
-from drivers.raw.raw_files import save_npz
+from drivers.raw.raw_files import load_raw, save_npz
+from drivers.raw.raw_notes import RawNote
 from drivers.splits import Split
 from workbench.collect import campaign, raw_import
 from workbench.collect.bench import Bench
@@ -129,11 +131,13 @@ def test_raws_are_imported_once(folder: Path, tmp_path: Path, monkeypatch: pytes
             ("3.npz", "s1", Split.VALIDATION, True),
         ]
         assert dataset.raws() == records
-        decoded = []
-        load_raw = raw_import.load_raw
-        monkeypatch.setattr(
-            raw_import, "load_raw", lambda path, notes: decoded.append(path.name) or load_raw(path, notes)
-        )
+        decoded: list[str] = []
+
+        def watched(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
+            decoded.append(path.name)
+            return load_raw(path, notes)
+
+        monkeypatch.setattr(raw_import, "load_raw", watched)
         assert import_raws(dataset, read_raw_folder(folder)) == records
         assert decoded == []
         save_npz(folder / "4.npz", make_raw(44))
@@ -205,7 +209,7 @@ def test_a_scene_named_by_its_file_alone_in_two_folders_is_said(tmp_path: Path) 
     told = {}
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
         for day in ("day1", "day2", "day1-moved"):
-            notes: list = []
+            notes: list[tuple[str, RawNote]] = []
             import_raws(dataset, read_raw_folder(tmp_path / day), notes=notes)
             told[day] = [note.text for _, note in notes if "scene" in note.kind]
     assert told["day1"] == told["day1-moved"] == []

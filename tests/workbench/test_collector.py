@@ -55,11 +55,12 @@ def test_around_sets_of_the_device_as_around_files_of_them(
     space = device.info().space
     point = space.defaults.replace(gain=2.0)
     (tmp_path / "point.toml").write_text(space.to_toml(point))
+    givens: list[Path | ParameterSet] = [point, tmp_path / "point.toml"]
     digests = {
         collect(
             tmp_path / f"lab{place}", "fake:", 12, raws=raws, design=Design.AROUND, around=[given], spread=0.05
         ).digest
-        for place, given in enumerate([point, tmp_path / "point.toml"])
+        for place, given in enumerate(givens)
     }
     assert len(digests) == 1
 

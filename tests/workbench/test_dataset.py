@@ -280,7 +280,7 @@ def test_full_disk_at_the_database(lab: Path) -> None:
     made = [device.process(make_raw(0), make_set(100 + i)) for i in range(500)]
     with Dataset.open(lab) as dataset:
         with dataset.database.reading() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(DatasetError, match="the disk is full"):
             dataset.add_captures(device.info(), made, purpose="collect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from workbench.lab.dataset.verify import verify
 
 
 @pytest.fixture
-def dataset(tmp_path: Path):
+def dataset(tmp_path: Path) -> Iterator[Dataset]:
     with Dataset.open(tmp_path / "lab", create=True) as opened:
         for i in range(2):
             opened.add_raw(make_raw(i), scene=f"s{i}", split=Split.TRAIN, name=f"{i}.npz")

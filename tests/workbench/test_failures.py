@@ -54,13 +54,18 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def resized(good: bytes, height: int, width: int) -> bytes:
+def decoded(good: bytes) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(good, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.imencode(".png", cv2.resize(image, (width, height)))[1].tobytes()
+    assert image is not None
+    return image
+
+
+def resized(good: bytes, height: int, width: int) -> bytes:
+    return cv2.imencode(".png", cv2.resize(decoded(good), (width, height)))[1].tobytes()
 
 
 def as_jpeg(good: bytes) -> bytes:
-    return cv2.imencode(".jpg", cv2.imdecode(np.frombuffer(good, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
+    return cv2.imencode(".jpg", decoded(good))[1].tobytes()
 
 
 def by_parameter(raw: RawFrame, parameters: ParameterSet) -> str:

@@ -6,7 +6,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ def undecodable() -> None:
     "µ".encode("ascii")
 
 
-def raising(error: Exception):
+def raising(error: Exception) -> Callable[..., None]:
     def run(**_: object) -> None:
         raise error
 
@@ -47,7 +49,7 @@ UNFORESEEN = [
 ]
 
 
-def end(run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+def end(run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr(cli, "_register", lambda: None)
     monkeypatch.setattr(cli, "app", run)
     with pytest.raises(SystemExit) as stop:
@@ -69,7 +71,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("run", UNFORESEEN)
 def test_one_line_and_a_trace(
-    run, state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., None], state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("API_TOKEN", "do-not-tell")
     err = end(run, monkeypatch, capsys)
@@ -95,7 +97,7 @@ def test_without_a_place_for_the_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "state").write_text("a file")
-    monkeypatch.setattr(last_resort.tempfile, "gettempdir", lambda: str(tmp_path / "nowhere"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "nowhere"))
     err = end(raising(ValueError("x")), monkeypatch, capsys)
     assert "could not be written" in err
 
@@ -104,7 +106,7 @@ def test_a_home_that_cannot_be_written_is_no_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "state").write_text("a file")
-    monkeypatch.setattr(last_resort.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     err = end(raising(ValueError("x")), monkeypatch, capsys)
     (file,) = tmp_path.glob("trace-*.txt")
     assert str(file) in err

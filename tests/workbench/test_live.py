@@ -12,8 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.protocol.zmq_device import ZmqDevice
 from drivers.raw.raw_files import save_npz
@@ -41,6 +43,13 @@ def photographs(tmp_path: Path) -> Path:
         mosaic = np.random.default_rng(i).integers(64, 1023, (32, 32), dtype=np.uint16)
         save_npz(folder / f"{i:02}.npz", RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0))
     return folder
+
+
+def photographed(device: Device, sets: list[ParameterSet]) -> list[tuple[RawFrame, Capture]]:
+    """Photographs of which none failed."""
+    shots = list(device.capture_many(sets))
+    assert not any(isinstance(shot, Failure) for shot in shots)
+    return [shot for shot in shots if not isinstance(shot, Failure)]
 
 
 def run(*arguments: str) -> str:
@@ -85,7 +94,7 @@ def test_the_driver_mends_every_fault(serving: Serve, photographs: Path, name: s
     faults = Faults({name: Fault(at=frozenset([3, 7]), seconds=0.05)})
     sets = [SPACE.from_unit(np.full(len(SPACE), n / 12)) for n in range(12)]
     with ZmqDevice(serving(emulated("sim20", live=photographs), faults), 3) as device:
-        shots = list(device.capture_many(sets))
+        shots = photographed(device, sets)
     assert faults.counts[name] == 2
     assert [c.parameters.hash for _, c in shots] == [p.hash for p in sets]
     assert [c.rgb.encoded for _, c in shots] == [
@@ -215,7 +224,7 @@ def test_the_served_device_is_as_the_options_say() -> None:
             url = process.stdout.readline().split()[3]
             with ZmqDevice(f"{url}?settle=3", 20) as device:
                 assert (device.info().live, device.info().echo) == (True, False)
-                shots = list(device.capture_many([SPACE.from_unit(np.full(len(SPACE), 0.3)), SPACE.defaults]))
+                shots = photographed(device, [SPACE.from_unit(np.full(len(SPACE), 0.3)), SPACE.defaults])
         finally:
             process.kill()
     for raw, capture in shots:

@@ -1,6 +1,7 @@
 import contextlib
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from workbench.errors import RawFolderError
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Four RAW files (their content is never looked at) and two references."""
     for name in ("b.npz", "a.npz", "c.DNG", "d.nef"):
         (tmp_path / name).write_bytes(b"raw")
@@ -21,11 +22,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write(folder, *lines):
+def write(folder: Path, *lines: str) -> None:
     (folder / "scenes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def test_without_a_table_every_raw_is_a_scene(folder):
+def test_without_a_table_every_raw_is_a_scene(folder: Path) -> None:
     (folder / "notes.txt").write_text("notes")
     (folder / ".a.npz").write_bytes(b"hidden")
     entries = read_raw_folder(folder)
@@ -35,7 +36,7 @@ def test_without_a_table_every_raw_is_a_scene(folder):
     assert [e.reference and e.reference.name for e in entries] == ["a.reference.png", None, None, None]
 
 
-def test_the_table_says_scene_split_and_reference(folder):
+def test_the_table_says_scene_split_and_reference(folder: Path) -> None:
     write(folder, "file,scene,split,reference", "b.npz,hall,test,clean.png", "a.npz,hall,test,", "", "c.DNG,,,")
     entries = read_raw_folder(folder)
     assert [(e.path.name, e.scene, e.split) for e in entries] == [
@@ -46,7 +47,7 @@ def test_the_table_says_scene_split_and_reference(folder):
     assert [e.reference and e.reference.name for e in entries] == ["a.reference.png", "clean.png", None]
 
 
-def test_columns_may_be_left_out_and_a_spreadsheet_may_have_written_it(folder):
+def test_columns_may_be_left_out_and_a_spreadsheet_may_have_written_it(folder: Path) -> None:
     (folder / "scenes.csv").write_bytes(b'\xef\xbb\xbfscene, file\r\n"hall, north",a.npz\r\n')
     (entry,) = read_raw_folder(folder)
     assert (entry.path.name, entry.scene) == ("a.npz", "hall, north")
@@ -76,7 +77,7 @@ def test_columns_may_be_left_out_and_a_spreadsheet_may_have_written_it(folder):
         (["file", '"a.npz'], "is not a CSV file"),
     ],
 )
-def test_a_bad_table_is_one_clear_line(folder, lines, words):
+def test_a_bad_table_is_one_clear_line(folder: Path, lines: list[str], words: str) -> None:
     write(folder, *lines)
     with pytest.raises(RawFolderError, match=words) as caught:
         read_raw_folder(folder)
@@ -84,21 +85,21 @@ def test_a_bad_table_is_one_clear_line(folder, lines, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_scene_named_by_its_file_may_not_be_in_two_splits(folder):
+def test_a_scene_named_by_its_file_may_not_be_in_two_splits(folder: Path) -> None:
     other = "test" if split_of("a") != "test" else "train"
     write(folder, "file,scene,split", "a.npz,,", f"b.npz,a,{other}")
     with pytest.raises(RawFolderError, match="scene 'a'"):
         read_raw_folder(folder)
 
 
-def test_no_folder_and_an_empty_one(tmp_path):
+def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(RawFolderError, match="nowhere: no such folder"):
         read_raw_folder(tmp_path / "nowhere")
     with pytest.raises(RawFolderError, match="holds no RAW file"):
         read_raw_folder(tmp_path)
 
 
-def test_a_table_in_another_encoding_is_named(folder):
+def test_a_table_in_another_encoding_is_named(folder: Path) -> None:
     (folder / "scenes.csv").write_bytes("file,scene\na.npz,Straße\n".encode("utf-16"))
     with pytest.raises(RawFolderError, match="UTF-8"):
         read_raw_folder(folder)
@@ -108,13 +109,13 @@ def test_a_table_in_another_encoding_is_named(folder):
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=150, deadline=None
 )
 @given(st.binary(max_size=80) | st.text(st.sampled_from('file,scn\n"a.pz\0\r '), max_size=60).map(str.encode))
-def test_any_table_gives_entries_or_one_line(folder, data):
+def test_any_table_gives_entries_or_one_line(folder: Path, data: bytes) -> None:
     (folder / "scenes.csv").write_bytes(data)
     with contextlib.suppress(RawFolderError):
         assert all(e.path.is_file() for e in read_raw_folder(folder))
 
 
-def test_a_file_is_listed_once_by_whatever_path(folder):
+def test_a_file_is_listed_once_by_whatever_path(folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "link.npz").symlink_to(folder / "a.npz")
     (folder / "sub" / "hard.npz").hardlink_to(folder / "a.npz")
@@ -124,7 +125,7 @@ def test_a_file_is_listed_once_by_whatever_path(folder):
             read_raw_folder(folder)
 
 
-def test_one_name_in_two_folders_is_one_scene_only_where_the_table_says_so(folder):
+def test_one_name_in_two_folders_is_one_scene_only_where_the_table_says_so(folder: Path) -> None:
     for day in ("day1", "day2"):
         (folder / day).mkdir()
         for name in ("IMG_1.npz", "IMG_1.dng"):
@@ -141,7 +142,7 @@ def test_one_name_in_two_folders_is_one_scene_only_where_the_table_says_so(folde
 COMPOSED, DECOMPOSED = "K\u00fcche", "Ku\u0308che"
 
 
-def test_names_are_found_in_whatever_unicode_form(folder):
+def test_names_are_found_in_whatever_unicode_form(folder: Path) -> None:
     (folder / f"{DECOMPOSED}.npz").write_bytes(b"raw")
     (folder / f"{COMPOSED}.reference.png").write_bytes(b"png")
     write(folder, "file", f"{COMPOSED}.npz")
@@ -153,7 +154,7 @@ def test_names_are_found_in_whatever_unicode_form(folder):
     assert entry.reference is not None
 
 
-def test_names_that_differ_in_unicode_form_alone_are_refused(folder):
+def test_names_that_differ_in_unicode_form_alone_are_refused(folder: Path) -> None:
     for name in (COMPOSED, DECOMPOSED):
         (folder / f"{name}.npz").write_bytes(b"raw")
     if len({p.name for p in folder.iterdir() if "che" in p.name}) == 1:
@@ -165,7 +166,7 @@ def test_names_that_differ_in_unicode_form_alone_are_refused(folder):
         read_raw_folder(folder)
 
 
-def test_a_folder_whose_name_is_not_utf8_is_one_line(folder):
+def test_a_folder_whose_name_is_not_utf8_is_one_line(folder: Path) -> None:
     other = folder / os.fsdecode(b"caf\xe9")
     try:
         other.mkdir()
@@ -178,13 +179,13 @@ def test_a_folder_whose_name_is_not_utf8_is_one_line(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_in_the_tables_place_is_not_waited_for(folder):
+def test_a_pipe_in_the_tables_place_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "scenes.csv")
     with pytest.raises(RawFolderError, match="cannot be read: is a named pipe"):
         read_raw_folder(folder)
 
 
-def test_what_a_name_holds_reaches_no_terminal(folder):
+def test_what_a_name_holds_reaches_no_terminal(folder: Path) -> None:
     (folder / "x\x1b[31m.npz").write_bytes(b"raw")
     write(folder, "file,split", "x\x1b[31m.npz,tr\x1b[0m")
     with pytest.raises(RawFolderError) as caught:
@@ -192,7 +193,7 @@ def test_what_a_name_holds_reaches_no_terminal(folder):
     assert str(caught.value).isprintable()
 
 
-def test_splits_are_stable_and_keep_their_shares():
+def test_splits_are_stable_and_keep_their_shares() -> None:
     assert [split_of(s) for s in ("kitchen", "lab_000000", "street 7", "")] == ["train", "train", "validation", "test"]
     counts = Counter(split_of(f"scene {i}") for i in range(4000))
     shares = np.array([counts["train"], counts["validation"], counts["test"]]) / 4000
@@ -202,7 +203,7 @@ def test_splits_are_stable_and_keep_their_shares():
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes")
 @pytest.mark.parametrize("kind", ["link to nothing", "link to itself", "pipe", "folder"])
 @pytest.mark.parametrize("table", [False, True])
-def test_a_reference_that_is_there_and_no_file_is_not_passed_over(folder, kind, table):
+def test_a_reference_that_is_there_and_no_file_is_not_passed_over(folder: Path, kind: str, table: bool) -> None:
     name = sorted(p.name for p in folder.glob("*.npz"))[0]
     beside = folder / f"{name.removesuffix('.npz')}.reference.png"
     beside.unlink(missing_ok=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from drivers.frames import RawFrame
 from drivers.raw.dng import dng_bytes
@@ -21,7 +23,7 @@ from workbench.commands.predict import predict
 from workbench.errors import RawFolderError
 
 
-def raw(seed: int, **changes) -> RawFrame:
+def raw(seed: int, **changes: Any) -> RawFrame:
     mosaic = np.random.default_rng(seed).integers(100, 900, (32, 32), dtype=np.uint16)
     return RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0, **changes)
 
@@ -33,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(command, *arguments: str):
+def run(command: Callable[..., None], *arguments: str) -> Result:
     app = typer.Typer()
     app.command()(command)
     return CliRunner().invoke(app, list(arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from PIL import Image
 from drivers.frames import RawFrame
 from drivers.orientation import ORIENTATIONS, to_sensor, upright
 from drivers.raw.raw_files import save_npz
+from drivers.raw.raw_notes import RawNote
 from workbench.collect.raw_folder import read_raw_folder
 from workbench.collect.raw_import import import_raws
 from workbench.collect.references import read_reference
@@ -152,12 +154,12 @@ def test_the_data_set_keeps_references_as_their_raws_lie(tmp_path: Path) -> None
     for name, flag in (("a", 3), ("b", 6), ("c", 1)):
         save_npz(tmp_path / "raws" / f"{name}.npz", raw(flag))
         write(tmp_path / "raws" / f"{name}.reference.png")
-    notes: list = []
+    notes: list[tuple[str, RawNote]] = []
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
         import_raws(dataset, read_raw_folder(tmp_path / "raws"), notes=notes)
         kept = {record.name: record.reference() for record in dataset.raws()}
     for name, flag in (("a", 3), ("b", 6), ("c", 1)):
-        assert np.array_equal(kept[f"{name}.npz"], to_sensor(SCENE, flag))
+        assert np.array_equal(np.asarray(kept[f"{name}.npz"]), to_sensor(SCENE, flag))
     assert [name for name, _ in notes if name != "c.npz"][:2] == ["a.npz", "b.npz"]
 
 
@@ -188,7 +190,9 @@ def halved(pixels: np.ndarray, value: int, top: bool = False) -> np.ndarray:
         (lambda p: np.roll(p, (30, 24), (0, 1)), "does not look like it"),
     ],
 )
-def test_a_reference_that_can_hardly_be_meant_is_said(tmp_path: Path, change, told: str) -> None:
+def test_a_reference_that_can_hardly_be_meant_is_said(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], told: str
+) -> None:
     frame, pixels = pictured()
     _, notes = read_reference(write(tmp_path / "r.png", change(pixels)), frame)
     assert [told in note.text for note in notes] == [True]

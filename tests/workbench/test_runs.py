@@ -23,7 +23,7 @@ def test_a_run_is_found_only_once_it_is_finished(tmp_path: Path) -> None:
     again = find_run(tmp_path, "tune")
     assert again.path == run.path
     assert again.results == {"psnr": 20.5}
-    assert again.record.started <= again.record.finished
+    assert str(again.record.started) <= str(again.record.finished)
 
 
 def test_the_newest_finished_run_of_the_kind_wins(tmp_path: Path) -> None:
@@ -114,7 +114,9 @@ def test_records_are_strict_json(tmp_path: Path) -> None:
     assert plain((1, 2.5, None, True)) == [1, 2.5, None, True]
 
 
-def test_a_clock_that_was_set_back_does_not_make_an_old_run_the_newest(tmp_path: Path, monkeypatch) -> None:
+def test_a_clock_that_was_set_back_does_not_make_an_old_run_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new_run(tmp_path, "tune", "first").finish({})
     monkeypatch.setattr("workbench.lab.runs._now", lambda: "2001-01-01T00:00:00.000000+00:00")
     for name in ("second", "third"):

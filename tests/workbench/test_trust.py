@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,11 @@ high = 9
 default = {default}
 """
 
+Run = Callable[..., tuple[int, str]]
+
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Runs a command line as a user without any settings; gives exit code and all that was printed."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.setattr(trust, "_named", set())
@@ -67,7 +70,7 @@ def lab(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script is the program")
 class TestProgramsOfALab:
-    def test_a_list_starts_nothing(self, run, lab: Path, tmp_path: Path) -> None:
+    def test_a_list_starts_nothing(self, run: Run, lab: Path, tmp_path: Path) -> None:
         code, told = run("device", "list", "--lab", str(lab))
         assert (code, (tmp_path / "owned").exists()) == (0, False)
         assert "camera" in told
@@ -82,13 +85,13 @@ class TestProgramsOfALab:
             ("collect", "--device", "camera", "--raws", "raws", "--captures", "1"),
         ],
     )
-    def test_a_name_is_not_enough(self, run, lab: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    def test_a_name_is_not_enough(self, run: Run, lab: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
         code, told = run(*command, "--lab", str(lab))
         assert code == 1
         assert f"would run command:{lab}/isp.toml, which you have not used before" in told
         assert not (tmp_path / "owned").exists()
 
-    def test_said_once_it_is_remembered_until_the_recipe_changes(self, run, lab: Path, tmp_path: Path) -> None:
+    def test_said_once_it_is_remembered_until_the_recipe_changes(self, run: Run, lab: Path, tmp_path: Path) -> None:
         url = f"command:{lab}/isp.toml"
         assert run("--trust", url, "device", "info", "camera", "--lab", str(lab))[0] == 0
         assert (tmp_path / "owned").exists()
@@ -99,17 +102,19 @@ class TestProgramsOfALab:
         kept = tmp_path / "settings" / "isp-workbench" / "trusted.json"
         assert kept.stat().st_mode & 0o077 == 0
 
-    def test_what_was_typed_is_the_users_own_word(self, run, lab: Path) -> None:
+    def test_what_was_typed_is_the_users_own_word(self, run: Run, lab: Path) -> None:
         assert run("device", "info", f"command:{lab}/isp.toml")[0] == 0
         assert run("device", "info", "camera", "--lab", str(lab))[0] == 0
 
-    def test_a_settings_folder_that_cannot_be_written_only_asks_again(self, run, lab: Path, tmp_path: Path) -> None:
+    def test_a_settings_folder_that_cannot_be_written_only_asks_again(
+        self, run: Run, lab: Path, tmp_path: Path
+    ) -> None:
         (tmp_path / "settings").write_text("a file, no folder")
         assert run("device", "info", f"command:{lab}/isp.toml")[0] == 0
         assert run("device", "info", "camera", "--lab", str(lab))[0] == 1
 
     @pytest.mark.parametrize("content", ["[", "{}", "[1, [2]]", "\ufeff", ""])
-    def test_damaged_settings_trust_nothing(self, run, lab: Path, tmp_path: Path, content: str) -> None:
+    def test_damaged_settings_trust_nothing(self, run: Run, lab: Path, tmp_path: Path, content: str) -> None:
         file = tmp_path / "settings" / "isp-workbench" / "trusted.json"
         file.parent.mkdir(parents=True)
         file.write_text(content, encoding="utf-8")
@@ -124,7 +129,9 @@ def test_shipped_recipes_and_other_devices_ask_nothing() -> None:
     assert trust.runs_code("command:../rawtherapee")
 
 
-def test_a_module_that_a_record_names_is_not_imported(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_a_record_names_is_not_imported(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "strange_pkg").mkdir()
     (tmp_path / "strange_pkg" / "__init__.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')")
     (tmp_path / "strange_pkg" / "m.py").write_text("def factory(): pass")

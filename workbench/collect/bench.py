@@ -68,7 +68,7 @@ class Bench:
         # A RAW that is larger than the memory for all of them is kept alone.
         most = RAW_CACHE_BYTES
         raws = LRUCache[str, RawFrame](most, getsizeof=lambda frame: min(frame.mosaic.nbytes, most))
-        self._load = cached(raws, key=lambda raw: raw.hash)(lambda raw: raw.load())
+        self._load = cached(raws, key=lambda raw: raw.hash)(_load)
 
     def capture(self, raw: RawRecord, parameters: ParameterSet) -> CaptureRecord:
         """One capture, committed.
@@ -114,6 +114,10 @@ class Bench:
     def load(self, raw: RawRecord) -> RawFrame:
         """The frame of a RAW, from memory where it was used lately."""
         return self._load(raw)
+
+
+def _load(raw: RawRecord) -> RawFrame:
+    return raw.load()
 
 
 class _Stream:

@@ -47,10 +47,10 @@ def points(
         random = np.random.default_rng([seed, 1])
         middle = np.array([centres[i % len(centres)] for i in range(count)])
         low, high = np.maximum(middle - spread, 0), np.minimum(middle + spread, 1)
-        return low + random.random((count, dimensions)) * (high - low)
+        return np.asarray(low + random.random((count, dimensions)) * (high - low))
     from scipy.stats import qmc
 
     if design is Design.LHS:
-        return qmc.LatinHypercube(dimensions, seed=seed).random(count)
+        return np.asarray(qmc.LatinHypercube(dimensions, seed=seed).random(count))
     # Whole powers of two keep the sequence balanced; the first points do not depend on how many follow.
-    return qmc.Sobol(dimensions, scramble=True, seed=seed).random_base2((count - 1).bit_length())
+    return np.asarray(qmc.Sobol(dimensions, scramble=True, seed=seed).random_base2((count - 1).bit_length()))

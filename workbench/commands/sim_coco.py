@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,8 +61,8 @@ def coco(
         raise typer.BadParameter("give --train, --validation or --test, each with JSON and IMAGES")
     photographs: list[AnnotatedPhotograph] = []
     images: list[AnnotatedImage] = []
-    categories: dict[int, dict] = {}
-    licenses: list = []
+    categories: dict[int, dict[str, Any]] = {}
+    licenses: list[Any] = []
     for split, (path, source) in given.items():
         data = read_coco(path, source)
         say(data.notes)
