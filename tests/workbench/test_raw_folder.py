@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drivers.splits import Split
 from workbench.collect.raw_folder import read_raw_folder, split_of
 from workbench.errors import RawFolderError
 
@@ -196,7 +197,7 @@ def test_what_a_name_holds_reaches_no_terminal(folder: Path) -> None:
 def test_splits_are_stable_and_keep_their_shares() -> None:
     assert [split_of(s) for s in ("kitchen", "lab_000000", "street 7", "")] == ["train", "train", "validation", "test"]
     counts = Counter(split_of(f"scene {i}") for i in range(4000))
-    shares = np.array([counts["train"], counts["validation"], counts["test"]]) / 4000
+    shares = np.array([counts[Split.TRAIN], counts[Split.VALIDATION], counts[Split.TEST]]) / 4000
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
 
 

@@ -17,8 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from drivers.device import Device
 from drivers.foreign_text import shown
 from drivers.parameters import ParameterSet
-from workbench.collect.bench import Bench, Outcome
+from workbench.collect.bench import Bench
 from workbench.collect.failures import SEARCH_SHARE, FailureTally, reason_text
+from workbench.collect.keeping import Outcome
 from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
