@@ -28,9 +28,9 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print the parameters as JSON.")] = False,
 ) -> None:
     """Predict the parameters of one RAW, in native units."""
+    from drivers.atomic_files import write_text
     from drivers.raw.raw_notes import told_once
     from workbench.console.notes import say
-    from workbench.lab.runs import write_text
     from workbench.learn import prediction
     from workbench.learn.attention_maps import check_names, draw_prediction
     from workbench.learn.held import held_in_words
