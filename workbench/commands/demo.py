@@ -12,11 +12,18 @@ from workbench.commands.task_options import VIEWING, TaskOption
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's RAWs, lab and report go.")] = Path("demo"),
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the demo's RAWs, lab and report go; by default demo, or demo-quick with --quick."),
+    ] = None,
     photographs: Annotated[
         Path | None, typer.Option(help="Folder of photographs instead of the sample ones and the lab scenes.")
     ] = None,
     task: TaskOption = VIEWING,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A trial run of the same path in minutes, whose figures are no result."),
+    ] = False,
     captures: Annotated[
         int | None,
         typer.Option(
@@ -26,13 +33,19 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of everything.")] = 0,
 ) -> None:
     """Serve the emulated device, make scenes, collect, fit, train, tune, validate on the device, report."""
-    if task == VIEWING:
-        from workbench.commands.viewing_demo import run_demo
+    from dataclasses import replace
 
-        run_demo(folder, photographs=photographs, captures=captures or 4000, seed=seed)
-        return
-    if photographs:
+    from workbench.commands import demo_sizes
+    from workbench.commands.demo_steps import run_demo
+
+    if photographs and task != VIEWING:
         raise typer.BadParameter("--photographs is for --task viewing; a vision task's demo composes its own scenes")
-    from workbench.commands.vision_demo import run_vision_demo
-
-    run_vision_demo(folder, task, captures=captures or 2000, seed=seed)
+    if quick and captures:
+        raise typer.BadParameter("--captures is for the whole demo; --quick has its own few")
+    if quick:
+        sizes = demo_sizes.QUICK_VIEWING if task == VIEWING else demo_sizes.QUICK_DETECTOR
+    else:
+        sizes = demo_sizes.VIEWING if task == VIEWING else demo_sizes.DETECTOR
+        sizes = replace(sizes, captures=captures or sizes.captures)
+    where = folder or Path("demo-quick" if quick else "demo")
+    run_demo(where, task, sizes, photographs=photographs, seed=seed, trial=quick)

@@ -55,6 +55,9 @@ def validate(
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the oracle and of the bootstrap.")] = 0,
+    remark: Annotated[
+        str, typer.Option(help="What a reader must know of this validation, kept with its results and shown with them.")
+    ] = "",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: Annotated[
         int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
@@ -91,6 +94,7 @@ def validate(
         ORACLE_CAPTURES if oracle_captures is None else oracle_captures,
         seed,
         tuple(tune or ()),
+        remark,
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),

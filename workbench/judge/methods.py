@@ -100,6 +100,7 @@ class ValidationSettings:
         oracle_captures: a RAW; 0 leaves the oracle out.
         seed: of the oracle and the bootstrap.
         tunes: further ``tune`` runs, each a method of its own.
+        remark: what a reader must know, one line, the first note of the results; empty: nothing.
     """
 
     predictors: tuple[str, ...] = ()
@@ -111,6 +112,7 @@ class ValidationSettings:
     oracle_captures: int = 0
     seed: int = 0
     tunes: tuple[str, ...] = ()
+    remark: str = ""
 
 
 ORACLE_CAPTURES = 200

@@ -362,5 +362,6 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         oracle_captures=config.get("oracle_captures", 0),
         seed=old.record["seed"],
         tunes=tuple(config.get("tunes", ())),
+        remark=config.get("remark", ""),
     )
     return validate_run(lab, dataset, device, settings, task_of(old), name=name)[0]

@@ -131,7 +131,7 @@ def validate(
         proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
         declining=_declining(measured),
         per_raw=[_raw(measured, i) for i in range(len(raws))],
-        notes=[*notes, *measured.pairing.notes, *task.notes],
+        notes=[*([settings.remark] if settings.remark else []), *notes, *measured.pairing.notes, *task.notes],
         budgets=[
             f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget"
             for m in measured.methods
@@ -344,6 +344,7 @@ def validate_run(
             "proxy": results.proxy.run if results.proxy else None,
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,
+            "remark": settings.remark,
         }
     )
     results.write(run.path / "results.json")

@@ -1,0 +1,103 @@
+"""``workbench demo``: every step over ZeroMQ at a small size, for human viewing and for a detector."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from drivers.foreign_text import shown
+from workbench import Lab
+from workbench.commands import demo_sizes
+from workbench.commands.demo_sizes import TRIAL
+from workbench.errors import RunError
+from workbench.report.words import number
+
+SMALL = {
+    "captures": 24,
+    "raws_per_trial": 2,
+    "base_steps": 2,
+    "proxy_steps": 1,
+    "proxy_width": 4,
+    "steps": 2,
+    "batch": 2,
+}
+
+
+def run(*arguments: str) -> str:
+    """What the command prints."""
+    from test_doc_examples import APP
+
+    done = CliRunner().invoke(APP, ["demo", *arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The quick demo, smaller still; the folder to run it in."""
+    scenes = {"lab_scenes": 10, "raws_per_scene": 1, "raws_per_photograph": 0, "test_raws": 2, "oracle_captures": 2}
+    viewing = replace(demo_sizes.QUICK_VIEWING, **SMALL, **scenes)
+    monkeypatch.setattr(demo_sizes, "QUICK_VIEWING", viewing)
+    detector = replace(demo_sizes.QUICK_DETECTOR, **SMALL, train_images=18, test_images=6)
+    monkeypatch.setattr(demo_sizes, "QUICK_DETECTOR", detector)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_demo_runs_and_its_figures_are_marked_as_none(small: Path) -> None:
+    told = run("--quick")
+    assert told.count(TRIAL) >= 3
+    results = Lab("demo-quick/lab").validation()
+    assert results.notes[0] == TRIAL
+    assert [m.kind for m in results.methods][:4] == ["default", "expert", "fixed", "industry"]
+    assert results.about is not None
+    assert results.about.run == "predictor"
+    assert results.oracle is not None
+    assert results.oracle.captures_per_raw >= 2
+    page = Path("demo-quick/report.html").read_text(encoding="utf-8")
+    assert TRIAL in page
+    # What is shown is what was run: the same words are commands that are taken.
+    commands = [shlex.split(line)[2:] for line in told.splitlines() if line.startswith("$ workbench ")]
+    assert [words[0] for words in commands if words[0] != "sim"] == [
+        *("collect", "tune", "tune", "fit-proxy", "train", "validate", "report")
+    ]
+    from test_doc_examples import COMMAND
+
+    for words in commands:
+        COMMAND.make_context("workbench", words, resilient_parsing=False)
+    with pytest.raises(RunError, match="holds a demo with other settings"):
+        run("--quick", "--task", "segmentation", "--folder", "demo-quick")
+
+
+def test_the_demo_of_a_detector_goes_on_where_it_was(small: Path) -> None:
+    told = run("--quick", "--task", "segmentation")
+    results = Lab("demo-quick/lab").validation()
+    assert results.task == "segmentation"
+    assert results.raws == results.scenes == 6
+    assert list(results.by_key) == [
+        *("default", "expert", "fixed", "industry"),
+        *("mean:predictor", "predicted:predictor", "declining:predictor", "clean"),
+    ]
+    map50 = {key: m.figures["map50"].estimate for key, m in results.by_key.items()}
+    assert map50["clean"] > map50["default"]  # type: ignore[operator]
+    about = results.about
+    assert about is not None
+    assert about.over["fixed"]["loss"].low is not None  # type: ignore[index]
+    gain = about.over["industry"]["map50"]  # type: ignore[index]
+    assert f"over industry: mAP50 {gain.estimate:+.3f}" in told
+    text = Path("demo-quick/report.html").read_text(encoding="utf-8")
+    for piece in ("predicted over industry", number(gain.estimate, "+.3f"), shown(TRIAL), "What the detector sees"):
+        assert piece in text
+    assert run("--quick", "--task", "segmentation").count("already done") == 4
+
+
+def test_what_does_not_go_together_is_bad_usage(small: Path) -> None:
+    from test_doc_examples import APP
+
+    for words in (["--quick", "--captures", "400"], ["--task", "detection", "--photographs", "."]):
+        assert CliRunner().invoke(APP, ["demo", *words]).exit_code == 2
+    assert not list(small.iterdir())
