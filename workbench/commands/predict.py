@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
+    from drivers.raw.raw_notes import RawNote
     from predictor.distance import Distance
 
 
@@ -35,8 +36,10 @@ def predict(
     from workbench.learn.attention_maps import check_names, draw_prediction
     from workbench.learn.held import held_in_words
 
-    found = prediction.predict(lab, file, predictor=predictor)
-    say(told_once((file.name, note) for note in found.notes))
+    def tell(notes: Sequence[RawNote]) -> None:
+        say(told_once((file.name, note) for note in notes))
+
+    found = prediction.predict(lab, file, predictor=predictor, on_notes=tell)
     check_names(found, show or ())
     parameters, text = found.parameters, found.to_toml()
     picture = draw_prediction(found, out, show or ()) if attention else None

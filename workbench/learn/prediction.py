@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +55,20 @@ class Prediction:
         return self.parameters.space.to_toml(self.parameters, title, dict.fromkeys(self.held, REMARK))
 
 
-def predict(lab: Path, file: Path, *, predictor: str | None = None) -> Prediction:
+def predict(
+    lab: Path,
+    file: Path,
+    *,
+    predictor: str | None = None,
+    on_notes: Callable[[Sequence[RawNote]], None] = lambda notes: None,
+) -> Prediction:
     """Predict the parameters of one RAW file.
 
     Args:
         lab: the lab folder, with its runs.
         file: of any kind that :func:`drivers.raw.raw_files.load_raw` reads.
         predictor: name of the ``train`` run; by default the newest.
+        on_notes: called with the notes as soon as the file is read, whatever fails after that.
 
     Raises:
         FrameError: the file cannot be read as a RAW.
@@ -69,6 +77,7 @@ def predict(lab: Path, file: Path, *, predictor: str | None = None) -> Predictio
     """
     notes: list[RawNote] = []
     raw = load_raw(file, notes)
+    on_notes(notes)
     run = find_run(lab, "train", predictor)
     loaded = load_predictor(run.path)
     parameters = loaded.predict([raw])[0]
