@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from drivers.device import Device
@@ -13,6 +12,7 @@ from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
 from workbench.collect.failures import percent
 from workbench.lab.dataset import Dataset, DeviceUse
+from workbench.lab.dataset.rows import now
 
 Counts = dict[str, dict[str, int]]
 """How often what happened, by the serial (or URL) of each unit; a unit of which nothing is to be told is not in it."""
@@ -100,7 +100,7 @@ def faults_kept(dataset: Dataset, device: Device, purpose: str) -> Iterator[Faul
 
     Where it ends early the lines of :func:`told` go to stderr; else whoever opened it tells them.
     """
-    faults, begun = Faults(device), _now()
+    faults, begun = Faults(device), now()
     _current.append(faults)
     try:
         yield faults
@@ -128,14 +128,10 @@ def _keep(dataset: Dataset, device: Device, purpose: str, faults: Faults, begun:
             info.serial,
             purpose,
             begun,
-            _now(),
+            now(),
             faults.asked,
             faults.reused,
             faults.failed,
             counts,
         )
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -92,12 +92,7 @@ def verify(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         Dataset.open(lab) as dataset,
         Progress("verify", 0, unit="file") as progress,
     ):
-
-        def show(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        result = check(dataset, show)
+        result = check(dataset, progress.count)
     if as_json:
         print(json.dumps(asdict(result)))
     else:
@@ -189,12 +184,7 @@ def export(
         Dataset.open(lab) as dataset,
         Progress("export", 0, unit="capture") as progress,
     ):
-
-        def show(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        count = write(dataset, out, show)
+        count = write(dataset, out, progress.count)
     print(json.dumps({"folder": str(out), "captures": count}) if as_json else f"{out}: {count} captures")
 
 

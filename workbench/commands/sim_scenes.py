@@ -56,11 +56,6 @@ def scenes(
     width, height = int(match[1]), int(match[2])
     with stoppable("every file written is whole; the same command goes on"):
         with Progress("scenes", 0, unit="RAW") as progress:
-
-            def update(done: int, total: int) -> None:
-                progress.total = total
-                progress.update(done)
-
             make_scene_set(
                 folder,
                 photographs=photographs,
@@ -71,7 +66,7 @@ def scenes(
                 cfa=cfa.value,
                 seed=seed,
                 sensor_seed=DEFAULT_SENSOR_SEED if sensor_seed is None else sensor_seed,
-                progress=update,
+                progress=progress.count,
             )
         entries = read_raw_folder(folder)
     counts = {split: [e for e in entries if e.split == split] for split in Split}

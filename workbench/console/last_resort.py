@@ -9,11 +9,11 @@ import re
 import tempfile
 import time
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from drivers.foreign_text import shown
 from workbench.console import user_files
+from workbench.console.versions import workbench_version
 
 KEPT = 20
 """Traces that are kept; older ones make room."""
@@ -39,11 +39,7 @@ def told(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     """Versions and the stack. No values of variables, no arguments, no environment: they may hold secrets."""
-    try:
-        own = version("isp-workbench")
-    except PackageNotFoundError:
-        own = "not installed"
-    head = f"isp-workbench {own}, Python {platform.python_version()}, {platform.platform()}\n\n"
+    head = f"isp-workbench {workbench_version()}, Python {platform.python_version()}, {platform.platform()}\n\n"
     text = _SECRET.sub(r"\1…", "".join(traceback.format_exception(error)))
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]}\n…\n{text[-LONGEST // 2 :]}"

@@ -66,6 +66,11 @@ class Progress:
             self._show()
         interrupt.check()
 
+    def count(self, done: int, total: int) -> None:
+        """:meth:`update`, for jobs that say only as they go how much there is to do."""
+        self.total = total
+        self.update(done)
+
     def line(self, elapsed_s: float) -> str:
         """Count, rate and estimate after so many seconds, for people."""
         made = self.done - self._before

@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -18,6 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from drivers.atomic_files import write_text
 from drivers.device import DeviceInfo
+from workbench.console.versions import workbench_version
 from workbench.errors import RunError
 from workbench.lab.run_record import FORMAT, DeviceUsed, RunRecord, read_record
 
@@ -54,13 +54,6 @@ def describe_device(info: DeviceInfo) -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _version() -> str:
-    try:
-        return version("isp-workbench")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 class Changes(TypedDict, total=False):
@@ -211,7 +204,7 @@ def new_run(lab: Path, kind: str, name: str | None = None) -> RunFolder:
         seed=None,
         dataset_digest=None,
         device=None,
-        workbench_version=_version(),
+        workbench_version=workbench_version(),
         started=_now(),
         finished=None,
         results=None,

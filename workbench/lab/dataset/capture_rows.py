@@ -9,11 +9,12 @@ from sqlalchemy import Row, func, select, tuple_, update
 
 from drivers.device import Capture, DeviceInfo
 from drivers.splits import Split
+from workbench.console.versions import workbench_version
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.database import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
-from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now, workbench_version
+from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
 from workbench.lab.dataset.seals import seal_of
 

@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from drivers.parameters import ParameterSpace
+from workbench.console.versions import workbench_version
 from workbench.errors import DatasetError
 from workbench.lab.dataset.records import DeviceUse, KnownDevice
-from workbench.lab.dataset.rows import Rows, workbench_version
+from workbench.lab.dataset.rows import Rows
 from workbench.lab.dataset.schema import CaptureRow, DeviceRow, DeviceUseRow
 
 _USE_FIELDS = {field.name for field in fields(DeviceUse)}

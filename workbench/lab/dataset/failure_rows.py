@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Row, delete, select, tuple_
 
 from drivers.device import DeviceInfo, Failure
+from workbench.console.versions import workbench_version
 from workbench.lab.dataset.records import FailureRecord
-from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now, workbench_version
+from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now
 from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 
 

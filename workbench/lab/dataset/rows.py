@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +52,6 @@ def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -
 def now() -> str:
     """UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def workbench_version() -> str:
-    """What makes the rows."""
-    try:
-        return version("isp-workbench")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def add_device(connection: Connection, device: DeviceInfo, created: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -11,6 +10,7 @@ from typing import cast
 from sqlalchemy import Connection, Table, func, select
 
 from drivers.errors import FrameError, ParameterError, WorkbenchError
+from drivers.parameters import parameters_hash
 from workbench.errors import DatasetError
 from workbench.lab.dataset.records import RawRecord
 from workbench.lab.dataset.schema import Base, Blob, CaptureRow, ParameterSetRow, Sealed
@@ -119,8 +119,10 @@ def _hash_of(codes: object) -> str | None:
     """The canonical hash of the codes by name; None where they are none."""
     if not isinstance(codes, dict):
         return None
-    lines = "".join(f"{name}={code}\n" for name, code in sorted(codes.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    try:
+        return parameters_hash(codes)
+    except UnicodeEncodeError:  # no parameter is called so
+        return None
 
 
 def _no_pictures(dataset: Dataset) -> list[str]:
