@@ -37,7 +37,7 @@ class Roles(griffe.Extension):
         if of.docstring is None:
             return
         of.docstring.value = _ROLE.sub(lambda role: self._link(role, of), of.docstring.value)
-        if isinstance(of, griffe.Function):
+        if isinstance(of, griffe.Function | griffe.Class):
             known = {parameter.name for parameter in of.parameters}
             of.docstring.value = _SHARED.sub(lambda shared: _apart(shared, known), of.docstring.value)
 

@@ -134,7 +134,7 @@ def ablate_run(
         lab: the lab folder; ``dataset``: its data set.
         device: what decides.
         settings: what was trained.
-        trained: of :func:`train_variants`.
+        trained: of :func:`~workbench.judge.ablation.training.train_variants`.
         task: what the images are for, as in training; by default human viewing.
         name: the run's name.
         progress: called with what is done, how much there is, and what is being done.
