@@ -36,7 +36,7 @@ COMMAND = typer.main.get_command(APP)
 
 # What a command takes here in place of what the page says, or of its default.
 SMALL = {
-    "sim scenes": {"--lab-scenes": "10", "--raws-per-photograph": "0", "--raws-per-scene": "1", "--size": "64x64"},
+    "sim scenes": {"--lab-scenes": "6", "--raws-per-photograph": "1", "--raws-per-scene": "1", "--size": "64x64"},
     "collect": {"--captures": "24"},
     "fit-proxy": {"--steps": "1", "--base-steps": "2", "--width": "4"},
     "train": {"--steps": "2", "--batch": "2"},
