@@ -6,7 +6,8 @@ from typing import Any
 
 from drivers.errors import ParameterError
 from drivers.parameters import ParameterSpace
-from drivers.protocol.messages import MAX_ID, Bank, Buffer, MessageError, Registers
+from drivers.protocol.messages import MAX_ID, Buffer, MessageError, Registers
+from drivers.registers import Bank
 
 
 def show(value: Any) -> str:
@@ -59,7 +60,8 @@ def take_bank(h: dict[Any, Any]) -> Bank:
     bank = h.get("bank")
     if bank not in ("active", "shadow"):
         raise MessageError("bad_message", f"header: bank {show(bank)} is not active or shadow")
-    return bank
+    result: Bank = bank
+    return result
 
 
 def take_addresses(value: Any) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ class LinkFrame:
 def encode_frame(kind: int, session: int, body: bytes = b"") -> bytes:
     """A frame as it goes over the line, with a delimiter on both sides."""
     plain = _HEAD.pack(kind, session) + body
-    return b"\0" + cobs.encode(plain + SEQUENCE.pack(zlib.crc32(plain))) + b"\0"
+    result: bytes = b"\0" + cobs.encode(plain + SEQUENCE.pack(zlib.crc32(plain))) + b"\0"
+    return result
 
 
 def decode_frame(encoded: bytes) -> LinkFrame:

@@ -107,7 +107,7 @@ class _ZmqLink:
 
     def __init__(
         self,
-        context: zmq.Context,
+        context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
         deadline_s: float,
         keys: ClientKeys | None,

@@ -84,7 +84,8 @@ def _cam_from_xyz(raw: RawFrame) -> np.ndarray:
     """XYZ → camera RGB before white balance, ``float64 [3, 3]``."""
     cam_from_srgb = inverse_of(raw.colour_matrix, raw.source)
     neutral = 1 / np.array(raw.as_shot_wb or (1.0, 1.0, 1.0))
-    return np.diag(neutral) @ cam_from_srgb @ np.linalg.inv(LIBRAW_XYZ_FROM_SRGB)
+    result: np.ndarray = np.diag(neutral) @ cam_from_srgb @ np.linalg.inv(LIBRAW_XYZ_FROM_SRGB)
+    return result
 
 
 def _rationals(values: object, denominator: int) -> list[int]:

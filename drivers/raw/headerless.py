@@ -326,7 +326,8 @@ def _row_length(sample: np.ndarray, count: int) -> int | None:
     width = sample.shape[1]
     sums = sample.astype(np.float64).reshape(-1, 2).sum(axis=1)
     if _two_rows_side_by_side(sums.reshape(sample.shape[0], width // 2), sample):
-        return width // 2
+        result: int | None = width // 2
+        return result
     sums -= sums.mean()
     match = np.fft.irfft(np.abs(np.fft.rfft(sums, 2 * len(sums))) ** 2)[: len(sums) // 2]
     match = match / np.arange(len(sums), len(sums) - len(match), -1)

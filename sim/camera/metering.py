@@ -93,7 +93,8 @@ class Camera:
         mean = max(float((luminance * weights).sum()), 1e-3)
         scale = (self.target / mean) ** self.metering
         bright = float(np.partition(luminance.ravel(), -1 - luminance.size // 50)[-1 - luminance.size // 50])
-        return min(scale, 1.0 / max(bright, 0.05))
+        result: float = min(scale, 1.0 / max(bright, 0.05))
+        return result
 
     def program(self, scale: float, lux: float) -> tuple[float, float, float]:
         """Exposure time and ISO speed for an exposure scale, and the scale that they really give.

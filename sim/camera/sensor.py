@@ -37,12 +37,14 @@ _CALIBRATION_MIRED = 1e6 / 5000
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
     """The global tone curve 3x² − 2x³ on values in [0, 1]."""
-    return x * x * (3 - 2 * x)
+    result: np.ndarray = x * x * (3 - 2 * x)
+    return result
 
 
 def inverse_smoothstep(y: np.ndarray) -> np.ndarray:
     """What :func:`smoothstep` undoes: 0.5 − sin(asin(1 − 2y) / 3), values in [0, 1]."""
-    return 0.5 - np.sin(np.arcsin(1 - 2 * y) / 3)
+    result: np.ndarray = 0.5 - np.sin(np.arcsin(1 - 2 * y) / 3)
+    return result
 
 
 _LINEAR = (inverse_smoothstep(np.arange(256) / 255.0) ** GAMMA).astype(np.float32)
@@ -57,7 +59,8 @@ def linearise(photograph: np.ndarray) -> np.ndarray:
     Returns:
         ``float32 [..., 3]`` in [0, 1].
     """
-    return _LINEAR[photograph]
+    result: np.ndarray = _LINEAR[photograph]
+    return result
 
 
 def render(linear: np.ndarray) -> np.ndarray:
@@ -70,11 +73,13 @@ def render(linear: np.ndarray) -> np.ndarray:
         ``uint8 [..., 3]``, sRGB.
     """
     curved = smoothstep(np.clip(linear, 0, 1) ** (1 / GAMMA))
-    return np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+    result: np.ndarray = np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+    return result
 
 
 def _row_normalised(matrix: np.ndarray) -> np.ndarray:
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    result: np.ndarray = matrix / matrix.sum(axis=1, keepdims=True)
+    return result
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,8 @@ class Sensor:
         camera = np.maximum(linear @ to_camera.T, 0)
         inverse = (np.float32(scale) / np.array(self.wb_gains(light))).astype(np.float32)
         blown = np.clip((linear.mean(axis=2, keepdims=True) - 0.9) / 0.1, 0, 1) ** 2
-        return camera * np.maximum(blown + (1 - blown) * inverse, inverse)
+        result: np.ndarray = camera * np.maximum(blown + (1 - blown) * inverse, inverse)
+        return result
 
     def expose(
         self, photograph: np.ndarray, light: Illuminant, scale: float, iso: float, rng: np.random.Generator

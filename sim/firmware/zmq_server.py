@@ -188,7 +188,7 @@ class _RouterLink:
             self._guard.stop()
         self._context.destroy(linger=500)
 
-    def _bind(self, endpoint: str) -> zmq.Socket:
+    def _bind(self, endpoint: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.LINGER, 500)
         socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)

@@ -43,4 +43,5 @@ def subtract_black(
     signal *= by_row(scale.astype(np.int32), width)
     signal -= by_row(correction.astype(np.int32), width)
     signal >>= _SHIFT
-    return np.clip(signal, -8192, LINEAR_WHITE, out=signal).astype(np.int16).reshape(height, width)
+    result: np.ndarray = np.clip(signal, -8192, LINEAR_WHITE, out=signal).astype(np.int16).reshape(height, width)
+    return result

@@ -58,7 +58,8 @@ def compand(linear: np.ndarray) -> np.ndarray:
     scaled *= np.float32(COMPANDED_WHITE**2 / LINEAR_WHITE)
     np.sqrt(scaled, out=scaled)
     scaled += np.float32(0.5)
-    return scaled.astype(np.int16)
+    result: np.ndarray = scaled.astype(np.int16)
+    return result
 
 
 def to_ycc(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -56,4 +56,5 @@ def reduce_noise(
     keep = 1 - np.minimum(noise / variance, 1)
     if edge:
         keep += np.float32(edge) * (1 - keep) * np.minimum(variance / (noise * np.float32(8)), 1)
-    return mosaic - np.rint((1 - keep) * deviation).astype(np.int16)
+    result: np.ndarray = mosaic - np.rint((1 - keep) * deviation).astype(np.int16)
+    return result

@@ -42,4 +42,5 @@ def sharpen(
     if overshoot is not None:
         halo = round(overshoot * _FULL_OVERSHOOT)
         sharp = np.clip(sharp, cv2.erode(luma, _BLOCK) - np.int16(halo), cv2.dilate(luma, _BLOCK) + np.int16(halo))
-    return np.clip(sharp, 0, COMPANDED_WHITE).astype(np.int16)
+    result: np.ndarray = np.clip(sharp, 0, COMPANDED_WHITE).astype(np.int16)
+    return result

@@ -53,7 +53,8 @@ def equalise(curve: np.ndarray, luma: np.ndarray, strength: float) -> np.ndarray
     clipped = np.minimum(histogram, limit)
     clipped += (luma.size - clipped.sum()) / 256
     cumulative = np.concatenate([[0.0], np.cumsum(clipped)]) / luma.size
-    return curve + strength * (np.interp(curve, np.linspace(0, 1, 257), cumulative) - curve)
+    result: np.ndarray = curve + strength * (np.interp(curve, np.linspace(0, 1, 257), cumulative) - curve)
+    return result
 
 
 def apply_curve(rgb: np.ndarray, curve: np.ndarray) -> np.ndarray:
@@ -67,7 +68,8 @@ def luma8(rgb: np.ndarray) -> np.ndarray:
     total += rgb[1] * np.uint16(150)
     total += rgb[2] * np.uint16(29)
     total >>= np.uint16(8)
-    return total.astype(np.uint8)
+    result: np.ndarray = total.astype(np.uint8)
+    return result
 
 
 def adjust_local_contrast(rgb: np.ndarray, strength: float, tiles: int) -> np.ndarray:
@@ -84,7 +86,8 @@ def adjust_local_contrast(rgb: np.ndarray, strength: float, tiles: int) -> np.nd
     luma = luma8(rgb)
     equalised = cv2.createCLAHE(_CLAHE_CLIP, (tiles, tiles)).apply(luma)
     change = ((equalised.astype(np.int16) - luma) * np.int16(code)) >> 7
-    return np.clip(rgb + change, 0, 255).astype(np.uint8)
+    result: np.ndarray = np.clip(rgb + change, 0, 255).astype(np.uint8)
+    return result
 
 
 def adjust_saturation(rgb: np.ndarray, saturation: float) -> np.ndarray:

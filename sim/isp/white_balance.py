@@ -37,4 +37,5 @@ def apply_gains(
     product = mosaic.reshape(-1, 2, width) * by_row(codes, width)
     product += 1 << (_FRACTION - 1)
     product >>= _FRACTION
-    return np.clip(product, -8192, LINEAR_WHITE, out=product).astype(np.int16).reshape(height, width)
+    result: np.ndarray = np.clip(product, -8192, LINEAR_WHITE, out=product).astype(np.int16).reshape(height, width)
+    return result

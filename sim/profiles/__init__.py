@@ -50,4 +50,5 @@ def expert(name: str) -> ParameterSet:
 def _entries(name: str) -> list[dict[str, Any]]:
     document = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     base = _entries(document["extends"]) if "extends" in document else []
-    return base + document["parameter"]
+    result: list[dict[str, Any]] = base + document["parameter"]
+    return result

@@ -72,7 +72,8 @@ class _Sheet:
 def _hue(rng: np.random.Generator, low: float, high: float, strong: tuple[float, float]) -> np.ndarray:
     """A linear colour of about middle brightness, hue within low..high degrees."""
     hsv = np.array([[[rng.uniform(low, high) % 360, rng.uniform(*strong), 0.8]]], np.float32)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0] ** np.float32(GAMMA)
+    result: np.ndarray = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0] ** np.float32(GAMMA)
+    return result
 
 
 # Each drawer returns where the object is, bool, and its colour, linear, of any brightness: float32 [..., 3].
@@ -224,7 +225,8 @@ def _ground(rng: np.random.Generator, side: int) -> np.ndarray:
         cells *= 2
     total /= max(float(total.std()), 1e-6)
     colour = _hue(rng, 0, 360, (0.03, 0.45)) * np.float32(0.5)
-    return (colour * np.exp(rng.uniform(0.08, 0.25) * total)[..., None]).astype(np.float32)
+    result: np.ndarray = (colour * np.exp(rng.uniform(0.08, 0.25) * total)[..., None]).astype(np.float32)
+    return result
 
 
 def _place(
@@ -268,7 +270,8 @@ def _settled(index: np.ndarray, side: int, objects: int) -> np.ndarray:
         cv2.resize((index == i).astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
         for i in range(objects + 1)
     ]
-    return np.argmax(np.stack(shares), 0).astype(np.uint8)
+    result: np.ndarray = np.argmax(np.stack(shares), 0).astype(np.uint8)
+    return result
 
 
 def scene_annotations(scene: ComposedScene) -> list[dict[str, Any]]:

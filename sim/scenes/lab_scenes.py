@@ -53,7 +53,8 @@ def _colour(rng: np.random.Generator, count: int, saturation: float = 0.45) -> n
     strength[(hue > 240) & (hue < 330)] *= 0.65
     value = np.clip(rng.beta(1.6, 1.8, count), 0.05, 0.97) * (1 - 0.35 * strength)
     hsv = np.stack([hue, strength, value], axis=1).astype(np.float32)[None]
-    return np.maximum(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], 0) ** np.float32(GAMMA)
+    result: np.ndarray = np.maximum(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], 0) ** np.float32(GAMMA)
+    return result
 
 
 def _fractal(rng: np.random.Generator, side: int, slope: float = 1.0, stretch: float = 1.0) -> np.ndarray:
@@ -74,7 +75,8 @@ def _ramp(rng: np.random.Generator, side: int, depth: float) -> np.ndarray:
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
     plane = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
     soft = cv2.resize(rng.standard_normal((4, 4), dtype=np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    return np.exp(depth * (0.6 * plane + 0.3 * soft))[..., None]
+    result: np.ndarray = np.exp(depth * (0.6 * plane + 0.3 * soft))[..., None]
+    return result
 
 
 def _outline(rng: np.random.Generator, x: float, y: float, radius: float) -> np.ndarray:
@@ -122,14 +124,16 @@ def _leaves(rng: np.random.Generator, side: int, largest: float = 0.35, count: i
     rough = np.abs(rng.normal(0, 0.10, count + 1)).astype(np.float32)
     texture = cv2.resize(_fractal(rng, side, rng.uniform(0.4, 0.9)), (fine, fine), interpolation=cv2.INTER_CUBIC)
     shade = np.clip(shade, 0.25, 1.8) * np.clip(1 + rough[index] * texture, 0.3, 2)
-    return cv2.resize(table[index] * shade[..., None], (side, side), interpolation=cv2.INTER_AREA)
+    result: np.ndarray = cv2.resize(table[index] * shade[..., None], (side, side), interpolation=cv2.INTER_AREA)
+    return result
 
 
 def _surface(rng: np.random.Generator, side: int) -> np.ndarray:
     """A wall or a table top: one colour with some grain."""
     colour = _colour(rng, 1, 0.35)[0] * 0.8 + 0.04
     grain = _fractal(rng, side, rng.uniform(0.5, 1.2), float(rng.choice([1.0, 1.0, 6.0])))
-    return colour * np.exp(rng.uniform(0.02, 0.2) * grain)[..., None]
+    result: np.ndarray = colour * np.exp(rng.uniform(0.02, 0.2) * grain)[..., None]
+    return result
 
 
 def _landscape(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -304,7 +308,8 @@ def _mixture(rng: np.random.Generator, side: int) -> np.ndarray:
     outline = _outline(rng, rng.uniform(0.3, 0.7) * side, rng.uniform(0.3, 0.7) * side, rng.uniform(0.25, 0.5) * side)
     cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 255, cv2.LINE_AA)
     alpha = (mask.astype(np.float32) / 255)[..., None]
-    return picture * (1 - alpha) + other * np.float32(rng.uniform(0.4, 1.6)) * alpha
+    result: np.ndarray = picture * (1 - alpha) + other * np.float32(rng.uniform(0.4, 1.6)) * alpha
+    return result
 
 
 _PARTS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_leaves, _landscape, _still_life)

@@ -24,7 +24,8 @@ def flat(black: object = 64, cfa: str = "RGGB", height: int = 48, width: int = 6
     """A flat field, ``float64 [H, W]``: red 400, green 800 and blue 200 DN above a black level that is tiled."""
     tile = np.atleast_2d(np.asarray(black, dtype=np.float64))
     light = np.array([LIGHT[c] for c in cfa]).reshape(2, 2)
-    return _tiled(light, height, width) + _tiled(tile, height, width)
+    pixels: np.ndarray = _tiled(light, height, width) + _tiled(tile, height, width)
+    return pixels
 
 
 def _tiled(tile: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -76,7 +77,7 @@ def made_dng(
         50714: (RATIONAL, [64]),
         50717: (LONG, [4095]),
         50721: (SRATIONAL, MATRIX),
-        50728: (RATIONAL, [0.5, 1, Fraction(2, 3)]),
+        50728: (RATIONAL, [0.5, 1, float(Fraction(2, 3))]),
         50778: (SHORT, [21]),
         **(tags or {}),
     }

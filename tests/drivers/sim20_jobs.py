@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from drivers.device import Capture
+from drivers.device import Capture, Failure
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from sim.isp.pipeline import Pipeline
@@ -28,7 +30,17 @@ def make_jobs(count: int) -> list[tuple[RawFrame, ParameterSet]]:
     return [(RAWS[n % len(RAWS)], SPACE.from_unit(rng.random(len(SPACE)))) for n in range(count)]
 
 
-def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], captures: list[Capture]) -> None:
+def captures_of(results: Iterable[Capture | Failure]) -> list[Capture]:
+    """The results, none of which is a failure."""
+    captures = []
+    for result in results:
+        assert isinstance(result, Capture), result
+        captures.append(result)
+    return captures
+
+
+def assert_right(jobs: list[tuple[RawFrame, ParameterSet]], results: Iterable[Capture | Failure]) -> None:
+    captures = captures_of(results)
     assert [(c.raw_hash, c.parameters.hash) for c in captures] == [(r.hash, p.hash) for r, p in jobs]
     for (raw, parameters), capture in zip(jobs, captures, strict=True):
         assert capture.rgb.encoded == PIPELINE.process(raw, parameters)

@@ -131,7 +131,9 @@ def test_one_host_in_two_forms(one: str, other: str) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
-def test_a_secret_key_that_others_can_read_is_said_once(tmp_path: Path, capsys, mode: int) -> None:
+def test_a_secret_key_that_others_can_read_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
     for name in ("device", "bench"):
         _, secret = zmq_keys.new_keys(tmp_path, name)
     zmq_keys.client_keys(tmp_path)

@@ -1,8 +1,11 @@
 """A camera file's own tags count: DNGs made here say what real writers say, and the pixels say what is right."""
 
+from __future__ import annotations
+
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +60,7 @@ def light(raw: RawFrame) -> list[float]:
 # Black levels
 
 FOUR = [[10, 20], [30, 40]]
-BLACKS = {
+BLACKS: dict[str, Any] = {
     "one level": (64, {50714: (RATIONAL, [64])}, False),
     "no repeat dimension, one level": (64, {50713: None, 50714: (SHORT, [64])}, False),
     "no repeat dimension, four alike": (64, {50713: None, 50714: (SHORT, [64] * 4)}, True),
@@ -81,7 +84,7 @@ BLACKS = {
 
 @pytest.mark.parametrize("name", BLACKS)
 @pytest.mark.parametrize("layout", [{}, {"order": ">"}, {"sub": True}])
-def test_black_levels_are_the_files(name: str, layout: dict) -> None:
+def test_black_levels_are_the_files(name: str, layout: dict[Any, Any]) -> None:
     black, tags, differs = BLACKS[name]
     stored = np.rint(flat(black) * 4) / 4
     raw, notes = read(made_dng(np.floor(stored), tags, **layout))
@@ -116,7 +119,7 @@ def test_pattern_and_black_begin_at_the_active_area(cfa: str, area: tuple[int, .
         ({50713: None, 50714: (SHORT, [0] * 8 + [9] * 8)}, "4.5"),
     ],
 )
-def test_black_levels_that_a_frame_cannot_hold_are_refused(tags: dict, spread: str) -> None:
+def test_black_levels_that_a_frame_cannot_hold_are_refused(tags: dict[Any, Any], spread: str) -> None:
     assert f"differs by up to {spread} DN" in refusal(made_dng(flat(), tags))
 
 
@@ -138,7 +141,7 @@ def test_black_levels_that_differ_by_less_than_the_noise_are_averaged() -> None:
         {50713: (SHORT, [1, 2]), 50714: (FLOAT, [64, float("nan")])},
     ],
 )
-def test_black_levels_that_are_no_pattern_are_refused(tags: dict) -> None:
+def test_black_levels_that_are_no_pattern_are_refused(tags: dict[Any, Any]) -> None:
     assert "black levels cannot be understood" in refusal(made_dng(flat(), tags))
 
 
@@ -177,7 +180,7 @@ def test_floating_point_pixels_that_are_dn_stay_dn(dtype: str, order: str) -> No
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
 @pytest.mark.parametrize("value", [1 / 4095, 0.5, 1e6, -1, np.nan, np.inf])
 def test_floating_point_pixels_that_a_frame_cannot_hold_are_refused(dtype: str, value: float) -> None:
-    tags = {339: (SHORT, [3]), 50714: (RATIONAL, [64 / 4095]), 50717: (LONG, [1])}
+    tags: dict[int, Any] = {339: (SHORT, [3]), 50714: (RATIONAL, [64 / 4095]), 50717: (LONG, [1])}
     pixels = np.full((48, 64), 100.0)
     pixels[3, 5] = value
     assert "not whole" in refusal(made_dng(pixels, tags, dtype=dtype))
@@ -195,7 +198,7 @@ def test_compressed_floating_point_pixels_are_refused() -> None:
 
 # ISO and exposure
 
-ISO = {
+ISO: dict[str, Any] = {
     "Exif": ({}, {34855: (SHORT, [400])}, 400),
     "Exif, long": ({}, {34855: (LONG, [102400])}, 102400),
     "first directory": ({34855: (SHORT, [400])}, {}, 400),
@@ -217,12 +220,12 @@ ISO = {
 @pytest.mark.parametrize("name", ISO)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("make", [{}, {271: (ASCII, "RICOH IMAGING")}, CANON])
-def test_iso_is_the_files(name: str, order: str, make: dict) -> None:
+def test_iso_is_the_files(name: str, order: str, make: dict[Any, Any]) -> None:
     tags, exif, iso = ISO[name]
     assert read(made_dng(flat(), {**make, **tags}, exif, order=order))[0].iso == iso
 
 
-EXPOSURES = {
+EXPOSURES: dict[str, Any] = {
     "Exif": ({}, {33434: (RATIONAL, [1 / 250])}, 0.004),
     "first directory": ({33434: (RATIONAL, [1 / 250])}, {}, 0.004),
     "APEX": ({}, {37377: (SRATIONAL, [5])}, 1 / 32),
@@ -249,18 +252,18 @@ WARM = (0.8, -0.1, -0.1, -0.4, 1.2, 0.2, -0.1, 0.2, 0.6)
 @pytest.mark.parametrize("neutral", [(0.5, 1, 2 / 3), (0.4, 0.8, 0.5), (1, 2, 1.5), (2, 1, 1)])
 def test_as_shot_neutral(neutral: tuple[float, ...]) -> None:
     raw, _ = read(made_dng(flat(), {50728: (RATIONAL, neutral)}))
-    np.testing.assert_allclose(raw.as_shot_wb, neutral[1] / np.array(neutral), rtol=1e-4)
+    np.testing.assert_allclose(np.array(raw.as_shot_wb), neutral[1] / np.array(neutral), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.3457, 0.3585), (0.3127, 0.3290), (0.4476, 0.4074), (0.29, 0.30)])
 @pytest.mark.parametrize("balance", [None, (2, 1, 1.5)])
 def test_as_shot_white_as_xy(x: float, y: float, balance: tuple[float, ...] | None) -> None:
-    tags = {50728: None, 50729: (RATIONAL, [x, y])}
+    tags: dict[int, Any] = {50728: None, 50729: (RATIONAL, [x, y])}
     if balance:
         tags[50727] = (RATIONAL, balance)
     raw, notes = read(made_dng(flat(), tags))
     neutral = np.array(balance or (1, 1, 1)) * (np.reshape(MATRIX, (3, 3)) @ [x / y, 1, (1 - x - y) / y])
-    np.testing.assert_allclose(raw.as_shot_wb, neutral[1] / neutral, rtol=2e-4)
+    np.testing.assert_allclose(np.array(raw.as_shot_wb), neutral[1] / neutral, rtol=2e-4)
     assert "AsShotWhiteXY" in notes["as_shot_wb"]
 
 
@@ -291,7 +294,7 @@ def want_matrix(cam_from_xyz: np.ndarray) -> np.ndarray:
 
 
 CALIBRATION = (1, 0.1, 0, 0, 1, 0, 0, 0.1, 1.1)
-MATRICES = {
+MATRICES: dict[str, Any] = {
     "one": ({}, MATRIX),
     "daylight second": ({50721: (SRATIONAL, WARM), 50722: (SRATIONAL, MATRIX), 50778: (SHORT, [17]),
                          50779: (SHORT, [21])}, MATRIX),
@@ -313,10 +316,10 @@ MATRICES = {
 
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize("make", [{}, CANON, {271: (ASCII, "Google"), 272: (ASCII, "Pixel 6")}])
-def test_the_files_own_matrix_counts(name: str, make: dict) -> None:
+def test_the_files_own_matrix_counts(name: str, make: dict[Any, Any]) -> None:
     tags, own = MATRICES[name]
     raw, notes = read(made_dng(flat(), {**make, **tags}, sub=name == "one"))
-    np.testing.assert_allclose(raw.colour_matrix, want_matrix(np.reshape(own, (3, 3))), atol=2e-3)
+    np.testing.assert_allclose(np.array(raw.colour_matrix), want_matrix(np.reshape(own, (3, 3))), atol=2e-3)
     if make is CANON and name == "one":
         assert "first row" in notes["colour_matrix"]
 
@@ -412,7 +415,7 @@ def test_packed_pixels_are_read_bit_by_bit(bits: int) -> None:
     ),
     st.booleans(),
 )
-def test_any_tags_make_a_frame_or_one_line(tags: dict, sub: bool) -> None:
+def test_any_tags_make_a_frame_or_one_line(tags: dict[Any, Any], sub: bool) -> None:
     notes: list[RawNote] = []
     try:
         raw = load_camera_file(io.BytesIO(made_dng(flat(), tags, sub=sub)), "x.dng", notes)
@@ -496,8 +499,8 @@ def test_real_files_say_what_a_reading_by_hand_says(data_dir: Path, name: str) -
         assert raw.black_level == (tags[50714][0],) * 4
         assert raw.white_level == tags[50717][0]
         assert raw.cfa == "".join("RGB"[int(v)] for v in tags[33422])
-        np.testing.assert_allclose(raw.as_shot_wb, tags[50728][1] / np.array(tags[50728]), rtol=1e-5)
-        np.testing.assert_allclose(raw.colour_matrix, want_matrix(np.reshape(tags[50721], (3, 3))), atol=1e-3)
+        np.testing.assert_allclose(np.array(raw.as_shot_wb), tags[50728][1] / np.array(tags[50728]), rtol=1e-5)
+        np.testing.assert_allclose(np.array(raw.colour_matrix), want_matrix(np.reshape(tags[50721], (3, 3))), atol=1e-3)
         top, left, bottom, right = map(int, tags[50829])
         assert (raw.height, raw.width) == (bottom - top, right - left)
         stored = np.frombuffer(path.read_bytes()[int(tags[273][0]) :][: int(tags[279][0])], np.uint8)

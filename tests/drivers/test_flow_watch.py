@@ -7,10 +7,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sim20_jobs import PIPELINE, assert_right, make_jobs
 
+from drivers.device import Capture, Failure
 from drivers.errors import ProtocolError
 from drivers.protocol import flow_watch, wire, zmq_device
 from drivers.protocol.flow_watch import FlowWatch, memory_bytes
@@ -74,11 +76,11 @@ class RawPeer:
         for i, part in enumerate(answer):
             link.sendall(framed(part, int(i < len(answer) - 1)))
 
-    def _part(self, stream) -> tuple[int, bytes]:  # type: ignore[no-untyped-def]
+    def _part(self, stream: Any) -> tuple[int, bytes]:
         flags = self._read(stream, 1)[0]
         return flags, self._read(stream, int.from_bytes(self._read(stream, 8 if flags & 2 else 1), "big"))
 
-    def _read(self, stream, count: int) -> bytes:  # type: ignore[no-untyped-def]
+    def _read(self, stream: Any, count: int) -> bytes:
         data = stream.read(count)
         if len(data) < count:
             raise EOFError
@@ -99,7 +101,9 @@ def raw_peer() -> Iterator[Callable[[Callable[[wire.Message], bytes | None]], Ra
 
 
 @pytest.mark.parametrize("size", [0, 1, 33, 1000, 1 << 20])
-def test_an_answer_without_an_end_takes_no_more_than_an_answer_may(raw_peer, size) -> None:
+def test_an_answer_without_an_end_takes_no_more_than_an_answer_may(
+    raw_peer: Callable[[Callable[[wire.Message], bytes | None]], RawPeer], size: Any
+) -> None:
     block = framed(bytes(size), 1) * max(1, 65536 // (size + 9))
     peer = raw_peer(lambda _: block)
     before = memory_bytes()
@@ -109,11 +113,13 @@ def test_an_answer_without_an_end_takes_no_more_than_an_answer_may(raw_peer, siz
     assert peer.sent < 512 << 20
 
 
-def test_a_frame_without_an_end_is_asked_for_again_and_then_given_up(raw_peer, monkeypatch) -> None:
+def test_a_frame_without_an_end_is_asked_for_again_and_then_given_up(
+    raw_peer: Callable[[Callable[[wire.Message], bytes | None]], RawPeer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wire, "MAX_OUTPUT", 4 << 20)
     block = framed(bytes(65536), 1)
     peer = raw_peer(lambda m: block if isinstance(m, wire.Process) and peer.firmware.frame >= 3 else None)
-    got = []
+    got: list[Capture | Failure] = []
     with open_device(peer.url, 60) as device:
         with pytest.raises(ProtocolError, match="sends a message that does not end"):
             got.extend(device.process_many(make_jobs(8)))
@@ -122,7 +128,9 @@ def test_a_frame_without_an_end_is_asked_for_again_and_then_given_up(raw_peer, m
     assert len(got) <= 3
 
 
-def test_one_message_without_an_end_costs_no_frame(raw_peer, monkeypatch) -> None:
+def test_one_message_without_an_end_costs_no_frame(
+    raw_peer: Callable[[Callable[[wire.Message], bytes | None]], RawPeer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wire, "MAX_OUTPUT", 4 << 20)
     block = framed(bytes(65536), 1)
     spoilt: list[wire.Message] = []
@@ -140,7 +148,7 @@ def test_one_message_without_an_end_costs_no_frame(raw_peer, monkeypatch) -> Non
         assert (device.counts["overlong"], device.counts["reconnects"]) == (1, 1)
 
 
-def test_without_the_kernels_count_memory_alone_is_watched(monkeypatch) -> None:
+def test_without_the_kernels_count_memory_alone_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = FlowWatch()
     grown = memory_bytes()
     monkeypatch.setattr(flow_watch, "memory_bytes", lambda: grown + (100 << 20) + flow_watch.MEMORY_SLACK)

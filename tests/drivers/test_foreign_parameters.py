@@ -1,5 +1,7 @@
 """Spaces and parameter files that somebody else wrote: a set, or one line that names what is wrong."""
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable
@@ -142,7 +144,7 @@ def test_any_parameter_is_read_or_refused(base: dict[str, Any], change: dict[str
         ("[mode]\ngain = 1", "belongs in [tone]"),
     ],
 )
-def test_a_parameter_file_with_odd_values_is_refused(tmp_path, text: str, reason: str) -> None:
+def test_a_parameter_file_with_odd_values_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "expert.toml"
     path.write_text(text, encoding="utf-8")
     known = space(GAIN, SIZE, MODE)
@@ -153,7 +155,7 @@ def test_a_parameter_file_with_odd_values_is_refused(tmp_path, text: str, reason
         assert "\x1b" not in message
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path) -> None:
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     path = tmp_path / "expert.toml"
     path.write_text("\ufeff[tone]\ngain = 2\n", encoding="utf-8")
     assert space(GAIN, SIZE).load_toml(path)["gain"] == 2
@@ -171,7 +173,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path) -> None:
         (lambda p: None, "No such file"),
     ],
 )
-def test_only_regular_files_are_read(tmp_path, make: Callable[[Path], object], reason: str) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], object], reason: str) -> None:
     path = tmp_path / "expert.toml"
     make(path)
     message = refusal(lambda: space(GAIN).load_toml(path))

@@ -7,6 +7,7 @@ import os
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_a_device_file_is_refused(tmp_path: Path) -> None:
 # .npz
 
 
-GOOD = {"cfa": "RGGB", "black_level": 0, "white_level": 255}
+GOOD: dict[str, Any] = {"cfa": "RGGB", "black_level": 0, "white_level": 255}
 
 
 def archive(path: Path, members: dict[str, bytes], compressed: bool = True) -> Path:
@@ -183,7 +184,7 @@ def good_members() -> dict[str, bytes]:
         ((), "uint16 [H, W]"),
     ],
 )
-def test_a_mosaic_that_claims_to_be_large_takes_no_memory(tmp_path: Path, shape: tuple, message: str) -> None:
+def test_a_mosaic_that_claims_to_be_large_takes_no_memory(tmp_path: Path, shape: tuple[Any, ...], message: str) -> None:
     members = {**good_members(), "mosaic.npy": npy(np.zeros(50_000, np.uint16), shape=shape)}
     path = archive(tmp_path / "a.npz", members)
     tracemalloc.start()
@@ -241,7 +242,7 @@ def test_a_compressed_npz_is_read(tmp_path: Path) -> None:
 )
 def test_metadata_of_another_type_is_one_line(tmp_path: Path, key: str, value: object) -> None:
     members = {"mosaic": noisy(), **GOOD, "white_level": 1023, key: value}
-    np.savez(tmp_path / "a.npz", **members)  # type: ignore[arg-type]
+    np.savez(tmp_path / "a.npz", **members)
     text = refusal(tmp_path / "a.npz")
     assert text.isprintable()
 
@@ -260,7 +261,7 @@ SMALL = np.full((4, 4), 100, np.uint16)
 def test_any_value_of_any_key_makes_a_frame_or_one_line(tmp_path: Path, key: str, value: object) -> None:
     members = {"mosaic": SMALL, **GOOD, key: np.asarray(value)}
     with (tmp_path / "a.npz").open("wb") as file:
-        np.savez(file, **members)  # type: ignore[arg-type]
+        np.savez(file, **members)
     try:
         assert len(load_raw(tmp_path / "a.npz").hash) == 64
     except FrameError as error:
@@ -334,6 +335,6 @@ def test_a_camera_file_under_a_dumps_suffix_is_read_as_one(tmp_path: Path) -> No
         {277: (SHORT, [0])},
     ],
 )
-def test_a_dng_of_an_impossible_size_is_one_line(tmp_path: Path, pixels: dict) -> None:
+def test_a_dng_of_an_impossible_size_is_one_line(tmp_path: Path, pixels: dict[Any, Any]) -> None:
     (tmp_path / "a.dng").write_bytes(made_dng(flat(), pixels))
     refusal(tmp_path / "a.dng")

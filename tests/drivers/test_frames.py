@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from drivers.errors import FrameError
 from drivers.frames import CFA_PATTERNS, RawFrame, RgbFrame
 
 
-def frame(**changes) -> RawFrame:
+def frame(**changes: Any) -> RawFrame:
     mosaic = np.arange(24, dtype=np.uint16).reshape(4, 6) + 64
     fields = {
         "mosaic": mosaic,
@@ -48,7 +51,7 @@ def frame(**changes) -> RawFrame:
         ({"colour_matrix": ((1.0, 0.0, float("inf")), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))}, "finite"),
     ],
 )
-def test_bad_frames_are_refused(changes: dict, message: str) -> None:
+def test_bad_frames_are_refused(changes: dict[Any, Any], message: str) -> None:
     with pytest.raises(FrameError) as caught:
         frame(**changes, source="x.npz")
     assert str(caught.value).startswith("x.npz: ")
@@ -60,7 +63,7 @@ def test_hash_changes_with_pixels_and_metadata_but_not_with_source() -> None:
     assert frame(source="elsewhere").hash == base.hash
     pixels = base.mosaic.copy()
     pixels[3, 5] += 1
-    others = [
+    others: list[Any] = [
         {"mosaic": pixels},
         {"mosaic": base.mosaic.reshape(6, 4)},
         {"cfa": "BGGR"},
@@ -124,7 +127,7 @@ def test_metadata_round_trip_through_json() -> None:
     [{"width": 4}, {"cfa": None}, {"cfa": ["R"]}, {"black_level": 64}, {"black_level": ["a"] * 4}, {"white_level": "x"},
      {"white_level": float("inf")}, {"iso": "fast"}, {"as_shot_wb": [1, 2]}, {"colour_matrix": [1, 2, 3]}],
 )  # fmt: skip
-def test_bad_metadata_is_refused(change: dict) -> None:
+def test_bad_metadata_is_refused(change: dict[Any, Any]) -> None:
     base = frame()
     with pytest.raises(FrameError, match="wire"):
         RawFrame.from_metadata(base.mosaic, {**base.metadata, **change}, source="wire")
@@ -152,7 +155,7 @@ json_values = st.recursive(
     st.sampled_from(["cfa", "black_level", "white_level", "iso", "exposure_s", "as_shot_wb", "colour_matrix"]),
     json_values,
 )
-def test_any_metadata_makes_a_frame_or_a_frame_error(key: str, value) -> None:
+def test_any_metadata_makes_a_frame_or_a_frame_error(key: str, value: Any) -> None:
     base = frame()
     try:
         made = RawFrame.from_metadata(base.mosaic, {**base.metadata, key: value})

@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ from drivers.raw.dng import dng_bytes
 from drivers.raw.raw_files import load_raw, save_npz
 
 
-def frame(**changes) -> RawFrame:
+def frame(**changes: Any) -> RawFrame:
     mosaic = np.random.default_rng(0).integers(64, 1023, (32, 48), dtype=np.uint16)
     return RawFrame(**{"mosaic": mosaic, "cfa": "GRBG", "black_level": (64.0,) * 4, "white_level": 1023, **changes})
 
@@ -32,6 +35,8 @@ def test_upright_is_what_opencv_makes_of_the_flag_and_has_an_inverse(flag: int) 
     flagged = jpeg.tobytes()[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg.tobytes()[2:]
     want = cv2.imdecode(np.frombuffer(flagged, np.uint8), cv2.IMREAD_COLOR)
     got = upright(stored, flag)
+    assert got is not None
+    assert want is not None
     assert got.shape == want.shape
     assert np.abs(got.astype(int) - want).max() <= 2
     np.testing.assert_array_equal(to_sensor(got, flag), stored)
@@ -39,7 +44,7 @@ def test_upright_is_what_opencv_makes_of_the_flag_and_has_an_inverse(flag: int) 
 
 
 @pytest.mark.parametrize("flag", [0, 9, -1, None, "3"])
-def test_another_flag_is_refused(flag) -> None:
+def test_another_flag_is_refused(flag: Any) -> None:
     with pytest.raises(FrameError, match="1 to 8"):
         upright(np.zeros((2, 2)), flag)
     with pytest.raises(FrameError, match="1 to 8"):
@@ -77,7 +82,7 @@ def test_a_frame_handed_to_a_program_lies_as_the_sensor_read_it() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 9, 2.5, "left", [1, 2], float("nan")])
-def test_an_npz_with_another_flag_is_refused(tmp_path: Path, value) -> None:
+def test_an_npz_with_another_flag_is_refused(tmp_path: Path, value: Any) -> None:
     np.savez(
         tmp_path / "a.npz",
         mosaic=np.zeros((4, 4), np.uint16),

@@ -1,6 +1,10 @@
+from __future__ import annotations
+
 import json
 import math
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.errors import ParameterError
-from drivers.parameters import Parameter, ParameterSpace, Register
+from drivers.parameters import Parameter, ParameterSpace, Register, Scale
 
 SPACE = ParameterSpace(
     name="toy",
@@ -31,7 +35,7 @@ units = st.lists(st.floats(-0.5, 1.5), min_size=len(SPACE), max_size=len(SPACE))
 @st.composite
 def parameters(draw: st.DrawFn) -> Parameter:
     kind = draw(st.sampled_from(["continuous", "log", "integer", "choice", "bool"]))
-    common = {"name": "p", "block": "b"}
+    common: dict[str, Any] = {"name": "p", "block": "b"}
     if kind == "bool":
         return Parameter(kind="bool", default=draw(st.booleans()), **common)
     if kind == "choice":
@@ -42,9 +46,11 @@ def parameters(draw: st.DrawFn) -> Parameter:
         return Parameter(kind="integer", low=low, high=low + draw(st.integers(1, 500)), default=low, **common)
     step = draw(st.sampled_from([1 / 65536, 1 / 256, 0.1, 1 / 3, 1.0, 7.0]))
     low_code = draw(st.integers(1 if kind == "log" else -300, 300))
-    low, high = low_code * step, (low_code + draw(st.integers(1, 600))) * step
-    scale = "log" if kind == "log" else "linear"
-    return Parameter(kind="continuous", low=low, high=high, step=step, scale=scale, default=low, **common)
+    high = (low_code + draw(st.integers(1, 600))) * step
+    scale: Scale = "log" if kind == "log" else "linear"
+    return Parameter(
+        kind="continuous", low=low_code * step, high=high, step=step, scale=scale, default=low_code * step, **common
+    )
 
 
 @given(parameters(), st.floats(0, 1))
@@ -140,7 +146,7 @@ def test_bad_toml_is_one_clear_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file_and_missing_values(tmp_path) -> None:
+def test_missing_file_and_missing_values(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"nope\.toml: cannot read"):
         SPACE.load_toml(tmp_path / "nope.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
@@ -186,7 +192,7 @@ def test_replace_keeps_the_rest() -> None:
         SPACE.defaults.replace(raduis=7)
 
 
-def _space(*changes: dict) -> dict:
+def _space(*changes: dict[Any, Any]) -> dict[Any, Any]:
     base = {"name": "p", "block": "b", "kind": "integer", "low": 0, "high": 3, "default": 0}
     return {"name": "s", "parameters": [{**base, **c} for c in changes]}
 
@@ -213,7 +219,7 @@ def _space(*changes: dict) -> dict:
         ([], "parameter space"),
     ],
 )
-def test_bad_spaces_are_refused(data, message: str) -> None:
+def test_bad_spaces_are_refused(data: Any, message: str) -> None:
     with pytest.raises(ParameterError) as caught:
         ParameterSpace.from_dict(data)
     assert message in str(caught.value)

@@ -1,10 +1,13 @@
 """Outputs are looked at before memory is taken, refused with one reason, and decoded as they lie."""
 
+from __future__ import annotations
+
 import io
 import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +32,14 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png(width=WIDTH, height=HEIGHT, bits=8, colours=2, before=b"", rows: bytes | None = None) -> bytes:
+def png(
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    bits: int = 8,
+    colours: int = 2,
+    before: bytes = b"",
+    rows: bytes | None = None,
+) -> bytes:
     """A PNG written by hand, so that its header can say anything."""
     if rows is None:
         rows = b"".join(b"\0" + row.tobytes() for row in scene())
@@ -39,7 +49,7 @@ def png(width=WIDTH, height=HEIGHT, bits=8, colours=2, before=b"", rows: bytes |
     )
 
 
-def pillow(mode: str, kind: str = "PNG", **options) -> bytes:
+def pillow(mode: str, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(scene()).convert(mode).save(stream, kind, **options)
     return stream.getvalue()
@@ -49,7 +59,7 @@ def jpeg(progressive: bool = False) -> bytes:
     return pillow("RGB", "JPEG", quality=95, progressive=progressive)
 
 
-def with_frame(precision=8, height=HEIGHT, width=WIDTH, sampling=0x11) -> bytes:
+def with_frame(precision: int = 8, height: int = HEIGHT, width: int = WIDTH, sampling: int = 0x11) -> bytes:
     """A JPEG whose frame header says something else."""
     encoded = jpeg()
     at = encoded.index(b"\xff\xc0")
@@ -198,7 +208,7 @@ MATERIAL = [png(), pillow("P"), pillow("LA"), jpeg(), jpeg(True), pillow("L", "J
 
 
 @st.composite
-def mutated(draw) -> bytes:
+def mutated(draw: st.DrawFn) -> bytes:
     data = bytearray(draw(st.sampled_from(MATERIAL)))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, len(data)))

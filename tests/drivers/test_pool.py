@@ -29,7 +29,7 @@ SIDE = 32  # the pool's own check RAW has 64
 BAD = RawFrame(np.full((SIDE, SIDE), 77, np.uint16), "RGGB", (64.0,) * 4, 1023)
 
 
-def take(captures: Iterable[Capture], got: list[Capture], until: int | None = None) -> None:
+def take(captures: Iterable[Capture | Failure], got: list[Capture | Failure], until: int | None = None) -> None:
     """Like ``list``, but keeps what came before an error."""
     for capture in captures:
         got.append(capture)
@@ -82,7 +82,7 @@ def board() -> Iterator[Callable[..., Board]]:
     boards: list[Board] = []
     serials = itertools.count(1)
 
-    def start(rule: Callable[[RawFrame, bytes], bytes] = honest, **options) -> Board:
+    def start(rule: Callable[[RawFrame, bytes], bytes] = honest, **options: Any) -> Board:
         checks = options.pop("checks", bytes)
         boards.append(Board(Isp(rule, checks), options.pop("serial", f"s{next(serials)}"), **options))
         return boards[-1]
@@ -112,7 +112,7 @@ class Said:
 
 
 @pytest.fixture
-def quick(monkeypatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "RETRY_S", 0.1)
 
 
@@ -133,7 +133,7 @@ def once_each(boards: int) -> Callable[[RawFrame, bytes], bytes]:
 # ---- the way it should go ------------------------------------------------------------------------------------------
 
 
-def test_captures_come_in_order_from_all_boards(board) -> None:
+def test_captures_come_in_order_from_all_boards(board: Callable[..., Board]) -> None:
     rule = once_each(2)
     one, other = board(rule), board(rule)
     jobs = make_jobs(60)
@@ -147,13 +147,15 @@ def test_captures_come_in_order_from_all_boards(board) -> None:
     assert one.firmware.frame + other.firmware.frame == 60 + 4  # and two to check each board
 
 
-def test_few_jobs_are_shared_out(board) -> None:
+def test_few_jobs_are_shared_out(board: Callable[..., Board]) -> None:
     rule = once_each(2)
     with DevicePool([board(rule).url, board(rule).url], 60) as pool:
         assert {c.serial for c in pool.process_many(make_jobs(2))} == {"s1", "s2"}
 
 
-def test_jobs_are_drawn_a_bounded_number_ahead_and_a_closed_stream_leaves_the_pool_usable(board) -> None:
+def test_jobs_are_drawn_a_bounded_number_ahead_and_a_closed_stream_leaves_the_pool_usable(
+    board: Callable[..., Board],
+) -> None:
     drawn = 0
 
     def source() -> Iterator[tuple[RawFrame, ParameterSet]]:
@@ -174,7 +176,7 @@ def test_jobs_are_drawn_a_bounded_number_ahead_and_a_closed_stream_leaves_the_po
         assert_right([job], [pool.process(*job)])
 
 
-def test_raws_ahead_are_bounded_in_bytes(board, monkeypatch) -> None:
+def test_raws_ahead_are_bounded_in_bytes(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "BYTES_AHEAD", 3 * RAWS[0].mosaic.nbytes)
     may = threading.Event()
 
@@ -184,10 +186,15 @@ def test_raws_ahead_are_bounded_in_bytes(board, monkeypatch) -> None:
 
     drawn: queue.Queue[int] = queue.Queue()
     jobs = make_jobs(30)
-    source = (drawn.put(n) or job for n, job in enumerate(jobs))
+
+    def source() -> Iterator[tuple[RawFrame, ParameterSet]]:
+        for n, job in enumerate(jobs):
+            drawn.put(n)
+            yield job
+
     with DevicePool([board(rule).url, board(rule).url], 60) as pool:
-        captures: list[Capture] = []
-        consumer = threading.Thread(target=lambda: captures.extend(pool.process_many(source)))
+        captures: list[Capture | Failure] = []
+        consumer = threading.Thread(target=lambda: captures.extend(pool.process_many(source())))
         consumer.start()
         assert [drawn.get(timeout=60) for _ in range(6)] == list(range(6))
         assert drawn.empty()  # nothing was done yet, and six fill the room of two boards
@@ -196,7 +203,7 @@ def test_raws_ahead_are_bounded_in_bytes(board, monkeypatch) -> None:
     assert_right(jobs, captures)
 
 
-def test_one_url_is_no_pool(board) -> None:
+def test_one_url_is_no_pool(board: Callable[..., Board]) -> None:
     one = board()
     with open_devices([one.url], 60) as device:
         assert not isinstance(device, DevicePool)
@@ -205,7 +212,7 @@ def test_one_url_is_no_pool(board) -> None:
         assert isinstance(device, DevicePool)
 
 
-def test_a_closed_pool_says_so(board) -> None:
+def test_a_closed_pool_says_so(board: Callable[..., Board]) -> None:
     pool = DevicePool([board().url], 60)
     pool.close()
     pool.close()
@@ -233,14 +240,14 @@ class Process:
         self.process.stdout.close()
 
 
-def test_a_killed_board_costs_no_frame_and_takes_work_again(quick) -> None:
+def test_a_killed_board_costs_no_frame_and_takes_work_again(quick: None) -> None:
     said = Said()
     steady, victim = Process(), Process()
     again = None
     try:
         with DevicePool([steady.url, victim.url], 2, say=said) as pool:
             jobs = make_jobs(120)
-            captures: list[Capture] = []
+            captures: list[Capture | Failure] = []
             stream = pool.process_many(jobs)
             take(stream, captures, until=20)
             victim.kill()
@@ -263,10 +270,10 @@ def test_a_killed_board_costs_no_frame_and_takes_work_again(quick) -> None:
                 process.kill()
 
 
-def test_all_boards_gone_is_one_error(board, quick) -> None:
+def test_all_boards_gone_is_one_error(board: Callable[..., Board], quick: None) -> None:
     boards = [board(), board()]
     said = Said()
-    got: list[Capture] = []
+    got: list[Capture | Failure] = []
     with DevicePool([b.url for b in boards], 1, say=said) as pool:
         stream = pool.process_many(itertools.cycle(make_jobs(4)))
         take(stream, got, until=5)
@@ -281,7 +288,7 @@ def test_all_boards_gone_is_one_error(board, quick) -> None:
     assert sum("quarantined" in line for line in said.lines) >= 2
 
 
-def test_a_board_that_is_missing_from_the_start_is_quarantined(board) -> None:
+def test_a_board_that_is_missing_from_the_start_is_quarantined(board: Callable[..., Board]) -> None:
     said = Said()
     jobs = make_jobs(10)
     with DevicePool([board().url, "zmq://127.0.0.1:9"], 0.5, say=said) as pool:
@@ -294,7 +301,7 @@ def test_no_board_answers() -> None:
         DevicePool(["zmq://127.0.0.1:9", "zmq://127.0.0.1:11"], 0.3, say=Said())
 
 
-def test_a_malformed_url_is_no_quarantine(board) -> None:
+def test_a_malformed_url_is_no_quarantine(board: Callable[..., Board]) -> None:
     with pytest.raises(DeviceError, match="no driver"):
         DevicePool([board().url, "nothing:"], 30)
 
@@ -303,7 +310,7 @@ def broken(_raw: RawFrame, _encoded: bytes) -> bytes:
     raise ValueError("overheated")
 
 
-def test_a_board_that_fails_every_frame_is_quarantined(board) -> None:
+def test_a_board_that_fails_every_frame_is_quarantined(board: Callable[..., Board]) -> None:
     rule = once_each(2)
     said = Said()
     jobs = make_jobs(40)
@@ -319,7 +326,7 @@ def test_a_board_that_fails_every_frame_is_quarantined(board) -> None:
         assert "frames that another device made" in said.wait_for("is quarantined: refused")
 
 
-def test_one_board_in_use_gives_its_refusals_at_once(board) -> None:
+def test_one_board_in_use_gives_its_refusals_at_once(board: Callable[..., Board]) -> None:
     with DevicePool([board(bad_raw_fails).url, "zmq://127.0.0.1:9"], 0.5, say=Said()) as pool:
         good = make_jobs(3)
         results = list(pool.process_many([good[0], (BAD, SPACE.defaults), *good[1:]]))
@@ -327,7 +334,7 @@ def test_one_board_in_use_gives_its_refusals_at_once(board) -> None:
         assert_right(good, results)
 
 
-def test_what_was_mended_is_counted_by_board(board) -> None:
+def test_what_was_mended_is_counted_by_board(board: Callable[..., Board]) -> None:
     slow, other = board(), board()
     with DevicePool([slow.url, other.url, "zmq://127.0.0.1:9"], 60, say=Said()) as pool:
         pool._boards[0].device.counts["resent"] += 2  # type: ignore[union-attr]
@@ -342,7 +349,7 @@ def bad_raw_fails(raw: RawFrame, encoded: bytes) -> bytes:
     return encoded
 
 
-def test_a_frame_that_two_boards_refuse_is_a_failure_and_leaves_them_in_use(board) -> None:
+def test_a_frame_that_two_boards_refuse_is_a_failure_and_leaves_them_in_use(board: Callable[..., Board]) -> None:
     said = Said()
     with DevicePool([board(bad_raw_fails).url, board(bad_raw_fails).url], 60, say=said) as pool:
         jobs = make_jobs(20)
@@ -358,14 +365,14 @@ def test_a_frame_that_two_boards_refuse_is_a_failure_and_leaves_them_in_use(boar
     assert not any("quarantined" in line for line in said.lines)
 
 
-def test_a_wrong_parameter_set_is_no_fault_of_the_boards(board) -> None:
+def test_a_wrong_parameter_set_is_no_fault_of_the_boards(board: Callable[..., Board]) -> None:
     other = ParameterSpace.from_dict(
         {"name": "o", "parameters": [{"name": "x", "block": "b", "kind": "bool", "default": True}]}
     )
     said = Said()
     with DevicePool([board().url, board().url], 60, say=said) as pool:
         jobs = make_jobs(5)
-        captures: list[Capture] = []
+        captures: list[Capture | Failure] = []
         with pytest.raises(ParameterError, match="the device has sim20"):
             take(pool.process_many([*jobs, (RAWS[0], other.defaults), *jobs]), captures)
         assert_right(jobs, captures)
@@ -373,7 +380,7 @@ def test_a_wrong_parameter_set_is_no_fault_of_the_boards(board) -> None:
     assert said.lines == []
 
 
-def test_an_error_of_the_source_is_the_callers(board) -> None:
+def test_an_error_of_the_source_is_the_callers(board: Callable[..., Board]) -> None:
     def source() -> Iterator[tuple[RawFrame, ParameterSet]]:
         yield from make_jobs(3)
         raise KeyboardInterrupt
@@ -389,10 +396,10 @@ def test_an_error_of_the_source_is_the_callers(board) -> None:
 
 def brighter(encoded: bytes) -> bytes:
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.imencode(".png", np.minimum(image, 250) + np.uint8(5))[1].tobytes()
+    return cv2.imencode(".png", np.minimum(np.asarray(image), 250) + np.uint8(5))[1].tobytes()
 
 
-def test_boards_with_other_outputs_are_refused(board) -> None:
+def test_boards_with_other_outputs_are_refused(board: Callable[..., Board]) -> None:
     one, other = board(), board(checks=brighter)
     with pytest.raises(DeviceError, match="different outputs of the same RAW with the default parameters") as caught:
         DevicePool([one.url, other.url], 60)
@@ -404,7 +411,7 @@ def test_boards_with_other_outputs_are_refused(board) -> None:
         assert len(list(pool.process_many(make_jobs(4)))) == 4
 
 
-def test_boards_of_other_firmware_are_refused(board) -> None:
+def test_boards_of_other_firmware_are_refused(board: Callable[..., Board]) -> None:
     one, other = board(), board(version="2")
     with pytest.raises(DeviceError, match="the same model, firmware and parameters") as caught:
         DevicePool([one.url, other.url], 60)
@@ -412,14 +419,14 @@ def test_boards_of_other_firmware_are_refused(board) -> None:
         assert text in str(caught.value)
 
 
-def test_a_live_board_is_no_part_of_a_pool(board) -> None:
+def test_a_live_board_is_no_part_of_a_pool(board: Callable[..., Board]) -> None:
     one, live = board(), board(camera=lambda: RAWS[0])
     with pytest.raises(DeviceError, match="a live device cannot be checked against others") as caught:
         DevicePool([one.url, live.url], 60)
     assert live.url in str(caught.value)
 
 
-def test_a_board_that_comes_back_different_stays_out(board, quick) -> None:
+def test_a_board_that_comes_back_different_stays_out(board: Callable[..., Board], quick: None) -> None:
     said = Said()
     one, other = board(), board()
     with DevicePool([one.url, other.url], 1, say=said) as pool:
@@ -448,7 +455,7 @@ with DevicePool(sys.argv[1:], 3600) as pool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_does_not_wait_for_hung_boards(board) -> None:
+def test_ctrl_c_does_not_wait_for_hung_boards(board: Callable[..., Board]) -> None:
     may = threading.Event()
     taken = threading.Semaphore(0)
 

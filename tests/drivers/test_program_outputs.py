@@ -1,5 +1,7 @@
 """What a program leaves in its output's place: pictures of every form by one rule, and everything else in one line."""
 
+from __future__ import annotations
+
 import io
 import os
 import socket
@@ -8,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +23,7 @@ from drivers.device import FrameFailedError
 from drivers.errors import DeviceError, FrameError
 from drivers.frames import RawFrame
 from drivers.programs import program_outputs
+from drivers.programs.command_device import CommandDevice
 from drivers.registry import open_device
 
 WIDTH, HEIGHT = 16, 8
@@ -31,7 +35,7 @@ def scene(kind: type = np.uint8) -> np.ndarray:
     return pixels if kind is np.uint8 else pixels.astype(np.uint16) * 257
 
 
-def tiff(pixels: np.ndarray, **options) -> bytes:
+def tiff(pixels: np.ndarray, **options: Any) -> bytes:
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -58,7 +62,7 @@ CLEAR = np.dstack([scene(), scene()[:, :, 0]])
 GREY = scene()[:, :, 0]
 TEN_BITS = (scene().astype(np.uint32) * 1023 + 127) // 255
 
-READ = {
+READ: dict[str, Any] = {
     "rgb": ("tiff", tiff(scene(), photometric="rgb"), scene()),
     "16 bits": ("tiff", tiff(scene(np.uint16), photometric="rgb"), scene()),
     "big-endian": ("tiff", tiff(scene(np.uint16), photometric="rgb", byteorder=">"), scene()),
@@ -155,7 +159,7 @@ def test_a_tiff_of_a_huge_picture_is_refused_by_its_header() -> None:
     st.lists(st.tuples(st.integers(0, 600), st.binary(min_size=1, max_size=3)), max_size=5),
     st.integers(0, 700),
 )
-def test_any_bytes_are_a_picture_or_a_frame_error(picture: tuple, changes: list, length: int) -> None:
+def test_any_bytes_are_a_picture_or_a_frame_error(picture: tuple[Any, ...], changes: list[Any], length: int) -> None:
     kind, whole = picture
     data = bytearray(whole[:length] if length < 600 else whole)
     for at, what in changes:
@@ -190,7 +194,7 @@ default = 1
 
 
 @pytest.fixture
-def run(tmp_path) -> Callable[..., str]:
+def run(tmp_path: Path) -> Callable[..., str]:
     """Runs a shell script as the program and gives the failure's message."""
 
     def of(script: str, limit_s: float = 60, extra: str = "") -> str:
@@ -225,21 +229,23 @@ def run(tmp_path) -> Callable[..., str]:
         ("cd tmp; mkdir a; head -c 3000000 /dev/zero > a/b; sleep 600", "and was ended"),
     ],
 )
-def test_what_is_no_bounded_file_is_never_waited_for(run, monkeypatch, script: str, reason: str) -> None:
+def test_what_is_no_bounded_file_is_never_waited_for(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
     monkeypatch.setattr("drivers.programs.command_device._FOLDER_BYTES", 2**20)
     assert reason in run(script)
 
 
-def test_a_socket_in_the_outputs_place_is_refused(run) -> None:
+def test_a_socket_in_the_outputs_place_is_refused(run: Callable[..., str]) -> None:
     code = 'import socket, sys; socket.socket(socket.AF_UNIX).bind("out.png")'
     assert "is a socket" in run(f"exec {sys.executable} -S -c '{code}'")
 
 
-def test_a_program_that_ignores_signals_is_ended_at_its_limit(run) -> None:
+def test_a_program_that_ignores_signals_is_ended_at_its_limit(run: Callable[..., str]) -> None:
     assert "did not end within 0.5 s" in run("trap '' TERM INT HUP; while :; do sleep 1; done", 0.5)
 
 
-def test_what_a_program_leaves_running_is_ended_with_it(run) -> None:
+def test_what_a_program_leaves_running_is_ended_with_it(run: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         port = server.getsockname()[1]
@@ -256,7 +262,7 @@ VERSION = '[version]\ncommand = ["{recipe}/program", "version"]\npattern = %r\n'
 
 
 @pytest.mark.parametrize("pattern", [r"(a|aa)+$", r"((((a{1,99}){1,99}){1,99}){1,99})b", r"^(([a])+.)+[A-Z]([a])+$"])
-def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch, pattern: str) -> None:
+def test_a_pattern_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
     monkeypatch.setattr("drivers.programs.recipes._MATCH_S", 0.2)
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\nprintf '%s!' {'a' * 9000}\n")
@@ -269,7 +275,7 @@ def test_a_pattern_that_never_ends_is_given_up(tmp_path, monkeypatch, pattern: s
 
 
 @pytest.mark.parametrize("pattern", ["(", "a" * 2000, r"(?P<n>a)(?P=m)", "[z-a]"])
-def test_a_pattern_that_is_none_is_refused(tmp_path, pattern: str) -> None:
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None:
     recipe = tmp_path / "recipe.toml"
     head, _, rest = RECIPE.replace("LIMIT", "9").partition("[output]")
     recipe.write_text(head + VERSION % pattern + "[output]" + rest)
@@ -292,7 +298,7 @@ def _pipe(path: Path) -> None:
         (lambda p: p.write_bytes(b"\xff\xfe"), "not UTF-8"),
     ],
 )
-def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, make: Callable[[Path], object], reason: str) -> None:
+def test_a_recipe_that_is_no_recipe_is_refused(tmp_path: Path, make: Callable[[Path], object], reason: str) -> None:
     make(tmp_path / "recipe.toml")
     with pytest.raises(DeviceError) as caught:
         open_device(f"command:{tmp_path / 'recipe.toml'}")
@@ -300,10 +306,12 @@ def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, make: Callable[[Path], 
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path) -> None:
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("\ufeff" + RECIPE.replace("LIMIT", "9"), encoding="utf-8")
     plain = tmp_path / "plain.toml"
     plain.write_text(RECIPE.replace("LIMIT", "9"), encoding="utf-8")
     with open_device(f"command:{recipe}") as one, open_device(f"command:{plain}") as other:
+        assert isinstance(one, CommandDevice)
+        assert isinstance(other, CommandDevice)
         assert one.recipe.hash == other.recipe.hash

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +28,11 @@ def scene(height: int = 100, width: int = 64, seed: int = 0, black: float = 64, 
     y, x = np.mgrid[:height, :width]
     random = np.random.default_rng(seed)
     light = 0.5 + 0.5 * np.sin(x / 7) * np.cos(y / 9)
-    return np.clip(black + 1500 * light + random.normal(0, noise, (height, width)), 0, 4095).astype(np.uint16)
+    shot = black + 1500 * light + random.normal(0, noise, (height, width))
+    return np.asarray(np.clip(shot, 0, 4095), np.uint16)
 
 
-def frame(mosaic: np.ndarray | None = None, **changes) -> RawFrame:
+def frame(mosaic: np.ndarray | None = None, **changes: Any) -> RawFrame:
     fields = {"cfa": "RGGB", "black_level": (64.0,) * 4, "white_level": 4095, "source": "x"}
     return RawFrame(mosaic=scene() if mosaic is None else mosaic.astype(np.uint16), **{**fields, **changes})
 
@@ -84,7 +87,7 @@ def test_every_kind_of_file_is_looked_at(tmp_path: Path, suffix: str) -> None:
         load_raw(path)
 
 
-HONEST = {
+HONEST: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "dark": lambda r: r.normal(64, 3, (100, 64)),
     "dark, black taken away": lambda r: np.maximum(r.normal(0, 0.3, (100, 64)), 0) // 1,
     "all zeros": lambda r: np.zeros((100, 64)),
@@ -142,7 +145,7 @@ def test_a_few_pixels_above_white_are_noted() -> None:
         ({"iso": 409600.0, "exposure_s": 1 / 32000, "as_shot_wb": (8.0, 1.0, 0.2)}, []),
     ],
 )
-def test_metadata_that_looks_odd_is_noted(changes: dict, kinds: list[str]) -> None:
+def test_metadata_that_looks_odd_is_noted(changes: dict[Any, Any], kinds: list[str]) -> None:
     assert notes_of(frame(**changes)) == kinds
 
 
@@ -213,9 +216,9 @@ def test_a_program_as_a_device_fails_the_frame_and_goes_on(tmp_path: Path) -> No
     gain=st.floats(min_value=1e-6, max_value=1e6),
     iso=st.none() | st.floats(min_value=0.1, max_value=1e9),
 )
-def test_any_metadata_makes_a_dng_or_one_line(matrix: list, exposure, gain: float, iso) -> None:
+def test_any_metadata_makes_a_dng_or_one_line(matrix: list[Any], exposure: Any, gain: float, iso: Any) -> None:
     rows = tuple(tuple(matrix[i : i + 3]) for i in (0, 3, 6))
-    raw = frame(colour_matrix=rows, exposure_s=exposure, as_shot_wb=(gain, 1.0, 1.0), iso=iso)  # type: ignore[arg-type]
+    raw = frame(colour_matrix=rows, exposure_s=exposure, as_shot_wb=(gain, 1.0, 1.0), iso=iso)
     try:
         assert dng_bytes(raw)[:2] == b"II"
     except FrameError as error:

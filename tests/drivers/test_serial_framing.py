@@ -7,6 +7,7 @@ import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,11 +42,11 @@ def plain(parts: Parts) -> list[bytes]:
     return [bytes(part) for part in parts]
 
 
-def client(**options: int) -> SerialEnd:
+def client(**options: Any) -> SerialEnd:
     return SerialEnd(opens=True, max_payload=LIMIT, **options)
 
 
-def device(**options: int) -> SerialEnd:
+def device(**options: Any) -> SerialEnd:
     return SerialEnd(opens=False, max_payload=LIMIT, **options)
 
 
@@ -58,7 +59,7 @@ def numbers(data: bytes) -> list[int]:
     return [struct.unpack_from("<I", frame.body)[0] for frame in frames(data) if frame.kind == DATA]
 
 
-def opened(**options: int) -> tuple[SerialEnd, SerialEnd]:
+def opened(**options: Any) -> tuple[SerialEnd, SerialEnd]:
     c, d = client(**options), device()
     d.feed(c.outgoing(0.0), 0.0)
     c.feed(d.outgoing(0.0), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -83,7 +84,9 @@ _KEYS = st.sampled_from([*Whole.model_fields, "parameters", "output", "devices",
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=6), st.sampled_from([Whole, LabConfig, Recipe, ParameterSpace]))
 @settings(max_examples=200, deadline=None)
-def test_whatever_stands_in_a_file_its_fault_is_one_short_line(document: dict, model: type[BaseModel]) -> None:
+def test_whatever_stands_in_a_file_its_fault_is_one_short_line(
+    document: dict[Any, Any], model: type[BaseModel]
+) -> None:
     try:
         model.model_validate(document)
     except ParameterError:

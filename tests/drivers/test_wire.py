@@ -78,7 +78,7 @@ ANSWER = wire.Frame(
     payload=OUTPUT,
 )
 INFO = wire.Info(1, "m", "1.0", "s", "b", 8, 1 << 20, SPACE)
-EXAMPLES = [
+EXAMPLES: list[wire.Message] = [
     wire.Hello(1),
     INFO,
     wire.Read(2, "shadow", (0x10,)),

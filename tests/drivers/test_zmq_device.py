@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import zmq
-from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, make_jobs, make_raw
+from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, captures_of, make_jobs, make_raw
 
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
@@ -58,8 +59,11 @@ class Peer:
         return [m.id for m in self.seen if isinstance(m, wire.Process)]
 
 
+StartPeer = Callable[[Callable[[wire.Message], list[Parts]]], Peer]
+
+
 @pytest.fixture
-def peer() -> Iterator[Callable[[Callable[[wire.Message], list[Parts]]], Peer]]:
+def peer() -> Iterator[StartPeer]:
     peers: list[Peer] = []
 
     def start(rule: Callable[[wire.Message], list[Parts]]) -> Peer:
@@ -130,7 +134,7 @@ def free_port() -> int:
 # ---- the way it should go ------------------------------------------------------------------------------------------
 
 
-def test_a_device_says_who_it_is(peer) -> None:
+def test_a_device_says_who_it_is(peer: StartPeer) -> None:
     firmware = Firmware(PIPELINE, model="m", version="2", serial="s7", boot_id="b")
     with open_url(peer(honest(firmware)).url, 10) as device:
         info = device.info()
@@ -139,7 +143,9 @@ def test_a_device_says_who_it_is(peer) -> None:
     assert info.max_in_flight == 8
 
 
-def test_many_frames_come_in_order_and_several_are_in_flight(peer) -> None:
+def test_many_frames_come_in_order_and_several_are_in_flight(
+    peer: StartPeer,
+) -> None:
     jobs = make_jobs(20)
     held: list[Parts] = []
     device = Firmware(PIPELINE, max_in_flight=4)
@@ -156,13 +162,13 @@ def test_many_frames_come_in_order_and_several_are_in_flight(peer) -> None:
         return out
 
     with open_device(peer(rule).url, 20) as d:
-        captures = list(d.process_many(iter(jobs)))
+        captures = [c for c in d.process_many(iter(jobs)) if isinstance(c, Capture)]
         assert d.counts == {}
     assert_right(jobs, captures)
     assert sorted(c.frame for c in captures) == list(range(1, 21))
 
 
-def test_jobs_are_drawn_as_the_device_takes_them(peer) -> None:
+def test_jobs_are_drawn_as_the_device_takes_them(peer: StartPeer) -> None:
     drawn = itertools.count()
     with open_device(peer(honest()).url, 20) as device:
         captures = device.process_many((next(drawn), job)[1] for job in itertools.cycle(make_jobs(4)))
@@ -171,7 +177,7 @@ def test_jobs_are_drawn_as_the_device_takes_them(peer) -> None:
         captures.close()  # type: ignore[attr-defined]
 
 
-def test_one_frame(peer) -> None:
+def test_one_frame(peer: StartPeer) -> None:
     (job,) = make_jobs(1)
     with open_device(peer(honest()).url, 10) as device:
         capture = device.process(*job)
@@ -179,12 +185,14 @@ def test_one_frame(peer) -> None:
     assert 0 < capture.device_s <= capture.total_s
 
 
-def test_no_jobs_no_captures(peer) -> None:
+def test_no_jobs_no_captures(peer: StartPeer) -> None:
     with open_device(peer(honest()).url, 10) as device:
         assert list(device.process_many([])) == []
 
 
-def test_a_closed_generator_leaves_the_device_usable(peer) -> None:
+def test_a_closed_generator_leaves_the_device_usable(
+    peer: StartPeer,
+) -> None:
     jobs = make_jobs(12)
     with open_device(peer(honest()).url, 10) as device:
         captures = device.process_many(jobs)
@@ -196,7 +204,9 @@ def test_a_closed_generator_leaves_the_device_usable(peer) -> None:
     assert_right(jobs[:3], again)
 
 
-def test_registers_are_written_to_the_shadow_bank_and_read_back(peer) -> None:
+def test_registers_are_written_to_the_shadow_bank_and_read_back(
+    peer: StartPeer,
+) -> None:
     name = SPACE.names[0]
     default = SPACE.defaults.codes[0]
     other = SPACE[name].low_code if default != SPACE[name].low_code else SPACE[name].high_code
@@ -246,12 +256,12 @@ def test_something_else_there() -> None:
         open_device(f"zmq://127.0.0.1:{listener.getsockname()[1]}", 0.3)
 
 
-def test_something_else_there_that_speaks_zeromq(peer) -> None:
+def test_something_else_there_that_speaks_zeromq(peer: StartPeer) -> None:
     with pytest.raises(ProtocolError, match="does not speak the protocol"):
         open_device(peer(lambda m: [[b"what?"]]).url, 0.3)
 
 
-def test_another_protocol_version(peer) -> None:
+def test_another_protocol_version(peer: StartPeer) -> None:
     with pytest.raises(DeviceError, match="version"):
         open_device(peer(lambda m: [wire.encode(wire.Error(m.id, "version", "this side speaks 9"))]).url, 1)
 
@@ -294,23 +304,23 @@ LIES = [other_parameters, other_raw, other_codes, other_pixels, fewer_pixels, cu
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_an_answer_without_proof_is_asked_again(peer, lie) -> None:
+def test_an_answer_without_proof_is_asked_again(peer: StartPeer, lie: Any) -> None:
     jobs = make_jobs(3)
     with open_device(peer(tampered(as_parts(lie))).url, 10) as device:
-        captures = list(device.process_many(jobs))
+        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
         assert device.counts == {"refused": 1, "resent": 1}
     assert_right(jobs, captures)
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_answers_that_never_prove_themselves_end_the_job(peer, lie) -> None:
+def test_answers_that_never_prove_themselves_end_the_job(peer: StartPeer, lie: Any) -> None:
     with open_device(peer(tampered(as_parts(lie), times=99)).url, 10) as device:
         with pytest.raises(DeviceError, match="refused 5 times"):
             device.process(*make_jobs(1)[0])
         assert device.counts["refused"] == 5
 
 
-def test_late_and_doubled_answers_are_discarded(peer) -> None:
+def test_late_and_doubled_answers_are_discarded(peer: StartPeer) -> None:
     jobs = make_jobs(6)
     before: list[Parts] = []
     device = Firmware(PIPELINE)
@@ -325,13 +335,15 @@ def test_late_and_doubled_answers_are_discarded(peer) -> None:
         return out
 
     with open_device(peer(rule).url, 10) as d:
-        captures = list(d.process_many(jobs))
+        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
         assert d.counts["stale"] >= 6
         assert d.counts["refused"] == 0
     assert_right(jobs, captures)
 
 
-def test_the_previous_frame_under_this_ones_id_is_refused(peer) -> None:
+def test_the_previous_frame_under_this_ones_id_is_refused(
+    peer: StartPeer,
+) -> None:
     jobs = make_jobs(4)
     before: list[wire.Frame] = []
     device = Firmware(PIPELINE)
@@ -344,12 +356,12 @@ def test_the_previous_frame_under_this_ones_id_is_refused(peer) -> None:
         return [wire.encode(replace(before[-2], id=answer.id) if len(before) == 2 else answer)]
 
     with open_device(peer(rule).url, 10) as d:
-        captures = list(d.process_many(jobs))
+        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
         assert d.counts["refused"] == 1
     assert_right(jobs, captures)
 
 
-def test_a_lost_request_is_sent_again(peer) -> None:
+def test_a_lost_request_is_sent_again(peer: StartPeer) -> None:
     jobs = make_jobs(10)
     lost = itertools.count()
     device = Firmware(PIPELINE)
@@ -360,12 +372,14 @@ def test_a_lost_request_is_sent_again(peer) -> None:
         return [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 3) as d:
-        captures = list(d.process_many(jobs))
+        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
         assert d.counts["resent"] >= 1
     assert_right(jobs, captures)
 
 
-def test_a_hung_device_is_given_up_after_what_arrived_was_yielded(peer) -> None:
+def test_a_hung_device_is_given_up_after_what_arrived_was_yielded(
+    peer: StartPeer,
+) -> None:
     jobs = make_jobs(6)
     answered = itertools.count()
     device = Firmware(PIPELINE)
@@ -375,7 +389,7 @@ def test_a_hung_device_is_given_up_after_what_arrived_was_yielded(peer) -> None:
             return []
         return [wire.encode(device.handle(message))]
 
-    got: list[Capture] = []
+    got: list[Capture | Failure] = []
     with open_device(peer(rule).url, 0.6) as d:
         with pytest.raises(DeviceUnreachableError, match=r"no answer in 0\.6 s"):
             got.extend(d.process_many(jobs))
@@ -383,7 +397,9 @@ def test_a_hung_device_is_given_up_after_what_arrived_was_yielded(peer) -> None:
     assert_right(jobs[:3], got)
 
 
-def test_a_slow_consumer_is_not_the_devices_fault(peer) -> None:
+def test_a_slow_consumer_is_not_the_devices_fault(
+    peer: StartPeer,
+) -> None:
     jobs = make_jobs(10)
     with open_device(peer(honest()).url, 0.4) as device:
         captures = device.process_many(jobs)
@@ -393,7 +409,7 @@ def test_a_slow_consumer_is_not_the_devices_fault(peer) -> None:
     assert_right(jobs, got)
 
 
-def test_a_reboot_that_keeps_the_connection(peer) -> None:
+def test_a_reboot_that_keeps_the_connection(peer: StartPeer) -> None:
     jobs = make_jobs(20)
     devices = [Firmware(PIPELINE, boot_id="first"), Firmware(PIPELINE, boot_id="second")]
 
@@ -401,14 +417,16 @@ def test_a_reboot_that_keeps_the_connection(peer) -> None:
         return [wire.encode(devices[devices[0].frame >= 5].handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        captures = list(d.process_many(jobs))
+        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
         assert d.counts["reboots"] == 1
         assert d.info().boot_id == "second"
     assert_right(jobs, captures)
     assert [c.boot_id for c in captures] == ["first"] * 5 + ["second"] * 15
 
 
-def test_a_device_that_reboots_for_ever_is_given_up(peer) -> None:
+def test_a_device_that_reboots_for_ever_is_given_up(
+    peer: StartPeer,
+) -> None:
     boots = itertools.count()
 
     def rule(message: wire.Message) -> list[Parts]:
@@ -419,20 +437,20 @@ def test_a_device_that_reboots_for_ever_is_given_up(peer) -> None:
         list(d.process_many(make_jobs(3)))
 
 
-def test_another_device_in_its_place_is_an_error(peer) -> None:
+def test_another_device_in_its_place_is_an_error(peer: StartPeer) -> None:
     devices = [Firmware(PIPELINE, serial="one"), Firmware(PIPELINE, serial="two")]
 
     def rule(message: wire.Message) -> list[Parts]:
         return [wire.encode(devices[devices[0].frame >= 2].handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        got: list[Capture] = []
+        got: list[Capture | Failure] = []
         with pytest.raises(DeviceError, match="serial two, was"):
             got.extend(d.process_many(make_jobs(12)))
     assert len(got) == 2
 
 
-def test_a_busy_device_is_asked_again(peer) -> None:
+def test_a_busy_device_is_asked_again(peer: StartPeer) -> None:
     jobs = make_jobs(9)
     busy = itertools.cycle([False, True, True])
     device = Firmware(PIPELINE)
@@ -443,13 +461,13 @@ def test_a_busy_device_is_asked_again(peer) -> None:
         return [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        captures = list(d.process_many(jobs))
+        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
         assert d.counts["busy"] > 0
     assert_right(jobs, captures)
 
 
 @pytest.mark.parametrize("code", ["failed", "bad_raw", "too_large"])
-def test_a_frame_that_the_device_refuses_is_a_failure_in_its_place(peer, code) -> None:
+def test_a_frame_that_the_device_refuses_is_a_failure_in_its_place(peer: StartPeer, code: str) -> None:
     jobs = make_jobs(8)
     count = itertools.count()
     device = Firmware(PIPELINE)
@@ -460,7 +478,7 @@ def test_a_frame_that_the_device_refuses_is_a_failure_in_its_place(peer, code) -
         return [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        results = list(d.process_many(jobs))
+        results = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
         boot_id = d.info().boot_id
     failure = results.pop(3)
     assert isinstance(failure, Failure)
@@ -472,7 +490,9 @@ def test_a_frame_that_the_device_refuses_is_a_failure_in_its_place(peer, code) -
     assert_right(jobs[:3] + jobs[4:], results)
 
 
-def test_one_frame_that_failed_names_device_raw_parameters_and_reason(peer) -> None:
+def test_one_frame_that_failed_names_device_raw_parameters_and_reason(
+    peer: StartPeer,
+) -> None:
     device = Firmware(PIPELINE)
 
     def rule(message: wire.Message) -> list[Parts]:
@@ -490,7 +510,7 @@ def test_one_frame_that_failed_names_device_raw_parameters_and_reason(peer) -> N
 
 
 @pytest.mark.parametrize("code", ["bad_message", "version", "unsupported", "bad_register", "bad_code"])
-def test_an_error_that_blames_the_bench_ends_the_campaign_after_those_before_it(peer, code) -> None:
+def test_an_error_that_blames_the_bench_ends_the_campaign_after_those_before_it(peer: StartPeer, code: str) -> None:
     jobs = make_jobs(8)
     count = itertools.count()
     device = Firmware(PIPELINE)
@@ -500,7 +520,7 @@ def test_an_error_that_blames_the_bench_ends_the_campaign_after_those_before_it(
             return [wire.encode(wire.Error(message.id, code, "no such thing"))]
         return [wire.encode(device.handle(message))]
 
-    got: list[Capture] = []
+    got: list[Capture | Failure] = []
     with open_device(peer(rule).url, 10) as d:
         with pytest.raises(DeviceError, match=rf"{code}\): no such thing"):
             got.extend(d.process_many(jobs))
@@ -508,7 +528,7 @@ def test_an_error_that_blames_the_bench_ends_the_campaign_after_those_before_it(
     assert_right(jobs[:3], got)
 
 
-def test_what_the_device_cannot_take_is_not_sent(peer) -> None:
+def test_what_the_device_cannot_take_is_not_sent(peer: StartPeer) -> None:
     p = peer(honest(Firmware(PIPELINE, max_payload=2 * 32 * 32)))
     other = Pipeline("sim32").space.defaults
     with open_device(p.url, 10) as device:
@@ -519,15 +539,17 @@ def test_what_the_device_cannot_take_is_not_sent(peer) -> None:
     assert p.processed() == []
 
 
-def test_a_job_that_cannot_be_sent_ends_the_campaign_after_those_before_it(peer) -> None:
+def test_a_job_that_cannot_be_sent_ends_the_campaign_after_those_before_it(
+    peer: StartPeer,
+) -> None:
     jobs = make_jobs(4)
-    got: list[Capture] = []
+    got: list[Capture | Failure] = []
     with open_device(peer(honest()).url, 10) as device, pytest.raises(ParameterError, match="sim32"):
         got.extend(device.process_many([*jobs[:3], (RAWS[0], Pipeline("sim32").space.defaults), jobs[3]]))
     assert_right(jobs[:3], got)
 
 
-def test_a_closed_device_says_so(peer) -> None:
+def test_a_closed_device_says_so(peer: StartPeer) -> None:
     device = open_device(peer(honest()).url, 10)
     device.close()
     device.close()
@@ -538,10 +560,10 @@ def test_a_closed_device_says_so(peer) -> None:
 # ---- with a real server process ------------------------------------------------------------------------------------
 
 
-def test_a_killed_and_restarted_server_costs_no_frame(server) -> None:
+def test_a_killed_and_restarted_server_costs_no_frame(server: Callable[..., Server]) -> None:
     jobs = make_jobs(60)
     first = server()
-    got: list[Capture] = []
+    got: list[Capture | Failure] = []
     with open_device(first.url, 30) as device:
         assert isinstance(device, ZmqDevice)
         for capture in device.process_many(jobs):
@@ -554,10 +576,10 @@ def test_a_killed_and_restarted_server_costs_no_frame(server) -> None:
     assert len({c.boot_id for c in got}) == 3
 
 
-def test_a_server_gone_for_good_is_reported_after_what_arrived(server) -> None:
+def test_a_server_gone_for_good_is_reported_after_what_arrived(server: Callable[..., Server]) -> None:
     jobs = make_jobs(60)
     emulated = server()
-    got: list[Capture] = []
+    got: list[Capture | Failure] = []
     with open_device(emulated.url, 1.0) as device:
         captures = device.process_many(jobs)
         got.extend(itertools.islice(captures, 10))
@@ -568,19 +590,19 @@ def test_a_server_gone_for_good_is_reported_after_what_arrived(server) -> None:
     assert 10 <= len(got) < 60
 
 
-def test_a_device_that_comes_back_between_campaigns_is_found(server) -> None:
+def test_a_device_that_comes_back_between_campaigns_is_found(server: Callable[..., Server]) -> None:
     jobs = make_jobs(2)
     emulated = server()
     with open_device(emulated.url, 20) as device:
-        captures = list(device.process_many(jobs))
+        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
         emulated.kill()
         server(emulated.port)
-        captures += device.process_many(jobs)
+        captures += captures_of(device.process_many(jobs))
         assert set(device.read_registers()) == set(SPACE.names)
     assert_right(jobs * 2, captures)
 
 
-def test_a_lost_question_is_asked_again(peer) -> None:
+def test_a_lost_question_is_asked_again(peer: StartPeer) -> None:
     """The first frame and the HELLO that asks after it are lost; the next HELLO is not."""
     device = Firmware(PIPELINE)
     seen: list[wire.Message] = []
@@ -596,7 +618,7 @@ def test_a_lost_question_is_asked_again(peer) -> None:
         assert_right(jobs, list(isp.process_many(jobs)))
 
 
-def test_a_lost_read_back_is_asked_again(peer) -> None:
+def test_a_lost_read_back_is_asked_again(peer: StartPeer) -> None:
     device = Firmware(PIPELINE)
     reads: list[wire.Message] = []
 

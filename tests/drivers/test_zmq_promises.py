@@ -16,7 +16,7 @@ from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs
 from test_zmq_device import Parts, Peer
 
 from drivers import stopping
-from drivers.device import Capture
+from drivers.device import Capture, Failure
 from drivers.errors import DeviceChangedError, DeviceUnreachableError
 from drivers.parameters import ParameterSpace
 from drivers.pool import DevicePool
@@ -60,8 +60,8 @@ def changing(change: dict[str, Any], *, boot: str, frames: int = 4) -> Callable[
 
 @pytest.mark.parametrize("boot", ["first", "second"])
 @pytest.mark.parametrize(("change", "words"), CHANGES)
-def test_what_info_said_holds_or_ends_the_campaign(change, words, boot) -> None:
-    got: list[Capture] = []
+def test_what_info_said_holds_or_ends_the_campaign(change: Any, words: Any, boot: str) -> None:
+    got: list[Capture | Failure] = []
     with (
         closing(Peer(changing(change, boot=boot))) as p,
         open_device(p.url, 1.5) as device,
@@ -143,7 +143,7 @@ class Chatter(Peer):
         (damaged, r"answers to nothing that was asked"),
     ],
 )
-def test_only_a_frame_stops_the_clock(instead, words) -> None:
+def test_only_a_frame_stops_the_clock(instead: Any, words: str) -> None:
     with (
         closing(Chatter(instead)) as p,
         open_device(p.url, 0.6) as device,
@@ -170,7 +170,7 @@ class StopAskedError(Exception):
 
 
 @pytest.mark.parametrize("instead", [busy, stale, garbage, lambda _: []])
-def test_a_wait_notices_that_the_user_asked_to_stop(instead) -> None:
+def test_a_wait_notices_that_the_user_asked_to_stop(instead: Any) -> None:
     asked = itertools.count()
 
     def stop() -> None:
@@ -204,7 +204,7 @@ def test_a_pool_that_waits_notices_it_too_and_closes_at_once() -> None:
 
 @pytest.mark.parametrize("key", ["frame", "device_ns"])
 @pytest.mark.parametrize("value", [2**63, 2**64 - 1, -1, 1e300, float("inf"), float("nan"), "7", True])
-def test_numbers_that_no_data_base_holds_are_refused(key, value) -> None:
+def test_numbers_that_no_data_base_holds_are_refused(key: str, value: Any) -> None:
     frame = wire.Frame(7, "b", 1, "00" * 32, "00" * 32, (), "image/png", "00" * 32, 1, b"x")
     head, payload = wire.encode(frame)
     header = msgpack.unpackb(head)

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,25 +12,25 @@ from sim.camera.sensor import Sensor, render
 CAMERA = Camera(Sensor())
 
 
-def flat(linear, side=32):
+def flat(linear: Any, side: Any = 32) -> np.ndarray:
     return render(np.full((side, side, 3), linear))
 
 
-def shots(count, **kinds):
+def shots(count: Any, **kinds: Any) -> Any:
     rng = np.random.default_rng(0)
     camera = Camera(Sensor(), **kinds)
     means = np.exp(rng.normal(np.log(0.2), 0.45, count)).clip(0.01, 0.8)
     return [camera.shoot(flat(m), rng) for m in means]
 
 
-def test_the_meter_goes_only_part_of_the_way():
+def test_the_meter_goes_only_part_of_the_way() -> None:
     dark, bright = CAMERA.meter(flat(0.05)), CAMERA.meter(flat(0.4))
     assert dark > bright
     assert 0.05 * dark < 0.4 * bright
     assert (dark / bright) == pytest.approx(8**CAMERA.metering, rel=0.05)
 
 
-def test_the_middle_counts_more():
+def test_the_middle_counts_more() -> None:
     middle, rim = np.full((2, 32, 32, 3), 0.1)
     middle[8:24, 8:24] = 0.5
     rim[:4], rim[-4:] = 0.5, 0.5
@@ -34,7 +38,7 @@ def test_the_middle_counts_more():
     assert CAMERA.meter(render(middle)) < CAMERA.meter(render(rim))
 
 
-def test_highlights_are_protected():
+def test_highlights_are_protected() -> None:
     picture = np.full((32, 32, 3), 0.002)
     picture[::4, ::4] = 0.9
     scale = CAMERA.meter(render(picture))
@@ -42,7 +46,7 @@ def test_highlights_are_protected():
     assert CAMERA.meter(flat(0.002)) > scale
 
 
-def test_the_program_spends_time_first_then_iso_then_gives_up():
+def test_the_program_spends_time_first_then_iso_then_gives_up() -> None:
     seen = [CAMERA.program(0.5, lux) for lux in (20000, 500, 60, 20, 5, 0.5)]
     for seconds, iso, _ in seen:
         assert seconds <= 1 / 30 + 1e-9
@@ -56,7 +60,7 @@ def test_the_program_spends_time_first_then_iso_then_gives_up():
     assert scales == sorted(scales, reverse=True)
 
 
-def test_exposure_scale_is_physical():
+def test_exposure_scale_is_physical() -> None:
     seconds, iso, scale = CAMERA.program(0.5, 1000)
     twice = CAMERA.program(0.5, 2000)
     assert iso == twice[1] == 100
@@ -64,7 +68,7 @@ def test_exposure_scale_is_physical():
     assert scale == twice[2]
 
 
-def test_white_balance_errs_along_the_temperatures():
+def test_white_balance_errs_along_the_temperatures() -> None:
     light = illuminant("daylight", 5200)
     right = np.log(np.array(CAMERA.sensor.wb_gains(light)))[[0, 2]]
     rng = np.random.default_rng(0)
@@ -78,7 +82,7 @@ def test_white_balance_errs_along_the_temperatures():
     assert kurtosis > 4
 
 
-def test_a_part_of_a_tungsten_cast_is_left():
+def test_a_part_of_a_tungsten_cast_is_left() -> None:
     light = illuminant("tungsten", 2700)
     camera = Camera(Sensor(), awb_error=(0, 0))
     right, daylight = (np.log(np.array(g)) for g in (camera.sensor.wb_gains(light), camera.sensor.daylight_gains))
@@ -89,7 +93,7 @@ def test_a_part_of_a_tungsten_cast_is_left():
         assert 0.199 <= left[0] <= 0.301
 
 
-def test_what_the_isp_must_do_is_within_its_ranges():
+def test_what_the_isp_must_do_is_within_its_ranges() -> None:
     seen = shots(300)
     gain = np.array([1 / s.scale for s in seen])
     assert np.percentile(gain, 2) > 0.7
@@ -103,14 +107,14 @@ def test_what_the_isp_must_do_is_within_its_ranges():
     assert len({s.raw.iso for s in seen}) > 10
 
 
-def test_metadata_and_pixels_tell_the_exposure_in_part():
+def test_metadata_and_pixels_tell_the_exposure_in_part() -> None:
     """What a predictor has to know must be visible, but the metadata alone must not give it away."""
     seen = shots(500)
     need = np.log2([1 / s.scale for s in seen])
     meta = np.log2([[s.raw.iso, s.raw.exposure_s] for s in seen])
     level = np.log2([s.raw.planes()[1].mean() for s in seen])[:, None]
 
-    def left(*known):
+    def left(*known: Any) -> Any:
         x = np.column_stack([np.ones(len(need)), *known])
         return (need - x @ np.linalg.lstsq(x, need, rcond=None)[0]).std()
 
@@ -118,17 +122,18 @@ def test_metadata_and_pixels_tell_the_exposure_in_part():
     assert left(meta) > 0.7 * need.std()
 
 
-def test_the_same_state_takes_the_same_raw():
+def test_the_same_state_takes_the_same_raw() -> None:
     first, second, other = (CAMERA.shoot(flat(0.2), np.random.default_rng(s)).raw for s in (1, 1, 2))
     assert first.hash == second.hash
     assert first.hash != other.hash
 
 
-def test_the_metadata_are_those_of_the_camera():
+def test_the_metadata_are_those_of_the_camera() -> None:
     raw = CAMERA.shoot(flat(0.2), np.random.default_rng(0), name="scene_000.npz").raw
     assert raw.colour_matrix == CAMERA.sensor.colour_matrix
     assert raw.white_level == 4095
     assert raw.source == "scene_000.npz"
     assert raw.as_shot_wb is not None
     assert raw.as_shot_wb[1] == 1
+    assert raw.exposure_s is not None
     assert 0 < raw.exposure_s <= 0.0334

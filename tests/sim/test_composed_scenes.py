@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,7 +70,7 @@ def test_a_set_is_whole_and_goes_on(tmp_path: Path) -> None:
     ("arguments", "message"),
     [({"images": 0}, "images"), ({"images": 1, "seed": -1}, "seeds"), ({"images": 1, "side": 65}, "even")],
 )
-def test_what_cannot_be_made_is_one_clear_line(tmp_path: Path, arguments: dict, message: str) -> None:
+def test_what_cannot_be_made_is_one_clear_line(tmp_path: Path, arguments: dict[Any, Any], message: str) -> None:
     with pytest.raises(SceneError, match=message):
         make_composed_set(tmp_path / "x", **arguments)
     assert not (tmp_path / "x").exists()
@@ -88,7 +89,10 @@ def test_sim_coco_makes_raws_of_them_with_their_masks(tmp_path: Path) -> None:
         raw = load_raw(tmp_path / "raws" / image.file)
         assert (raw.width, raw.height) == (image.width, image.height) == (64, 64)
         reference = cv2.imread(tmp_path / "raws" / image.file.replace(".npz", ".reference.png"))
+        assert reference is not None
         assert reference.shape == (64, 64, 3)
         for ours, theirs in zip(image.annotations, original.annotations, strict=True):
             assert ours.box == theirs.box
+            assert ours.segmentation is not None
+            assert theirs.segmentation is not None
             assert np.array_equal(decode_mask(ours.segmentation, 64, 64), decode_mask(theirs.segmentation, 64, 64))

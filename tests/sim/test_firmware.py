@@ -13,6 +13,7 @@ from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.protocol import wire
 from drivers.raw.raw_files import save_npz
+from drivers.registers import Bank
 from sim.firmware.live import camera
 from sim.firmware.registers import Firmware
 
@@ -68,7 +69,7 @@ def process(firmware: Firmware, *registers: tuple[int, int]) -> wire.Frame:
     return answer
 
 
-def read(firmware: Firmware, bank: wire.Bank = "active") -> dict[int, int]:
+def read(firmware: Firmware, bank: Bank = "active") -> dict[int, int]:
     answer = firmware.handle(wire.Read(1, bank))
     assert isinstance(answer, wire.RegisterValues)
     return dict(answer.registers)

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -5,7 +9,7 @@ from sim.scenes.lab_scenes import LAB_SCENE_KINDS, lab_scene
 
 
 @pytest.mark.parametrize("kind", LAB_SCENE_KINDS)
-def test_every_kind_is_a_picture_and_repeats(kind):
+def test_every_kind_is_a_picture_and_repeats(kind: Any) -> None:
     picture = lab_scene(5, 128, kind)
     assert picture.shape == (128, 128, 3)
     assert picture.dtype == np.uint8
@@ -14,7 +18,7 @@ def test_every_kind_is_a_picture_and_repeats(kind):
     assert not np.array_equal(picture, lab_scene(6, 128, kind))
 
 
-def test_pictures_are_as_bright_and_colourful_as_photographs():
+def test_pictures_are_as_bright_and_colourful_as_photographs() -> None:
     pictures = [lab_scene(seed, 96) for seed in range(60)]
     means = np.array([p.mean() / 255 for p in pictures])
     assert 0.35 < means.mean() < 0.5

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from drivers.orientation import ORIENTATIONS, to_sensor
+from drivers.splits import Split
 from sim.scenes.coco_scenes import AnnotatedPhotograph, make_annotated_raws
 from sim.scenes.photographs import SceneError, folder_photographs, read_photograph
 
@@ -76,7 +77,7 @@ def test_a_flag_that_leaves_two_readings_of_the_annotations_is_refused(tmp_path:
     square = PICTURE[:80, :80] if flag >= 5 else PICTURE
     size = (square.shape[1], square.shape[0])
     path = write(tmp_path / "a.png", flag, square)
-    one = AnnotatedPhotograph("a", "test", 1, path, size, size, size)
+    one = AnnotatedPhotograph("a", Split.TEST, 1, path, size, size, size)
     with pytest.raises(
         SceneError, match=f"has the Exif orientation {flag}, and annotations of {size[0]}×{size[1]} may"
     ):
@@ -87,7 +88,7 @@ def test_a_flag_that_leaves_two_readings_of_the_annotations_is_refused(tmp_path:
 def test_a_size_that_tells_which_way_it_was_annotated_is_followed(tmp_path: Path, flag: int) -> None:
     path = write(tmp_path / "a.png", flag)
     for size in ((96, 80), (80, 96)):
-        one = AnnotatedPhotograph("a", "test", 1, path, size, size, size)
+        one = AnnotatedPhotograph("a", Split.TEST, 1, path, size, size, size)
         (made,) = make_annotated_raws(tmp_path / f"raws{size[0]}", [one], b'{"images": []}')
         reference = np.asarray(Image.open(made.with_name("a.reference.png"))).astype(int)
         expected = PICTURE if size == (96, 80) else to_sensor(PICTURE, flag)

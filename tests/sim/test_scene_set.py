@@ -1,8 +1,11 @@
+from __future__ import annotations
+
 import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from drivers.raw.raw_files import load_raw
+from drivers.splits import Split
 from sim.scenes.photographs import (
     SceneError,
     crop,
@@ -23,7 +27,7 @@ from sim.scenes.scene_set import make_scene_set
 from workbench.collect.raw_folder import read_raw_folder
 from workbench.commands.sim_scenes import scenes
 
-SMALL = {"lab_scenes": 3, "raws_per_scene": 2, "raws_per_photograph": 1, "size": (48, 64)}
+SMALL: dict[str, Any] = {"lab_scenes": 3, "raws_per_scene": 2, "raws_per_photograph": 1, "size": (48, 64)}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -31,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def photographs(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     (folder / "trip").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -43,7 +47,7 @@ def photographs(tmp_path):
     return folder
 
 
-def test_a_set_holds_raws_references_and_the_table(tmp_path):
+def test_a_set_holds_raws_references_and_the_table(tmp_path: Path) -> None:
     seen = []
     paths = make_scene_set(tmp_path / "raws", **SMALL, progress=lambda done, total: seen.append((done, total)))
     entries = read_raw_folder(tmp_path / "raws")
@@ -57,6 +61,7 @@ def test_a_set_holds_raws_references_and_the_table(tmp_path):
         assert raw.iso is not None
         assert raw.as_shot_wb is not None
         reference = cv2.imread(str(entry.reference), cv2.IMREAD_COLOR)
+        assert reference is not None
         assert reference.shape == (48, 64, 3)
         # The reference shows the RAW's scene: their green planes go together.
         green = raw.planes()[1].ravel()
@@ -65,7 +70,7 @@ def test_a_set_holds_raws_references_and_the_table(tmp_path):
     assert not list((tmp_path / "raws").glob("*.partial"))
 
 
-def test_raws_of_a_scene_are_under_different_lights_by_one_camera(tmp_path):
+def test_raws_of_a_scene_are_under_different_lights_by_one_camera(tmp_path: Path) -> None:
     paths = make_scene_set(tmp_path / "raws", lab_scenes=1, raws_per_scene=6, raws_per_photograph=0, size=(32, 32))
     raws = [load_raw(p) for p in paths]
     assert len({r.as_shot_wb for r in raws}) == 6
@@ -73,8 +78,9 @@ def test_raws_of_a_scene_are_under_different_lights_by_one_camera(tmp_path):
     assert len({r.black_level for r in raws}) == 1
 
 
-def test_the_same_arguments_give_the_same_bytes_and_others_do_not(tmp_path):
-    for name, change in {"one": {}, "two": {}, "seed": {"seed": 1}, "camera": {"sensor_seed": 5}}.items():
+def test_the_same_arguments_give_the_same_bytes_and_others_do_not(tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {"one": {}, "two": {}, "seed": {"seed": 1}, "camera": {"sensor_seed": 5}}
+    for name, change in changes.items():
         make_scene_set(tmp_path / name, **{**SMALL, "raws_per_photograph": 0}, **change)
     one, two, seed, camera = (contents(tmp_path / n) for n in ("one", "two", "seed", "camera"))
     assert one == two
@@ -84,7 +90,7 @@ def test_the_same_arguments_give_the_same_bytes_and_others_do_not(tmp_path):
     assert one["lab_000000_000.npz"] != camera["lab_000000_000.npz"]
 
 
-def test_a_complete_set_is_left_alone(tmp_path):
+def test_a_complete_set_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "raws"
     make_scene_set(folder, **SMALL)
     before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
@@ -97,8 +103,8 @@ class _StopHereError(Exception):
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])
-def test_a_stopped_set_goes_on_to_the_very_same_set(tmp_path, stop_at):
-    def progress(done, _total):
+def test_a_stopped_set_goes_on_to_the_very_same_set(tmp_path: Path, stop_at: int) -> None:
+    def progress(done: Any, _total: Any) -> None:
         if done == stop_at:
             raise _StopHereError
 
@@ -112,7 +118,7 @@ def test_a_stopped_set_goes_on_to_the_very_same_set(tmp_path, stop_at):
     assert contents(folder) == contents(tmp_path / "whole")
 
 
-def test_a_killed_process_leaves_only_whole_files(tmp_path):
+def test_a_killed_process_leaves_only_whole_files(tmp_path: Path) -> None:
     make_scene_set(tmp_path / "whole", **SMALL)
     folder = tmp_path / "killed"
     code = (
@@ -134,7 +140,7 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path):
     assert contents(folder) == contents(tmp_path / "whole")
 
 
-def test_a_deleted_raw_is_made_again(tmp_path):
+def test_a_deleted_raw_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "raws"
     make_scene_set(folder, **SMALL)
     before = contents(folder)
@@ -143,7 +149,7 @@ def test_a_deleted_raw_is_made_again(tmp_path):
     assert contents(folder) == before
 
 
-def test_another_set_or_other_files_are_not_overwritten(tmp_path):
+def test_another_set_or_other_files_are_not_overwritten(tmp_path: Path) -> None:
     folder = tmp_path / "raws"
     make_scene_set(folder, **SMALL)
     before = contents(folder)
@@ -167,7 +173,7 @@ def test_another_set_or_other_files_are_not_overwritten(tmp_path):
         make_scene_set(folder, **SMALL)
 
 
-def test_a_call_that_made_no_raw_binds_nobody(tmp_path):
+def test_a_call_that_made_no_raw_binds_nobody(tmp_path: Path) -> None:
     make_scene_set(tmp_path / "wanted", **SMALL)
     folder = tmp_path / "raws"
     folder.mkdir()
@@ -188,13 +194,13 @@ def test_a_call_that_made_no_raw_binds_nobody(tmp_path):
         ({"seed": -1}, "-1"),
     ],
 )
-def test_arguments_out_of_range_are_named_before_anything_is_written(tmp_path, change, words):
+def test_arguments_out_of_range_are_named_before_anything_is_written(tmp_path: Path, change: Any, words: str) -> None:
     with pytest.raises(SceneError, match=words):
         make_scene_set(tmp_path / "raws", **{**SMALL, **change})
     assert not (tmp_path / "raws").exists()
 
 
-def test_a_folder_of_photographs_becomes_scenes(tmp_path, photographs):
+def test_a_folder_of_photographs_becomes_scenes(tmp_path: Path, photographs: Path) -> None:
     found = folder_photographs(photographs)
     assert [p.scene for p in found] == ["A_B", "a", "b", "trip_a", "trip_c"]
     assert {p.split for p in found} == {"train", "validation", "test"}
@@ -205,14 +211,14 @@ def test_a_folder_of_photographs_becomes_scenes(tmp_path, photographs):
     assert {r["split"] for r in rows if r["scene"] == "b"} == {next(p.split for p in found if p.scene == "b")}
 
 
-def test_changed_photographs_are_noticed(tmp_path, photographs):
+def test_changed_photographs_are_noticed(tmp_path: Path, photographs: Path) -> None:
     make_scene_set(tmp_path / "raws", photographs=photographs, **SMALL)
     (photographs / "a.png").write_bytes((photographs / "A B.png").read_bytes())
     with pytest.raises(SceneError, match="photographs"):
         make_scene_set(tmp_path / "raws", photographs=photographs, **SMALL)
 
 
-def test_names_that_would_be_alike_stay_apart(tmp_path):
+def test_names_that_would_be_alike_stay_apart(tmp_path: Path) -> None:
     image = cv2.imencode(".png", np.zeros((80, 80, 3), np.uint8))[1].tobytes()
     (tmp_path / "x").mkdir()
     for name in ("x/1.png", "x_1.png", "x 1.jpg", "q.png", "q.jpg"):
@@ -221,14 +227,14 @@ def test_names_that_would_be_alike_stay_apart(tmp_path):
     assert len({n.lower() for n in names}) == 5
 
 
-def test_dealt_splits_hold_all_splits_and_keep_their_shares():
+def test_dealt_splits_hold_all_splits_and_keep_their_shares() -> None:
     few = deal_splits(["a", "b", "c"])
     assert sorted(few.values()) == ["test", "train", "validation"]
     many = list(deal_splits([f"p{i}" for i in range(100)]).values())
-    assert (many.count("train"), many.count("validation"), many.count("test")) == (70, 10, 20)
+    assert tuple(many.count(split) for split in Split) == (70, 10, 20)
 
 
-def test_unusable_photographs_are_named(tmp_path):
+def test_unusable_photographs_are_named(tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="nowhere"):
         folder_photographs(tmp_path / "nowhere")
     with pytest.raises(SceneError, match="no photograph"):
@@ -242,14 +248,14 @@ def test_unusable_photographs_are_named(tmp_path):
         read_photograph(broken)
 
 
-def test_the_samples_are_colour_photographs():
+def test_the_samples_are_colour_photographs() -> None:
     for photograph in sample_photographs():
         for path in photograph.paths:
             pixels = read_photograph(path)
             assert np.abs(pixels[..., 0].astype(int) - pixels[..., 2]).mean() > 3
 
 
-def test_crops_cover_a_third_to_all_of_the_photograph():
+def test_crops_cover_a_third_to_all_of_the_photograph() -> None:
     yy, xx = np.mgrid[0:200, 0:300]
     photograph = np.stack([xx * 255 / 299, yy * 255 / 199, 0 * xx], axis=2).astype(np.uint8)
     rng = np.random.default_rng(0)
@@ -262,7 +268,7 @@ def test_crops_cover_a_third_to_all_of_the_photograph():
     assert np.array_equal(crop(photograph, (64, 64), rng, whole=True), crop(photograph, (64, 64), rng, whole=True))
 
 
-def test_the_command_makes_a_set_and_says_what_it_holds(tmp_path):
+def test_the_command_makes_a_set_and_says_what_it_holds(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(scenes)
     folder = tmp_path / "raws"

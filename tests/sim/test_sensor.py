@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -12,26 +16,26 @@ from sim.camera.sensor import Sensor, inverse_smoothstep, linearise, render, smo
 DAY = illuminant("daylight", 5000, lux=20000)
 
 
-def flat(colour, side=64):
+def flat(colour: Any, side: int = 64) -> np.ndarray:
     return np.broadcast_to(np.array(colour, np.uint8), (side, side, 3)).copy()
 
 
-def test_linearise_and_render_are_inverse_on_every_byte():
+def test_linearise_and_render_are_inverse_on_every_byte() -> None:
     every = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
     assert np.array_equal(render(linearise(every)), every)
 
 
 @given(st.floats(0, 1))
-def test_inverse_smoothstep_undoes_the_tone_curve(x):
+def test_inverse_smoothstep_undoes_the_tone_curve(x: Any) -> None:
     assert inverse_smoothstep(smoothstep(np.array(x))) == pytest.approx(x, abs=1e-6)
 
 
-def test_known_chromaticities():
+def test_known_chromaticities() -> None:
     assert illuminant("daylight", 6504).xy == pytest.approx((0.3127, 0.3290), abs=5e-4)
     assert illuminant("tungsten", 2856).xy == pytest.approx((0.4476, 0.4074), abs=5e-4)
 
 
-def test_duv_is_the_distance_from_the_locus_and_positive_is_green():
+def test_duv_is_the_distance_from_the_locus_and_positive_is_green() -> None:
     x, y = illuminant("fluorescent", 4000, 0.01).xy
     d = -2 * x + 12 * y + 3
     u, v = 4 * x / d, 6 * y / d
@@ -41,7 +45,7 @@ def test_duv_is_the_distance_from_the_locus_and_positive_is_green():
     assert daylight_uv(5000)[1] > planckian_uv(5000)[1]
 
 
-def test_drawn_lights_stay_in_their_family():
+def test_drawn_lights_stay_in_their_family() -> None:
     rng = np.random.default_rng(0)
     lights = [draw_illuminant(rng) for _ in range(400)]
     assert {light.family for light in lights} == set(FAMILIES)
@@ -51,15 +55,15 @@ def test_drawn_lights_stay_in_their_family():
         assert kind.lux[0] <= light.lux <= kind.lux[1]
 
 
-def test_dark_pictures_are_likelier_at_dusk():
-    def share(mean):
+def test_dark_pictures_are_likelier_at_dusk() -> None:
+    def share(mean: float) -> float:
         rng = np.random.default_rng(1)
         return sum(draw_illuminant(rng, mean).family == "dusk" for _ in range(500))
 
     assert share(0.02) > 2 * share(0.4)
 
 
-def test_wb_gains_come_from_the_light():
+def test_wb_gains_come_from_the_light() -> None:
     sensor = Sensor()
     warm, cold = sensor.wb_gains(illuminant("tungsten", 2700)), sensor.wb_gains(illuminant("daylight", 7000))
     assert warm[0] < cold[0]
@@ -70,7 +74,7 @@ def test_wb_gains_come_from_the_light():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_cameras_differ_and_are_plausible(seed):
+def test_cameras_differ_and_are_plausible(seed: Any) -> None:
     sensor = Sensor(seed)
     assert np.array(sensor.colour_matrix).sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert np.diag(sensor.colour_matrix).min() > 1
@@ -81,7 +85,7 @@ def test_cameras_differ_and_are_plausible(seed):
         assert all(0.9 < g < 4 for g in gains)
 
 
-def test_the_true_matrix_leaves_the_calibrated_one_with_the_light():
+def test_the_true_matrix_leaves_the_calibrated_one_with_the_light() -> None:
     sensor = Sensor()
     calibrated = np.array(sensor.colour_matrix)
     away = [np.abs(sensor.true_colour_matrix(illuminant("tungsten", t)) - calibrated).max() for t in (5000, 3400, 2500)]
@@ -89,23 +93,23 @@ def test_the_true_matrix_leaves_the_calibrated_one_with_the_light():
     assert sensor.true_colour_matrix(illuminant("fluorescent", 3000)).sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_grey_becomes_grey_again_with_the_right_gains():
+def test_a_grey_becomes_grey_again_with_the_right_gains() -> None:
     sensor, scale = Sensor(defect_share=0), 0.4
     for light in (DAY, illuminant("tungsten", 2600), illuminant("fluorescent", 3500, 0.01)):
         camera = sensor.scene_light(flat([128] * 3), light, scale) * np.array(sensor.wb_gains(light)) / scale
         assert camera[0, 0] == pytest.approx(linearise(np.full(3, 128, np.uint8)), rel=1e-3)
 
 
-def test_blown_highlights_saturate_and_the_rest_keeps_its_scale():
+def test_blown_highlights_saturate_and_the_rest_keeps_its_scale() -> None:
     sensor = Sensor()
     assert sensor.scene_light(flat([255] * 3), DAY, 0.3)[0, 0] == pytest.approx(1, abs=0.02)
     assert sensor.scene_light(flat([200] * 3), DAY, 0.3)[0, 0, 1] == pytest.approx(
-        0.3 * float(linearise(np.uint8(200))), rel=1e-3
+        0.3 * float(linearise(np.array(200, np.uint8))), rel=1e-3
     )
 
 
 @pytest.mark.parametrize("cfa", CFA_PATTERNS)
-def test_every_cfa_order_puts_each_colour_in_its_place(cfa):
+def test_every_cfa_order_puts_each_colour_in_its_place(cfa: Any) -> None:
     sensor = Sensor(cfa=cfa, defect_share=0)
     photograph = flat([200, 90, 40])
     light = sensor.scene_light(photograph, DAY, 0.5)[0, 0]
@@ -117,24 +121,24 @@ def test_every_cfa_order_puts_each_colour_in_its_place(cfa):
 
 
 @pytest.mark.parametrize("iso", [100, 1600, 12800])
-def test_noise_has_the_variance_of_the_model(iso):
+def test_noise_has_the_variance_of_the_model(iso: int) -> None:
     sensor = Sensor(defect_share=0, bits=16)
     photograph = flat([150] * 3, 256)
     green = sensor.expose(photograph, DAY, 0.8, iso, np.random.default_rng(0))[::2, 1::2].astype(float)
     black = sensor.black_level[1]
     shot, read = sensor.noise(iso)
-    value = 0.8 * float(linearise(np.uint8(150)))
+    value = 0.8 * float(linearise(np.array(150, np.uint8)))
     assert (green / (sensor.white_level - black)).var() == pytest.approx(shot * value + read, rel=0.05)
 
 
-def test_noise_rises_with_iso_from_clean_to_very_noisy():
+def test_noise_rises_with_iso_from_clean_to_very_noisy() -> None:
     assert Sensor().noise(100)[0] == pytest.approx(1e-4)
     assert Sensor().noise(12800)[0] == pytest.approx(0.0128)
     shot, read = Sensor().noise(3200)
     assert np.log(read) == pytest.approx(2.18 * np.log(shot) + 1.20, abs=4 * 0.26)
 
 
-def test_defects_are_few_and_always_the_same():
+def test_defects_are_few_and_always_the_same() -> None:
     sensor = Sensor()
     photograph = flat([110] * 3, 256)
     clean = [Sensor(defect_share=0).expose(photograph, DAY, 0.4, 100, np.random.default_rng(i)) for i in (0, 1)]
@@ -146,7 +150,7 @@ def test_defects_are_few_and_always_the_same():
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_bit_depth_and_clipping(bits):
+def test_bit_depth_and_clipping(bits: int) -> None:
     sensor = Sensor(bits=bits)
     black = int(max(sensor.black_level))
     white = sensor.expose(flat([255] * 3), DAY, 4.0, 100, np.random.default_rng(0))
@@ -157,7 +161,7 @@ def test_bit_depth_and_clipping(bits):
     assert np.abs(np.array(sensor.black_level) - 2**bits / 16).max() < 0.001 * 2**bits + 1
 
 
-def test_the_raw_renders_back_to_the_photograph():
+def test_the_raw_renders_back_to_the_photograph() -> None:
     yy, xx = np.mgrid[0:128, 0:128]
     photograph = np.stack([60 + xx, 40 + yy, 200 - (xx + yy) // 2], axis=2).astype(np.uint8)
     sensor = Sensor(defect_share=0, bits=16)
@@ -170,7 +174,7 @@ def test_the_raw_renders_back_to_the_photograph():
     assert cv2.PSNR(back, photograph) > 33
 
 
-def test_bad_input_is_named():
+def test_bad_input_is_named() -> None:
     with pytest.raises(FrameError, match="RGBG"):
         Sensor(cfa="RGBG")  # type: ignore[arg-type]
     with pytest.raises(FrameError, match="bit depth 7"):

@@ -76,7 +76,14 @@ class Client:
 
     def hear(self) -> wire.Message:
         parts: list[list[wire.Buffer]] = []
-        self._until(lambda: bool(message := self.end.receive()) and not parts.append(message))
+
+        def heard() -> bool:
+            message = self.end.receive()
+            if message is not None:
+                parts.append(message)
+            return message is not None
+
+        self._until(heard)
         return wire.decode(parts[0])
 
     def ask(self, message: wire.Message) -> wire.Message:
@@ -131,14 +138,16 @@ def request(n: int) -> list[wire.Buffer]:
 
 
 @pytest.mark.parametrize("where", LINES)
-def test_the_line_it_prints(serving, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_it_prints(serving: Callable[..., str], where: str, capsys: pytest.CaptureFixture[str]) -> None:
     url = serving(Firmware(PIPELINE, boot_id="b7"), where)
     assert capsys.readouterr().out == f"serving sim20 at {url} boot b7\n"
     assert url.startswith("serial:socket://127.0.0.1:" if where == TCP else "serial:///dev/")
 
 
 @pytest.mark.parametrize("where", LINES)
-def test_bad_messages_and_garbage_leave_the_server_alive(serving, client, where: str) -> None:
+def test_bad_messages_and_garbage_leave_the_server_alive(
+    serving: Callable[..., str], client: Callable[[str], Client], where: str
+) -> None:
     c = client(serving(Firmware(PIPELINE), where))
     for parts in ([b"\xc1"], [b"a", b"b"], wire.encode(wire.Error(1, "busy", "x"))):
         c.send(parts)
@@ -147,7 +156,9 @@ def test_bad_messages_and_garbage_leave_the_server_alive(serving, client, where:
     assert isinstance(c.ask(wire.Hello(2)), wire.Info)
 
 
-def test_a_message_that_breaks_the_link_ends_its_session_only(serving, client) -> None:
+def test_a_message_that_breaks_the_link_ends_its_session_only(
+    serving: Callable[..., str], client: Callable[[str], Client]
+) -> None:
     url = serving(Firmware(PIPELINE))
     bad = client(url)
     bad.end.send([b"", b""])
@@ -156,7 +167,9 @@ def test_a_message_that_breaks_the_link_ends_its_session_only(serving, client) -
     assert isinstance(client(url).ask(wire.Hello(2)), wire.Info)
 
 
-def test_a_payload_beyond_the_bound_is_refused_with_its_id(serving, client) -> None:
+def test_a_payload_beyond_the_bound_is_refused_with_its_id(
+    serving: Callable[..., str], client: Callable[[str], Client]
+) -> None:
     c = client(serving(Firmware(PIPELINE, max_payload=1024)))
     answer = c.ask(wire.process_request(7, RAW, ()))
     assert isinstance(answer, wire.Error)
@@ -164,7 +177,9 @@ def test_a_payload_beyond_the_bound_is_refused_with_its_id(serving, client) -> N
     assert isinstance(c.ask(wire.Hello(8)), wire.Info)
 
 
-def test_short_requests_do_not_wait_for_queued_frames(serving, client) -> None:
+def test_short_requests_do_not_wait_for_queued_frames(
+    serving: Callable[..., str], client: Callable[[str], Client]
+) -> None:
     isp = HeldIsp()
     c = client(serving(Firmware(isp)))
     c.send(request(1))
@@ -184,7 +199,7 @@ def test_short_requests_do_not_wait_for_queued_frames(serving, client) -> None:
     assert sorted(heard) == [1, 2, 3, 4]
 
 
-def test_a_full_queue_answers_busy(serving, client) -> None:
+def test_a_full_queue_answers_busy(serving: Callable[..., str], client: Callable[[str], Client]) -> None:
     isp = HeldIsp()
     c = client(serving(Firmware(isp, max_in_flight=1)))
     c.send(request(1))
@@ -202,7 +217,9 @@ def test_a_full_queue_answers_busy(serving, client) -> None:
     assert isp.frames == len(sent) - len(refused)
 
 
-def test_what_waits_for_a_client_is_forgotten_when_another_comes(serving, client) -> None:
+def test_what_waits_for_a_client_is_forgotten_when_another_comes(
+    serving: Callable[..., str], client: Callable[[str], Client]
+) -> None:
     isp = HeldIsp()
     url = serving(Firmware(isp))
     first = client(url)
@@ -225,14 +242,16 @@ def test_what_waits_for_a_client_is_forgotten_when_another_comes(serving, client
 
 
 @pytest.mark.parametrize("where", LINES)
-def test_clients_come_and_go(serving, where: str) -> None:
+def test_clients_come_and_go(serving: Callable[..., str], where: str) -> None:
     url = serving(Firmware(PIPELINE), where)
     for n in range(1, 4):
         with open_device(url, 20) as device:
             assert device.process(RAW, PIPELINE.space.defaults).frame == n
 
 
-def test_a_client_that_never_reads_does_not_stop_the_next_one(serving, client) -> None:
+def test_a_client_that_never_reads_does_not_stop_the_next_one(
+    serving: Callable[..., str], client: Callable[[str], Client]
+) -> None:
     url = serving(Firmware(PIPELINE))
     deaf = client(url)
     for n in range(40):
@@ -296,7 +315,7 @@ def test_a_taken_port_is_one_clear_error() -> None:
 
 
 @pytest.mark.parametrize("where", LINES)
-def test_faults_on_order_and_their_count(serving, where: str) -> None:
+def test_faults_on_order_and_their_count(serving: Callable[..., str], where: str) -> None:
     faults = Faults({"drop": Fault(at=frozenset({2})), "corrupt": Fault(at=frozenset({3}))})
     with open_device(serving(Firmware(PIPELINE), where, faults), 3) as device:
         captures = [device.process(RAW, PIPELINE.space.defaults) for _ in range(3)]

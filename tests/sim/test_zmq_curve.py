@@ -52,13 +52,15 @@ def serving(folder: Path) -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.parametrize("client", ["", "&client=spare"])
-def test_a_known_client_works_as_without_keys(serving, folder: Path, client: str) -> None:
+def test_a_known_client_works_as_without_keys(serving: Callable[[], str], folder: Path, client: str) -> None:
     with open_device(f"{serving()}?keys={folder}{client}", 20) as device:
         capture = device.process(RAW, device.info().space.defaults)
         assert capture.rgb.encoded == PIPELINE.process(RAW, PIPELINE.space.defaults)
 
 
-def test_an_unknown_client_is_refused_and_named(serving, folder: Path, tmp_path: Path, capsys) -> None:
+def test_an_unknown_client_is_refused_and_named(
+    serving: Callable[[], str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     url = serving()
     other = tmp_path / "other"
     new_keys(other, "bench")
@@ -73,12 +75,12 @@ def test_an_unknown_client_is_refused_and_named(serving, folder: Path, tmp_path:
     assert client_keys(other).secret.decode() not in said
 
 
-def test_a_client_without_keys_gets_no_answer(serving) -> None:
+def test_a_client_without_keys_gets_no_answer(serving: Callable[[], str]) -> None:
     with pytest.raises(DeviceUnreachableError):
         open_device(serving(), 1.5)
 
 
-def test_a_client_does_not_talk_to_another_device(serving, folder: Path, tmp_path: Path) -> None:
+def test_a_client_does_not_talk_to_another_device(serving: Callable[[], str], folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     new_keys(other, "device")
     for name in ("bench.key", "bench.key_secret"):

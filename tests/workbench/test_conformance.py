@@ -200,6 +200,7 @@ class Smaller(Firmware):
     def _process(self, message: wire.Process) -> wire.Frame:
         answer = super()._process(message)
         image = cv2.imdecode(np.frombuffer(answer.payload, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
         payload = cv2.imencode(".png", image[::2, ::2])[1].tobytes()
         digest = hashlib.sha256(payload).hexdigest()
         return dataclasses.replace(answer, payload=payload, output_hash=digest, media_type="image/png")

@@ -31,7 +31,8 @@ class Sample:
 
     def header(self, kind: str, **keys: Any) -> bytes:
         """A header of the protocol's version with this id."""
-        return msgpack.packb({"v": wire.VERSION, "type": kind, "id": self.id, **keys})
+        result: bytes = msgpack.packb({"v": wire.VERSION, "type": kind, "id": self.id, **keys})
+        return result
 
     def hello(self, **keys: Any) -> bytes:
         """A HELLO with further keys, or with others than the usual ones."""
@@ -60,7 +61,8 @@ class Malformed:
 
 
 def _without(header: wire.Buffer, key: str) -> bytes:
-    return msgpack.packb({k: v for k, v in msgpack.unpackb(header).items() if k != key})
+    result: bytes = msgpack.packb({k: v for k, v in msgpack.unpackb(header).items() if k != key})
+    return result
 
 
 def nested(depth: int) -> bytes:
@@ -71,7 +73,8 @@ def nested(depth: int) -> bytes:
 def spliced(sample: Sample, value: bytes) -> bytes:
     """A HELLO with one more key whose value is these msgpack bytes."""
     hello = sample.hello()
-    return bytes([hello[0] + 1]) + hello[1:] + msgpack.packb("x") + value
+    result: bytes = bytes([hello[0] + 1]) + hello[1:] + msgpack.packb("x") + value
+    return result
 
 
 def _process_without(key: str) -> Malformed:
@@ -200,7 +203,8 @@ MALFORMED_PROCESS = (
 
 
 def _with(header: wire.Buffer, **keys: Any) -> bytes:
-    return msgpack.packb({**msgpack.unpackb(header), **keys})
+    result: bytes = msgpack.packb({**msgpack.unpackb(header), **keys})
+    return result
 
 
 def oversized(sample: Sample) -> list[wire.Buffer]:
