@@ -8,7 +8,6 @@ PNG as payload, or ``{"id", "error", "size": 0}``. The first message tells who L
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import os
@@ -154,7 +153,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     write_message(
         answers,
         {
-            "firmware": f"LibRaw {version} rawpy {importlib.metadata.version('rawpy')}",
+            "firmware": f"LibRaw {version} rawpy {rawpy.__version__}",
             "boot_id": uuid.uuid4().hex,
             "space": space.to_dict(),
         },

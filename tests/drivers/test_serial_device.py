@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import serial.rfc2217
-from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs, make_raw
+from sim20_jobs import PIPELINE, SPACE, assert_right, captures_of, make_jobs, make_raw
 
 from drivers.device import Capture, Failure
 from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, ProtocolError
@@ -230,10 +230,10 @@ def test_the_same_pixels_as_in_this_process(served: Serve, where: str, options: 
     device = served(where, emulated("sim20"))
     with open_url(device.url + options, 30) as over_serial, open_url("sim:sim20", 30) as here:
         assert over_serial.info().identity == here.info().identity
-        captures = [c for c in over_serial.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(over_serial.process_many(jobs))
         assert isinstance(over_serial, SerialDevice)
         assert over_serial.counts == {}
-        expected = [c for c in here.process_many(jobs) if isinstance(c, Capture)]
+        expected = captures_of(here.process_many(jobs))
     assert [c.rgb.hash for c in captures] == [c.rgb.hash for c in expected]
     assert_right(jobs, captures)
 
@@ -313,7 +313,7 @@ def test_a_bad_cable_costs_time_and_nothing_else(
 
     bad = cable(served().url, sometimes)
     with open_device(bad.url, 60) as device:
-        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(device.process_many(jobs))
     assert_right(jobs, captures)
 
 
@@ -330,7 +330,7 @@ def test_a_cable_that_breaks_again_and_again(
 
     torn = cable(served().url, tears)
     with open_device(torn.url, 60) as device:
-        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(device.process_many(jobs))
         assert device.counts["reconnects"] >= 1
     assert_right(jobs, captures)
 
@@ -372,7 +372,7 @@ def test_a_port_gone_for_good_is_named_after_what_arrived(served: Serve, tmp_pat
 def test_a_reboot_behind_an_open_port(served: Serve) -> None:
     jobs = make_jobs(12)
     with open_device(served(faults=Faults({"reboot": Fault(at=frozenset({4, 9}))})).url, 60) as device:
-        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(device.process_many(jobs))
         assert device.counts["reboots"] == 2
     assert_right(jobs, captures)
     assert len({c.boot_id for c in captures}) == 3
@@ -386,7 +386,7 @@ def test_every_fault_on_order(served: Serve, tmp_path: Path, where: str) -> None
     faults = Faults(plan)
     device = served(f"pty:{tmp_path / 'isp'}" if where == "path" else where, faults=faults)
     with open_device(device.url, 6) as opened:
-        captures = [c for c in opened.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(opened.process_many(jobs))
     assert_right(jobs, captures)
     assert set(faults.counts) == set(at)
 
@@ -498,7 +498,7 @@ def test_pixels_go_through_a_folder_and_not_over_the_line(
 
     line = cable(served(pixels=tmp_path).url, count)
     with open_device(f"{line.url}?pixels=folder:{tmp_path}", 20) as device:
-        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(device.process_many(jobs))
         assert device.counts == {}
     assert_right(jobs, captures)
     assert sum(carried) < 20000
@@ -510,7 +510,7 @@ def test_damaged_and_missing_files_are_asked_for_again(served: Serve, tmp_path: 
     plan = {"corrupt": Fault(at=frozenset({1, 3})), "reboot": Fault(at=frozenset({5}))}
     device = served(faults=Faults(plan), pixels=tmp_path)
     with open_device(f"{device.url}?pixels=folder:{tmp_path}", 20) as opened:
-        captures = [c for c in opened.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(opened.process_many(jobs))
         assert opened.counts["refused"] == 2
     assert_right(jobs, captures)
     device.close()
@@ -575,7 +575,7 @@ def test_a_port_on_the_network(served: Serve) -> None:
         server = PortServer(port)
         try:
             with open_device(f"{server.url}?baud=115200&ign_set_control=1", 30) as device:
-                captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+                captures = captures_of(device.process_many(jobs))
         finally:
             server.close()
     assert_right(jobs, captures)

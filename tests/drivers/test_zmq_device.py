@@ -162,7 +162,7 @@ def test_many_frames_come_in_order_and_several_are_in_flight(
         return out
 
     with open_device(peer(rule).url, 20) as d:
-        captures = [c for c in d.process_many(iter(jobs)) if isinstance(c, Capture)]
+        captures = captures_of(d.process_many(iter(jobs)))
         assert d.counts == {}
     assert_right(jobs, captures)
     assert sorted(c.frame for c in captures) == list(range(1, 21))
@@ -307,7 +307,7 @@ LIES = [other_parameters, other_raw, other_codes, other_pixels, fewer_pixels, cu
 def test_an_answer_without_proof_is_asked_again(peer: StartPeer, lie: Any) -> None:
     jobs = make_jobs(3)
     with open_device(peer(tampered(as_parts(lie))).url, 10) as device:
-        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(device.process_many(jobs))
         assert device.counts == {"refused": 1, "resent": 1}
     assert_right(jobs, captures)
 
@@ -335,7 +335,7 @@ def test_late_and_doubled_answers_are_discarded(peer: StartPeer) -> None:
         return out
 
     with open_device(peer(rule).url, 10) as d:
-        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(d.process_many(jobs))
         assert d.counts["stale"] >= 6
         assert d.counts["refused"] == 0
     assert_right(jobs, captures)
@@ -356,7 +356,7 @@ def test_the_previous_frame_under_this_ones_id_is_refused(
         return [wire.encode(replace(before[-2], id=answer.id) if len(before) == 2 else answer)]
 
     with open_device(peer(rule).url, 10) as d:
-        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(d.process_many(jobs))
         assert d.counts["refused"] == 1
     assert_right(jobs, captures)
 
@@ -372,7 +372,7 @@ def test_a_lost_request_is_sent_again(peer: StartPeer) -> None:
         return [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 3) as d:
-        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(d.process_many(jobs))
         assert d.counts["resent"] >= 1
     assert_right(jobs, captures)
 
@@ -417,7 +417,7 @@ def test_a_reboot_that_keeps_the_connection(peer: StartPeer) -> None:
         return [wire.encode(devices[devices[0].frame >= 5].handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(d.process_many(jobs))
         assert d.counts["reboots"] == 1
         assert d.info().boot_id == "second"
     assert_right(jobs, captures)
@@ -461,7 +461,7 @@ def test_a_busy_device_is_asked_again(peer: StartPeer) -> None:
         return [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        captures = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(d.process_many(jobs))
         assert d.counts["busy"] > 0
     assert_right(jobs, captures)
 
@@ -478,7 +478,7 @@ def test_a_frame_that_the_device_refuses_is_a_failure_in_its_place(peer: StartPe
         return [wire.encode(device.handle(message))]
 
     with open_device(peer(rule).url, 10) as d:
-        results = [c for c in d.process_many(jobs) if isinstance(c, Capture)]
+        results = list(d.process_many(jobs))
         boot_id = d.info().boot_id
     failure = results.pop(3)
     assert isinstance(failure, Failure)
@@ -594,7 +594,7 @@ def test_a_device_that_comes_back_between_campaigns_is_found(server: Callable[..
     jobs = make_jobs(2)
     emulated = server()
     with open_device(emulated.url, 20) as device:
-        captures = [c for c in device.process_many(jobs) if isinstance(c, Capture)]
+        captures = captures_of(device.process_many(jobs))
         emulated.kill()
         server(emulated.port)
         captures += captures_of(device.process_many(jobs))
