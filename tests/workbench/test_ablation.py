@@ -110,7 +110,7 @@ def test_a_study_from_training_to_figures(lab: Path) -> None:
     kept = AblationResult.read(folder / "results.json")
     assert spoken(kept) == {k: v for k, v in results.items() if k != "run"}
     record = find_run(lab, "ablate", "study")
-    assert record.record["device"]["model"] == results["device"]["model"]
+    assert record.device.model == results["device"]["model"]
     assert record.config["variants"] == list(only)
     assert any("too few" in note for note in results["notes"])
     # Its trainings are made anew from the record; the captures are those of the data set.

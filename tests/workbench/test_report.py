@@ -174,7 +174,7 @@ def test_the_headline_and_the_tables_hold_the_results(page: tuple[str, Reader], 
 
 def test_every_figure_names_its_source(page: tuple[str, Reader], full: Path) -> None:
     html, read = page
-    digest = find_run(full, "validate").record["dataset_digest"][:12]
+    digest = str(find_run(full, "validate").record.dataset_digest)[:12]
     assert f"Run final · data set {digest} · seed 0 · device small, unit unit 1, firmware 1" in read.text
     assert "Run proxy · data set – · seed 7" in read.text
     # A training run names only the identity of its device; the validation knows the rest.

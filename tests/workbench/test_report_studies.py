@@ -80,7 +80,7 @@ def test_a_front_is_drawn_with_all_that_was_tried(studied: Path) -> None:
     for words in ("best fixed", "chosen", "default", "Pareto front", "tried"):
         assert f">{words}</text>" in drawn
     assert "Run two ·" in drawn
-    assert f"data set {run.record['dataset_digest'][:12]}" in drawn
+    assert f"data set {str(run.record.dataset_digest)[:12]}" in drawn
     # The methods on the test RAWs are the validation's, with the set that this search chose.
     (methods,) = re.findall(r'aria-label="PSNR and SSIM of the methods, test RAWs".*?</figure>', html, re.DOTALL)
     assert ">chosen by two</text>" in methods

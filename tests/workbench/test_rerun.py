@@ -76,9 +76,9 @@ def test_a_run_is_repeated_exactly_without_its_device(lab: Path, name: str) -> N
     assert outcome.after.name == f"{name}-rerun"
     again = RunFolder.open(lab / "runs" / f"{name}-rerun")
     assert again.finished
-    assert again.record["rerun_of"] == name
+    assert again.record.rerun_of == name
     assert again.kind == outcome.before.kind
-    assert again.record["seed"] == outcome.before.record["seed"]
+    assert again.record.seed == outcome.before.record.seed
     with Dataset.open(lab) as dataset:
         assert dataset.digest() == digest
     assert not list(lab.glob(".rerun-*"))
@@ -151,8 +151,8 @@ def test_what_cannot_be_repeated_is_one_clear_line(lab: Path) -> None:
     old.update(config={**old.config, "expert": "f" * 64})
     with pytest.raises(RunError, match="no capture was made with the parameter set ffffffffffff"):
         rerun(lab, "fixed")
-    device = {**old.record["device"], "identity": "small/9/abc"}
-    write_json(old.path / "run.json", {**old.record, "device": device})
+    device = {**old.device.model_dump(), "identity": "small/9/abc"}
+    write_json(old.path / "run.json", {**old.record.to_json(), "device": device})
     with pytest.raises(RunError, match=r"holds no captures of its device small/9/abc; give --device"):
         rerun(lab, "fixed")
     with pytest.raises(RunError, match="run fixed: was made with small/9/abc, the device is small/1/"):

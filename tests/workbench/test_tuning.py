@@ -193,7 +193,7 @@ def test_the_run_records_the_data_set_of_its_start(lab: Path) -> None:
         with pytest.raises(DeviceUnreachableError):
             tune_run(lab, dataset, SmallIsp(gone_after=0), settings, name="mine")
         run = tune_run(lab, dataset, SmallIsp(), settings, name="mine")
-        assert run.record["dataset_digest"] == before != dataset.digest()
+        assert run.record.dataset_digest == before != dataset.digest()
     assert [r.name for r in list_runs(lab, "tune")] == ["mine"]
 
 

@@ -341,7 +341,7 @@ def test_the_run_keeps_everything(knowing: Path) -> None:
     assert again.results["headline"]["method"] == "predicted:without"
     assert again.results["oracle"] is None
     assert again.results["per_raw"] == []
-    assert again.record["dataset_digest"]
+    assert again.record.dataset_digest
     assert again.config["fixed"].startswith("tune-")
     device = SmallIsp(gone_after=0)
     with Dataset.open(knowing) as dataset, pytest.raises(RunError, match="'final' is already there"):

@@ -41,7 +41,7 @@ def rerun(
     agrees = outcome.agrees(tolerance)
     if as_json:
         shown = [{"figure": d.figure, "before": d.before, "after": d.after} for d in outcome.differences]
-        digests = [r.record.get("dataset_digest") for r in (outcome.before, outcome.after)]
+        digests = [r.record.dataset_digest for r in (outcome.before, outcome.after)]
         print(
             json.dumps(
                 {
@@ -70,7 +70,7 @@ def _print(outcome: object, agrees: bool, tolerance: float) -> None:
         ("workbench_version", "workbench"),
         ("threads", "threads of torch"),
     ):
-        then, now = before.record.get(key), after.record.get(key)
+        then, now = getattr(before.record, key), getattr(after.record, key)
         if then != now:
             print(f"{what}: {str(then)[:12]} then, {str(now)[:12]} now")
     same = outcome.figures - len(outcome.differences)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: T
         if task_key(run) == task.key
         and rule_of(run) == rule
         and not run.aside
-        and (run.record.get("device") or {}).get("space_hash") == info.space.hash
+        and run.device.space_hash == info.space.hash
     ]
     strong = [run for run in found if is_strong(run.config.get("method"))]
     asked = task.metrics[0].key
@@ -98,7 +97,7 @@ def _tuned(
 ) -> tuple[Method, list[str]]:
     """What a tune run chooses, as a method, and notes."""
     _check_scenes(run, {r.scene for r in raws})
-    notes = _other_firmware(label, run, (run.record.get("device") or {}).get("identity"), info)
+    notes = _other_firmware(label, run, run.device.identity, info)
     asked = task.metrics[0].key
     if (tuned_for := task_key(run)) != task.key:
         notes.append(f"{label} {run.name} was tuned for {tuned_for}, not for {task.key}")
@@ -202,10 +201,7 @@ def _training_s(lab: Path, run: RunFolder) -> float | None:
     proxy = _proxy_of(lab, run)
     if proxy is None:
         return None
-    return sum(
-        (datetime.fromisoformat(r.record["finished"]) - datetime.fromisoformat(r.record["started"])).total_seconds()
-        for r in (run, proxy)
-    )
+    return sum(r.took_s() for r in (run, proxy))
 
 
 def gather(

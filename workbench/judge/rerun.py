@@ -132,8 +132,7 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
         new = _repeat(lab, old, new_name, device)
     except KeyError as error:
         raise RunError(
-            f"run {old.name}: its record lacks {error}, so it cannot be repeated; its command was: "
-            f"{old.record.get('command')}"
+            f"run {old.name}: its record lacks {error}, so it cannot be repeated; its command was: {old.record.command}"
         ) from error
     new.update(rerun_of=old.name)
     count, differences = compare_results(before, results_of(new))
@@ -211,10 +210,10 @@ def _check(run: RunFolder) -> None:
     if run.kind not in KINDS:
         raise RunError(
             f"run {run.name}: a {run.kind} run is not repeated from its record; of these kinds it can be: "
-            f"{', '.join(KINDS)}. Its command was: {run.record.get('command')}"
+            f"{', '.join(KINDS)}. Its command was: {run.record.command}"
         )
     if not run.finished:
-        raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.get('command')}")
+        raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.command}")
     check_recorded(run)
     # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
     named = [run.config.get(key) for key in ("proxy", "fixed", "industry")]
@@ -230,7 +229,7 @@ def _free_name(lab: Path, name: str) -> str:
 
 
 def _identity(run: RunFolder) -> str:
-    return str((run.record.get("device") or {}).get("identity") or run.config.get("identity"))
+    return str(run.device.identity or run.config.get("identity"))
 
 
 def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
@@ -238,7 +237,7 @@ def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
     known = next((d for d in dataset.devices() if d.identity == identity), None)
     if known is None:
         raise RunError(f"run {run.name}: the data set holds no captures of its device {identity}; give --device")
-    serial, boot_id = ((run.record.get("device") or {}).get(key, "") for key in ("serial", "boot_id"))
+    serial, boot_id = run.device.serial or "", run.device.boot_id or ""
     info = DeviceInfo(known.model, known.firmware, serial, boot_id, dataset.space(identity))
     return RecordedDevice(info, str(run.config.get("device", "recorded:")))
 
@@ -360,7 +359,7 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         expert=Path(config["expert"]) if config.get("expert") else None,
         test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),
         oracle_captures=config.get("oracle_captures", 0),
-        seed=old.record["seed"],
+        seed=old.record.seed or 0,
         tunes=tuple(config.get("tunes", ())),
         remark=config.get("remark", ""),
     )

@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -47,7 +47,7 @@ Known = Annotated[T | None, WrapValidator(_or_none)]
 """None where it is not known, or is of another kind: no command needs it to read the run."""
 
 
-class DeviceUsed(BaseModel):
+class RunDevice(BaseModel):
     """The device of a run; what its record does not say is None.
 
     Attributes:
@@ -102,7 +102,7 @@ class RunRecord(BaseModel):
     config: dict[str, Any] | None = None
     seed: Known[int] = None
     dataset_digest: Known[str] = None
-    device: Known[DeviceUsed] = None
+    device: Known[RunDevice] = None
     workbench_version: Known[str] = None
     started: str | None = None
     finished: str | None = None
@@ -118,19 +118,6 @@ class RunRecord(BaseModel):
     def of(cls, data: Mapping[str, Any]) -> Self:
         """The record of plain JSON data that was read before."""
         return cls.model_validate(dict(data))
-
-    # A record is its JSON object too, for whoever looks a field up by its name.
-
-    def __getitem__(self, key: str) -> Any:
-        return self.to_json()[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The field of that name as plain JSON data, or the default."""
-        return self.to_json().get(key, default)
-
-    def keys(self) -> Iterable[str]:
-        """The names of the fields that it has."""
-        return self.to_json().keys()
 
 
 def read_record(file: Path) -> RunRecord:

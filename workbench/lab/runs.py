@@ -19,7 +19,7 @@ from drivers.atomic_files import write_text
 from drivers.device import DeviceInfo
 from workbench.console.versions import workbench_version
 from workbench.errors import RunError
-from workbench.lab.run_record import FORMAT, DeviceUsed, RunRecord, read_record
+from workbench.lab.run_record import FORMAT, RunDevice, RunRecord, read_record
 
 LOCK = ".lock"
 # How many runs an error lists.
@@ -49,7 +49,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def describe_device(info: DeviceInfo) -> dict[str, str]:
     """What records keep of a device, as plain JSON data."""
-    return DeviceUsed.of(info).model_dump()
+    return RunDevice.of(info).model_dump()
 
 
 def _now() -> str:
@@ -100,6 +100,16 @@ class RunFolder:
     def results(self) -> dict[str, Any]:
         """The results of the run; empty where it has none."""
         return self.record.results or {}
+
+    @property
+    def device(self) -> RunDevice:
+        """The device of the run; one of which nothing is known where none was recorded."""
+        return self.record.device or RunDevice()
+
+    def took_s(self) -> float:
+        """Seconds from start to end of a run that is finished."""
+        begun, ended = (datetime.fromisoformat(str(time)) for time in (self.record.started, self.record.finished))
+        return (ended - begun).total_seconds()
 
     @property
     def aside(self) -> bool:

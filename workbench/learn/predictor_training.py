@@ -127,4 +127,4 @@ def _stopped(lab: Path, key: str) -> RunFolder | None:
             continue
         if run.kind == "train" and not run.finished:
             found.append(run)
-    return max(found, key=lambda r: str(r.record["started"]), default=None)
+    return max(found, key=lambda r: str(r.record.started), default=None)

@@ -113,7 +113,7 @@ def _captures(
         yield Mark(f"{run.name}: what judged cannot be had again, so no figure was computed anew: {error}.")
         return
     identity, metric = results.device.identity, results.of_raws
-    until = str(run.record["finished"])[:23]
+    until = str(run.record.finished)[:23]
     made: dict[str, list[CaptureRecord]] = {}
     for capture in captures:
         if capture.device_identity == identity and capture.created[:23] <= until:

@@ -207,7 +207,7 @@ def _stale(found: Material, dataset: Dataset) -> list[Mark]:
     captures = dataset.captures()
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
     marks = [Mark(mark.text, _methods_of(found, run)) for run in runs for mark in stale_run(run, captures)]
-    started = str(found.validation.record["started"])
+    started = str(found.validation.record.started)
     identity = found.results.device.identity
     later = [
         c
@@ -222,8 +222,8 @@ def _stale(found: Material, dataset: Dataset) -> list[Mark]:
 
 def stale_run(run: RunFolder, captures: Sequence[CaptureRecord]) -> list[Mark]:
     """A mark where the captures that a run was made with are not those of the data set now."""
-    digest = run.record.get("dataset_digest")
-    if not digest or digest_until(captures, str(run.record["started"])) == digest:
+    digest = run.record.dataset_digest
+    if not digest or digest_until(captures, str(run.record.started)) == digest:
         return []
     text = (
         f"The {run.kind} run {run.name} is stale: captures that it was made with are not in the data set any "

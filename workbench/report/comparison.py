@@ -188,7 +188,7 @@ def facts_of(first: Material, second: Material, common: int) -> list[Fact]:
             "unit": results.device.serial,
             "firmware": results.device.firmware,
             "parameter space": f"{found.space.name} {found.space.hash[:12]}",
-            "data set": str(record.get("dataset_digest") or "–")[:12],
+            "data set": str(record.dataset_digest or "–")[:12],
             "annotations (SHA-256)": str((found.validation.config.get("vision") or {}).get("annotations_sha256", "–"))[
                 :12
             ],
@@ -197,7 +197,7 @@ def facts_of(first: Material, second: Material, common: int) -> list[Fact]:
             "captures collected": results.collection_captures,
             "oracle's captures a RAW": results.oracle.captures_per_raw if results.oracle else "–",
             "seed": results.seed,
-            "workbench": record.get("workbench_version"),
+            "workbench": record.workbench_version,
         }
 
     there = texts(second)

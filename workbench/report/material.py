@@ -15,6 +15,7 @@ from workbench.judge.methods import MethodKind
 from workbench.judge.results import DeviceUsed, ValidationResult, read_validation
 from workbench.judge.statistics import Comparison, compare
 from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.run_record import RunDevice
 from workbench.lab.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.learn.held import held_by
 from workbench.tasks.registry import task_key
@@ -51,21 +52,21 @@ def source_of(run: RunFolder, known: DeviceUsed | None = None) -> Source:
         run: the run.
         known: a device; a run that names only this device's identity is taken to be of it.
     """
-    record, device = run.record, run.record.get("device") or {}
-    if not device and known and known.identity == run.config.get("identity"):
-        device = {**known.to_json(), "serial": None}
-    serial = f", unit {device['serial']}" if device.get("serial") else ""
-    model = f"{device['model']}{serial}" if device.get("model") else run.config.get("identity")
-    seed, started = record.get("seed"), str(record.get("started") or "–")
+    record, device = run.record, run.device
+    if record.device is None and known and known.identity == run.config.get("identity"):
+        device = RunDevice.model_validate({**known.to_json(), "serial": None})
+    serial = f", unit {device.serial}" if device.serial else ""
+    model = f"{device.model}{serial}" if device.model else run.config.get("identity")
+    seed, started = record.seed, str(record.started or "–")
     return Source(
         run=run.name,
         kind=run.kind,
         seed="–" if seed is None else str(seed),
-        digest=str(record.get("dataset_digest") or "–")[:12],
+        digest=str(record.dataset_digest or "–")[:12],
         device=str(model or "–"),
-        firmware=str(device.get("firmware") or "–"),
-        command=str(record.get("command") or "–"),
-        version=str(record.get("workbench_version") or "–"),
+        firmware=str(device.firmware or "–"),
+        command=str(record.command or "–"),
+        version=str(record.workbench_version or "–"),
         started=started[:16].replace("T", " "),
     )
 
@@ -202,7 +203,7 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
 
 def _alike(found: Material, run: RunFolder) -> bool:
     """Whether a run was made on a device with the validation's parameters."""
-    return bool((run.record.get("device") or {}).get("space_hash") == found.results.device.space_hash)
+    return bool(run.device.space_hash == found.results.device.space_hash)
 
 
 def _run(found: Material, kind: str, name: str) -> RunFolder | None:

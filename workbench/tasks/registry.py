@@ -96,7 +96,7 @@ def check_recorded(run: RunFolder) -> None:
     if run.config.get("vision") is None and (name not in task_names() or takes_options(name)):
         raise RunError(
             f"run {run.name}: is of the task {key}, whose annotations the record does not hold; repeat its command: "
-            f"{run.record.get('command')}"
+            f"{run.record.command}"
         )
 
 

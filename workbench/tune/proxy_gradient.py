@@ -7,7 +7,6 @@ at from each start, and where it was half way, are ranked on the device together
 from __future__ import annotations
 
 import math
-from datetime import datetime
 
 import numpy as np
 import torch
@@ -123,10 +122,9 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
     tuner.history = [(spent + (i + 1) * len(tuner.raws), v) for i, v in enumerate(so_far) if v is not None]
     spent_here = tuner.spent()
     ranking = spent_here["captures"]
-    begun, ended = (datetime.fromisoformat(run.record[key]) for key in ("started", "finished"))
     spent_here["captures"] = spent + ranking
     spent_here["device_s"] += sum(c.device_s for c in collected[:spent])
-    spent_here["compute_s"] += (ended - begun).total_seconds()
+    spent_here["compute_s"] += run.took_s()
     result = ProxyGradientResult(
         score=scores[order[0]],
         file=BEST,

@@ -80,10 +80,9 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
     from workbench.tune.industry import TABLE, IndustryTable
     from workbench.tune.regression import REGRESSION, Regression
 
-    device = run.record.get("device") or {}
-    if device.get("space_hash") not in (None, space.hash):
+    if run.device.space_hash not in (None, space.hash):
         raise RunError(
-            f"run {run.name}: was tuned on {device.get('model')}, whose parameters are not those of this device "
+            f"run {run.name}: was tuned on {run.device.model}, whose parameters are not those of this device "
             f"({space.name}, {len(space)} parameters); choose a run made on this device"
         )
     if rule_of(run) == Rule.fixed:
