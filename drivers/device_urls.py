@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Collection
-from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
+from collections.abc import Collection, Mapping
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from drivers.errors import DeviceError
 
@@ -130,6 +130,35 @@ def host_and_port(parts: SplitResult) -> tuple[str, int]:
     if not port:
         raise ValueError(f"port {parts.netloc.rpartition(':')[2]!r} is not a number in 1..65535")
     return host, port
+
+
+def on_network(url: str) -> tuple[str | None, dict[str, str]] | None:
+    """Host and options of a URL that names a machine: ``zmq:``, or a serial line over a network port.
+
+    None for every other URL, and for one that its driver will refuse.
+    """
+    prefix, inner = _inner(url)
+    if not prefix and not url.startswith("zmq:"):
+        return None
+    try:
+        parts = urlsplit(inner)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        return None
+    found = dict(pairs)
+    return (parts.hostname, found) if len(found) == len(pairs) else None
+
+
+def with_options(url: str, options: Mapping[str, str]) -> str:
+    """A URL of :func:`on_network` with these options in the place of its own."""
+    prefix, inner = _inner(url)
+    return prefix + urlunsplit(urlsplit(inner)._replace(query=urlencode(options, safe="/:\\~")))
+
+
+def _inner(url: str) -> tuple[str, str]:
+    """A serial line over a network port has a URL within its URL: ``serial:socket://host:port``."""
+    prefix = "serial:" if url.startswith(("serial:socket:", "serial:rfc2217:")) else ""
+    return prefix, url.removeprefix(prefix)
 
 
 def listen_address(url: str, schemes: Collection[str]) -> tuple[str, int] | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -66,24 +65,16 @@ class LabConfig(BaseModel):
         """
         named = device in self.devices
         url = self.devices.get(device, device)
-        # A serial line over a network port has a URL within its URL: serial:socket://host:port.
-        prefix = "serial:" if url.startswith(("serial:socket:", "serial:rfc2217:")) else ""
-        if not prefix and not url.startswith("zmq:"):
+        place = device_urls.on_network(url)
+        if place is None:
             return url
-        try:
-            parts = urlsplit(url.removeprefix(prefix))
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        except ValueError:
-            return url  # the driver says what is wrong with it
-        query = dict(pairs)
-        if len(query) < len(pairs):
-            return url
+        host, query = place
         if named and "keys" in query:
             query["keys"] = str(folder / query["keys"])
-        hosts = {device_urls.same_host(host) for host in self.network.plain}
-        if parts.hostname and device_urls.same_host(parts.hostname) in hosts and "keys" not in query:
+        hosts = {device_urls.same_host(plain) for plain in self.network.plain}
+        if host and device_urls.same_host(host) in hosts and "keys" not in query:
             query["plain"] = "1"
-        return prefix + urlunsplit(parts._replace(query=urlencode(query, safe="/:\\~")))
+        return device_urls.with_options(url, query)
 
 
 def load_lab_config(lab: Path) -> LabConfig:

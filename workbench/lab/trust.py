@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from drivers import device_urls
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
 from drivers.regular_files import read_json, read_regular
@@ -36,8 +37,8 @@ def runs_code(url: str) -> bool:
     """Whether opening a device of this URL starts a program that its maker chose; shipped recipes do not count."""
     from drivers.programs.recipes import is_shipped
 
-    scheme, _, rest = url.partition(":")
-    return scheme == "command" and not is_shipped(rest.partition("?")[0])
+    scheme, recipe, _ = device_urls.parts(url)
+    return scheme == "command" and not is_shipped(recipe)
 
 
 def remember(what: str) -> None:
@@ -78,7 +79,7 @@ def _key(what: str) -> str:
     """What is remembered: of a recipe its path and content, so that a changed one is asked for anew."""
     if not what.startswith("command:"):
         return what
-    path = Path(what.removeprefix("command:").partition("?")[0]).expanduser()
+    path = Path(device_urls.parts(what)[1]).expanduser()
     try:
         digest = hashlib.sha256(read_regular(path, _RECIPE_BYTES)).hexdigest()
     except OSError:
