@@ -29,6 +29,7 @@ def change(lab: Path, statement: str) -> None:
     database = sqlite3.connect(lab / "dataset.sqlite")
     for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         database.execute(f"DROP TRIGGER {name}")
+    database.execute("PRAGMA ignore_check_constraints = ON")
     assert database.execute(statement).rowcount >= 1
     database.commit()
     database.close()
@@ -63,4 +64,13 @@ def test_a_changed_value_is_told(lab: Path, statement: str, told: str) -> None:
 def test_a_value_that_cannot_be_read_is_one_error(lab: Path, column: str, value: str) -> None:
     change(lab, f"UPDATE {column} = '{value}' WHERE rowid = 1")
     with Dataset.open(lab) as dataset, pytest.raises(DatasetError, match=r"a value in it is not of its column"):
+        verify(dataset)
+
+
+def test_a_split_that_is_none_is_one_error(lab: Path) -> None:
+    change(lab, "UPDATE scenes SET split = 'trial'")
+    with (
+        Dataset.open(lab) as dataset,
+        pytest.raises(DatasetError, match=r"a value in it is not of its column \('trial' is not a valid Split\)"),
+    ):
         verify(dataset)
