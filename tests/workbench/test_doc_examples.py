@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -153,10 +154,13 @@ def test_a_page_runs(
     monkeypatch.chdir(shutil.copytree(material, tmp_path / "reader"))
     todo = [b for b in EVERY if b.page == page and not b.not_run]
     url = serving(emulated("sim20")) if any("127.0.0.1:5555" in b.text for b in todo) else ""
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for block in todo:
         if block.language == "python":
             exec(compile(block.text, str(block), "exec"), names)
+            for suite in [value for name, value in names.items() if name.startswith("Test")]:
+                for name in [name for name in dir(suite) if name.startswith("test_")]:
+                    getattr(suite(), name)()
         elif block.language == "bash":
             for words in commands_of(block):
                 assert words[0] == "workbench", f"{block}: {words[0]}"
