@@ -48,15 +48,15 @@ VIEWING = DemoSizes(
 )
 DETECTOR = DemoSizes(2000, raws_per_trial=40, train_images=300, test_images=100, steps=200, batch=16)
 QUICK_VIEWING = DemoSizes(
-    300,
+    240,
     lab_scenes=60,
     raws_per_scene=2,
     raws_per_photograph=2,
-    base_steps=300,
-    proxy_steps=40,
-    proxy_width=12,
-    steps=80,
-    batch=16,
+    base_steps=150,
+    proxy_steps=20,
+    proxy_width=8,
+    steps=40,
+    batch=8,
     test_raws=12,
     oracle_captures=24,
 )
@@ -65,8 +65,8 @@ QUICK_DETECTOR = DemoSizes(
     raws_per_trial=10,
     train_images=24,
     test_images=8,
-    base_steps=200,
-    proxy_steps=20,
+    base_steps=120,
+    proxy_steps=15,
     proxy_width=8,
     steps=12,
     batch=4,

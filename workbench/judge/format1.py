@@ -62,7 +62,7 @@ def _method(old: dict[str, Any], metrics: tuple[Metric, ...], viewing: bool) -> 
             raise TypeError(f"ssim is {old['ssim']!r:.40}")
         # Of SSIM there was no interval.
         ssim = {**old["psnr_interval"], "estimate": old["ssim"], "low": None, "high": None}
-        new["figures"] = {"psnr": {**old["psnr_interval"], "estimate": old["psnr"]}, "ssim": ssim}
+        new["figures"] = {"psnr": old["psnr_interval"], "ssim": ssim}
         gain = old["psnr_gain_over_fixed"]
         new["over"] = {MethodKind.fixed: {"psnr": gain}} if gain else {}
         new["fewer_captures_than_collection"] = old.get("fewer_captures_than_collection", False)

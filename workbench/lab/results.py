@@ -54,7 +54,9 @@ class Result(Model):
             RunError: it is no such result, or of a newer format.
         """
         found = data.get("format") if isinstance(data, dict) else None
-        if isinstance(found, int) and found > cls.FORMAT:
+        if found is not None and not isinstance(found, int):
+            raise RunError(f"{where}: cannot be read as {cls.WHAT} (format is {found!r:.40})")
+        if found is not None and found > cls.FORMAT:
             raise RunError(f"{where}: format {found} of {cls.WHAT}; this workbench reads up to {cls.FORMAT}")
         try:
             return cls.model_validate(cls.upgraded(data))
