@@ -175,4 +175,5 @@ def _inverse_root(rows: np.ndarray) -> np.ndarray:
     covariance = ledoit_wolf(rows, assume_centered=True)[0] if len(rows) > 1 else np.zeros((rows.shape[1],) * 2)
     # Never quite without the identity: constant columns would leave it singular.
     values, vectors = np.linalg.eigh(0.99 * covariance + 0.01 * np.eye(len(covariance)))
-    return (vectors / np.sqrt(values)) @ vectors.T
+    root: np.ndarray = (vectors / np.sqrt(values)) @ vectors.T
+    return root

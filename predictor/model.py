@@ -209,7 +209,7 @@ class Predictor(nn.Module):
         stacked = torch.cat(levels, 1)
         for _ in range(self.config.encoders - 3):
             stacked = F.max_pool2d(stacked, 2, ceil_mode=True)
-        scores = self.attention(stacked)
+        scores: Tensor = self.attention(stacked)
         return scores.flatten(2).softmax(2).view_as(scores).expand_as(local)
 
     def _among_regions(self, deepest: Tensor) -> tuple[Tensor, Tensor]:

@@ -316,7 +316,7 @@ def _rate(recipe: Recipe, step: int, steps: int) -> float:
         return recipe.learning_rate if step <= recipe.drop_at * steps else recipe.last_learning_rate
     warm = min(step / max(0.05 * steps, 1), 1)
     cosine = 0.5 * (1 + np.cos(np.pi * step / steps))
-    return warm * (recipe.last_learning_rate + cosine * (recipe.learning_rate - recipe.last_learning_rate))
+    return float(warm * (recipe.last_learning_rate + cosine * (recipe.learning_rate - recipe.last_learning_rate)))
 
 
 @torch.no_grad()

@@ -31,7 +31,8 @@ class LoadedProxy:
         """What the proxy thinks the device would give: ``uint8 [H, W, 3]``, sRGB."""
         unit = torch.from_numpy(parameters.unit.astype(np.float32))[None]
         output = self.network(raw_batch(raw), unit)[0].clamp(0, 1)
-        return (output.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        pixels: np.ndarray = (output.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        return pixels
 
 
 def save_proxy(folder: Path, network: Proxy, space: ParameterSpace, device_identity: str) -> Path:

@@ -283,6 +283,7 @@ class Proxy(nn.Module):
         """
         x = demosaic_bilinear(raw.mosaic, raw.colours)
         z = self.embedding(raw, parameters)
+        y: Tensor
         y, linear = self.base(x, raw.thumbnail, raw.matrix, z)
         if not residual:
             return y
@@ -296,7 +297,8 @@ class Proxy(nn.Module):
             [flat.mean(2), flat.std(2), flat.amin(2), flat.amax(2), raw.thumbnail.flatten(2).mean(2)], 1
         )
         centred = 2 * parameters - 1
-        return self.embed(torch.cat([centred, 0.2 * statistics], 1)) + self.straight(centred)
+        code: Tensor = self.embed(torch.cat([centred, 0.2 * statistics], 1)) + self.straight(centred)
+        return code
 
     def _unet(self, x: Tensor, z: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -309,4 +311,5 @@ class Proxy(nn.Module):
         skips.pop()
         for block in self.up:
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], 1), z)
-        return self.last(x)[:, :, :height, :width]
+        residual: Tensor = self.last(x)[:, :, :height, :width]
+        return residual

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +20,7 @@ from drivers.splits import Split
 from workbench.lab.dataset import Dataset
 
 
-def _number(name: str, block: str, low: float, high: float, default: float, role: str | None = None) -> dict:
+def _number(name: str, block: str, low: float, high: float, default: float, role: str | None = None) -> dict[str, Any]:
     return {
         "name": name,
         "block": block,
@@ -52,7 +56,8 @@ def render(raw: RawFrame, p: ParameterSet) -> np.ndarray:
     for _ in range(int(p["blur"])):
         image = (image + np.roll(image, 1, 1) + np.roll(image, 1, 2)) / 3
     image = 1 - image if p["invert"] else image
-    return np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    pixels: np.ndarray = np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    return pixels
 
 
 class SmallIsp(Device):
@@ -88,7 +93,22 @@ def best_for(iso: float, red: float, blue: float) -> ParameterSet:
 
 
 def make_lab(lab: Path, train: int = 12, test: int = 8) -> dict[str, ParameterSet]:
-    """A lab whose RAWs have references made with known parameters; those by RAW hash."""
+    """A lab whose RAWs have references made with known parameters; those by RAW hash.
+
+    It is made once a process and size, and copied: a new data set costs more than most of what is asked of it.
+    """
+    made, best = _made_lab(train, test)
+    shutil.copytree(made.name, lab, dirs_exist_ok=True)
+    return dict(best)
+
+
+@functools.cache
+def _made_lab(train: int, test: int) -> tuple[tempfile.TemporaryDirectory[str], dict[str, ParameterSet]]:
+    made = tempfile.TemporaryDirectory(prefix="small-lab-")
+    return made, _make_lab(Path(made.name), train, test)
+
+
+def _make_lab(lab: Path, train: int, test: int) -> dict[str, ParameterSet]:
     rng = np.random.default_rng(5)
     best = {}
     with Dataset.open(lab, create=True) as dataset:
@@ -101,7 +121,7 @@ def make_lab(lab: Path, train: int = 12, test: int = 8) -> dict[str, ParameterSe
             dataset.add_raw(
                 raw,
                 scene=f"scene{i}",
-                split=Split.TRAIN if i < train else "test",
+                split=Split.TRAIN if i < train else Split.TEST,
                 name=f"{i:03}.npz",
                 reference=render(raw, best[raw.hash]),
             )

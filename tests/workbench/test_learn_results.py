@@ -54,7 +54,7 @@ def test_what_is_no_number_is_written_as_null() -> None:
 
 def test_results_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        TrainResult().torch = "3"  # type: ignore[misc]
+        TrainResult().torch = "3"
 
 
 @pytest.mark.parametrize(

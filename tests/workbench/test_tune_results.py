@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from drivers.parameters import Native
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder
 from workbench.tune.methods import METHODS, SEARCHES, MethodName, is_strong
@@ -51,14 +52,15 @@ def test_a_record_of_any_version_is_read_and_written_as_it_was(
 
 
 def test_values_keep_their_kind() -> None:
-    values = {"gamma": 2.0, "radius": 2, "mode": "2", "on": True}
+    values: dict[str, Native] = {"gamma": 2.0, "radius": 2, "mode": "2", "on": True}
     point = ParetoPoint(values={"psnr": 20.5}, parameters=values, parameters_hash="ab")
     written = FixedResult(score=20.5, file="best.toml", pareto=(point,)).to_json()["pareto"][0]["parameters"]
     assert [(v, type(v)) for v in written.values()] == [(v, type(v)) for v in values.values()]
 
 
 def test_a_damaged_record_is_one_line() -> None:
-    for damage in ({"score": "high"}, {"pareto": [{}]}, {"surprise": 1}, {"format": 2}):
+    damages: list[dict[str, Any]] = [{"score": "high"}, {"pareto": [{}]}, {"surprise": 1}, {"format": 2}]
+    for damage in damages:
         with pytest.raises(RunError, match=r"run\.json: ") as caught:
             tune_result(run_of({}, {**OLD, **damage}))
         assert "\n" not in str(caught.value)

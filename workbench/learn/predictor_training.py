@@ -88,7 +88,8 @@ def train(
 
     def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
         # Training may run on another torch device than the one that the proxy was loaded to.
-        return proxy.network.to(parameters.device)(raw, parameters, residual=whole)
+        output: Tensor = proxy.network.to(parameters.device)(raw, parameters, residual=whole)
+        return output
 
     network, held_out_loss, curve = fit(
         data,

@@ -36,7 +36,8 @@ def _simplex(start: np.ndarray, value: float, edges: np.ndarray) -> _Simplex:
         centroid = points[:-1].mean(axis=0)
 
         def along(step: float, centroid: np.ndarray = centroid, worst: np.ndarray = points[-1]) -> np.ndarray:
-            return (centroid + step * (centroid - worst)).clip(0, 1)
+            point: np.ndarray = (centroid + step * (centroid - worst)).clip(0, 1)
+            return point
 
         reflected = along(1)
         (reflected_value,) = yield reflected[None]

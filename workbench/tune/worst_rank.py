@@ -24,7 +24,8 @@ def worst_ranks(values: np.ndarray) -> np.ndarray:
     Sets that are equal in a metric share the better rank. Ties in the worst rank are broken by the mean rank.
     """
     ranks = np.stack([rankdata(-column, method="min") for column in values.T], 1) / len(values)
-    return ranks.max(axis=1) + 1e-6 * ranks.mean(axis=1)
+    worst: np.ndarray = ranks.max(axis=1) + 1e-6 * ranks.mean(axis=1)
+    return worst
 
 
 def importance(units: np.ndarray, values: np.ndarray, bins: Sequence[int]) -> np.ndarray:
@@ -49,7 +50,8 @@ def importance(units: np.ndarray, values: np.ndarray, bins: Sequence[int]) -> np
             means = [ranks[group == g] for g in range(count) if (group == g).any()]
             between = sum(len(g) * (g.mean() - ranks.mean()) ** 2 for g in means)
             explained[i, m] = between / total
-    return explained.max(axis=1)
+    most: np.ndarray = explained.max(axis=1)
+    return most
 
 
 class WorstRankProposer:
