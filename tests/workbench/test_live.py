@@ -23,8 +23,8 @@ from drivers.registry import open_device
 from sim.firmware.faults import NAMES, Fault, Faults
 from sim.firmware.registers import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from workbench.collect.campaign import plan_live
 from workbench.collect.designs import Design
+from workbench.collect.live_campaign import plan_live
 from workbench.commands.collect import collect
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify

@@ -1,4 +1,4 @@
-"""A campaign: a planned list of captures that can stop anywhere and go on, of stored RAWs or with a live device.
+"""A campaign: a planned list of captures that can stop anywhere and go on; of stored RAWs here, live beside it.
 
 The plan is a function of the parameter space, the RAWs, the design, the count and the seed alone. What is done is
 read from the data set, so nothing about a campaign has to be remembered elsewhere.
@@ -6,35 +6,27 @@ read from the data set, so nothing about a campaign has to be remembered elsewhe
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from drivers.device import Capture, Device, Failure
+from drivers.device import Device
 from drivers.errors import DeviceError
-from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.splits import Split
 from workbench.collect import faults
 from workbench.collect.bench import Bench
 from workbench.collect.designs import CampaignError, Design, points
 from workbench.collect.failures import SHARE, FailureTally, TooManyFailuresError, described
-from workbench.collect.keeping import Outcome, judged, kept
+from workbench.collect.keeping import Outcome
 from workbench.console.progress import Progress
-from workbench.lab.dataset import Dataset, FailureRecord, NewRaw, RawRecord
+from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 
 PURPOSE = "collect"
-LIVE_BATCH = 16
-"""Photographs in a commit: each comes with its RAW."""
-
 Job = tuple[RawRecord, ParameterSet]
-Shot = tuple[RawFrame, Capture]
 J = TypeVar("J")
 Source = TypeVar("Source")
 
@@ -233,96 +225,6 @@ class StoredCampaign(Campaign[Job]):
         return len({raw.hash for raw, _ in self.jobs}) if self._raws is None else self._raws
 
 
-class LiveCampaign(Campaign[ParameterSet]):
-    """A live device: it photographs what is before it with each set, and every capture brings its own RAW.
-
-    Args:
-        dataset, device: as of :class:`Campaign`.
-        sets: see :func:`plan_live`.
-        scene: what is before the device; ``split``: of that scene.
-    """
-
-    def __init__(
-        self, dataset: Dataset, device: Device, sets: Sequence[ParameterSet], *, scene: str, split: Split
-    ) -> None:
-        super().__init__(dataset, device, sets)
-        self.scene = scene
-        self.split = split
-        # A photograph that was refused has no RAW that would tell its scene.
-        self._failed_purpose = f"{PURPOSE} {scene}"
-
-    def known(self) -> list[Outcome | None]:
-        """See :meth:`Campaign.known`."""
-        raws = {raw.hash for raw in self.dataset.raws() if raw.scene == self.scene}
-        captures = {
-            capture.parameters_hash: capture
-            for capture in self.dataset.captures(device_identity=self.identity)
-            if capture.raw_hash in raws
-        }
-        failures = {
-            failure.parameters_hash: failure
-            for failure in self.dataset.failures(device_identity=self.identity, purpose=self._failed_purpose)
-        }
-        return [captures.get(p.hash) or failures.get(p.hash) for p in self.jobs]
-
-    def outcomes(self, jobs: Sequence[ParameterSet]) -> Generator[Outcome, None, None]:
-        """See :meth:`Campaign.outcomes`.
-
-        Raises:
-            DatasetError: the scene is in another split, or nothing could be stored.
-        """
-        tally = FailureTally()
-        ready: deque[Outcome] = deque()
-
-        def keep(answers: list[Shot | Failure]) -> None:
-            ready.extend(self._kept(answers))
-            failures = [answer for answer in answers if isinstance(answer, Failure)]
-            for _ in range(len(answers) - len(failures)):
-                tally.made()
-            for failure in failures:
-                tally.add(failure.code, failure.reason, self.described(failure.parameters))
-            faults.count(asked=len(answers) - len(failures), failed=len(failures))
-
-        def drained() -> Iterator[Outcome]:
-            while ready:
-                yield ready.popleft()
-
-        answers = self.device.capture_many(jobs)
-        yield from kept(self.device.url, answers, _judged, keep=keep, ready=drained, tally=tally, batch=LIVE_BATCH)
-
-    def described(self, job: ParameterSet) -> str:
-        """See :meth:`Campaign.described`."""
-        return described(self.scene, job)
-
-    def raws(self) -> int:
-        """See :meth:`Campaign.raws`."""
-        return sum(raw.scene == self.scene for raw in self.dataset.raws())
-
-    def _kept(self, answers: list[Shot | Failure]) -> list[Outcome]:
-        """The records of answers, in their order."""
-        shots = [answer for answer in answers if not isinstance(answer, Failure)]
-        failures = [answer for answer in answers if isinstance(answer, Failure)]
-        info = self.device.info()
-        # A RAW without a capture, where the second fails, does no harm; a capture without its RAW cannot be.
-        if shots:
-            self.dataset.add_raws([NewRaw(raw, self.scene, self.split, self._name(c)) for raw, c in shots])
-        captured = iter(self.dataset.add_captures(info, [capture for _, capture in shots], purpose=PURPOSE))
-        failed = iter(self.dataset.add_failures(info, failures, purpose=self._failed_purpose))
-        return [next(failed) if isinstance(answer, Failure) else next(captured) for answer in answers]
-
-    def _name(self, capture: Capture) -> str:
-        return f"{self.scene}-{capture.boot_id[:8]}-{capture.frame:06d}"
-
-
-def _judged(answer: Shot | Failure) -> Shot | Failure:
-    if isinstance(answer, Failure):
-        return answer
-    raw, capture = answer
-    result = judged(capture, raw.width, raw.height)
-    # Its RAW is not kept, so the failure names none.
-    return replace(result, raw_hash="") if isinstance(result, Failure) else (raw, capture)
-
-
 def plan(
     space: ParameterSpace,
     raws: Sequence[RawRecord],
@@ -353,7 +255,7 @@ def plan(
         raise CampaignError("no RAWs to collect with: the training and validation splits are empty")
     ordered = sorted({raw.hash: raw for raw in raws}.values(), key=lambda raw: raw.hash)
     units = points(space, design, captures, seed, around, spread)
-    jobs = _different(space, units, _turns(ordered, seed), lambda raw: raw.hash, captures)
+    jobs = different_pairs(space, units, _turns(ordered, seed), lambda raw: raw.hash, captures)
     if len(jobs) < captures:
         raise CampaignError(
             f"{space.name} with {len(ordered)} RAWs gives only {len(jobs)} different captures in this design, "
@@ -362,31 +264,7 @@ def plan(
     return jobs
 
 
-def plan_live(
-    space: ParameterSpace,
-    *,
-    design: Design,
-    captures: int,
-    seed: int,
-    around: Sequence[ParameterSet] = (),
-    spread: float = 0.1,
-) -> list[ParameterSet]:
-    """The different parameter sets of a live campaign; arguments as of :func:`plan`.
-
-    Raises:
-        CampaignError: the space has too few different parameter sets, or ``spread`` is out of range.
-    """
-    units = points(space, design, captures, seed, around, spread)
-    sets = [parameters for _, parameters in _different(space, units, itertools.repeat(""), str, captures)]
-    if len(sets) < captures:
-        raise CampaignError(
-            f"{space.name} gives only {len(sets)} different parameter sets in this design, not {captures}; "
-            "ask for fewer or widen --spread"
-        )
-    return sets
-
-
-def _different(
+def different_pairs(
     space: ParameterSpace, units: np.ndarray, sources: Iterator[Source], key: Callable[[Source], str], most: int
 ) -> list[tuple[Source, ParameterSet]]:
     """The next source with each point's parameter set; a point whose pair was there is passed over."""

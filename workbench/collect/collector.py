@@ -12,8 +12,9 @@ from drivers.parameters import ParameterSet
 from drivers.raw.raw_notes import RawNote, told_once
 from drivers.splits import Split
 from workbench.collect.bench import Bench
-from workbench.collect.campaign import PURPOSE, CollectResult, LiveCampaign, StoredCampaign, plan, plan_live, run
+from workbench.collect.campaign import PURPOSE, CollectResult, StoredCampaign, plan, run
 from workbench.collect.designs import CampaignError, Design
+from workbench.collect.live_campaign import LiveCampaign, plan_live
 from workbench.collect.raw_folder import passed_over, read_raw_folder
 from workbench.collect.raw_import import import_raws
 from workbench.console.notes import listed, say
