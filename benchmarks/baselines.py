@@ -18,6 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from workbench.judge.format1 import spoken
+from workbench.judge.results import read_validation
+from workbench.lab.runs import RunFolder
+
 # Name of the run, label, what it adds to ``workbench tune``. The first two are what prediction is compared with.
 METHODS: dict[str, tuple[str, list[str]]] = {
     "b-cmaes": ("best fixed (CMA-ES)", ["--method", "cmaes"]),
@@ -77,7 +81,7 @@ def _workbench(*arguments: str) -> None:
 
 def markdown(seeds: list[int], labs: list[Path]) -> str:
     """A row a method: PSNR by seed, what prediction gained over it, and what it cost."""
-    results = [json.loads((lab / "runs" / VALIDATION / "results.json").read_text(encoding="utf-8")) for lab in labs]
+    results = [spoken(read_validation(RunFolder.open(lab / "runs" / VALIDATION))) for lab in labs]
     rows = [_by_key(r) for r in results]
     about = results[0]["headline"]["predictor"]
     head = [*(f"seed {s}" for s in seeds), "mean (dB)", "SSIM", "prediction over it (dB)", "captures", "device s"]

@@ -16,6 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench.judge.format1 import spoken
+from workbench.judge.results import read_validation
+from workbench.lab.runs import RunFolder
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,7 +44,7 @@ def main() -> None:
 def read(folder: Path) -> dict:
     """Results of the validation and of the proxy in one demo folder."""
     newest = max(folder.glob("lab/runs/validate*/results.json"), key=lambda p: p.stat().st_mtime)
-    found = json.loads(newest.read_text(encoding="utf-8"))
+    found = spoken(read_validation(RunFolder.open(newest.parent)))
     found["proxy_run"] = json.loads((folder / "lab/runs/proxy/run.json").read_text(encoding="utf-8"))["results"]
     seconds = folder / "seconds.txt"
     found["seconds"] = seconds.read_text().strip() if seconds.exists() else "-"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from enum import StrEnum
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,16 +20,10 @@ if TYPE_CHECKING:
     from workbench.tune.results import TuneResult
 
 
-class MetricName(StrEnum):
-    """What is searched for."""
-
-    psnr = "psnr"
-    ssim = "ssim"
-    map50 = "map50"
-    map = "map"
-    detector_loss = "detector-loss"
-    latency = "latency"
-    bytes = "bytes"
+# What one task has and another lacks is told by the search, which names the task.
+_ANY_TASKS = ("psnr", "ssim", "map50", "map", "detector-loss")
+# Costs that come after another metric, and how they are written.
+COSTS = {"latency": (".4f", " s"), "bytes": (".0f", "")}
 
 
 def tune(
@@ -72,7 +67,7 @@ def tune(
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
     metric: Annotated[
-        list[MetricName] | None,
+        list[str] | None,
         typer.Option(
             help="What to search for: psnr (viewing's default), ssim; map50 (a detector's default), map, … Several "
             "for nsga2 and worst-rank (by default psnr and ssim); latency (device seconds) and bytes are costs."
@@ -96,8 +91,11 @@ def tune(
     from workbench.tune.tuning import tune as tune_in
 
     judge = asked_task(task, detector, annotations)
-    metrics = [m.value for m in metric or ()] or default_metrics(method, judge)
-    first = MetricName(metrics[0])
+    metrics = metric or default_metrics(method, judge)
+    if unknown := [m for m in metrics if m not in (*_ANY_TASKS, *judge.search_metrics, *COSTS)]:
+        raise typer.BadParameter(f"--metric {unknown[0]!r} is not one of {', '.join((*judge.search_metrics, *COSTS))}")
+    first = metrics[0]
+    figure = partial(_figure, {m.key: (m.form(), m.unit and f" {m.unit}") for m in judge.metrics})
     if industry and rule not in (Rule.fixed, Rule.industry):
         raise typer.BadParameter(f"--industry is short for --rule industry; it does not go with --rule {rule.value}")
     chosen = Rule.industry if industry else rule
@@ -107,7 +105,7 @@ def tune(
     ):
 
         def show(done: int, total: int, best: float) -> None:
-            note = "descending through the proxy" if math.isnan(best) else f"best {_figure(best, first)}"
+            note = "descending through the proxy" if math.isnan(best) else f"best {figure(best, first)}"
             progress.update(min(done, total), note=note)
 
         run, result = tune_in(
@@ -129,7 +127,7 @@ def tune(
     if as_json:
         print(json.dumps({"run": run.name, **result.to_json()}))
         return
-    _print(run.name, result, chosen, run.path / result.file, first)
+    _print(run.name, result, chosen, run.path / result.file, first, figure)
     for line in [*(f"note: {note}" for note in result.notes), *failure_lines(result.to_json())]:
         print(line)
 
@@ -143,33 +141,35 @@ _TITLES = {
 }
 
 
-def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: MetricName) -> None:
+def _print(
+    name: str, result: TuneResult, rule: Rule, file: Path, metric: str, figure: Callable[[float | None, str], str]
+) -> None:
     from workbench.tune.results import FixedResult, ProxyGradientResult, RegressionResult, TableResult
 
     print(
-        f"{_TITLES[rule]} ({name}): {_figure(result.score, metric)} on {result.ranked_on} training RAWs, default "
-        f"{_figure(result.default_on_trial_raws, metric)} on the trials' RAWs; {result.captures} captures"
+        f"{_TITLES[rule]} ({name}): {figure(result.score, metric)} on {result.ranked_on} training RAWs, default "
+        f"{figure(result.default_on_trial_raws, metric)} on the trials' RAWs; {result.captures} captures"
     )
     if isinstance(result, TableResult):
         knots = ", ".join(f"{k:g}" for k in result.knots_iso)
-        single, table = _figure(result.single_set_score, metric), _figure(result.table_score, metric)
+        single, table = figure(result.single_set_score, metric), figure(result.table_score, metric)
         print(f"one set for all ISO {single}, table at ISO {knots} {table}: kept the {result.kept}")
     if isinstance(result, RegressionResult):
-        single, regression = _figure(result.single_set_score, metric), _figure(result.regression_score, metric)
+        single, regression = figure(result.single_set_score, metric), figure(result.regression_score, metric)
         print(
             f"one set for all {single}, regression to the best sets of {len(result.images)} RAWs {regression}: "
             f"kept the {result.kept}"
         )
     if isinstance(result, FixedResult) and result.pareto is not None:
-        print(f"Pareto front, {len(result.pareto)} sets on the trials' RAWs, the best in {metric.value} first:")
+        print(f"Pareto front, {len(result.pareto)} sets on the trials' RAWs, the best in {metric} first:")
         for point in result.pareto:
-            print("  " + ", ".join(f"{m} {_figure(v, MetricName(m))}" for m, v in point.values.items()))
+            print("  " + ", ".join(f"{m} {figure(v, m)}" for m, v in point.values.items()))
     if isinstance(result, ProxyGradientResult) and result.held:
         held = ", ".join(result.held)
         print(f"held at their start values, since the proxy does not follow the device in them: {held}")
     if history := result.history:
         places = sorted({round(i * (len(history) - 1) / 5) for i in range(6)})
-        curve = ", ".join(f"{history[i][0]}: {_figure(history[i][1], metric)}" for i in places)
+        curve = ", ".join(f"{history[i][0]}: {figure(history[i][1], metric)}" for i in places)
         print(f"captures spent and best score so far: {curve}")
     if result.device_s is not None and result.compute_s is not None:
         print(f"{result.device_s:.1f} s of the device, {result.compute_s:.1f} s of computing")
@@ -178,12 +178,11 @@ def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: Metric
     print(str(file))
 
 
-def _figure(value: float | None, metric: MetricName) -> str:
+def _figure(forms: Mapping[str, tuple[str, str]], value: float | None, metric: str) -> str:
     if value is None:
         return "failed"
-    if metric is MetricName.detector_loss:
+    if metric == "detector-loss":
         # The search makes scores large, the loss is to be small: people see what `validate` calls log loss.
         return f"log loss {-value:.3f}"
-    forms = {MetricName.psnr: ".2f", MetricName.latency: ".4f", MetricName.bytes: ".0f"}
-    units = {MetricName.psnr: " dB", MetricName.latency: " s"}
-    return f"{value:{forms.get(metric, '.3f')}}{units.get(metric, '')}"
+    form, unit = {**COSTS, **forms}.get(metric, (".3f", ""))
+    return f"{value:{form}}{unit}"
