@@ -1,4 +1,4 @@
-"""A task that another package adds, the one of ``docs/how-to/own-task.md``: every command that serves a task serves it."""
+"""A task that another package adds, the one of ``docs/how-to/own-task.md``: every command that serves tasks has it."""
 
 from __future__ import annotations
 

@@ -21,11 +21,13 @@ from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import load_predictor
 from workbench.collect.bench import Bench
+from workbench.commands.ablate import ablate
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.commands.validate import validate
 from workbench.errors import RunError
+from workbench.judge.ablation.results import AblationResult
 from workbench.judge.rerun import rerun
 from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
@@ -39,6 +41,7 @@ APP.command("fit-proxy")(fit_proxy)
 APP.command()(train)
 APP.command()(tune)
 APP.command()(validate)
+APP.command()(ablate)
 NAMES = [f"{i}.npz" for i in range(9)]
 TASK = ("--task", "detection", "--detector", "tests.brightness:make", "--annotations", "annotations.json")
 QUARTER = SIDE // 4
@@ -213,6 +216,30 @@ def test_two_validations_of_a_detector_are_compared(lab: Path) -> None:
         file.write_text(text)
         with pytest.raises(RunError, match=r"results\.json: cannot be read as a validation .* again$"):
             write_comparison(Path("lab"), "dark", "bright")
+
+
+def test_a_study_of_a_detector_is_in_the_report(lab: Path) -> None:
+    run("fit-proxy", "--base-steps", "2", "--steps", "1", "--width", "4")
+    only = ("--only", "fixed-multi-5", "--only", "none-5", "--only", "multi-5")
+    sizes = ("--seeds", "0 1 2", "--steps", "1", "--batch", "2", "--width", "4")
+    told = run("ablate", "--device", "sim:sim20", *TASK, *sizes, *only, "--name", "study")
+    assert "mAP50" in told
+    study = AblationResult.read(lab / "runs" / "study" / "results.json")
+    assert (study.task, study.main.key, study.of_raws.key) == ("detection", "map50", "loss")
+    rows = {row.key: row for row in study.table}
+    gain = rows["none-5"].over_reference["map50"]
+    by_seed = np.subtract(rows["none-5"].by_seed["map50"], rows["multi-5"].by_seed["map50"])
+    assert gain.by_seed == pytest.approx(by_seed)
+    assert gain.estimate == pytest.approx(by_seed.mean())
+    losses = study.stacked("none-5", "loss")
+    assert losses.shape == (3, 2)
+    assert rows["none-5"].figures["loss"].estimate == pytest.approx(losses.mean())
+    run("validate", "--device", "sim:sim20", *TASK, "--name", "final")
+    page = write_report(lab).read_text()
+    section = page[page.index("<h2>Ablations") : page.index("<h2>Proxy against device")]
+    assert "mAP50" in section
+    assert "Refused" not in section
+    assert "could not" not in section
 
 
 def test_masks_are_scored_for_segmentation(lab: Path) -> None:
