@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.tasks.detectors import DetectorError, Target, check_loss, open_detector
-from workbench.tasks.detectors.darknet import ACTIVATIONS, DarknetModule, load_darknet
+from workbench.tasks.detectors.darknet import load_darknet
+from workbench.tasks.detectors.darknet_module import ACTIVATIONS, DarknetModule
 from workbench.tasks.detectors.yolo_loss import YoloHead, decode, yolo_loss
 
 NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"

@@ -22,10 +22,11 @@ from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, new_run, write_json
 from workbench.report import build
-from workbench.report.build import make_page, methods_csv
+from workbench.report.build import make_page
 from workbench.report.build import render as render_page
 from workbench.report.checks import Mark, check_validation, digest_until
 from workbench.report.material import read_material
+from workbench.report.method_tables import methods_csv
 from workbench.tasks import viewing
 from workbench.tune.fixed import TuneSettings, tune_run
 
