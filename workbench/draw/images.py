@@ -30,7 +30,7 @@ class Window:
 
     def covers(self, image: np.ndarray) -> bool:
         """Whether the whole of ``[H, W, 3]`` lies within the window."""
-        return image.shape[0] <= self.height and image.shape[1] <= self.width
+        return bool(image.shape[0] <= self.height and image.shape[1] <= self.width)
 
 
 def data_uri(encoded: bytes, media_type: str) -> str:
@@ -84,7 +84,7 @@ def raw_preview(raw: RawFrame, longest: int = 320) -> np.ndarray:
     image = np.clip(planes[:, ::step, ::step].transpose(1, 2, 0), 0, None)
     image = image * (image.mean() / np.maximum(image.mean(axis=(0, 1)), 1e-6))
     image = np.clip(image / max(float(np.percentile(image, 99)), 1e-6), 0, 1) ** (1 / 2.2)
-    return np.rint(image * 255).astype(np.uint8)
+    return np.asarray(np.rint(image * 255), np.uint8)
 
 
 def attention_overlay(

@@ -274,7 +274,7 @@ class ValidationResult(Compared):
 
     def gains(self, key: str, over: str) -> np.ndarray:
         """What a method gains over another on every RAW, in the first metric that single RAWs have: ``float64 [R]``."""
-        return self.of_raws.sign * (self.values(key) - self.values(over))
+        return np.asarray(self.of_raws.sign * (self.values(key) - self.values(over)))
 
     def units(self, key: str) -> np.ndarray:
         """Normalised parameters that a method chose for every RAW: ``float64 [R, N]``."""

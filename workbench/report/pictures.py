@@ -261,4 +261,4 @@ def _evenness(maps: Sequence[np.ndarray]) -> np.ndarray:
     for m in maps:
         most = np.log(m[0].size) if m[0].size > 1 else 1.0
         entropies.append(-(m * np.log(np.maximum(m, 1e-12))).sum(axis=(1, 2)) / most)
-    return np.mean(entropies, axis=0)
+    return np.asarray(np.mean(entropies, axis=0))

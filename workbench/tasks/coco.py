@@ -165,7 +165,7 @@ def decode_mask(segmentation: list[list[float]] | dict[str, Any], height: int, w
         encoded = rle.frPyObjects(segmentation, height, width)
     else:
         encoded = segmentation
-    return rle.decode(encoded).astype(bool)
+    return np.asarray(rle.decode(encoded), bool)
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

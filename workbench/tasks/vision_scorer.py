@@ -46,6 +46,6 @@ class VisionScorer:
     def combine(self, values: Sequence[Any]) -> float:
         """The score of one parameter set; higher is better."""
         if self._metric == "detector-loss":
-            return -sum(values) / len(values)
+            return float(-sum(values) / len(values))
         results = [{**entry, "image_id": i} for i, (_, found) in enumerate(values, 1) for entry in found]
         return coco_scores(self._task.truth([raw for raw, _ in values]), results, self._task.kind)[self._metric]

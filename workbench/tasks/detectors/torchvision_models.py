@@ -148,7 +148,8 @@ def open_torchvision(what: str) -> TorchvisionDetector:
 def _build(name: str, labels: int) -> nn.Module:
     from torchvision.models import get_model
 
-    return get_model(name, weights=None, weights_backbone=None, num_classes=labels)
+    network: nn.Module = get_model(name, weights=None, weights_backbone=None, num_classes=labels)
+    return network
 
 
 def _labels(module: nn.Module, state: dict[str, Tensor]) -> int:
@@ -162,7 +163,7 @@ def _labels(module: nn.Module, state: dict[str, Tensor]) -> int:
         if rest or found.shape[1:] != value.shape[1:] or found.shape[0] % per_label:
             continue
         if 1 < found.shape[0] // per_label <= _MOST_LABELS:
-            return found.shape[0] // per_label
+            return int(found.shape[0] // per_label)
     return _COCO_LABELS
 
 

@@ -48,4 +48,5 @@ def checked(make: Callable[[], Any], specification: str) -> Detector:
             f"detector {specification}: its factory gave a {type(detector).__name__} without {', '.join(missing)}; "
             "see workbench.tasks.detectors.Detector"
         )
-    return detector
+    found: Detector = detector
+    return found

@@ -62,7 +62,8 @@ class _Backbone(nn.Module):
             x = stage(x)
             if number:
                 levels[str(number - 1)] = x
-        return self.pyramid(levels)
+        pyramid: OrderedDict[str, Tensor] = self.pyramid(levels)
+        return pyramid
 
 
 class _BoxPredictor(nn.Module):
