@@ -11,18 +11,13 @@ import typer
 if TYPE_CHECKING:
     from workbench.judge.ablation.results import AblationResult
 
+from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 def ablate(
-    device: Annotated[
-        list[str],
-        typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
-            "more than 30 s; several make a pool of equal boards."
-        ),
-    ],
+    device: DevicesOption,
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and a fitted proxy.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
     task: TaskOption = VIEWING,
@@ -54,9 +49,7 @@ def ablate(
     ] = 0,
     prefix: Annotated[str, typer.Option(help="Beginning of the names of the train runs.")] = "ablate",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    pool_tolerance: Annotated[
-        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
-    ] = 0,
+    pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Train variants of the predictor, a run a seed, and compare them on the device (table 3, figures 5 and 6)."""

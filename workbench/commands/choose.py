@@ -12,18 +12,13 @@ import typer
 if TYPE_CHECKING:
     from workbench.judge.results import ChooseResult
 
+from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 def choose(
-    device: Annotated[
-        list[str],
-        typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
-            "more than 30 s; several make a pool of equal boards."
-        ),
-    ],
+    device: DevicesOption,
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and the runs.")] = Path("lab"),
     predictor: Annotated[
         list[str] | None, typer.Option(help="A train run, may be repeated; by default all of the task.")
@@ -36,9 +31,7 @@ def choose(
     annotations: AnnotationsOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the bootstrap.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    pool_tolerance: Annotated[
-        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
-    ] = 0,
+    pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Compare predictors on the validation RAWs, so that the test RAWs are seen by one of them alone."""

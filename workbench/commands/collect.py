@@ -11,17 +11,12 @@ import typer
 
 from drivers.splits import Split
 from workbench.collect.designs import Design
+from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 
 
 def collect(
-    device: Annotated[
-        list[str],
-        typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
-            "more than 30 s; several make a pool of equal boards."
-        ),
-    ],
+    device: DevicesOption,
     captures: Annotated[int, typer.Option(min=1, max=MANY, help="Captures of the whole campaign.")],
     raws: Annotated[
         Path | None,
@@ -42,9 +37,7 @@ def collect(
     spread: Annotated[
         float, typer.Option(min=0, max=1, help="Normalised distance from the points for --design around.")
     ] = 0.1,
-    pool_tolerance: Annotated[
-        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
-    ] = 0,
+    pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Collect captures: each pairs one RAW (train or validation) with its own parameter set.

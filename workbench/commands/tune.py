@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 from workbench.tune.methods import MethodName
@@ -27,13 +28,7 @@ COSTS = {"latency": (".4f", " s"), "bytes": (".0f", "")}
 
 
 def tune(
-    device: Annotated[
-        list[str],
-        typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
-            "more than 30 s; several make a pool of equal boards."
-        ),
-    ],
+    device: DevicesOption,
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     method: Annotated[
         MethodName,
@@ -78,9 +73,7 @@ def tune(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    pool_tolerance: Annotated[
-        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
-    ] = 0,
+    pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Tune on the device, on the training RAWs only. The same command goes on after a stop."""

@@ -11,18 +11,13 @@ import typer
 if TYPE_CHECKING:
     from workbench.judge.results import ValidationResult
 
+from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
 def validate(
-    device: Annotated[
-        list[str],
-        typer.Option(
-            help="Device URL, such as zmq://127.0.0.1:5555 or sim:sim20, with ?deadline=SECONDS where a frame takes "
-            "more than 30 s; several make a pool of equal boards."
-        ),
-    ],
+    device: DevicesOption,
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set and the runs.")] = Path("lab"),
     predictor: Annotated[
         list[str] | None,
@@ -59,9 +54,7 @@ def validate(
         str, typer.Option(help="What a reader must know of this validation, kept with its results and shown with them.")
     ] = "",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    pool_tolerance: Annotated[
-        int, typer.Option(min=0, max=255, help="Levels of 255 by which outputs of pooled boards may differ.")
-    ] = 0,
+    pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Push every method's parameters for each test RAW, capture, score, and compare.
