@@ -15,7 +15,7 @@ from drivers.errors import FrameError
 from drivers.orientation import ORIENTATIONS, UPRIGHT
 
 CfaPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
-CFA_PATTERNS: tuple[str, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
+CFA_PATTERNS: tuple[CfaPattern, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
 MAX_SIDE = pictures.MAX_SIDE
 _KINDS: dict[str, pictures.Kind] = {"image/png": "PNG", "image/jpeg": "JPEG"}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 
 
-def raw(seed: int, level: float = 0.3, noise: float = 0.02, **metadata) -> RawFrame:
+def raw(seed: int, level: float = 0.3, noise: float = 0.02, **metadata: Any) -> RawFrame:
     """A smooth picture with a little noise, as the training RAWs are."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:64, :64] / 64
@@ -33,7 +34,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def fit(folder: Path, **how) -> Distance:
+def fit(folder: Path, **how: Any) -> Distance:
     return fit_distance(folder, (raw(i) for i in range(60)), (raw(i) for i in range(100, 130)), **how)
 
 

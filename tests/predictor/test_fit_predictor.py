@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import torch
 import toy_task
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from toy_task import LENGTH, SPACE, ToyData
 
 from drivers.parameters import ParameterSpace
@@ -33,7 +37,7 @@ MIXED = ParameterSpace.from_dict(
 MIDDLE = np.array([0.5, 0.5, 0.5])
 
 
-def run(recipe: Recipe, **more) -> tuple[Predictor, float, list[TrainingStep]]:
+def run(recipe: Recipe, **more: Any) -> tuple[Predictor, float, list[TrainingStep]]:
     steps: list[TrainingStep] = []
     net, held_out, _ = fit(
         more.pop("data", ToyData()),
@@ -71,7 +75,7 @@ class Watched(torch.optim.RMSprop):
 
     rates: list[float] = []  # noqa: RUF012
 
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> Any:
         Watched.rates.append(self.param_groups[0]["lr"])
         return super().step(closure)
 
@@ -103,7 +107,7 @@ def test_the_fast_recipe_warms_up_and_decays() -> None:
 def test_the_coarse_share_goes_through_the_cheap_part() -> None:
     seen: list[tuple[bool, bool]] = []
 
-    def render(raw, parameters, whole):
+    def render(raw: Tensor, parameters: Tensor, whole: bool) -> Tensor:
         seen.append((torch.is_grad_enabled(), whole))
         return parameters
 
@@ -116,7 +120,7 @@ def test_start_decides_the_first_predictions() -> None:
     start = np.array([0.2, 0.9, 0.5])
     seen: list[torch.Tensor] = []
 
-    def render(raw, parameters, whole):
+    def render(raw: Tensor, parameters: Tensor, whole: bool) -> Tensor:
         seen.append(parameters.detach())
         return parameters
 
@@ -129,7 +133,7 @@ def test_start_decides_the_first_predictions() -> None:
 
 def test_without_held_out_examples_the_last_weights_stay() -> None:
     class NoCheck(ToyData):
-        def held_out(self):
+        def held_out(self) -> Iterator[Example]:
             return iter(())
 
     net, held_out, _ = run(QUICK, data=NoCheck())
@@ -140,7 +144,7 @@ def test_without_held_out_examples_the_last_weights_stay() -> None:
 def test_the_best_weights_are_kept() -> None:
     calls = {"n": 0}
 
-    def loss(parameters, target):
+    def loss(parameters: Tensor, target: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return toy_task.loss(parameters, target)
         calls["n"] += 1
@@ -148,17 +152,17 @@ def test_the_best_weights_are_kept() -> None:
 
     seen: list[TrainingStep] = []
     args = (ToyData(), SPACE, toy_task.render)
-    common = {"metadata_length": LENGTH, "start": MIDDLE, "evaluations": 4}
+    common: dict[str, Any] = {"metadata_length": LENGTH, "start": MIDDLE, "evaluations": 4}
     long, best, curve = fit(*args, loss, replace(QUICK, steps=12), on_step=seen.append, **common)
     looks = [s for s in seen if s.held_out is not None]
     assert [s.step for s in looks] == [3, 6, 9, 12]
     assert best == looks[0].held_out
     assert curve == [(s.step, s.loss, s.held_out) for s in seen if s.held_out is not None or s.step == 10]
     # What came after the first look left no trace: other evaluations, same first steps, same weights.
-    weights: list[dict] = []
+    weights: list[dict[str, Any]] = []
     original = training.evaluate
 
-    def remember(network, *rest):
+    def remember(network: Predictor, *rest: Any) -> float:
         weights.append({k: v.clone() for k, v in network.state_dict().items()})
         return original(network, *rest)
 
@@ -220,7 +224,7 @@ class StoppedError(Exception):
     pass
 
 
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path) -> None:
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     recipe = replace(QUICK, steps=12)
     undisturbed, expected, _ = run(recipe)
 
@@ -237,7 +241,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path) -> 
         assert torch.equal(tensor, net.state_dict()[name]), name
 
 
-def test_the_state_of_another_recipe_is_not_taken_up(tmp_path) -> None:
+def test_the_state_of_another_recipe_is_not_taken_up(tmp_path: Path) -> None:
     run(replace(QUICK, seed=5), checkpoint=tmp_path)
     _, _, steps = run(QUICK, checkpoint=tmp_path)
     assert [s.step for s in steps] == list(range(1, 7))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def network(metadata: int = 0, parameters: int = 6, width: int = 8) -> Predictor
     return Predictor(PredictorConfig(parameters, width, metadata)).eval()
 
 
-def raw(height: int = 64, width: int = 64, **metadata) -> RawFrame:
+def raw(height: int = 64, width: int = 64, **metadata: Any) -> RawFrame:
     mosaic = np.random.default_rng(0).integers(0, 1024, (height, width), dtype=np.uint16)
     return RawFrame(mosaic, "RGGB", (0, 0, 0, 0), 1023, **metadata)
 
@@ -37,6 +38,7 @@ def test_five_encoders_with_doubling_channels() -> None:
     assert len(encoders) == ENCODERS == 5
     channels = [3]
     for encoder in encoders:
+        assert isinstance(encoder, nn.Sequential)
         convolution, activation, pool = encoder
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(activation, nn.ReLU)
@@ -89,9 +91,10 @@ def test_attention_looks_at_all_five_levels() -> None:
     image = planes(1, 128, 128)
     _, before, _ = net.maps(image)
     for squeeze in net.levels:
+        assert isinstance(squeeze, nn.Conv2d)
         kept = squeeze.weight.detach().clone()
         with torch.no_grad():
-            squeeze.weight += 3
+            squeeze.weight.add_(3)
             _, after, _ = net.maps(image)
             squeeze.weight.copy_(kept)
         assert not torch.allclose(before, after, atol=1e-6)
@@ -164,7 +167,7 @@ def test_metadata_vector() -> None:
     ("field", "value", "places"),
     [("iso", 100.0, (0, 1)), ("exposure_s", 0.5, (2, 3)), ("as_shot_wb", (1.3, 1.0, 2.2), (4, 5, 6))],
 )
-def test_missing_metadata_are_zero_and_flagged(field: str, value, places: tuple[int, ...]) -> None:
+def test_missing_metadata_are_zero_and_flagged(field: str, value: Any, places: tuple[int, ...]) -> None:
     assert not metadata_vector(raw()).any()
     only = metadata_vector(raw(**{field: value}))
     assert set(np.flatnonzero(only)) == set(places)
@@ -216,7 +219,7 @@ def test_save_and_load(tmp_path: Path) -> None:
             unit = net(input_planes(frames[1], 100)[None], inputs)[0].numpy()
         assert sets[1] == SPACE.from_unit(unit)
         maps = loaded.attention(frames[1])
-        assert (maps.ndim, maps.shape[0], maps.dtype) == (3, 3, np.float32)
+        assert (maps.ndim, maps.shape[0], maps.dtype) == (3, 3, np.dtype(np.float32))
         np.testing.assert_allclose(maps.sum((1, 2)), 1, atol=1e-5)
     assert loaded.gflop(64, 64) == gflop(net.config, 64, 64)
 
@@ -257,7 +260,12 @@ def test_files_that_are_no_predictor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["config", "space", "device", "longest", "width"])
 def test_a_description_that_does_not_fit(tmp_path: Path, change: str) -> None:
     net = network(parameters=3)
-    description = {"config": net.config.to_dict(), "space": SPACE.to_dict(), "device": "d", "longest": 512}
+    description: dict[str, Any] = {
+        "config": net.config.to_dict(),
+        "space": SPACE.to_dict(),
+        "device": "d",
+        "longest": 512,
+    }
     if change == "width":
         description["config"]["width"] = 16
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -80,7 +80,8 @@ def test_self_attention_lets_a_region_change_what_another_says() -> None:
     image = planes(128, 128, batch=1)
     changed = image.clone()
     changed[:, :, :8, :8] = 1 - changed[:, :, :8, :8]
-    for attention, far in (("self", True), ("none", False)):
+    cases: list[tuple[Attention, bool]] = [("self", True), ("none", False)]
+    for attention, far in cases:
         net = network(attention)
         moved = (net.maps(image)[0] - net.maps(changed)[0])[0, :, -1, -1].abs().max()
         assert bool(moved > 0) is far, attention
@@ -106,7 +107,7 @@ def test_weights_of_before_the_variants_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"encoders": 2}, {"encoders": 7}, {"attention": "both"}])
-def test_a_variant_that_there_is_not(wrong: dict, tmp_path: Path) -> None:
+def test_a_variant_that_there_is_not(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"2 encoders|7 encoders|'both' is not one of"):
         PredictorConfig(3, **wrong)
     net = network()

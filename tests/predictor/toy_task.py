@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from predictor.training import Example
 LENGTH = 2
 
 
-def _number(name: str) -> dict:
+def _number(name: str) -> dict[str, Any]:
     return {"name": name, "block": "a", "kind": "continuous", "low": 0, "high": 1, "step": 1 / 1024, "default": 0.5}
 
 

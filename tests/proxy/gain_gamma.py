@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from drivers.frames import CfaPattern, RawFrame
@@ -48,7 +50,7 @@ def scene(seed: int, height: int = 32, width: int = 32) -> np.ndarray:
     return 0.02 + 0.3 * random.uniform(0.3, 1) * (1 + np.stack(waves, 2))
 
 
-def raw_of(rgb: np.ndarray, cfa: CfaPattern = "RGGB", **metadata) -> RawFrame:
+def raw_of(rgb: np.ndarray, cfa: CfaPattern = "RGGB", **metadata: Any) -> RawFrame:
     """The noiseless mosaic of a linear scene."""
     mosaic = np.empty(rgb.shape[:2])
     for place, colour in enumerate(cfa):
@@ -63,10 +65,10 @@ def render(rgb: np.ndarray, parameters: ParameterSet) -> np.ndarray:
     y = np.clip(rgb * parameters["gain"], 0, 1)
     if parameters["red_blue"] == "grey":
         y = np.broadcast_to(y.mean(2, keepdims=True), y.shape)
-    return np.rint(255 * y ** parameters["gamma"]).astype(np.uint8)
+    return np.rint(255 * y ** float(parameters["gamma"])).astype(np.uint8)
 
 
-def captures(scenes: range, sets: int, seed: int = 0, **builder) -> CropSet:
+def captures(scenes: range, sets: int, seed: int = 0, **builder: Any) -> CropSet:
     """Every scene with so many random parameter sets."""
     random = np.random.default_rng(seed)
     crops = CropBuilder(**builder)

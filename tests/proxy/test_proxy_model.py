@@ -7,7 +7,7 @@ from gain_gamma import raw_of, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.frames import CFA_PATTERNS
+from drivers.frames import CFA_PATTERNS, CfaPattern
 from proxy import model as proxy_model
 from proxy.crops import concatenate, raw_batch
 from proxy.model import Proxy, ProxyConfig, demosaic_bilinear
@@ -21,13 +21,13 @@ def perturbed(config: ProxyConfig = SMALL, seed: int = 0) -> Proxy:
     network = Proxy(config)
     with torch.no_grad():
         for weight in network.parameters():
-            weight += 0.02 * torch.randn_like(weight)
+            weight.add_(0.02 * torch.randn_like(weight))
     return network
 
 
 @settings(deadline=None, max_examples=25)
 @given(height=st.integers(1, 21), width=st.integers(1, 21), cfa=st.sampled_from(CFA_PATTERNS), whole=st.booleans())
-def test_any_even_size_and_cfa_order(height: int, width: int, cfa: str, whole: bool) -> None:
+def test_any_even_size_and_cfa_order(height: int, width: int, cfa: CfaPattern, whole: bool) -> None:
     raw = raw_batch(raw_of(scene(1, 2 * height, 2 * width), cfa))
     output = perturbed()(raw, torch.full((1, 5), 0.3), residual=whole)
     assert output.shape == (1, 3, 2 * height, 2 * width)

@@ -4,6 +4,7 @@ import errno
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert (loaded.space, loaded.device_identity) == (SPACE, "model/1/abc")
     assert not any(w.requires_grad for w in loaded.network.parameters())
     image = loaded.render(raw_of(scene(5, 20, 26), "GBRG"), SPACE.defaults)
-    assert (image.shape, image.dtype) == ((20, 26, 3), np.uint8)
+    assert (image.shape, image.dtype) == ((20, 26, 3), np.dtype(np.uint8))
 
 
 def broken(folder: Path) -> str:
@@ -148,7 +149,7 @@ def test_a_pickle_is_never_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
     class Payload:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (marker,))
 
     torch.save({"x": Payload()}, tmp_path / FILE_NAME)

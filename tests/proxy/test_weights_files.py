@@ -78,7 +78,7 @@ def described(kind: str, folder: Path, change: Callable[[dict[str, Any]], object
         ("predictor", "encoders", None),
     ],
 )
-def test_a_description_that_asks_for_more_takes_no_memory(tmp_path, kind: str, key: str, value: object) -> None:
+def test_a_description_that_asks_for_more_takes_no_memory(tmp_path: Path, kind: str, key: str, value: object) -> None:
     described(kind, tmp_path, lambda d: d["config"].update({key: value}))
     sizes: list[int] = []
     real = torch.nn.Parameter.__new__
@@ -109,7 +109,9 @@ def test_a_description_that_asks_for_more_takes_no_memory(tmp_path, kind: str, k
         lambda d: d.pop("device"),
     ],
 )
-def test_a_description_that_means_nothing_is_refused(tmp_path, change: Callable[[dict[str, Any]], object]) -> None:
+def test_a_description_that_means_nothing_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
     described("predictor", tmp_path, change)
     assert "do not fit their description" in refusal("predictor", tmp_path)
 
@@ -125,7 +127,7 @@ def test_a_description_that_means_nothing_is_refused(tmp_path, change: Callable[
         (lambda t: next(iter(t.values())).fill_(float("nan")), "no finite numbers"),
     ],
 )
-def test_tensors_that_are_not_the_networks_are_refused(tmp_path, kind: str, change: Any, reason: str) -> None:
+def test_tensors_that_are_not_the_networks_are_refused(tmp_path: Path, kind: str, change: Any, reason: str) -> None:
     save(kind, tmp_path)
     tensors, description = load_weights(tmp_path, kind)
     change(tensors)
@@ -166,7 +168,7 @@ LYING = {
 
 
 @pytest.mark.parametrize("name", LYING)
-def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, name: str) -> None:
+def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path: Path, name: str) -> None:
     (tmp_path / FILE_NAME).write_bytes(LYING[name])
     tracemalloc.start()
     try:
@@ -194,12 +196,14 @@ def _huge(path: Path) -> None:
         (lambda p: None, "no such file"),
     ],
 )
-def test_only_regular_files_of_a_bounded_size_are_read(tmp_path, make: Callable[[Path], object], reason: str) -> None:
+def test_only_regular_files_of_a_bounded_size_are_read(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
     make(tmp_path / FILE_NAME)
     assert reason in refusal("predictor", tmp_path)
 
 
-def test_comparing_first_changes_no_random_number(tmp_path) -> None:
+def test_comparing_first_changes_no_random_number(tmp_path: Path) -> None:
     torch.manual_seed(3)
     plain = Predictor(PredictorConfig(2, 4))
     after = torch.rand(1)
@@ -211,7 +215,9 @@ def test_comparing_first_changes_no_random_number(tmp_path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4), st.data())
-def test_any_bytes_are_weights_or_a_weights_error(tmp_path_factory, changes: list, data: st.DataObject) -> None:
+def test_any_bytes_are_weights_or_a_weights_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, bytes]], data: st.DataObject
+) -> None:
     folder = tmp_path_factory.mktemp("weights")
     save("proxy", folder)
     encoded = bytearray((folder / FILE_NAME).read_bytes())

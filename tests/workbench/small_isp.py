@@ -92,6 +92,13 @@ def best_for(iso: float, red: float, blue: float) -> ParameterSet:
     return SPACE.parse({"red": red, "blue": blue, "exposure": 1.5, "blur": blur, "curve": "b", "invert": False})
 
 
+def best_of(raw: RawFrame) -> ParameterSet:
+    """:func:`best_for` the metadata of a RAW."""
+    assert raw.iso is not None
+    assert raw.as_shot_wb is not None
+    return best_for(raw.iso, raw.as_shot_wb[0], raw.as_shot_wb[2])
+
+
 def make_lab(lab: Path, train: int = 12, test: int = 8) -> dict[str, ParameterSet]:
     """A lab whose RAWs have references made with known parameters; those by RAW hash.
 

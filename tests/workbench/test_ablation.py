@@ -209,5 +209,6 @@ def test_what_the_seeds_do_not_agree_on_is_not_shown() -> None:
     assert difference(base[:2] + 1.0, base[:2], scenes).verdict == "not shown"
     one_seed_only = base + np.array([[3.0], [0.1], [-0.1]])
     mixed = difference(one_seed_only, base, scenes)
+    assert mixed.low is not None
     assert mixed.low > 0
     assert mixed.verdict == "not shown"

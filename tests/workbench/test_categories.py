@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from workbench.tasks.categories import matched, name_key, names_of
 from workbench.tasks.coco import AnnotatedImage, Annotation, CocoSet
-from workbench.tasks.detectors import DetectorError
+from workbench.tasks.detectors import Detector, DetectorError
 from workbench.tasks.detectors.coco_classes import COCO_IDS, COCO_NAMES, category_names_of
 from workbench.tasks.detectors.small_mask_rcnn import CATEGORY_NAMES, FIRST_CATEGORY
 
@@ -24,6 +24,11 @@ class Named:
         self.category_ids = ids if ids is not None else tuple(names)
 
 
+def named(names: Any, ids: Any = None) -> Detector:
+    """What looks at names and ids only is given no more of a detector."""
+    return cast("Detector", Named(names, ids))
+
+
 def data(categories: dict[int, str], *used: int) -> CocoSet:
     boxes = tuple(Annotation(number, (1, 1, 5, 5), 25) for number in used or categories)
     image = AnnotatedImage(1, "a.npz", 20, 20, boxes)
@@ -34,7 +39,7 @@ def ids(found: CocoSet) -> list[int]:
     return [a.category_id for image in found.images for a in image.annotations]
 
 
-COCO = Named(dict(zip(COCO_IDS, COCO_NAMES, strict=True)))
+COCO = named(dict(zip(COCO_IDS, COCO_NAMES, strict=True)))
 
 
 def test_the_same_numbers_change_nothing() -> None:
@@ -52,7 +57,7 @@ def test_other_numbers_are_mapped_by_name_and_said() -> None:
 
 
 def test_swapped_numbers_of_the_same_names_are_mapped() -> None:
-    detector = Named({101: "ball", 102: "orange", 103: "ring"})
+    detector = named({101: "ball", 102: "orange", 103: "ring"})
     found, _ = matched(data({101: "orange", 102: "ring", 103: "ball"}), detector)
     assert ids(found) == [102, 103, 101]
 
@@ -87,13 +92,13 @@ def test_a_name_without_partner_is_refused_by_name() -> None:
         "lab/set.json: category llama (2), yak (3) is unknown to named, which knows person, bicycle, car"
     )
     with pytest.raises(DetectorError, match=r"category dog \(1\) is unknown to named, which knows ball; name it"):
-        matched(data({1: "dog"}), Named({1: "ball"}))
+        matched(data({1: "dog"}), named({1: "ball"}))
 
 
 def test_what_may_be_two_is_refused() -> None:
     with pytest.raises(DetectorError, match=r"category 'ball' \(9\) may be any of 1, 2 of named"):
-        matched(data({9: "ball"}), Named({1: "ball", 2: "Ball"}))
-    assert ids(matched(data({2: "ball"}), Named({1: "ball", 2: "Ball"}))[0]) == [2]
+        matched(data({9: "ball"}), named({1: "ball", 2: "Ball"}))
+    assert ids(matched(data({2: "ball"}), named({1: "ball", 2: "Ball"}))[0]) == [2]
     with pytest.raises(DetectorError, match=r"categories motorbike \(7\), motorcycle \(8\) are one to named"):
         matched(data({7: "motorbike", 8: "motorcycle"}), COCO)
     # One that no object is of does no harm.
@@ -101,7 +106,7 @@ def test_what_may_be_two_is_refused() -> None:
 
 
 def test_without_names_numbers_are_compared_and_said() -> None:
-    detector = Named(None, (1, 2))
+    detector = named(None, (1, 2))
     given = data({1: "dog", 2: "cat"})
     found, (note,) = matched(given, detector)
     assert found is given
@@ -113,14 +118,14 @@ def test_without_names_numbers_are_compared_and_said() -> None:
 
 
 def test_exactly_cocos_numbers_mean_cocos_names() -> None:
-    assert names_of(Named(None, COCO_IDS)) == dict(zip(COCO_IDS, COCO_NAMES, strict=True))
-    assert names_of(Named(None, COCO_IDS[:-1])) is None
+    assert names_of(named(None, COCO_IDS)) == dict(zip(COCO_IDS, COCO_NAMES, strict=True))
+    assert names_of(named(None, COCO_IDS[:-1])) is None
 
 
 @pytest.mark.parametrize("names", [["ball"], {1: 5}, {1: "ball"}, {1: "ball", 3: "ring"}, "ball"])
 def test_odd_names_of_a_users_detector_are_refused(names: Any) -> None:
     with pytest.raises(DetectorError, match=r"^named: its category_names"):
-        matched(data({1: "ball"}), Named(names, (1, 2)))
+        matched(data({1: "ball"}), named(names, (1, 2)))
 
 
 def test_a_names_file_fits_its_detector(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def fit_and_train(*task: str) -> None:
 
 def captures(folder: Path, split: str) -> int:
     with Dataset.open(folder) as dataset:
-        raws = {raw.hash for raw in dataset.raws(split)}
+        raws = {raw.hash for raw in dataset.raws(Split(split))}
         return sum(capture.raw_hash in raws for capture in dataset.captures())
 
 

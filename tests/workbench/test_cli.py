@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from sim_lab import make_lab, picture
 from drivers.raw.raw_files import save_npz
 from workbench import cli
 
+Workbench = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "numpy", "cv2", "scipy", "skimage", "matplotlib", "rawpy", "zmq")
 COMMANDS = (
     "demo",
@@ -34,7 +36,7 @@ COMMANDS = (
 
 
 @pytest.fixture
-def workbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def workbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Workbench:
     """Runs a command line through ``main`` in an empty folder; gives exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
@@ -78,7 +80,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(workbench, command: str) -> None:
+def test_every_command_has_help(workbench: Workbench, command: str) -> None:
     code, out, err = workbench(command, "--help")
     assert (code, err) == (0, "")
     usage = next(line for line in out.splitlines() if "Usage:" in line)
@@ -97,20 +99,20 @@ def test_every_command_has_help(workbench, command: str) -> None:
         ("train", "--nothing"),
     ],
 )
-def test_bad_usage_is_exit_code_2(workbench, arguments: tuple[str, ...]) -> None:
+def test_bad_usage_is_exit_code_2(workbench: Workbench, arguments: tuple[str, ...]) -> None:
     code, out, err = workbench(*arguments)
     assert code == 2
     assert "Usage:" in err
     assert "Traceback" not in out + err
 
 
-def test_done_is_exit_code_0(workbench) -> None:
+def test_done_is_exit_code_0(workbench: Workbench) -> None:
     code, out, err = workbench("device", "info", "sim:sim20", "--json")
     assert (code, err) == (0, "")
     assert len(json.loads(out)["space"]["parameters"]) == 20
 
 
-def test_no_device_there(workbench) -> None:
+def test_no_device_there(workbench: Workbench) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"zmq://127.0.0.1:{free.getsockname()[1]}"
@@ -118,7 +120,7 @@ def test_no_device_there(workbench) -> None:
 
 
 @pytest.mark.parametrize("url", ["nothing:", "sim20", "sim:sim99", "zmq://", "zmq://nowhere"])
-def test_bad_device_urls(workbench, url: str) -> None:
+def test_bad_device_urls(workbench: Workbench, url: str) -> None:
     assert url in error_line(workbench("device", "info", url, "--deadline", "0.3"))
 
 
@@ -144,7 +146,7 @@ COLLECT = ("collect", "--device", "sim:sim20", "--raws", "raws", "--captures", "
         ("[white_balance]\ngamma = 1.0\n", "gamma belongs in"),
     ],
 )
-def test_bad_parameter_files(workbench, raws: Path, text: str, told: str) -> None:
+def test_bad_parameter_files(workbench: Workbench, raws: Path, text: str, told: str) -> None:
     Path("bad.toml").write_text(text)
     line = error_line(workbench(*COLLECT, "--design", "around", "--around", "bad.toml"))
     assert "bad.toml: " in line
@@ -152,19 +154,19 @@ def test_bad_parameter_files(workbench, raws: Path, text: str, told: str) -> Non
     assert not Path("lab").exists()
 
 
-def test_missing_parameter_file(workbench, raws: Path) -> None:
+def test_missing_parameter_file(workbench: Workbench, raws: Path) -> None:
     line = error_line(workbench(*COLLECT, "--design", "around", "--around", "none.toml"))
     assert "none.toml: cannot read the parameter file" in line
 
 
 @pytest.mark.parametrize("content", [b"", b"no RAW at all", b"PK\x03\x04" + bytes(50), b"II*\x00" + bytes(80)])
 @pytest.mark.parametrize("name", ["odd.npz", "odd.dng", "odd.nef"])
-def test_unreadable_raw(workbench, raws: Path, name: str, content: bytes) -> None:
+def test_unreadable_raw(workbench: Workbench, raws: Path, name: str, content: bytes) -> None:
     (raws / name).write_bytes(content)
     assert name in error_line(workbench(*COLLECT))
 
 
-def test_wrong_sidecar(workbench, raws: Path) -> None:
+def test_wrong_sidecar(workbench: Workbench, raws: Path) -> None:
     (raws / "dump.raw").write_bytes(bytes(2 * 64 * 48))
     (raws / "dump.toml").write_text(
         'width = 64\nheight = 64\nbits = 12\ncontainer = "u16"\nendianness = "little"\n'
@@ -186,17 +188,17 @@ def test_wrong_sidecar(workbench, raws: Path) -> None:
         ("report",),
     ],
 )
-def test_missing_lab(workbench, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_missing_lab(workbench: Workbench, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert "nowhere" in error_line(workbench(*arguments, "--lab", "nowhere"))
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_predict_without_a_run(workbench, raws: Path) -> None:
+def test_predict_without_a_run(workbench: Workbench, raws: Path) -> None:
     assert "no finished train run" in error_line(workbench("predict", "raws/0.npz"))
     assert "none.npz" in error_line(workbench("predict", "none.npz"))
 
 
-def test_damaged_weights(workbench, raws: Path) -> None:
+def test_damaged_weights(workbench: Workbench, raws: Path) -> None:
     from workbench.lab.runs import new_run
 
     run = new_run(Path("lab"), "train", "x")
@@ -205,7 +207,7 @@ def test_damaged_weights(workbench, raws: Path) -> None:
     assert "not a weights file" in error_line(workbench("predict", "raws/0.npz"))
 
 
-def test_a_device_that_the_lab_does_not_know(workbench, tmp_path: Path) -> None:
+def test_a_device_that_the_lab_does_not_know(workbench: Workbench, tmp_path: Path) -> None:
     make_lab(tmp_path / "lab", captures=4)
     assert "no captures of other/1" in error_line(workbench("fit-proxy", "--identity", "other/1"))
 

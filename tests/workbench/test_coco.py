@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from drivers.raw.raw_files import load_raw
 from drivers.splits import Split
@@ -36,7 +37,7 @@ from workbench.tasks.coco import (
 from workbench.tasks.coco_file import read_coco
 from workbench.tasks.detectors import Prediction
 
-CATEGORIES = [{"id": 3, "name": "car"}, {"id": 18, "name": "dog"}]
+CATEGORIES: list[dict[str, Any]] = [{"id": 3, "name": "car"}, {"id": 18, "name": "dog"}]
 
 
 def photograph(path: Path, width: int, height: int, seed: int = 0) -> None:
@@ -51,13 +52,13 @@ def blob(height: int, width: int) -> np.ndarray:
     return mask
 
 
-def uncompressed(mask: np.ndarray) -> dict:
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
     flat = mask.T.reshape(-1).astype(int)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
     return {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
 
 
-def small_set(folder: Path, first_id: int = 7, pictures: int = 1) -> dict:
+def small_set(folder: Path, first_id: int = 7, pictures: int = 1) -> dict[str, Any]:
     """Two images with a polygon, a crowd as run lengths and a box; written as ``set.json`` and ``images/``."""
     photograph(folder / "images/a.png", 101, 80, pictures)
     photograph(folder / "images/sub/b.jpg", 90, 61, pictures + 1)
@@ -95,7 +96,7 @@ def small_set(folder: Path, first_id: int = 7, pictures: int = 1) -> dict:
     return data
 
 
-def run(*arguments: object):
+def run(*arguments: object) -> Result:
     app = typer.Typer()
     app.command()(coco)
     return CliRunner().invoke(app, [str(a) for a in arguments])
@@ -105,7 +106,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-def test_a_set_is_read(tmp_path):
+def test_a_set_is_read(tmp_path: Path) -> None:
     small_set(tmp_path)
     found = read_coco(tmp_path / "set.json", tmp_path / "images")
     assert [(i.id, i.file, i.width, i.height) for i in found.images] == [
@@ -118,7 +119,7 @@ def test_a_set_is_read(tmp_path):
     assert found.images[0].more == {"license": 2}
 
 
-def test_what_is_written_is_what_was_read(tmp_path):
+def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     small_set(tmp_path)
     first = read_coco(tmp_path / "set.json")
     (tmp_path / "again.json").write_text(json.dumps(coco_dict(first.images, first.categories, first.licenses)))
@@ -128,7 +129,7 @@ def test_what_is_written_is_what_was_read(tmp_path):
     assert again.licenses == first.licenses
 
 
-def change(data: dict, what: str) -> None:
+def change(data: dict[str, Any], what: str) -> None:
     first, second = data["annotations"][0], data["annotations"][1]
     if what == "image":
         first["image_id"] = 99
@@ -189,7 +190,7 @@ def change(data: dict, what: str) -> None:
         ("none", "has no list of annotations"),
     ],
 )
-def test_a_broken_set_is_one_clear_line(tmp_path, what, message):
+def test_a_broken_set_is_one_clear_line(tmp_path: Path, what: str, message: str) -> None:
     data = small_set(tmp_path)
     change(data, what)
     (tmp_path / "set.json").write_text(json.dumps(data))
@@ -201,7 +202,7 @@ def test_a_broken_set_is_one_clear_line(tmp_path, what, message):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"images": 1}', "\ud800", "null"])
-def test_a_broken_json_is_one_clear_line(tmp_path, text):
+def test_a_broken_json_is_one_clear_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "set.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(CocoError) as caught:
@@ -210,16 +211,18 @@ def test_a_broken_json_is_one_clear_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_one_clear_line(tmp_path):
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(CocoError, match="cannot read the annotations"):
         read_coco(tmp_path / "none.json")
 
 
 @given(st.binary(max_size=40).map(lambda b: b.decode("latin-1")), st.integers(1, 30), st.integers(1, 30))
 @settings(max_examples=150, deadline=None)
-def test_no_run_lengths_harm_the_decoder(tmp_path_factory, counts, height, width):
+def test_no_run_lengths_harm_the_decoder(
+    tmp_path_factory: pytest.TempPathFactory, counts: str, height: int, width: int
+) -> None:
     path = tmp_path_factory.mktemp("rle") / "set.json"
-    entry = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}
+    entry: dict[str, Any] = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}
     entry["segmentation"] = {"size": [height, width], "counts": counts or "0"}
     image = {"id": 1, "file_name": "a.png", "width": width, "height": height}
     path.write_text(json.dumps({"images": [image], "categories": CATEGORIES, "annotations": [entry]}))
@@ -227,24 +230,30 @@ def test_no_run_lengths_harm_the_decoder(tmp_path_factory, counts, height, width
         found = read_coco(path)
     except CocoError:
         return
-    assert decode_mask(found.images[0].annotations[0].segmentation, height, width).shape == (height, width)
+    segmentation = found.images[0].annotations[0].segmentation
+    assert segmentation is not None
+    assert decode_mask(segmentation, height, width).shape == (height, width)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_every_mask_is_read_back(tmp_path_factory, seed, height, width, compressed):
+def test_every_mask_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, height: int, width: int, compressed: bool
+) -> None:
     path = tmp_path_factory.mktemp("rle") / "set.json"
     mask = np.random.default_rng(seed).random((height, width)) < 0.4
-    entry = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}
+    entry: dict[str, Any] = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}
     entry["segmentation"] = encode_mask(mask) if compressed else uncompressed(mask)
     image = {"id": 1, "file_name": "a.png", "width": width, "height": height}
     path.write_text(json.dumps({"images": [image], "categories": CATEGORIES, "annotations": [entry]}))
     (found,) = read_coco(path).images
-    assert np.array_equal(decode_mask(found.annotations[0].segmentation, height, width), mask)
+    segmentation = found.annotations[0].segmentation
+    assert segmentation is not None
+    assert np.array_equal(decode_mask(segmentation, height, width), mask)
 
 
 @given(st.integers(2, 3000), st.integers(2, 3000), st.integers(8, 640))
-def test_a_frame_is_even_and_no_larger_than_asked_or_than_the_image(width, height, longest):
+def test_a_frame_is_even_and_no_larger_than_asked_or_than_the_image(width: int, height: int, longest: int) -> None:
     how = fit(width, height, longest)
     assert all(side % 2 == 0 and side >= 2 for side in how.size)
     assert max(how.size) <= longest
@@ -257,7 +266,7 @@ def test_a_frame_is_even_and_no_larger_than_asked_or_than_the_image(width, heigh
         assert abs(how.size[1] - height * longest / max(width, height)) <= 2
 
 
-def test_boxes_and_masks_move_with_the_picture():
+def test_boxes_and_masks_move_with_the_picture() -> None:
     mask = blob(120, 200)
     polygon = [[20.0, 10.0, 60.0, 10.0, 60.0, 30.0, 20.0, 30.0]]
     annotations = (
@@ -271,10 +280,11 @@ def test_boxes_and_masks_move_with_the_picture():
     for annotation in found.annotations:
         assert annotation.box == (10, 5, 20, 10)
         assert annotation.area == 200
+        assert annotation.segmentation is not None
         assert np.array_equal(decode_mask(annotation.segmentation, 60, 100), expected)
 
 
-def test_what_a_crop_cuts_is_cut_and_what_it_leaves_nothing_of_is_gone():
+def test_what_a_crop_cuts_is_cut_and_what_it_leaves_nothing_of_is_gone() -> None:
     annotations = (
         Annotation(3, (90, 50, 11, 11), 121),
         Annotation(3, (100.2, 0, 0.8, 5), 4),
@@ -285,7 +295,7 @@ def test_what_a_crop_cuts_is_cut_and_what_it_leaves_nothing_of_is_gone():
     assert found.annotations[0].area == pytest.approx(100)
 
 
-def test_a_target_leaves_out_crowds_and_empty_boxes():
+def test_a_target_leaves_out_crowds_and_empty_boxes() -> None:
     polygon = [[20.0, 10.0, 60.0, 10.0, 60.0, 30.0, 20.0, 30.0]]
     annotations = (
         Annotation(18, (20, 10, 40, 20), 800, False, polygon),
@@ -300,16 +310,19 @@ def test_a_target_leaves_out_crowds_and_empty_boxes():
     assert boxes.masks is None
     masks = target_of(image, masks=True)
     assert masks.category_ids.tolist() == [18]
+    assert masks.masks is not None
     assert np.array_equal(masks.masks[0].numpy(), blob(50, 100))
     empty = target_of(AnnotatedImage(1, "a.png", 100, 50), masks=True)
     assert empty.boxes.shape == (0, 4)
+    assert empty.masks is not None
     assert empty.masks.shape == (0, 50, 100)
 
 
-def test_a_set_becomes_a_raw_folder(tmp_path):
+def test_a_set_becomes_a_raw_folder(tmp_path: Path) -> None:
     small_set(tmp_path)
     small_set(tmp_path / "other", first_id=7, pictures=3)
-    arguments = ("--train", tmp_path / "set.json", tmp_path / "images", "--longest", 60, "--validation-share", 0)
+    arguments: tuple[object, ...] = ("--train", tmp_path / "set.json", tmp_path / "images")
+    arguments += ("--longest", 60, "--validation-share", 0)
     arguments += ("--test", tmp_path / "other/set.json", tmp_path / "other/images", "--json")
     result = run(tmp_path / "raws", *arguments)
     assert result.exit_code == 0, result.output
@@ -328,7 +341,9 @@ def test_a_set_becomes_a_raw_folder(tmp_path):
         raw, image = load_raw(entry.path), annotated[entry.path.name]
         assert raw.mosaic.shape == (image.height, image.width)
         assert entry.reference is not None
-        assert cv2.imread(str(entry.reference)).shape[:2] == raw.mosaic.shape
+        reference = cv2.imread(str(entry.reference))
+        assert reference is not None
+        assert reference.shape[:2] == raw.mosaic.shape
         assert raw.iso is not None
         assert 100 <= raw.iso <= 12800
     assert annotated["train_000000000007.npz"].more == {"license": 2, "source_id": 7, "source_file": "a.png"}
@@ -345,11 +360,11 @@ def test_a_set_becomes_a_raw_folder(tmp_path):
     assert "holds scenes made differently (annotations, images, splits or sizes)" in str(smaller.exception)
 
 
-def test_a_photograph_in_the_test_split_and_another_is_refused(tmp_path):
+def test_a_photograph_in_the_test_split_and_another_is_refused(tmp_path: Path) -> None:
     small_set(tmp_path)
     small_set(tmp_path / "other", first_id=99, pictures=2)  # its first picture is the other's second, in another format
     photograph(tmp_path / "other/images/sub/b.jpg", 90, 61, 2)
-    arguments = ("--train", tmp_path / "set.json", tmp_path / "images")
+    arguments: tuple[object, ...] = ("--train", tmp_path / "set.json", tmp_path / "images")
     arguments += ("--test", tmp_path / "other/set.json", tmp_path / "other/images")
     result = run(tmp_path / "raws", *arguments)
     assert isinstance(result.exception, SceneError)
@@ -357,7 +372,7 @@ def test_a_photograph_in_the_test_split_and_another_is_refused(tmp_path):
     assert not (tmp_path / "raws").exists()
 
 
-def test_a_raw_depends_on_its_image_and_the_seed_alone(tmp_path):
+def test_a_raw_depends_on_its_image_and_the_seed_alone(tmp_path: Path) -> None:
     small_set(tmp_path)
     source = ("--test", tmp_path / "set.json", tmp_path / "images")
     assert run(tmp_path / "both", *source).exit_code == 0
@@ -369,7 +384,7 @@ def test_a_raw_depends_on_its_image_and_the_seed_alone(tmp_path):
     assert seed["test_000000000007.npz"] != one["test_000000000007.npz"]
 
 
-def test_the_reference_is_where_the_boxes_say(tmp_path):
+def test_the_reference_is_where_the_boxes_say(tmp_path: Path) -> None:
     picture = np.full((120, 200, 3), 60, np.uint8)
     picture[40:90, 50:130] = 230
     (tmp_path / "images").mkdir()
@@ -382,16 +397,17 @@ def test_the_reference_is_where_the_boxes_say(tmp_path):
     assert run(tmp_path / "raws", "--test", tmp_path / "set.json", tmp_path / "images", "--longest", 100).exit_code == 0
     (found,) = read_coco(tmp_path / "raws/annotations.json").images
     x, y, w, h = (round(v) for v in found.annotations[0].box)
-    reference = cv2.imread(str(tmp_path / "raws/test_000000000001.reference.png"))[..., 0] > 145
-    assert np.array_equal(np.argwhere(reference)[[0, -1]], [[y, x], [y + h - 1, x + w - 1]])
+    reference = cv2.imread(str(tmp_path / "raws/test_000000000001.reference.png"))
+    assert reference is not None
+    assert np.array_equal(np.argwhere(reference[..., 0] > 145)[[0, -1]], [[y, x], [y + h - 1, x + w - 1]])
     # Even pixels of the mosaic are one colour: the object shows in the RAW at the same place.
     red = load_raw(tmp_path / "raws/test_000000000001.npz").mosaic[::2, ::2].astype(float)
     inside = red[y // 2 + 2 : (y + h) // 2 - 2, x // 2 + 2 : (x + w) // 2 - 2]
     assert np.median(inside) > np.median(red[: y // 2 - 2])
 
 
-def test_part_of_the_training_images_becomes_validation(tmp_path):
-    data = {"images": [], "categories": CATEGORIES, "annotations": []}
+def test_part_of_the_training_images_becomes_validation(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"images": [], "categories": CATEGORIES, "annotations": []}
     photograph(tmp_path / "images/a.png", 32, 32)
     data["images"] = [{"id": i, "file_name": "a.png", "width": 32, "height": 32} for i in range(30)]
     (tmp_path / "set.json").write_text(json.dumps(data))
@@ -405,7 +421,7 @@ def test_part_of_the_training_images_becomes_validation(tmp_path):
     assert json.loads(given_apart.stdout)["splits"] == {"train": 30, "validation": 30, "test": 0}
 
 
-def test_a_photograph_stored_on_its_side_is_taken_as_annotated(tmp_path):
+def test_a_photograph_stored_on_its_side_is_taken_as_annotated(tmp_path: Path) -> None:
     from PIL import Image
 
     picture = np.zeros((40, 60, 3), np.uint8)
@@ -417,6 +433,7 @@ def test_a_photograph_stored_on_its_side_is_taken_as_annotated(tmp_path):
         one = AnnotatedPhotograph(name, Split.TEST, 1, tmp_path / "a.jpg", size, size, size)
         make_annotated_raws(tmp_path / name, [one], b"{}")
         reference = cv2.imread(str(tmp_path / name / f"{name}.reference.png"))
+        assert reference is not None
         assert reference.shape == (size[1], size[0], 3)
         red = reference[..., 2] > 128
         where = red[:, : size[0] // 2 - 4] if name == "stored" else red[: size[1] // 2 - 4]
@@ -424,7 +441,7 @@ def test_a_photograph_stored_on_its_side_is_taken_as_annotated(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["other size", "no image", "too small"])
-def test_a_photograph_that_is_not_as_annotated_is_one_clear_line(tmp_path, kind):
+def test_a_photograph_that_is_not_as_annotated_is_one_clear_line(tmp_path: Path, kind: str) -> None:
     data = small_set(tmp_path)
     messages = {
         "other size": "is 50×50, its annotations say 101×80",
@@ -445,12 +462,12 @@ def test_a_photograph_that_is_not_as_annotated_is_one_clear_line(tmp_path, kind)
     assert messages[kind] in str(result.exception)
 
 
-def test_categories_must_agree_between_the_sets(tmp_path):
+def test_categories_must_agree_between_the_sets(tmp_path: Path) -> None:
     small_set(tmp_path)
     data = small_set(tmp_path / "other")
     data["categories"][0] = {"id": 3, "name": "tram"}
     (tmp_path / "other/set.json").write_text(json.dumps(data))
-    both = ("--train", tmp_path / "set.json", tmp_path / "images")
+    both: tuple[object, ...] = ("--train", tmp_path / "set.json", tmp_path / "images")
     both += ("--test", tmp_path / "other/set.json", tmp_path / "other/images")
     result = run(tmp_path / "raws", *both)
     assert isinstance(result.exception, CocoError)
@@ -458,7 +475,7 @@ def test_categories_must_agree_between_the_sets(tmp_path):
     assert run(tmp_path / "raws").exit_code == 2
 
 
-def scored_set() -> tuple[dict, AnnotatedImage]:
+def scored_set() -> tuple[dict[str, Any], AnnotatedImage]:
     polygon = [[20.0, 10.0, 60.0, 10.0, 60.0, 30.0, 20.0, 30.0]]
     image = AnnotatedImage(5, "a.png", 100, 50, (Annotation(18, (20, 10, 40, 20), 800, False, polygon),))
     return coco_dict([image], {c["id"]: c for c in CATEGORIES}), image
@@ -472,7 +489,7 @@ def prediction(left: float, score: float = 0.9, category: int = 18) -> Predictio
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_scores_are_those_of_the_overlap(kind):
+def test_scores_are_those_of_the_overlap(kind: Literal["bbox", "segm"]) -> None:
     truth, _ = scored_set()
     assert coco_scores(truth, results_of(5, prediction(20)), kind) == pytest.approx({"map": 1, "map50": 1, "map75": 1})
     # Moved by 10 of 40 pixels: 30 in common of 50, an IoU of 0.6, so 3 of the 10 thresholds.
@@ -486,7 +503,7 @@ def test_scores_are_those_of_the_overlap(kind):
     assert coco_scores(truth, results_of(5, prediction(20, category=3)), kind)["map50"] == 0
 
 
-def test_scores_change_nothing_and_say_what_is_missing():
+def test_scores_change_nothing_and_say_what_is_missing() -> None:
     truth, _ = scored_set()
     results = results_of(5, prediction(20))
     before = json.dumps([truth, results])
@@ -500,7 +517,7 @@ def test_scores_change_nothing_and_say_what_is_missing():
 
 
 @pytest.mark.needs_data
-def test_a_real_set_is_read_and_moved(data_dir):
+def test_a_real_set_is_read_and_moved(data_dir: Path) -> None:
     folder = data_dir / "coco"
     found = read_coco(folder / "annotations/instances_val2017.json", folder / "val2017")
     assert len(found.images) == 160
@@ -515,6 +532,7 @@ def test_a_real_set_is_read_and_moved(data_dir):
             left, top, width, height = after.box
             # COCO's own boxes may reach over the border by a fraction of a pixel.
             assert (left, top, left + width, top + height) == pytest.approx(expected, abs=1)
+            assert after.segmentation is not None
             pixels = decode_mask(after.segmentation, moved.height, moved.width)
             if after.area > 400:
                 assert pixels.sum() == pytest.approx(after.area, rel=0.15)

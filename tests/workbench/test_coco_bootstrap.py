@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,11 +15,11 @@ def box(rng: np.random.Generator) -> list[float]:
     return [*rng.uniform(0, 60, 2), *rng.uniform(8, 40, 2)]
 
 
-def data_set(seed: int) -> tuple[dict, list[dict]]:
+def data_set(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Objects (some of them crowds), and detections of them: moved, missed, made up, of the wrong category."""
     rng = np.random.default_rng(seed)
-    annotations: list[dict] = []
-    results: list[dict] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for image in range(1, IMAGES + 1):
         for _ in range(rng.integers(0, 5)):
             real = box(rng)
@@ -46,9 +48,13 @@ def data_set(seed: int) -> tuple[dict, list[dict]]:
     return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
-def drawn(truth: dict, results: list[dict], counts: np.ndarray) -> tuple[dict, list[dict]]:
+def drawn(
+    truth: dict[str, Any], results: list[dict[str, Any]], counts: np.ndarray
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The data set with its images repeated, in the order of the images."""
-    images, annotations, found = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for image, count in enumerate(counts.astype(int), 1):
         for _ in range(count):
             number = len(images) + 1

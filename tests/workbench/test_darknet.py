@@ -5,6 +5,7 @@ import math
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from workbench.tasks.detectors import DetectorError, Target, check_loss, open_detector
-from workbench.tasks.detectors.darknet import load_darknet
+from workbench.tasks.detectors import Detector, DetectorError, Target, check_loss, open_detector
+from workbench.tasks.detectors.darknet import DarknetDetector, load_darknet
 from workbench.tasks.detectors.darknet_module import ACTIVATIONS, DarknetModule
 from workbench.tasks.detectors.yolo_loss import YoloHead, decode, yolo_loss
 
@@ -23,7 +25,7 @@ NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"
 YOLO = "[convolutional]\nsize=1\nfilters=14\nactivation=linear\n[yolo]\nmask=0,1\nanchors=4,4, 8,6\nclasses=2\nnum=2\n"
 
 
-def weights_file(path: Path, values: np.ndarray, version=(0, 2, 5), seen: str = "<q") -> Path:
+def weights_file(path: Path, values: np.ndarray, version: tuple[int, int, int] = (0, 2, 5), seen: str = "<q") -> Path:
     path.write_bytes(struct.pack("<3i", *version) + struct.pack(seen, 1234) + values.astype("<f4").tobytes())
     return path
 
@@ -48,7 +50,7 @@ class Reader:
         self.at += math.prod(shape)
         return self.values[self.at - math.prod(shape) : self.at].reshape(shape)
 
-    def normalised(self, x: torch.Tensor, filters: int, size: int, **how: int) -> torch.Tensor:
+    def normalised(self, x: torch.Tensor, filters: int, size: int, **how: Any) -> torch.Tensor:
         bias, scale, mean, variance = (self.take(filters) for _ in range(4))
         weight = self.take(filters, x.shape[1] // how.get("groups", 1), size, size)
         return F.batch_norm(F.conv2d(x, weight, **how), mean, variance, scale, bias, eps=1e-6)
@@ -58,7 +60,7 @@ class Reader:
         return F.conv2d(x, self.take(filters, x.shape[1], size, size), bias)
 
 
-def test_the_layers_are_those_of_an_independent_computation(tmp_path):
+def test_the_layers_are_those_of_an_independent_computation(tmp_path: Path) -> None:
     cfg = (
         NET
         + "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
@@ -93,7 +95,7 @@ def test_the_layers_are_those_of_an_independent_computation(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "stride", "side"), [(2, 1, 8), (2, 2, 4), (3, 2, 4), (3, 1, 8)])
-def test_max_pooling_pads_to_the_right_and_below_first(tmp_path, size, stride, side):
+def test_max_pooling_pads_to_the_right_and_below_first(tmp_path: Path, size: int, stride: int, side: int) -> None:
     cfg = NET.replace("16", "8") + f"[maxpool]\nsize={size}\nstride={stride}\n" + YOLO
     module, values = model(tmp_path, cfg, 14 + 42)
     x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -108,7 +110,7 @@ def test_max_pooling_pads_to_the_right_and_below_first(tmp_path, size, stride, s
     torch.testing.assert_close(found, Reader(values).plain(pooled, 14, 1))
 
 
-def test_the_activations_are_darknets():
+def test_the_activations_are_darknets() -> None:
     x = torch.tensor([-8.0, -1.0, 0.0, 0.5, 7.0])
     e = x.double().exp()
     expected = {
@@ -126,18 +128,21 @@ def test_the_activations_are_darknets():
 
 
 @pytest.mark.parametrize(("version", "seen"), [((0, 1, 0), "<i"), ((0, 2, 0), "<q"), ((0, 2, 5), "<q")])
-def test_both_headers_are_read(tmp_path, version, seen):
+def test_both_headers_are_read(tmp_path: Path, version: tuple[int, int, int], seen: str) -> None:
     path = tmp_path / "m.cfg"
     path.write_text(NET + YOLO)
     values = np.arange(56, dtype=np.float32)
     module = DarknetModule(path)
     module.load(weights_file(tmp_path / "m.weights", values, version, seen))
-    assert module.convolutions[0].bias.tolist() == list(range(14))
-    assert module.convolutions[0].weight.flatten().tolist() == list(range(14, 56))
+    (convolution,) = module.convolutions
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.bias is not None
+    assert convolution.bias.tolist() == list(range(14))
+    assert convolution.weight.flatten().tolist() == list(range(14, 56))
     assert not any(p.requires_grad for p in module.parameters())
 
 
-def test_boxes_are_decoded_as_the_paper_says():
+def test_boxes_are_decoded_as_the_paper_says() -> None:
     head = YoloHead(torch.tensor([[10.0, 20.0], [30.0, 40.0]]), [1], 1, scale_x_y=1.2)
     raw = torch.zeros(1, 6, 2, 4)
     raw[0, :4, 1, 2] = torch.tensor([0.3, -0.4, 0.5, -0.6])
@@ -152,7 +157,7 @@ def head_of_one(classes: int = 3) -> YoloHead:
     return YoloHead(torch.tensor([[8.0, 8.0], [24.0, 16.0], [2.0, 2.0]]), [0, 1], classes)
 
 
-def test_the_loss_of_one_object_is_that_computed_by_hand():
+def test_the_loss_of_one_object_is_that_computed_by_hand() -> None:
     head = head_of_one()
     raw = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(3)) - 1
     # 20 × 15 pixels about (13, 9) of 32 × 32: the second anchor's, in column 1, row 1.
@@ -186,7 +191,7 @@ def test_the_loss_of_one_object_is_that_computed_by_hand():
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_loss_leads_to_the_truth():
+def test_the_loss_leads_to_the_truth() -> None:
     head = head_of_one()
     truths = [
         (torch.tensor([[3.0, 1.5, 23.0, 16.5], [20.0, 20.0, 29.0, 30.0]]) / 32, torch.tensor([2, 0])),
@@ -207,7 +212,7 @@ def test_the_loss_leads_to_the_truth():
     assert int((objectness > 0).sum()) == 2
 
 
-def tiny_detector(tmp_path: Path, net: str = NET):
+def tiny_detector(tmp_path: Path, net: str = NET) -> Detector:
     cfg = net + "[convolutional]\nfilters=4\nsize=3\nstride=4\npad=1\nactivation=leaky\n" + YOLO
     (tmp_path / "tiny.cfg").write_text(cfg)
     values = np.random.default_rng(4).normal(0, 0.5, 4 + 108 + 14 + 56)
@@ -216,7 +221,7 @@ def tiny_detector(tmp_path: Path, net: str = NET):
 
 
 @pytest.mark.parametrize("letter_box", [0, 1])
-def test_boxes_come_back_in_the_pixels_of_the_image(tmp_path, letter_box):
+def test_boxes_come_back_in_the_pixels_of_the_image(tmp_path: Path, letter_box: int) -> None:
     detector = tiny_detector(tmp_path, NET + f"letter_box={letter_box}\n")
     image = torch.rand(1, 3, 24, 48, generator=torch.Generator().manual_seed(5))
     (small,) = detector.predict(image)
@@ -232,7 +237,7 @@ def test_boxes_come_back_in_the_pixels_of_the_image(tmp_path, letter_box):
 
 
 @pytest.mark.parametrize("letter_box", [0, 1])
-def test_the_loss_is_differentiable_and_the_mean_over_the_images(tmp_path, letter_box):
+def test_the_loss_is_differentiable_and_the_mean_over_the_images(tmp_path: Path, letter_box: int) -> None:
     detector = tiny_detector(tmp_path, NET + f"letter_box={letter_box}\n")
     image = torch.rand(1, 3, 24, 48, generator=torch.Generator().manual_seed(5))
     check_loss(detector, image, [Target(torch.tensor([[4.0, 4.0, 20.0, 16.0]]), torch.tensor([1]))])
@@ -264,7 +269,7 @@ def test_the_loss_is_differentiable_and_the_mean_over_the_images(tmp_path, lette
         (NET + "[convolutional]\n", "has no .yolo. layer"),
     ],
 )
-def test_a_bad_cfg_is_one_clear_line(tmp_path, cfg, message):
+def test_a_bad_cfg_is_one_clear_line(tmp_path: Path, cfg: str, message: str) -> None:
     path = tmp_path / "bad.cfg"
     path.write_text(cfg)
     with pytest.raises(DetectorError, match=message) as caught:
@@ -277,14 +282,14 @@ def test_a_bad_cfg_is_one_clear_line(tmp_path, cfg, message):
     ("count", "message"),
     [(55, "too short: 55 weights, the .cfg needs 56"), (57, "too long: 57 weights"), (0, "too short")],
 )
-def test_weights_of_another_length_are_refused(tmp_path, count, message):
+def test_weights_of_another_length_are_refused(tmp_path: Path, count: int, message: str) -> None:
     (tmp_path / "m.cfg").write_text(NET + YOLO)
     weights_file(tmp_path / "m.weights", np.zeros(count))
     with pytest.raises(DetectorError, match=message):
         load_darknet(tmp_path / "m.cfg")
 
 
-def test_weights_that_are_none_are_refused(tmp_path):
+def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m.cfg").write_text(NET + YOLO)
     with pytest.raises(DetectorError, match="cannot read the Darknet weights"):
         load_darknet(tmp_path / "m.cfg")
@@ -298,7 +303,7 @@ def test_weights_that_are_none_are_refused(tmp_path):
         open_detector(f"darknet:{tmp_path / 'none.cfg'}")
 
 
-def test_layers_of_different_size_are_not_joined(tmp_path):
+def test_layers_of_different_size_are_not_joined(tmp_path: Path) -> None:
     cfg = (
         NET
         + "[maxpool]\nsize=2\nstride=2\n[route]\nlayers=-1\n[maxpool]\nsize=2\nstride=2\n[shortcut]\nfrom=0\n"
@@ -327,7 +332,7 @@ LINES = st.sampled_from(
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.lists(LINES).map("\n".join).map(str.encode), st.binary(max_size=60)))
-def test_any_file_is_a_network_or_a_foreseen_error(tmp_path_factory, content):
+def test_any_file_is_a_network_or_a_foreseen_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "any.cfg"
     path.write_bytes(content)
     with contextlib.suppress(DetectorError):
@@ -335,9 +340,10 @@ def test_any_file_is_a_network_or_a_foreseen_error(tmp_path_factory, content):
 
 
 @pytest.mark.needs_data
-def test_a_real_model_sees_what_opencv_saw(data_dir):
+def test_a_real_model_sees_what_opencv_saw(data_dir: Path) -> None:
     detector = load_darknet(data_dir / "weights/darknet/yolo-fastest-1.1-xl.cfg")
     pixels = cv2.imread(str(data_dir / "coco/val2017/000000000139.jpg"))
+    assert pixels is not None
     blob = cv2.cvtColor(cv2.resize(pixels, (320, 320)), cv2.COLOR_BGR2RGB)
     inputs = torch.from_numpy(blob).permute(2, 0, 1)[None].float() / 255
     (found,) = detector.predict(inputs)
@@ -357,7 +363,7 @@ def test_a_real_model_sees_what_opencv_saw(data_dir):
 # What a strange .cfg, .weights or .names file must not do unsaid, or at all.
 
 
-def loaded(tmp_path: Path, cfg: str, count: int = 56):
+def loaded(tmp_path: Path, cfg: str, count: int = 56) -> DarknetDetector:
     (tmp_path / "m.cfg").write_text(cfg)
     weights_file(tmp_path / "m.weights", np.full(count, 0.1))
     return load_darknet(tmp_path / "m.cfg")
@@ -378,14 +384,14 @@ def loaded(tmp_path: Path, cfg: str, count: int = 56):
         (NET + YOLO + "qqqq=1\n", "1 keys are unknown to Darknet and do not count: [yolo] qqqq"),
     ],
 )
-def test_keys_that_do_not_count_are_noted(tmp_path, cfg, note):
+def test_keys_that_do_not_count_are_noted(tmp_path: Path, cfg: str, note: str) -> None:
     detector = loaded(tmp_path, cfg)
     assert any(note in line for line in detector.notes)
     assert detector.module.width == 16
     assert detector.category_ids == (1, 2)
 
 
-def test_keys_of_training_and_equal_keys_are_no_note(tmp_path):
+def test_keys_of_training_and_equal_keys_are_no_note(tmp_path: Path) -> None:
     more = "batch=1\nsubdivisions=1\nmomentum=0.9\nburn_in=1000\npolicy=steps\nwidth=16\n"
     assert loaded(tmp_path, NET + more + YOLO + "jitter=.3\nrandom=1\ntruth_thresh=1\n").notes == []
 
@@ -405,7 +411,7 @@ def test_keys_of_training_and_equal_keys_are_no_note(tmp_path):
         (NET + "[convolutional]\nfilters=65536\n[convolutional]\nfilters=65536\nsize=9\npad=1\n", "has no [yolo]"),
     ],
 )
-def test_what_would_fill_the_memory_is_refused_before_it_takes_any(tmp_path, cfg, told):
+def test_what_would_fill_the_memory_is_refused_before_it_takes_any(tmp_path: Path, cfg: str, told: str) -> None:
     (tmp_path / "m.cfg").write_text(cfg)
     with pytest.raises(DetectorError) as caught:
         load_darknet(tmp_path / "m.cfg")
@@ -413,7 +419,7 @@ def test_what_would_fill_the_memory_is_refused_before_it_takes_any(tmp_path, cfg
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_no_memory_holds_are_not_asked_for(tmp_path):
+def test_weights_that_no_memory_holds_are_not_asked_for(tmp_path: Path) -> None:
     wide = "[convolutional]\nfilters=65536\n[convolutional]\nfilters=16384\nsize=9\npad=1\n"
     (tmp_path / "m.cfg").write_text(NET + wide + YOLO)
     (tmp_path / "m.weights").write_bytes(bytes(40))
@@ -421,7 +427,7 @@ def test_weights_that_no_memory_holds_are_not_asked_for(tmp_path):
         load_darknet(tmp_path / "m.cfg")
 
 
-def test_lengths_are_told_in_bytes_too(tmp_path):
+def test_lengths_are_told_in_bytes_too(tmp_path: Path) -> None:
     (tmp_path / "m.cfg").write_text(NET + YOLO)
     weights_file(tmp_path / "m.weights", np.zeros(57))
     with pytest.raises(DetectorError, match=r"57 weights, the \.cfg needs 56 \(248 bytes instead of 244\)"):
@@ -429,7 +435,7 @@ def test_lengths_are_told_in_bytes_too(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".cfg", ".weights", ".names"])
-def test_a_pipe_or_a_folder_in_a_files_place_is_not_waited_for(tmp_path, suffix):
+def test_a_pipe_or_a_folder_in_a_files_place_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
     loaded(tmp_path, NET + YOLO)
     path = tmp_path / f"m{suffix}"
     path.unlink(missing_ok=True)
@@ -443,12 +449,13 @@ def test_a_pipe_or_a_folder_in_a_files_place_is_not_waited_for(tmp_path, suffix)
             load_darknet(tmp_path / "m.cfg")
 
 
-def test_names_beside_the_cfg_or_by_option_name_the_categories(tmp_path):
+def test_names_beside_the_cfg_or_by_option_name_the_categories(tmp_path: Path) -> None:
     assert loaded(tmp_path, NET + YOLO).category_names is None
     (tmp_path / "m.names").write_text("ball\nring\n")
     assert load_darknet(tmp_path / "m.cfg").category_names == {1: "ball", 2: "ring"}
     (tmp_path / "other.txt").write_text("cat\ndog\n")
     found = open_detector(f"darknet:{tmp_path / 'm.cfg'}?names={tmp_path / 'other.txt'}")
+    assert isinstance(found, DarknetDetector)
     assert found.category_names == {1: "cat", 2: "dog"}
     (tmp_path / "other.txt").write_text("cat\ndog\ncow\n")
     with pytest.raises(DetectorError, match=r"other\.txt: names 3 categories, .*m\.cfg has 2; give the names of this"):
@@ -456,7 +463,7 @@ def test_names_beside_the_cfg_or_by_option_name_the_categories(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 32), (31, 17)])
-def test_the_planned_sizes_are_those_of_the_maps(tmp_path, size):
+def test_the_planned_sizes_are_those_of_the_maps(tmp_path: Path, size: tuple[int, int]) -> None:
     net = NET.replace("width=16", f"width={size[0]}").replace("height=16", f"height={size[1]}")
     cfg = (
         net

@@ -25,7 +25,8 @@ from workbench.judge.methods import ValidationSettings
 from workbench.judge.validation import validate
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import new_run
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Distance]:
         torch.manual_seed(0)
         network = Predictor(PredictorConfig(len(SPACE), 4, LENGTH))
         save_predictor(run.path, network, SPACE, SmallIsp().info().identity)
-        train, test = ([r.load() for r in dataset.raws(split)] for split in ("train", "test"))
+        train, test = ([r.load() for r in dataset.raws(split)] for split in (Split.TRAIN, Split.TEST))
         distance = fit_distance(run.path, train, test, quantile=0.5)
         run.finish({})
     return lab, distance
@@ -52,7 +53,10 @@ def test_declined_raws_get_the_best_fixed_set(made: tuple[Path, Distance]) -> No
         frames = {r.name: r.load() for r in dataset.raws(Split.TEST)}
     rows = results.by_key
     assert list(rows)[-3:] == ["mean:net", "predicted:net", "declining:net"]
-    assert rows["declining:net"].captures == rows["predicted:net"].captures + rows["fixed"].captures
+    learned, searched = rows["predicted:net"].captures, rows["fixed"].captures
+    assert learned is not None
+    assert searched is not None
+    assert rows["declining:net"].captures == learned + searched
     predictor, declined = load_predictor(lab / "runs" / "net"), []
     for row in results.per_raw:
         own = row.methods
@@ -65,6 +69,7 @@ def test_declined_raws_get_the_best_fixed_set(made: tuple[Path, Distance]) -> No
     worse = results.gains("predicted:net", "fixed") < 0
     assert summary.worse_share == pytest.approx(worse.mean())
     assert summary.worse_share_declining == pytest.approx((worse & ~np.array(declined)).mean())
+    assert results.headline is not None
     assert results.headline.method == "predicted:net"
     assert any(line.startswith("net declines 50% of RAWs: worse than the best") for line in validation_lines(results))
 

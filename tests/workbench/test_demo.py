@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from workbench.commands.demo_sizes import TRIAL
 from workbench.errors import RunError
 from workbench.report.words import number
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "captures": 24,
     "raws_per_trial": 2,
     "base_steps": 2,
@@ -39,8 +40,15 @@ def run(*arguments: str) -> str:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The quick demo, smaller still; the folder to run it in."""
-    scenes = {"lab_scenes": 10, "raws_per_scene": 1, "raws_per_photograph": 0, "test_raws": 2, "oracle_captures": 2}
-    viewing = replace(demo_sizes.QUICK_VIEWING, **SMALL, **scenes)
+    viewing = replace(
+        demo_sizes.QUICK_VIEWING,
+        **SMALL,
+        lab_scenes=10,
+        raws_per_scene=1,
+        raws_per_photograph=0,
+        test_raws=2,
+        oracle_captures=2,
+    )
     monkeypatch.setattr(demo_sizes, "QUICK_VIEWING", viewing)
     detector = replace(demo_sizes.QUICK_DETECTOR, **SMALL, train_images=18, test_images=6)
     monkeypatch.setattr(demo_sizes, "QUICK_DETECTOR", detector)

@@ -17,8 +17,9 @@ def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:
         "from workbench.commands.demo_device import emulated_device\n"
         "with emulated_device() as url: print(url, flush=True), input()"
     )
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", program], **streams) as process:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         url = process.stdout.readline().strip()
         with open_device(url) as device:
             assert device.info().model
@@ -34,6 +35,9 @@ def test_the_device_of_a_demo_that_was_killed_ends_too() -> None:
 def test_a_device_that_ends_with_its_starter_ends_quietly(end: str) -> None:
     command = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--zmq", "127.0.0.1:0", "--until-stdin-closes"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert b"serving" in process.stdout.readline()
         process.terminate() if end == "terminate" else process.stdin.close()
         process.wait(timeout=20)

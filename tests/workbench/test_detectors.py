@@ -4,8 +4,10 @@ import os
 import sys
 import types
 import zipfile
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import torch
@@ -40,13 +42,13 @@ class Bright:
     category_ids = (1, 2)
     masks = False
 
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return (1 - images).mean() * len(targets)
 
-    def predict(self, images):
+    def predict(self, images: torch.Tensor) -> list[Prediction]:
         return [Prediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long)) for _ in images]
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> Self:
         return self
 
 
@@ -60,7 +62,7 @@ def ssdlite_state() -> dict[str, torch.Tensor]:
 def tiny_mask_rcnn() -> TorchvisionDetector:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
-    backbone.out_channels = 8
+    backbone.out_channels = 8  # type: ignore[assignment]
     model = MaskRCNN(
         backbone,
         min_size=64,
@@ -82,18 +84,20 @@ class TwoHeads(nn.Module):
         super().__init__()
         self.scores, self.boxes = nn.Linear(16, 4), nn.Linear(16, 16)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.scores(x), self.boxes(x)
 
 
-def test_the_coco_categories_are_cocos():
+def test_the_coco_categories_are_cocos() -> None:
     assert len(COCO_IDS) == 80
     assert (COCO_IDS[0], COCO_IDS[11], COCO_IDS[56], COCO_IDS[79]) == (1, 13, 62, 90)
     assert category_ids_of(3) == (1, 2, 3)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_torchvision_checkpoint_is_loaded_with_its_own_categories(tmp_path, ssdlite_state, suffix):
+def test_a_torchvision_checkpoint_is_loaded_with_its_own_categories(
+    tmp_path: Path, ssdlite_state: dict[str, torch.Tensor], suffix: str
+) -> None:
     path = tmp_path / f"model{suffix}"
     if suffix == ".pth":
         torch.save({"model": ssdlite_state, "epoch": 3}, path)
@@ -101,6 +105,7 @@ def test_a_torchvision_checkpoint_is_loaded_with_its_own_categories(tmp_path, ss
         save_file(ssdlite_state, path)
     detector = open_detector(f"torchvision:ssdlite320_mobilenet_v3_large?weights={path}")
     assert isinstance(detector, Detector)
+    assert isinstance(detector, TorchvisionDetector)
     assert list(detector.category_ids) == [1, 2, 3]
     assert not detector.masks
     kept = {key: value.clone() for key, value in detector.module.state_dict().items()}
@@ -115,7 +120,7 @@ def test_a_torchvision_checkpoint_is_loaded_with_its_own_categories(tmp_path, ss
     assert not any(p.requires_grad for p in detector.module.parameters())
 
 
-def test_a_mask_rcnn_draws_masks_and_is_led_by_them():
+def test_a_mask_rcnn_draws_masks_and_is_led_by_them() -> None:
     detector = tiny_mask_rcnn()
     masks = torch.zeros(1, 64, 64, dtype=torch.bool)
     masks[:, 8:48, 8:40] = True
@@ -125,6 +130,7 @@ def test_a_mask_rcnn_draws_masks_and_is_led_by_them():
     check_loss(detector, IMAGES, [with_mask, none])
     found = detector.predict(IMAGES)
     assert len(found) == 2
+    assert found[0].masks is not None
     assert found[0].masks.dtype == torch.bool
     assert found[0].masks.shape == (len(found[0].scores), 64, 64)
     assert all(torch.equal(value, kept[key]) for key, value in detector.module.state_dict().items())
@@ -132,13 +138,14 @@ def test_a_mask_rcnn_draws_masks_and_is_led_by_them():
         detector.loss(IMAGES, [ONE, NONE])
 
 
-def test_the_loss_of_torchvision_is_the_sum_of_its_parts():
+def test_the_loss_of_torchvision_is_the_sum_of_its_parts() -> None:
     detector = tiny_mask_rcnn()
     masks = torch.ones(1, 64, 64, dtype=torch.bool)
     targets = [Target(ONE.boxes, ONE.category_ids, masks)]
     torch.manual_seed(1)
     found = detector.loss(IMAGES[:1], targets)
     model = detector.module.train()
+    assert isinstance(model.backbone, nn.Sequential)
     model.backbone[1].eval()
     torch.manual_seed(1)
     wanted = {"boxes": ONE.boxes, "labels": ONE.category_ids, "masks": masks.to(torch.uint8)}
@@ -151,7 +158,9 @@ def test_the_loss_of_torchvision_is_the_sum_of_its_parts():
 
 
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape", "text", "pickle", "none"])
-def test_a_checkpoint_that_does_not_fit_is_one_clear_line(tmp_path, ssdlite_state, damage):
+def test_a_checkpoint_that_does_not_fit_is_one_clear_line(
+    tmp_path: Path, ssdlite_state: dict[str, torch.Tensor], damage: str
+) -> None:
     path = tmp_path / "model.pth"
     state = dict(ssdlite_state)
     if damage == "missing":
@@ -181,7 +190,9 @@ def test_a_checkpoint_that_does_not_fit_is_one_clear_line(tmp_path, ssdlite_stat
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_downloaded_name_the_file_to_fetch(tmp_path, monkeypatch):
+def test_weights_that_cannot_be_downloaded_name_the_file_to_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from urllib.error import URLError
 
     def offline(*_: object, **__: object) -> None:
@@ -198,7 +209,7 @@ def test_weights_that_cannot_be_downloaded_name_the_file_to_fetch(tmp_path, monk
     assert "\n" not in text
 
 
-def test_every_model_is_of_the_kinds_that_have_a_loss():
+def test_every_model_is_of_the_kinds_that_have_a_loss() -> None:
     names = detection_models()
     assert {"fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "fcos_resnet50_fpn"} <= set(
         names
@@ -218,7 +229,7 @@ def test_every_model_is_of_the_kinds_that_have_a_loss():
         ("no.such.module:factory", "ModuleNotFoundError: No module named 'no'"),
     ],
 )
-def test_a_specification_that_names_nothing_is_one_clear_line(specification, message):
+def test_a_specification_that_names_nothing_is_one_clear_line(specification: str, message: str) -> None:
     with pytest.raises(DetectorError) as caught:
         open_detector(specification)
     assert message in str(caught.value)
@@ -226,21 +237,21 @@ def test_a_specification_that_names_nothing_is_one_clear_line(specification, mes
 
 
 @pytest.fixture
-def user(monkeypatch):
+def user(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = types.ModuleType("lab_with_dots.detectors")
     monkeypatch.setitem(sys.modules, "lab_with_dots", types.ModuleType("lab_with_dots"))
     monkeypatch.setitem(sys.modules, "lab_with_dots.detectors", module)
     return module
 
 
-def test_a_users_module_is_a_detector(user):
+def test_a_users_module_is_a_detector(user: Any) -> None:
     user.make = Bright
     detector = open_detector("lab_with_dots.detectors:make")
     assert detector.name == "bright"
     check_loss(detector, IMAGES, [ONE, NONE])
 
 
-def test_what_a_users_factory_does_wrong_is_one_clear_line(user):
+def test_what_a_users_factory_does_wrong_is_one_clear_line(user: Any) -> None:
     with pytest.raises(DetectorError, match="has no callable 'make'"):
         open_detector("lab_with_dots.detectors:make")
     user.make = lambda: 1 / 0
@@ -251,9 +262,14 @@ def test_what_a_users_factory_does_wrong_is_one_clear_line(user):
         open_detector("lab_with_dots.detectors:make")
 
 
-def test_an_entry_point_is_a_kind(user, monkeypatch):
-    user.make = lambda specification: (opened.append(specification), Bright())[1]
+def test_an_entry_point_is_a_kind(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
+
+    def make(specification: str) -> Bright:
+        opened.append(specification)
+        return Bright()
+
+    user.make = make
     entry = EntryPoint("bright", "lab_with_dots.detectors:make", "isp_workbench.detectors")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry] if group == entry.group else [])
     assert open_detector("bright:very").name == "bright"
@@ -263,34 +279,34 @@ def test_an_entry_point_is_a_kind(user, monkeypatch):
 
 
 class Detached(Bright):
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return (1 - images.detach()).mean()
 
 
 class OnlyWeights(Bright):
     weight = nn.Parameter(torch.ones(1))
 
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return self.weight * 2
 
 
 class Rounded(Bright):
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return (images * 255).round().mean()
 
 
 class PerImage(Bright):
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return images.mean((1, 2, 3))
 
 
 class Number(Bright):
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> float:  # type: ignore[override]
         return float(images.detach().mean())
 
 
 class Infinite(Bright):
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return images.mean() / 0
 
 
@@ -305,12 +321,12 @@ class Infinite(Bright):
         (Infinite, "its loss is inf"),
     ],
 )
-def test_a_loss_that_cannot_lead_is_refused(kind, message):
+def test_a_loss_that_cannot_lead_is_refused(kind: type[Bright], message: str) -> None:
     with pytest.raises(DetectorError, match=message):
         check_loss(kind(), IMAGES, [ONE, NONE])
 
 
-def test_a_category_unknown_to_the_detector_is_named():
+def test_a_category_unknown_to_the_detector_is_named() -> None:
     with pytest.raises(DetectorError, match=r"instances\.json: category 7, 9 is unknown to bright, which knows 2"):
         check_categories(Bright(), [1, 9, 7, 7], "instances.json")
     with pytest.raises(DetectorError, match="the targets: category 3"):
@@ -318,7 +334,7 @@ def test_a_category_unknown_to_the_detector_is_named():
     check_categories(Bright(), [1, 2, 2], "instances.json")
 
 
-def test_a_checkpoint_may_not_ask_for_a_huge_network(tmp_path, ssdlite_state):
+def test_a_checkpoint_may_not_ask_for_a_huge_network(tmp_path: Path, ssdlite_state: dict[str, torch.Tensor]) -> None:
     state = dict(ssdlite_state)
     key = next(k for k in state if k.startswith("head.classification_head") and state[k].ndim == 4)
     for shape in ((91 * 10**7, 0, 1, 1), (6 * 10**6, *state[key].shape[1:])):
@@ -330,7 +346,7 @@ def test_a_checkpoint_may_not_ask_for_a_huge_network(tmp_path, ssdlite_state):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_checkpoint_is_a_regular_file_of_a_bounded_size(tmp_path, suffix):
+def test_a_checkpoint_is_a_regular_file_of_a_bounded_size(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     path.mkdir()
     with pytest.raises(DetectorError, match="is no file"):
@@ -347,7 +363,9 @@ def test_a_checkpoint_is_a_regular_file_of_a_bounded_size(tmp_path, suffix):
         load_torchvision("ssdlite320_mobilenet_v3_large", path)
 
 
-def test_a_checkpoint_that_unpacks_to_too_much_is_refused_unread(tmp_path, monkeypatch):
+def test_a_checkpoint_that_unpacks_to_too_much_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torchvision_models, "_LARGEST_CHECKPOINT", 1 << 20)
     path = tmp_path / "model.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -357,7 +375,7 @@ def test_a_checkpoint_that_unpacks_to_too_much_is_refused_unread(tmp_path, monke
         load_torchvision("ssdlite320_mobilenet_v3_large", path)
 
 
-def test_a_checkpoint_of_no_finite_weights_is_refused(tmp_path, ssdlite_state):
+def test_a_checkpoint_of_no_finite_weights_is_refused(tmp_path: Path, ssdlite_state: dict[str, torch.Tensor]) -> None:
     key = "backbone.features.0.0.0.weight"
     path = tmp_path / "model.safetensors"
     save_file({**ssdlite_state, key: torch.full_like(ssdlite_state[key], float("nan"))}, path)
@@ -365,12 +383,15 @@ def test_a_checkpoint_of_no_finite_weights_is_refused(tmp_path, ssdlite_state):
         load_torchvision("ssdlite320_mobilenet_v3_large", path)
 
 
-def test_a_names_file_names_the_labels_of_a_checkpoint(tmp_path, ssdlite_state):
+def test_a_names_file_names_the_labels_of_a_checkpoint(tmp_path: Path, ssdlite_state: dict[str, torch.Tensor]) -> None:
     save_file(ssdlite_state, tmp_path / "model.safetensors")
     (tmp_path / "my.names").write_text("ball\nring\nleaf\n")
     specification = f"torchvision:ssdlite320_mobilenet_v3_large?weights={tmp_path / 'model.safetensors'}"
-    assert open_detector(specification).category_names is None
+    unnamed = open_detector(specification)
     found = open_detector(f"{specification}&names={tmp_path / 'my.names'}")
+    assert isinstance(unnamed, TorchvisionDetector)
+    assert isinstance(found, TorchvisionDetector)
+    assert unnamed.category_names is None
     assert found.category_names == {1: "ball", 2: "ring", 3: "leaf"}
     (tmp_path / "my.names").write_text("ball\nring\n")
     with pytest.raises(DetectorError, match="names 2 categories"):

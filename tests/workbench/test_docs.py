@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_a_device_writes_the_file_to_edit(tmp_path: Path, url: str) -> None:
 
 def test_the_table_of_recipes_is_the_codes() -> None:
     fast, paper = Recipe(), paper_recipe()
-    rows = {
+    rows: dict[str, list[Any]] = {
         "optimiser": [r.optimiser for r in (fast, paper)],
         "first learning rate": [r.learning_rate for r in (fast, paper)],
         "last learning rate": [r.last_learning_rate for r in (fast, paper)],

@@ -50,6 +50,7 @@ def test_a_notebook_goes_from_raws_to_a_verdict(tmp_path: Path) -> None:
     assert predictor.kind == "train"
     assert predictor.results.curve
     fixed = lab.tune(device="sim:sim20", captures=12, raws_per_trial=2)
+    assert fixed.results.captures is not None
     assert fixed.results.captures <= 12
     result = lab.validate(device="sim:sim20", settings=ValidationSettings(oracle_captures=4))
     assert isinstance(result, ValidationResult)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,14 +70,14 @@ def space_of(*parameters: tuple[str, str], kind: str = "continuous", description
         ({"cosine": None}, "the proxy's output does not change"),
     ],
 )
-def test_a_reason_stands_with_every_held_parameter(movement: dict, reason: str | None) -> None:
+def test_a_reason_stands_with_every_held_parameter(movement: dict[str, Any], reason: str | None) -> None:
     report = {"parameters": [{"parameter": "nr", "block": "noise", **movement}]}
     held = why_held(ProxyFitResult.from_json({"fidelity": report}, "run.json"))
     assert held == ({} if reason is None else {"nr": reason})
 
 
 @pytest.mark.parametrize("record", [{}, {"config": {}}, {"config": {"held": None}}, {"results": {"fidelity": None}}])
-def test_records_of_earlier_versions_hold_nothing(tmp_path: Path, record: dict) -> None:
+def test_records_of_earlier_versions_hold_nothing(tmp_path: Path, record: dict[str, Any]) -> None:
     assert held_by(RunFolder(tmp_path, record)) == not_followed(RunFolder(tmp_path, record)) == []
 
 
@@ -125,9 +127,15 @@ def test_no_device_is_said_to_have_no_parameter_for_it(names: list[str]) -> None
 def test_what_is_held_is_drawn_only_where_all_of_its_kind_is() -> None:
     space = space_of(("nr", "luma_strength"), ("nr", "chroma_strength"))
     spreads = np.array([0.5, 0.1])
-    assert strongest(space, spreads, "noise reduction").name == "luma_strength"
-    assert strongest(space, spreads, "noise reduction", ["luma_strength"]).name == "chroma_strength"
-    assert strongest(space, spreads, "noise reduction", space.names).name == "luma_strength"
+    cases: list[tuple[Sequence[str], str]] = [
+        ((), "luma_strength"),
+        (["luma_strength"], "chroma_strength"),
+        (space.names, "luma_strength"),
+    ]
+    for held, drawn in cases:
+        found = strongest(space, spreads, "noise reduction", held)
+        assert found is not None
+        assert found.name == drawn
 
 
 def test_a_device_whose_noise_reduction_is_switches_only() -> None:
@@ -139,7 +147,9 @@ def test_a_device_whose_noise_reduction_is_switches_only() -> None:
 # ---- the commands
 
 
-def test_fit_proxy_and_train_name_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_fit_proxy_and_train_name_what_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     lab = make_lab(tmp_path / "lab", captures=16)
     small = ("--base-steps", "2", "--steps", "1", "--width", "4")
@@ -147,7 +157,7 @@ def test_fit_proxy_and_train_name_what_is_held(tmp_path: Path, monkeypatch: pyte
     assert "p has no fidelity report" in run("train", "--steps", "1", "--name", "first")
     fitted = find_run(lab, "fit-proxy")
     names = ["nr_a", "nr_b", "gamma"]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"parameter": n, "block": "nr" if n != "gamma" else "tone", "device_change": 2.0, "cosine": c, "gain": 0.9,
          "psnr": 30.0, "ssim": 0.9}
         for n, c in zip(names, (0.1, -0.2, 0.9), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sim_lab import PROXY, make_lab
@@ -16,10 +17,10 @@ from workbench.tasks.viewing import referenced_raws
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_a_split_without_raws_is_not_told_to_add_references(tmp_path: Path, split: str) -> None:
-    counts = {"train": 1, "validation": 1, "test": 1} | {split: 0}
+    counts: dict[str, Any] = {"train": 1, "validation": 1, "test": 1} | {split: 0}
     with Dataset.open(make_lab(tmp_path / "lab", captures=0, **counts)) as dataset:
         with pytest.raises(RunError, match=f"no RAW in the {split} split") as caught:
-            referenced_raws(dataset, split)
+            referenced_raws(dataset, Split(split))
         assert "add references" not in str(caught.value)
 
 

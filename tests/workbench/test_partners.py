@@ -144,10 +144,11 @@ def test_two_images_of_one_raw_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link.npz").symlink_to(first)
     shutil.copy(first, tmp_path / "copy.npz")
     with collect(tmp_path / "lab", first, tmp_path / "link.npz") as dataset:
-        for files, more in (
+        cases: list[tuple[tuple[str, ...], dict[str, Any]]] = [
             (("a.npz", "link.npz"), {}),
             (("a.npz", "x.npz"), {"raw_hash": raw(1).hash}),
-        ):
+        ]
+        for files, more in cases:
             annotations = annotate(tmp_path / "a.json", *files, **more)
             with pytest.raises(RunError, match=r"images 1 \(a\.npz\) and 2 \(.*\.npz\) are one RAW, .*one\s+image id"):
                 find_partners(read_coco(annotations), dataset)

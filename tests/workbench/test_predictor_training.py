@@ -9,12 +9,14 @@ import pytest
 import torch
 from sim_lab import PREDICTOR, PROXY, make_lab, picture
 
+from drivers.frames import RawFrame
 from drivers.splits import Split
 from predictor.files import load_predictor
 from predictor.training import TrainingStep, paper_recipe
 from proxy.files import load_proxy
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.records import RawRecord
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.held import not_followed
 from workbench.learn.predictor_training import train
@@ -92,7 +94,7 @@ def test_test_scenes_are_never_read(lab: Path, monkeypatch: pytest.MonkeyPatch) 
         kind = type(dataset.raws()[0])
     original = kind.load
 
-    def load(record):
+    def load(record: RawRecord) -> RawFrame:
         read.append(record.split)
         return original(record)
 

@@ -105,7 +105,7 @@ def test_crops_pair_each_raw_with_its_own_captures(tmp_path: Path) -> None:
         space = dataset.space(dataset.devices()[0].identity)
         crops = load_crops(dataset, captures, space)
     assert len(crops) == 12
-    by_unit = {tuple(np.float32(space.from_codes(c.codes).unit)): c for c in captures}
+    by_unit = {tuple(np.asarray(space.from_codes(c.codes).unit, np.float32)): c for c in captures}
     for i in range(12):
         capture = by_unit[tuple(crops.parameters[i].numpy())]
         assert crops.raw_hashes[i] == capture.raw_hash

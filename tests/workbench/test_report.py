@@ -5,9 +5,11 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -26,7 +28,7 @@ from workbench.collect.bench import Bench
 from workbench.commands.report import report
 from workbench.draw import images
 from workbench.errors import RunError
-from workbench.judge.methods import ValidationSettings
+from workbench.judge.methods import MethodKind, ValidationSettings
 from workbench.judge.results import ProxyGap
 from workbench.judge.statistics import Interval
 from workbench.judge.validation import validate_run
@@ -36,7 +38,8 @@ from workbench.report import pictures, write_report
 from workbench.report.material import read_material
 from workbench.report.pictures import chosen_raws
 from workbench.report.words import interval_text, number
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 FIDELITY = {
     "parameters": [
@@ -115,7 +118,7 @@ def copy(lab: Path, where: Path) -> Path:
     return Path(shutil.copytree(lab, where / "lab"))
 
 
-def changed(lab: Path, **fields) -> Path:
+def changed(lab: Path, **fields: Any) -> Path:
     file = find_run(lab, "validate").path / "results.json"
     write_json(file, {**json.loads(file.read_text(encoding="utf-8")), **fields})
     return lab
@@ -155,12 +158,18 @@ def test_every_figure_is_well_formed_and_has_its_own_ids(page: tuple[str, Reader
 def test_the_headline_and_the_tables_hold_the_results(page: tuple[str, Reader], full: Path) -> None:
     _, read = page
     found = read_material(full)
-    gain = found.results.about.over["fixed"]["psnr"]
+    about, headline = found.results.about, found.results.headline
+    assert about is not None
+    assert headline is not None
+    assert headline.gap_closed is not None
+    closed = headline.gap_closed.estimate
+    assert closed is not None
+    gain = about.over[MethodKind.fixed]["psnr"]
     for method in found.results.methods:
         assert method.label in read.text
         assert f"{method.figures['psnr'].estimate:.2f}" in read.text
     assert number(gain.estimate, "+.2f") in read.text
-    assert number(100 * found.results.headline.gap_closed.estimate, ".0f") in read.text
+    assert number(100 * closed, ".0f") in read.text
     words = {"better": "shown to be better", "worse": "shown to be worse", "not shown": "no difference shown"}
     assert words[gain.verdict] in read.text
     for piece in ("29.13 dB from the device", "0.87", "28.70", "22.20", "white balance", "31.50", "0.91"):
@@ -201,8 +210,11 @@ def test_the_pictures_are_the_devices_own_bytes(page: tuple[str, Reader], full: 
             assert data == outputs[row.methods[key].output_hash]
             assert f"{row.methods[key].figures['psnr']:.2f} dB" in read.text
         data = base64.b64decode(read.images[f"{row.name}: reference"].partition(",")[2])
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        assert np.array_equal(image, references[row.name])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        reference = references[row.name]
+        assert image is not None
+        assert reference is not None
+        assert np.array_equal(image[..., ::-1], reference)
         assert f"{row.name}: RAW, grey-world" in read.images
 
 
@@ -331,7 +343,9 @@ def test_damaged_results_are_one_clear_line(full: Path, tmp_path: Path, text: st
         lambda results: results["device"].pop("identity"),
     ],
 )
-def test_results_that_lack_a_part_are_one_clear_line(full: Path, tmp_path: Path, damage) -> None:
+def test_results_that_lack_a_part_are_one_clear_line(
+    full: Path, tmp_path: Path, damage: Callable[[dict[str, Any]], object]
+) -> None:
     lab = copy(full, tmp_path)
     file = lab / "runs" / "final" / "results.json"
     results = json.loads(file.read_text(encoding="utf-8"))
@@ -347,7 +361,9 @@ def test_the_proxy_of_another_device_is_not_shown(full: Path, tmp_path: Path) ->
     identity = json.loads((lab / "runs" / "final" / "results.json").read_text())["device"]["identity"]
     run = RunFolder.open(lab / "runs" / "proxy")
     run.update(config={"identity": identity})
-    assert read_material(lab).proxy.name == "proxy"
+    proxy = read_material(lab).proxy
+    assert proxy is not None
+    assert proxy.name == "proxy"
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(full: Path, tmp_path: Path) -> None:
@@ -419,12 +435,13 @@ def test_a_browser_shows_it_without_complaint(full: Path, tmp_path: Path) -> Non
     outer.write_text(f"<title></title><script>{heard}</script>{frames}", encoding="utf-8")
     dom, console = browse(outer, tmp_path, "--virtual-time-budget=20000", "--dump-dom")
     assert not console
-    widths = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
+    widths = json.loads(re.findall(r"<title>(.*?)</title>", dom)[0])
     assert sorted(inner for inner, _ in widths) == [390, 900, 1280]
     assert all(needed <= inner for inner, needed in widths)
     picture = tmp_path / "page.png"
     browse(out, tmp_path, "--window-size=900,1500", f"--screenshot={picture}")
     shot = cv2.imread(str(picture))
+    assert shot is not None
     assert shot.shape == (1500, 900, 3)
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 200
 
@@ -468,7 +485,7 @@ def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, tmp_p
     page = with_script(write_report(full, out=tmp_path / "r.html"), script, tmp_path / "viewer.html")
     dom, console = browse(page, tmp_path, "--window-size=900,1200", "--virtual-time-budget=20000", "--dump-dom")
     assert not console
-    said = json.loads(unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
+    said = json.loads(unescape(re.findall(r"<title>(.*?)</title>", dom, re.DOTALL)[0]))
     found = read_material(full)
     assert not said["hidden"]
     assert said["raws"] == len(chosen_raws(found)) == 5
@@ -499,6 +516,7 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
     crop, _, data = next(item for item in whole if item[1] == f"{row.name}: best fixed")
     assert base64.b64decode(data.partition(",")[2]) == outputs[row.methods["fixed"].output_hash]
     small = cv2.imdecode(np.frombuffer(base64.b64decode(crop.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert small is not None
     assert small.shape == (8, 8, 3)
     assert len(whole) == 5 * 7
     monkeypatch.setattr(pictures, "WHOLE_BYTES", sum(len(item[2]) for item in whole) // 3)
@@ -511,8 +529,9 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
 @pytest.mark.parametrize("held", [["blur"], ["blur", "curve"], list(SPACE.names)])
 def test_the_report_says_what_is_held(full: Path, tmp_path: Path, held: list[str]) -> None:
     lab = copy(full, tmp_path)
-    name = read_material(lab).results.about.run
-    run = find_run(lab, "train", name)
+    about = read_material(lab).results.about
+    assert about is not None
+    run = find_run(lab, "train", about.run)
     run.update(config={**run.config, "held": held})
     read = Reader(write_report(lab).read_text(encoding="utf-8"))
     assert f"{len(held)} of 6 parameters held at their start values" in read.text

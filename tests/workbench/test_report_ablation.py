@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import browse
@@ -30,7 +31,8 @@ from workbench.learn.proxy_fitting import fit_proxy
 from workbench.report import write_report
 from workbench.report.ablation_section import Step, order_in_words, reason_of
 from workbench.report.words import interval_text, number
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 ONLY = ("fixed-multi-5", "none-5", "multi-5", "multi-3")
 
@@ -55,11 +57,12 @@ def lab(studied: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(studied, tmp_path / "lab"))
 
 
-def results_of(lab: Path) -> dict:
-    return json.loads((lab / "runs" / "study" / "results.json").read_text(encoding="utf-8"))
+def results_of(lab: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((lab / "runs" / "study" / "results.json").read_text(encoding="utf-8"))
+    return results
 
 
-def change(lab: Path, how: Callable[[dict], object]) -> None:
+def change(lab: Path, how: Callable[[dict[str, Any]], object]) -> None:
     results = results_of(lab)
     how(results)
     write_json(lab / "runs" / "study" / "results.json", results)
@@ -88,14 +91,15 @@ def test_the_study_is_in_the_report(studied: Path) -> None:
     (pair,) = results["order"]
     assert number(pair["gain"]["estimate"], "+.2f") in html
     assert "4 of its 5 steps are not in this study" in html
-    record = RunFolder.open(studied / "runs" / "study").record
+    digest = RunFolder.open(studied / "runs" / "study").record.dataset_digest
+    assert digest is not None
     figures = re.findall(r"<figure>\s*<svg.*?</figure>", html, re.DOTALL)
-    assert [re.search(r'aria-label="([^"]*)"', f)[1] for f in figures] == [
+    assert [re.findall(r'aria-label="([^"]*)"', f)[0] for f in figures] == [
         "Result against the number of encoders (figure 5c)",
         f"{' against '.join(p['name'].replace('_', ' ') for p in results['scatter']['parameters'])} (figure 5b)",
     ]
     for figure in figures:
-        assert f"Run study · data set {record['dataset_digest'][:12]} · seed 0 · device emulated-isp sim20" in figure
+        assert f"Run study · data set {digest[:12]} · seed 0 · device emulated-isp sim20" in figure
     maps = re.findall(r'alt="([^"]*)"', html)
     drawn = ["RAW, grey-world", *(n.replace("_", " ") for n in results["attention"]["parameters"])]
     assert maps == [f"{results['attention']['raw']}: {name}" for name in drawn] * 3
@@ -139,7 +143,7 @@ def test_the_tables_are_beside_it(studied: Path, tmp_path: Path) -> None:
         (lambda r: r["per_raw"][6].update(hash="0" * 64), "1 of 7 RAWs are no test RAWs of the data set"),
     ],
 )
-def test_figures_that_do_not_hold_are_refused(lab: Path, how: Callable[[dict], object], words: str) -> None:
+def test_figures_that_do_not_hold_are_refused(lab: Path, how: Callable[[dict[str, Any]], object], words: str) -> None:
     change(lab, how)
     html = section(lab)
     assert f"Refused: study: {words}" in html
@@ -149,7 +153,7 @@ def test_figures_that_do_not_hold_are_refused(lab: Path, how: Callable[[dict], o
 
 
 def test_scores_that_no_capture_has_are_refused(lab: Path) -> None:
-    def flatter(results: dict) -> None:
+    def flatter(results: dict[str, Any]) -> None:
         # A proxy's promise in place of the device's answer, consistent in itself: one seed of one variant is higher.
         row = next(r for r in results["table"] if r["key"] == "multi-3")
         for raw in results["per_raw"]:
@@ -227,13 +231,15 @@ def test_a_step_says_why(told: SeedComparison, words: str) -> None:
 
 
 def test_the_order_in_words() -> None:
-    def steps(*verdicts: str) -> list[Step]:
+    def steps(*verdicts: Verdict) -> list[Step]:
         return [Step("a", "b", gain([0.1] * 3, 0.1, 0.2, v), "") for v in verdicts]
 
     assert order_in_words(steps("better", "better", "not shown", "worse", "better")) == (
         "Of the 5 steps of this study: 3 shown, 1 the other way round, 1 not shown."
     )
-    assert order_in_words(steps(*["better"] * 5)) == "All 5 steps of this study: shown."
+    assert (
+        order_in_words(steps("better", "better", "better", "better", "better")) == "All 5 steps of this study: shown."
+    )
     assert order_in_words(steps("worse")) == (
         "The one step of this study: the other way round. 4 of its 5 steps are not in this study."
     )
@@ -252,6 +258,6 @@ def test_a_browser_shows_the_studies_without_complaint(studied: Path, tmp_path: 
     outer.write_text(f"<title></title><script>{heard}</script>{frames}", encoding="utf-8")
     dom, console = browse(outer, tmp_path, "--virtual-time-budget=20000", "--dump-dom")
     assert not console
-    seen = sorted(json.loads(re.search(r"<title>(.*?)</title>", dom)[1]))
+    seen = sorted(json.loads(re.findall(r"<title>(.*?)</title>", dom)[0]))
     assert [width for width, *_ in seen] == [390, 1280]
     assert all(needed <= width and pictures for width, needed, pictures in seen)

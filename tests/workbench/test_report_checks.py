@@ -7,10 +7,11 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from small_isp import SPACE, SmallIsp, best_for, make_lab, render
+from small_isp import SPACE, SmallIsp, best_of, make_lab, render
 
 from drivers.splits import Split
 from predictor.files import save_predictor
@@ -28,7 +29,8 @@ from workbench.report.checks import Mark, check_validation, digest_until
 from workbench.report.material import read_material
 from workbench.report.method_tables import methods_csv
 from workbench.tasks import viewing
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def marks_of(lab: Path) -> list[Mark]:
         return check_validation(read_material(lab), dataset)
 
 
-def change(lab: Path, how: Callable[[dict], None]) -> None:
+def change(lab: Path, how: Callable[[dict[str, Any]], None]) -> None:
     file = lab / "runs" / "final" / "results.json"
     results = json.loads(file.read_text(encoding="utf-8"))
     how(results)
@@ -113,15 +115,17 @@ def test_a_budget_that_is_not_that_of_its_run_is_refused(lab: Path) -> None:
     assert marked.smaller_budget
 
 
-def as_proxy_would(results: dict, lab: Path, *, keep_hashes: bool) -> None:
+def as_proxy_would(results: dict[str, Any], lab: Path, *, keep_hashes: bool) -> None:
     """Every figure of the prediction becomes one of a rendering that no device made."""
     with Dataset.open(lab) as dataset:
         raws = {r.hash: r for r in dataset.raws(Split.TEST)}
         for row in results["per_raw"]:
             own, raw = row["methods"]["predicted:learned"], raws[row["hash"]]
             frame = raw.load()
-            image = render(frame, best_for(frame.iso, frame.as_shot_wb[0], frame.as_shot_wb[2]).replace(exposure=1.4))
-            own["figures"] = viewing.score(image, raw.reference())
+            image = render(frame, best_of(frame).replace(exposure=1.4))
+            reference = raw.reference()
+            assert reference is not None
+            own["figures"] = viewing.score(image, reference)
             if not keep_hashes:
                 own["output_hash"] = "0" * 64
     (method,) = [m for m in results["methods"] if m["key"] == "predicted:learned"]
@@ -151,7 +155,7 @@ def test_a_proxy_figure_passed_as_a_device_figure_is_refused(lab: Path, keep_has
 
 
 def test_a_mean_that_is_not_of_its_raws_is_refused(lab: Path) -> None:
-    def flatter(results: dict) -> None:
+    def flatter(results: dict[str, Any]) -> None:
         results["methods"][-1]["figures"]["psnr"]["estimate"] += 3
 
     change(lab, flatter)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, write_json
 from workbench.report import write_comparison
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lab
 
 
-def rows_of(lab: Path, name: str) -> dict[str, dict]:
+def rows_of(lab: Path, name: str) -> dict[str, dict[str, Any]]:
     results = json.loads((find_run(lab, "validate", name).path / "results.json").read_text(encoding="utf-8"))
     return {row["name"]: row for row in results["per_raw"]}
 

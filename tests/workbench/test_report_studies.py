@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_isp import SPACE, SmallIsp, make_lab
@@ -20,7 +21,8 @@ from workbench.report import write_report
 from workbench.report.material import open_dataset, read_material
 from workbench.report.pareto import Front, fronts_of
 from workbench.report.searches import curves_of
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def fronts(lab: Path) -> dict[str, Front]:
         return {front.run.name: front for front in fronts_of(found, dataset)[0]}
 
 
-def change(lab: Path, name: str, how: Callable[[dict], None]) -> None:
+def change(lab: Path, name: str, how: Callable[[dict[str, Any]], None]) -> None:
     run = RunFolder.open(lab / "runs" / name)
     results = json.loads(json.dumps(run.results))
     how(results)
@@ -137,7 +139,7 @@ def test_three_metrics_with_a_cost_are_drawn_in_their_own_units(studied: Path) -
         ),
     ],
 )
-def test_a_front_that_does_not_hold_is_refused(lab: Path, how: Callable[[dict], None], words: str) -> None:
+def test_a_front_that_does_not_hold_is_refused(lab: Path, how: Callable[[dict[str, Any]], None], words: str) -> None:
     change(lab, "two", how)
     out = write_report(lab)
     html = out.read_text(encoding="utf-8")

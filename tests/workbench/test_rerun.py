@@ -24,7 +24,8 @@ from workbench.judge.rerun import Difference, compare_results, rerun
 from workbench.judge.validation import validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_recorded, list_runs, new_run, write_json
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
+from workbench.tune.tuner import TuneSettings
 
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)
@@ -54,8 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         learned = new_run(lab, "train", "learned")
         save_predictor(learned.path, Predictor(PredictorConfig(len(SPACE), 4, 0)), SPACE, SmallIsp().info().identity)
         learned.finish({})
-        settings = ValidationSettings(expert=expert, test_raws=6, oracle_captures=9, seed=2)
-        validate_run(lab, dataset, SmallIsp(), settings, name="final")
+        judged = ValidationSettings(expert=expert, test_raws=6, oracle_captures=9, seed=2)
+        validate_run(lab, dataset, SmallIsp(), judged, name="final")
     return lab
 
 

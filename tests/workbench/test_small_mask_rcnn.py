@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,9 @@ def test_its_loss_leads_a_training(detector: SmallMaskRcnn) -> None:
 
 
 def test_it_sees_scenes_that_it_never_saw(detector: SmallMaskRcnn) -> None:
-    images, annotations, results = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for number in range(1, 25):
         scene = composed_scene(SEED, number)
         images.append({"id": number, "file_name": "", "width": 160, "height": 160})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sim_lab import picture
 
-from drivers.frames import CFA_PATTERNS, RawFrame
+from drivers.frames import CFA_PATTERNS, CfaPattern, RawFrame
 from predictor.files import input_planes
 from predictor.metadata import metadata_vector
 from predictor.training import Example
@@ -20,7 +20,7 @@ class Flipped(ViewingData):
     exposure_sigma = balance_sigma = 0.0
 
 
-def place_pair(height: int, width: int, cfa: str = "RGGB") -> tuple[RawFrame, np.ndarray]:
+def place_pair(height: int, width: int, cfa: CfaPattern = "RGGB") -> tuple[RawFrame, np.ndarray]:
     """A dark RAW and a reference that tell their own place."""
     rows, columns = np.mgrid[:height, :width]
     raw = RawFrame(

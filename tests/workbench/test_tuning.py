@@ -13,14 +13,14 @@ import types
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
 import pytest
 import typer
 from small_isp import SPACE, SmallIsp, make_lab, render
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from drivers.device import Capture
 from drivers.errors import DeviceUnreachableError
@@ -34,7 +34,7 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs
 from workbench.tasks.viewing import Scorer, referenced_raws
 from workbench.tune.balance import grey_world, with_as_shot, with_gains
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
 from workbench.tune.industry import IndustryTable, knots_of, nearest_knot
 from workbench.tune.material import stratified
 from workbench.tune.methods import SEARCHES, new_proposer
@@ -43,6 +43,7 @@ from workbench.tune.proposals import RandomProposer
 from workbench.tune.regression import FEATURES, Regression, constant, features, fit_ridge
 from workbench.tune.rules import sets_of
 from workbench.tune.search import SearchBench, open_study, search
+from workbench.tune.tuner import TuneSettings
 from workbench.tune.worst_rank import WorstRankProposer, worst_ranks
 
 
@@ -67,7 +68,7 @@ def lab(tmp_path: Path, no_studies: Path) -> Path:
     return tmp_path / "lab"
 
 
-def tune(lab: Path, device: SmallIsp, settings: TuneSettings, **more) -> RunFolder:
+def tune(lab: Path, device: SmallIsp, settings: TuneSettings, **more: Any) -> RunFolder:
     with Dataset.open(lab) as dataset:
         return tune_run(lab, dataset, device, settings, **more)
 
@@ -248,7 +249,7 @@ def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
         connection.execute("DROP TABLE trials")
     with Dataset.open(lab) as dataset, pytest.raises(RunError, match=r"cannot be read or written: .*no such table"):
         search(
-            Bench(dataset, SmallIsp(gone_after=0), purpose="t"),
+            SearchBench(dataset, SmallIsp(gone_after=0), purpose="t"),
             Scorer(),
             study=study,
             method="random",
@@ -324,7 +325,8 @@ def quality(p: ParameterSet) -> tuple[float, float]:
 
 def proposed(method: str, count: int, metrics: int) -> list[tuple[float, ...]]:
     proposer = new_proposer(method, SPACE.defaults, SPACE.names, 3, trials=count, metrics=metrics)
-    batch, told = [SPACE.defaults], []
+    batch = [SPACE.defaults]
+    told: list[tuple[float, ...]] = []
     while len(told) < count:
         values = [quality(p)[:metrics] if metrics > 1 else (sum(quality(p)),) for p in batch]
         told += [(*v, *p.codes) for v, p in zip(values, batch, strict=True)]
@@ -402,10 +404,10 @@ def test_table_interpolates_numbers_and_picks_discrete_ones(tmp_path: Path) -> N
         (400, 3.0, 3, "c"),
         (9999, 3.0, 3, "c"),
     ]:
-        p = table.parameters_for(Facts(iso=float(iso)))
+        p = table.parameters_for(Facts(iso=float(iso)))  # type: ignore[arg-type]
         assert p["exposure"] == pytest.approx(exposure, abs=1 / 256)
         assert (p["blur"], p["curve"]) == (blur, curve)
-    wb = table.parameters_for(Facts(iso=100.0, as_shot_wb=(2.0, 1.0, 1.5)))
+    wb = table.parameters_for(Facts(iso=100.0, as_shot_wb=(2.0, 1.0, 1.5)))  # type: ignore[arg-type]
     assert (wb["red"], wb["blue"], wb["exposure"]) == (2.0, 1.5, 1.0)
 
 
@@ -446,7 +448,8 @@ def test_industry_beats_the_fixed_set_where_the_light_changes(lab: Path) -> None
     assert industry.results["score"] > fixed.results["score"] + 1
     assert 270 <= industry.results["captures"] <= 280
     table = IndustryTable.load(industry.path / "table.json")
-    assert table.parameters_for(Facts(as_shot_wb=(2.0, 1.0, 1.5)))["red"] == 2.0
+    light = Facts(as_shot_wb=(2.0, 1.0, 1.5))
+    assert table.parameters_for(light)["red"] == 2.0  # type: ignore[arg-type]
 
 
 # ---- the oracle
@@ -493,7 +496,9 @@ def test_oracle_tries_every_start_even_beyond_its_budget(lab: Path) -> None:
     from workbench.tasks.viewing import psnr
 
     assert device.asked == 4
-    assert found.value == pytest.approx(max(psnr(render(frame, s), raw.reference()) for s in starts))
+    reference = raw.reference()
+    assert reference is not None
+    assert found.value == pytest.approx(max(psnr(render(frame, s), reference) for s in starts))
 
 
 def test_oracle_searches_from_a_poor_first_start_too_and_ends_where_the_best_was_found(lab: Path) -> None:
@@ -517,7 +522,7 @@ def test_oracle_searches_from_a_poor_first_start_too_and_ends_where_the_best_was
 # ---- the command
 
 
-def command(*arguments: str):
+def command(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(tune_command)
     return CliRunner().invoke(app, list(arguments))
@@ -548,7 +553,7 @@ def test_the_command_tunes_and_prints_json(lab: Path, tmp_path: Path, monkeypatc
 
 def test_ctrl_c_says_how_to_go_on(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(SmallIsp):
-        def process(self, raw, parameters):
+        def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
             if self.asked == 20:
                 signal.raise_signal(signal.SIGINT)
             return super().process(raw, parameters)
@@ -592,6 +597,7 @@ def test_rules_set_the_gains_of_each_raw(lab: Path, rule: str) -> None:
     sets = sets_of(run, SPACE, raws)
     for raw, p in zip(raws, sets, strict=True):
         gains = raw.as_shot_wb if rule == "as-shot" else grey_world(raw)
+        assert gains is not None
         assert (p["red"], p["blue"]) == pytest.approx((gains[0], gains[2]), abs=1 / 256)
     if rule == "as-shot":
         assert len({(p["exposure"], p["blur"], p["curve"]) for p in sets}) == 1

@@ -20,9 +20,10 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder
 from workbench.tasks.viewing import Scorer
 from workbench.tune.balance import without_gains
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
 from workbench.tune.oracle import search_oracle
 from workbench.tune.search import SearchBench
+from workbench.tune.tuner import TuneSettings
 
 Refusal = Callable[[RawFrame, ParameterSet], bool]
 

@@ -30,7 +30,8 @@ class Brighter:
 
     def __call__(self, raw: Any, parameters: Tensor, residual: bool) -> Tensor:
         gain = 0.5 + 3.5 * parameters[:, SPACE.names.index("exposure")]
-        return (raw.mosaic * gain[:, None, None, None]).expand(-1, 3, -1, -1)
+        brighter: Tensor = raw.mosaic * gain[:, None, None, None]
+        return brighter.expand(-1, 3, -1, -1)
 
 
 def grey(level: float, gain: float) -> tuple[RawFrame, np.ndarray]:

@@ -5,11 +5,12 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from small_isp import SPACE, SmallIsp, best_for, make_lab, render
-from typer.testing import CliRunner
+from small_isp import SPACE, SmallIsp, best_for, best_of, make_lab, render
+from typer.testing import CliRunner, Result
 
 from drivers.device import DeviceInfo
 from drivers.errors import DeviceUnreachableError, FrameError
@@ -35,8 +36,9 @@ from workbench.judge.validation import validate, validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.learn.attention_maps import most_concentrated
-from workbench.tune.fixed import TuneSettings, tune_run
+from workbench.tune.fixed import tune_run
 from workbench.tune.mean_of_sets import mean_of
+from workbench.tune.tuner import TuneSettings
 
 
 @dataclass
@@ -50,7 +52,7 @@ class KnowingPredictor:
     def predict(self, raws: list[RawFrame]) -> list[ParameterSet]:
         if not self.metadata:
             return [best_for(800, 1.5, 1.5)] * len(raws)
-        return [best_for(r.iso, r.as_shot_wb[0], r.as_shot_wb[2]).replace(exposure=1.375) for r in raws]
+        return [best_of(r).replace(exposure=1.375) for r in raws]
 
 
 class HonestProxy:
@@ -98,17 +100,19 @@ def knowing(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tuned
 
 
-def validated(lab: Path, device: SmallIsp | None = None, **settings) -> ValidationResult:
+def validated(lab: Path, device: SmallIsp | None = None, **settings: Any) -> ValidationResult:
     with Dataset.open(lab) as dataset:
         return validate(lab, dataset, device or SmallIsp(), ValidationSettings(**{"oracle_captures": 25, **settings}))
 
 
-def run_validation(lab: Path, device: SmallIsp | None = None, **settings) -> dict:
+def run_validation(lab: Path, device: SmallIsp | None = None, **settings: Any) -> dict[str, Any]:
     """The validation as ``--json`` prints it."""
     return spoken(validated(lab, device, **settings))
 
 
-def test_a_good_predictor_is_shown_to_be_better(knowing: Path, tmp_path: Path, capsys) -> None:
+def test_a_good_predictor_is_shown_to_be_better(
+    knowing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     expert = tmp_path / "expert.toml"
     expert.write_text('[tone]\ncurve = "b"\n')
     typed = validated(knowing, expert=expert)
@@ -145,7 +149,7 @@ def test_a_good_predictor_is_shown_to_be_better(knowing: Path, tmp_path: Path, c
     assert "gap to the per-image oracle closed" in shown
 
 
-def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys) -> None:
+def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Dataset.open(knowing) as dataset:
         for name, settings, rule in (
             ("simplex", TuneSettings("nelder-mead", 60, 3), "fixed"),
@@ -320,7 +324,7 @@ def test_every_figure_is_of_the_device_on_test_raws(knowing: Path) -> None:
 
 
 def test_validation_goes_on_and_then_asks_nothing(knowing: Path) -> None:
-    settings = {"seed": 3}
+    settings: dict[str, Any] = {"seed": 3}
     device = SmallIsp(gone_after=37)
     with pytest.raises(DeviceUnreachableError):
         run_validation(knowing, device, **settings)
@@ -444,7 +448,7 @@ def real_predictor(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_predict(*arguments: str):
+def run_predict(*arguments: str) -> Result:
     import typer
 
     app = typer.Typer()

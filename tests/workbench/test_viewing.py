@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_ssim() -> None:
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, score])
-def test_other_sizes_are_refused(metric) -> None:
+def test_other_sizes_are_refused(metric: Callable[[np.ndarray, np.ndarray], object]) -> None:
     with pytest.raises(FrameError, match="output is 20×16, its reference 16×20"):
         metric(image(1), image(1, 20, 16))
 
@@ -53,4 +55,5 @@ def test_losses() -> None:
     assert log_loss(b, a) == pytest.approx((np.log(1e-4) + np.log(0.0101)) / 2, rel=1e-4)
     perfect = a.clone().requires_grad_()
     log_loss(perfect, a).backward()
+    assert perfect.grad is not None
     assert torch.isfinite(perfect.grad).all()

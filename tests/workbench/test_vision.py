@@ -1,13 +1,13 @@
 """train, tune and validate for detection and segmentation: the commands, on a small lab with a detector of its own."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.report import write_comparison, write_report
-from workbench.tasks.detectors import DetectorError, Prediction
+from workbench.tasks.detectors import DetectorError, Prediction, Target
 from workbench.tasks.vision import open_task, recorded_task, weights_digest
 
 APP = typer.Typer()
@@ -57,10 +57,10 @@ class Brightness:
     def _far(self, images: torch.Tensor) -> torch.Tensor:
         return (images[:, :, QUARTER:-QUARTER, QUARTER:-QUARTER].mean((1, 2, 3)) - 0.5).abs()
 
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
         return self._far(images).mean()
 
-    def predict(self, images):
+    def predict(self, images: torch.Tensor) -> list[Prediction]:
         mask = torch.zeros(1, *images.shape[2:], dtype=torch.bool)
         mask[:, QUARTER:-QUARTER, QUARTER:-QUARTER] = True
         box = torch.tensor([[QUARTER, QUARTER, SIDE - QUARTER, SIDE - QUARTER]]).float()
@@ -70,7 +70,7 @@ class Brightness:
             found.append(Prediction(box + 20 * far, torch.tensor([1 - far]), torch.tensor([1]), mask))
         return found
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> Self:
         return self
 
 
@@ -134,7 +134,10 @@ def test_the_whole_path_of_a_detector(lab: Path) -> None:
     assert find_run(lab, "tune", results.by_key["fixed"].run).config["task"] == "detection:brightness"
     assert results.facts["objects"] == results.raws == 2
     for row in results.methods:
-        assert 0 <= row.figures["map"].estimate <= row.figures["map50"].estimate <= 1
+        strict, loose = row.figures["map"].estimate, row.figures["map50"].estimate
+        assert strict is not None
+        assert loose is not None
+        assert 0 <= strict <= loose <= 1
         assert row.label in told
     for raw in results.per_raw:
         assert set(raw.methods) == set(keys) - {"clean"}
@@ -263,7 +266,7 @@ def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytes
     arguments = ("train", *TASK, "--steps", "12", "--batch", "2", "--seed", "3")
     real = Progress.update
 
-    def stop(self, done, note=""):
+    def stop(self: Progress, done: int, note: str = "") -> None:
         if done == 7:
             raise KilledError
         real(self, done, note=note)
@@ -278,7 +281,7 @@ def test_a_stopped_training_goes_on_in_its_own_run(lab: Path, monkeypatch: pytes
         Bench(dataset, device, purpose="collect").capture(dataset.raws(Split.TRAIN)[0], device.info().space.defaults)
     steps: list[int] = []
 
-    def record(self, done, note=""):
+    def record(self: Progress, done: int, note: str = "") -> None:
         steps.append(done)
         real(self, done, note=note)
 
