@@ -1,4 +1,4 @@
-"""A Darknet model as a detector: YOLOv3's loss and decoding on the module of :mod:`.darknet_module`."""
+"""A Darknet model as a detector: YOLOv3's loss and decoding on the module of `darknet_module.py`."""
 
 from __future__ import annotations
 
