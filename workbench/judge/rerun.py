@@ -36,7 +36,7 @@ VOLATILE = frozenset(
     (
         *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
         *("device", "runs", "faults", "failed", "failed_share", "failures_by_reason", "failed_trials"),
-        *("raws_left_out", "left_out", "reason", "resamples"),
+        *("raws_left_out", "left_out", "reason", "resamples", "budgets"),
     )
 )
 
