@@ -7,7 +7,7 @@ The commands call the same functions. Devices are named as on the command line: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -216,7 +216,7 @@ class Lab:
         task = task or ViewingTask()
         if settings is None:
             oracle = ORACLE_CAPTURES if task.metrics[0].per_raw else 0
-            settings = replace(ValidationSettings(), oracle_captures=oracle)
+            settings = ValidationSettings(oracle_captures=oracle)
         with Dataset.open(self.path) as dataset, open_devices(_named(device), self.path) as opened:
             return validate_run(self.path, dataset, opened, settings, task, name=name)[1]
 

@@ -97,7 +97,7 @@ def spoken(results: ValidationResult) -> dict[str, Any]:
     """A validation for ``--json``: as it is recorded, and each figure under the name that format 1 had for it too."""
     said = results.to_json()
     viewing = results.detector is None
-    for row, method in zip(said["methods"], results.methods, strict=True):
+    for row in said["methods"]:
         over = row["over"]
         for key, interval in row["figures"].items():
             row |= {key: interval["estimate"], f"{key}_interval": interval} if viewing else {key: interval}
@@ -105,7 +105,6 @@ def spoken(results: ValidationResult) -> dict[str, Any]:
             row[f"{results.main.key}_gain_over_fixed"] = over.get(MethodKind.fixed, {}).get(results.main.key)
         else:
             row |= {f"gain_over_{kind}": over.get(kind) for kind in (MethodKind.fixed, MethodKind.industry)}
-        row["failed"] = method.failed
     for raw in said["per_raw"]:
         for scores in raw["methods"].values():
             scores |= scores["figures"]

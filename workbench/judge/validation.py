@@ -365,4 +365,4 @@ def draw_picture(dataset: Dataset, results: ValidationResult, task: Task) -> str
         PictureRow(raw, tuple(outputs[raw.hash, by_hash[raw.hash].methods[m.key].output_hash] for m in methods))
         for raw in raws
     ]
-    return task.picture(dataset, Split.TEST, rows, [m.label for m in methods])
+    return task.picture(rows, [m.label for m in methods])

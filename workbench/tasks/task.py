@@ -181,7 +181,7 @@ class Task(Protocol):
     def record(self) -> dict[str, Any] | None:
         """What :attr:`TaskKind.reopen` opens the same task from; None where its name says all."""
 
-    def picture(self, dataset: Dataset, split: Split, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
+    def picture(self, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
         """What it sees, as SVG: a row a RAW, a column a method; None where the images speak for themselves."""
 
 

@@ -211,7 +211,7 @@ class ViewingTask:
     def record(self) -> None:
         """The name says all."""
 
-    def picture(self, dataset: Dataset, split: Split, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
+    def picture(self, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
         """None: the outputs themselves are what is looked at."""
         return None
 

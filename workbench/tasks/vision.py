@@ -172,7 +172,7 @@ class VisionTask:
         check_loss(self.detector, *data.judged())
         return data
 
-    def picture(self, dataset: Dataset, split: Split, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
+    def picture(self, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
         """Figure 3: the objects, and what the detector finds in each output."""
         from workbench.tasks.vision_pictures import drawn
 
