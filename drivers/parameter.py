@@ -83,6 +83,8 @@ class Parameter(BaseModel):
                 raise ValueError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
         if self.kind == "choice" and len(self.choices) < 2:
             raise ValueError(f"{self.name}: a choice needs at least two choices")
+        if self.kind in ("choice", "bool") and self.scale != "linear":
+            raise ValueError(f"{self.name}: a {self.kind} has no numbers to put on a {self.scale} scale")
         if self.register_ is not None:
             low, high = self.register_.range()
             if self.low_code < low or self.high_code > high:

@@ -68,6 +68,7 @@ def deep(levels: int) -> Any:
         (SIZE, {"default": 2.5}),
         (MODE, {"default": 10**5000}),
         (MODE, {"low": math.nan}),
+        (MODE, {"scale": "log"}),
         (MODE, {"choices": deep(5000)}),
         (MODE, {"choices": "ab" * 5000}),
         (MODE, {"default": "\x1b[31m" + "x" * 5000}),

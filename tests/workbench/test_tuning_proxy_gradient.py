@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,16 @@ def test_the_descent_finds_what_the_references_ask_for_and_leaves_held_parameter
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_lab(tmp_path_factory.mktemp("gradient") / "lab", captures=16)
     fit_proxy(made, PROXY, name="proxy")
     return made
+
+
+@pytest.fixture
+def lab(fitted: Path, tmp_path: Path) -> Path:
+    """A lab of the test's own: what another test captured would be reused and counted."""
+    return Path(shutil.copytree(fitted, tmp_path / "lab"))
 
 
 def tune(lab: Path, **more: Any) -> RunFolder:
