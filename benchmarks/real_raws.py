@@ -22,7 +22,7 @@ from drivers.frames import RawFrame
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.registry import open_device
 from workbench.collect.raw_folder import read_raw_folder
-from workbench.tune.industry import with_as_shot
+from workbench.rules.balance import with_as_shot
 
 
 def main() -> None:

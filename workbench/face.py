@@ -30,11 +30,11 @@ from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import fit_proxy
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.report import write_report
+from workbench.rules.tuned import Rule
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
 from workbench.tune.methods import MethodName
 from workbench.tune.results import TuneResult
-from workbench.tune.rules import Rule
 from workbench.tune.tuning import tune
 
 R = TypeVar("R", bound=Result)

@@ -10,6 +10,7 @@ import pytest
 from drivers.parameters import Native
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder
+from workbench.rules.tuned import RULES, Rule
 from workbench.tune.methods import METHODS, SEARCHES, MethodName, is_strong
 from workbench.tune.results import (
     FixedResult,
@@ -21,7 +22,6 @@ from workbench.tune.results import (
     TuneResult,
     tune_result,
 )
-from workbench.tune.rules import RULES, Rule
 
 # As the first versions wrote it.
 OLD: dict[str, Any] = {"score": 20.1, "file": "best.toml", "captures": 40, "history": [[4, 15.5], [8, 20.1]]}

@@ -32,16 +32,17 @@ from workbench.commands.tune import tune as tune_command
 from workbench.errors import RunError, StoppedError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs
+from workbench.lab.stratified import stratified
+from workbench.rules.balance import grey_world, with_as_shot, with_gains
+from workbench.rules.industry import IndustryTable, knots_of, nearest_knot
+from workbench.rules.regression import FEATURES, Regression, constant, features
+from workbench.rules.tuned import sets_of
 from workbench.tasks.viewing import Scorer, referenced_raws
-from workbench.tune.balance import grey_world, with_as_shot, with_gains
 from workbench.tune.fixed import tune_run
-from workbench.tune.industry import IndustryTable, knots_of, nearest_knot
-from workbench.tune.material import stratified
 from workbench.tune.methods import SEARCHES, new_proposer
 from workbench.tune.oracle import search_oracle
 from workbench.tune.proposals import RandomProposer
-from workbench.tune.regression import FEATURES, Regression, constant, features, fit_ridge
-from workbench.tune.rules import sets_of
+from workbench.tune.regression import fit_ridge
 from workbench.tune.search import SearchBench, open_study, search
 from workbench.tune.tuner import TuneSettings
 from workbench.tune.worst_rank import WorstRankProposer, worst_ranks

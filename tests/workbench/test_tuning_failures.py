@@ -18,8 +18,8 @@ from workbench.errors import RunError
 from workbench.judge.budgets import less_than
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder
+from workbench.rules.balance import without_gains
 from workbench.tasks.viewing import Scorer
-from workbench.tune.balance import without_gains
 from workbench.tune.fixed import tune_run
 from workbench.tune.oracle import search_oracle
 from workbench.tune.search import SearchBench

@@ -55,7 +55,7 @@ def run_demo(
     from workbench.commands.train import train
     from workbench.commands.tune import tune
     from workbench.commands.validate import validate
-    from workbench.tune.rules import Rule
+    from workbench.rules.tuned import Rule
 
     viewing = task == VIEWING
     sizes = sizes or (demo_sizes.VIEWING if viewing else demo_sizes.DETECTOR)

@@ -14,8 +14,8 @@ import typer
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
+from workbench.rules.tuned import Rule
 from workbench.tune.methods import MethodName
-from workbench.tune.rules import Rule
 
 if TYPE_CHECKING:
     from workbench.tune.results import TuneResult

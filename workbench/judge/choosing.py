@@ -23,10 +23,10 @@ from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow, DeviceUs
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, describe_device, find_run, list_runs, new_run, removed_on_failure
+from workbench.rules.tuned import sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task, of_raws
 from workbench.tasks.viewing import ViewingTask
-from workbench.tune.rules import sets_of
 
 KIND = "choose"
 

@@ -21,11 +21,11 @@ from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run, list_runs, recorded_run
 from workbench.learn.held import held_by, held_in_words
+from workbench.rules.tuned import RULES, label_of, rule_of, sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task
 from workbench.tune.mean_of_sets import mean_of
 from workbench.tune.methods import is_strong
-from workbench.tune.rules import RULES, label_of, rule_of, sets_of
 
 
 def _check_scenes(run: RunFolder, test: set[str]) -> None:

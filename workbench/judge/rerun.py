@@ -295,8 +295,8 @@ def _copy_proxy(run: Path, to: Path) -> None:
 
 
 def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+    from workbench.rules.tuned import rule_of
     from workbench.tune.fixed import tune_run
-    from workbench.tune.rules import rule_of
     from workbench.tune.tuner import TuneSettings
 
     own = _own(TuneSettings, old.config)

@@ -54,7 +54,7 @@ class MethodResult(Model):
         metadata: whether a predictor sees ISO, exposure and white balance.
         device_s: seconds that the device spent on those captures; ``compute_s``: of searching, or from start to end of
             fitting and training.
-        rule, search: of tuned methods, see :mod:`workbench.tune.rules`.
+        rule, search: of tuned methods, see :mod:`workbench.rules.tuned`.
         failed: frames of the RAWs that the device failed with it.
     """
 

@@ -55,11 +55,11 @@ from workbench.lab.runs import (
     recorded_run,
     removed_on_failure,
 )
+from workbench.lab.stratified import stratified
+from workbench.rules.balance import with_as_shot
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import PictureRow, Task, of_raws
 from workbench.tasks.viewing import ViewingTask, psnr
-from workbench.tune.balance import with_as_shot
-from workbench.tune.material import stratified
 from workbench.tune.oracle import OracleResult, search_oracle
 from workbench.tune.search import SearchBench
 

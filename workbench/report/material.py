@@ -18,9 +18,9 @@ from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.run_record import RunDevice
 from workbench.lab.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.learn.held import held_by
+from workbench.rules.tuned import label_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Metric
-from workbench.tune.rules import label_of
 
 
 @dataclass(frozen=True)

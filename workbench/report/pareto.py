@@ -22,11 +22,11 @@ from workbench.report.checks import Mark
 from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.words import csv_text
+from workbench.rules.balance import WhiteBalance, balanced
+from workbench.rules.tuned import label_of, rule_of, sets_of
 from workbench.tasks.viewing import METRICS as VIEWING
 from workbench.tasks.viewing import Scorer
-from workbench.tune.balance import WhiteBalance, balanced
 from workbench.tune.material import COSTS, CostScorer
-from workbench.tune.rules import label_of, rule_of, sets_of
 
 # How metrics are written: name and form of the figure; what is not here keeps its own name.
 NAMES = {

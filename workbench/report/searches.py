@@ -16,7 +16,7 @@ from workbench.report import figures
 from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.words import csv_text, number
-from workbench.tune.rules import label_of
+from workbench.rules.tuned import label_of
 
 _NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 _COLOURS = (

@@ -18,15 +18,15 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure
+from workbench.rules.balance import WhiteBalance, balanced, without_gains
+from workbench.rules.industry import TABLE, IndustryTable
+from workbench.rules.tuned import BEST, RULES, Rule, rule_of
 from workbench.tasks.task import Task
-from workbench.tune.balance import WhiteBalance, balanced, without_gains
-from workbench.tune.industry import TABLE, IndustryTable
 from workbench.tune.industry_tuning import tune_industry
 from workbench.tune.methods import method_of
 from workbench.tune.proxy_gradient import find_proxy, tune_through_proxy
 from workbench.tune.regression import tune_regression
 from workbench.tune.results import FixedResult, ParetoPoint, Trial, TuneResult
-from workbench.tune.rules import BEST, RULES, Rule, rule_of
 from workbench.tune.search import Progress, SearchResult
 from workbench.tune.tuner import FINALISTS, Tuner, TuneSettings
 
@@ -115,7 +115,7 @@ def tune_run(
 ) -> RunFolder:
     """Tune and keep the result as a ``tune`` run; a finished run of the very same settings is given back as it is.
 
-    ``rule`` is one of :data:`workbench.tune.rules.RULES`; ``industry`` is short for ``rule="industry"``. ``proxy`` is
+    ``rule`` is one of :data:`workbench.rules.tuned.RULES`; ``industry`` is short for ``rule="industry"``. ``proxy`` is
     the fit-proxy run that the method ``proxy-gradient`` descends through, by default the newest of the device.
 
     Raises:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from drivers.parameters import ParameterSet
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
-from workbench.tune.balance import WhiteBalance
-from workbench.tune.industry import TABLE, IndustryTable, knots_of, nearest_knot
-from workbench.tune.material import stratified
+from workbench.lab.stratified import stratified
+from workbench.rules.balance import WhiteBalance
+from workbench.rules.industry import TABLE, IndustryTable, knots_of, nearest_knot
 from workbench.tune.results import TableResult
 from workbench.tune.tuner import Tuner
 

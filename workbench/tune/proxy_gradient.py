@@ -17,13 +17,13 @@ from proxy.files import LoadedProxy, load_proxy
 from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder, find_run, list_runs
+from workbench.lab.stratified import stratified
 from workbench.learn.held import not_followed
+from workbench.rules.tuned import BEST
 from workbench.tasks import viewing
 from workbench.tasks.viewing import with_references
 from workbench.tasks.viewing_data import ViewingData
-from workbench.tune.material import stratified
 from workbench.tune.results import ProxyGradientResult, Trial
-from workbench.tune.rules import BEST
 from workbench.tune.tuner import RANK_RAWS, Tuner
 
 STEPS = 300

@@ -8,113 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from drivers.errors import ParameterError
-from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.regular_files import read_json
-from predictor.metadata import metadata_vector
+from drivers.parameters import ParameterSet
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
-from workbench.lab.run_record import RECORD_BYTES
-from workbench.lab.runs import write_json
-from workbench.tune.balance import frame_of
-from workbench.tune.material import stratified
+from workbench.lab.stratified import stratified
+from workbench.rules.regression import REGRESSION, Regression, constant, features
 from workbench.tune.mean_of_sets import has_order, mode_of
 from workbench.tune.oracle import search_oracle
 from workbench.tune.results import RegressionResult
 from workbench.tune.search import Job
 from workbench.tune.tuner import RANK_RAWS, Tuner
 
-FEATURES = (
-    *("iso", "iso_known", "exposure", "exposure_known", "as_shot_red", "as_shot_blue", "as_shot_known"),
-    *("mean_red", "mean_green", "mean_blue", "green_p5", "green_p50", "green_p95", "clipped_share"),
-)
-REGRESSION = "regression.json"
-"""The file's name in a run's folder."""
 IMAGES = 8
 CAPTURES_AN_IMAGE = 100
 _LEAST_AN_IMAGE = 10
 _SIGMA = 0.06
 _PENALTIES = 10.0 ** np.arange(-1, 5)
-
-
-def features(raw: RawRecord | RawFrame) -> np.ndarray:
-    """``float64 [len(FEATURES)]``: the predictor's metadata, log2 of the planes' levels, share of clipped pixels."""
-    frame = frame_of(raw)
-    planes = frame.planes()
-    levels = [*planes.mean(axis=(1, 2)), *np.percentile(planes[1], [5, 50, 95])]
-    light = np.log2(np.maximum(levels, 1e-4))
-    return np.concatenate([metadata_vector(frame), light, [float((planes.max(axis=0) > 0.98).mean())]])
-
-
-@dataclass(frozen=True, eq=False)
-class Regression:
-    """A ridge regression to normalised parameters.
-
-    Attributes:
-        space: the device's parameters.
-        mean, scale: of the features, ``[F]``.
-        weights: ``[F, N]``; ``intercept``: ``[N]``, the parameters of a RAW of mean features.
-        choices: code of each choice and bool, by name.
-    """
-
-    space: ParameterSpace
-    mean: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-    intercept: np.ndarray
-    choices: dict[str, int]
-
-    def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
-        """The parameters that a RAW gets, from its metadata and pixels."""
-        unit = self.intercept + (features(raw) - self.mean) / self.scale @ self.weights
-        return self.space.from_codes({**self.space.from_unit(unit).by_name, **self.choices})
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        arrays = {k: getattr(self, k) for k in ("mean", "scale", "weights", "intercept")}
-        write_json(
-            path,
-            {"format": 1, "space": self.space.to_dict(), "features": FEATURES, **arrays, "choices": self.choices},
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> Regression:
-        """A regression from its file.
-
-        Raises:
-            RunError: the file cannot be read or is not a regression.
-        """
-        try:
-            data: Any = read_json(Path(path), RECORD_BYTES)
-            if data["format"] != 1 or tuple(data["features"]) != FEATURES:
-                raise RunError(f"{path}: regression of another version of the workbench; tune it again")
-            space = ParameterSpace.from_dict(data["space"])
-            inputs, outputs = len(FEATURES), len(space)
-            shapes = {"mean": [inputs], "scale": [inputs], "intercept": [outputs], "weights": [inputs, outputs]}
-            arrays = {k: np.array(data[k], dtype=np.float64).reshape(shape) for k, shape in shapes.items()}
-            choices = {str(k): int(v) for k, v in data["choices"].items()}
-            for name, code in choices.items():
-                space[name].from_code(code)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
-            raise RunError(f"{path}: cannot be read as a regression: {error}") from error
-        if not all(np.isfinite(a).all() for a in arrays.values()) or (arrays["scale"] <= 0).any():
-            raise RunError(f"{path}: holds figures that are not finite, or a scale that is not above 0")
-        return cls(space, choices=choices, **arrays)
-
-
-def constant(parameters: ParameterSet) -> Regression:
-    """The regression that gives every RAW the same set."""
-    zero = np.zeros(len(FEATURES))
-    return Regression(
-        parameters.space, zero, zero + 1, np.zeros((len(FEATURES), len(parameters.space))), parameters.unit, {}
-    )
 
 
 def fit_ridge(inputs: np.ndarray, optima: Sequence[ParameterSet]) -> tuple[Regression, float]:

@@ -1,6 +1,6 @@
 """What ``tune`` runs record of their results, as ``results`` of their ``run.json``, and of their settings.
 
-``config``: the fields of :class:`workbench.tune.tuner.TuneSettings` and ``{"rule": one of workbench.tune.rules.Rule,
+``config``: the fields of :class:`workbench.tune.tuner.TuneSettings` and ``{"rule": one of workbench.rules.tuned.Rule,
 "industry": whether it is that rule, "device": URL, "identity", "expert": hash | null, "scenes": [training scenes],
 "raws": [hashes]}``; through a proxy also ``proxy`` and ``held_out_scenes``, of a vision task ``vision``.
 """
@@ -16,7 +16,7 @@ from workbench.errors import RunError
 from workbench.lab.results import Model
 from workbench.lab.run_results import RunResult
 from workbench.lab.runs import RunFolder
-from workbench.tune.rules import RULES, Rule, rule_of
+from workbench.rules.tuned import RULES, Rule, rule_of
 
 
 class MetricRecord(Model):

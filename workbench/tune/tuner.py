@@ -19,15 +19,15 @@ from drivers.splits import Split
 from workbench.collect.failures import FailureTally, described, reason_text
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
+from workbench.lab.stratified import stratified
+from workbench.rules.balance import WhiteBalance, balanced
 from workbench.tasks.task import SetScorer, Task
 from workbench.tasks.viewing import ViewingTask
-from workbench.tune.balance import WhiteBalance, balanced
 from workbench.tune.material import (
     COSTS,
     UNITS,
     CostScorer,
     SeveralScorers,
-    stratified,
 )
 from workbench.tune.methods import REFINING, SEVERAL_METRICS, MethodName, method_of
 from workbench.tune.proposals import Values

@@ -8,12 +8,12 @@ from pathlib import Path
 from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder
+from workbench.rules.tuned import Rule
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
 from workbench.tune.fixed import tune_run
 from workbench.tune.methods import MethodName, method_of
 from workbench.tune.results import TuneResult, tune_result
-from workbench.tune.rules import Rule
 from workbench.tune.search import Progress
 from workbench.tune.tuner import TuneSettings
 
@@ -55,7 +55,7 @@ def tune(
         method: one of :class:`workbench.tune.methods.MethodName`.
         captures: budget.
         raws_per_trial: training RAWs that each trial is judged on.
-        rule: one of :class:`workbench.tune.rules.Rule`.
+        rule: one of :class:`workbench.rules.tuned.Rule`.
         expert: TOML of a set to try first.
         task: what the images are for; by default human viewing.
         metrics: what to search for, the most important first; by default :func:`default_metrics`.

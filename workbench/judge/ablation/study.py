@@ -25,11 +25,11 @@ from workbench.judge.measuring import measure
 from workbench.judge.results import DeviceUsed, LeftOut
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, describe_device, find_run, new_run
+from workbench.lab.stratified import stratified
 from workbench.learn.held import held_in_words, union
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
-from workbench.tune.material import stratified
 from workbench.tune.mean_of_sets import mean_of
 
 # As many RAWs of the training split as the paper took from COCO to fix its predictions (section 5.5).

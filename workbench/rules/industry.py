@@ -23,7 +23,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.run_record import RECORD_BYTES
 from workbench.lab.runs import write_json
-from workbench.tune.balance import WhiteBalance, balanced
+from workbench.rules.balance import WhiteBalance, balanced
 
 TABLE = "table.json"
 """The file's name in a run's folder."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from drivers.parameters import ParameterSet, ParameterSpace
     from workbench.lab.dataset import RawRecord
     from workbench.lab.runs import RunFolder
-    from workbench.tune.balance import WhiteBalance
+    from workbench.rules.balance import WhiteBalance
 
 
 class Rule(StrEnum):
@@ -77,8 +77,8 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
     Raises:
         RunError: the run's file cannot be read or is not the one that the run wrote, or is of another parameter space.
     """
-    from workbench.tune.industry import TABLE, IndustryTable
-    from workbench.tune.regression import REGRESSION, Regression
+    from workbench.rules.industry import TABLE, IndustryTable
+    from workbench.rules.regression import REGRESSION, Regression
 
     if run.device.space_hash not in (None, space.hash):
         raise RunError(
