@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from drivers.atomic_files import write_bytes, write_text
-from drivers.frames import CfaPattern
-from drivers.raw.raw_files import save_npz
+from drivers.frames import CfaPattern, RawFrame
+from drivers.raw.raw_files import load_raw, save_npz
 from drivers.regular_files import read_json
 from sim.camera.metering import Camera
 from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
@@ -35,12 +37,67 @@ SOFTNESS = 0.6
 Progress = Callable[[int, int], None]
 
 
+class References(Protocol):
+    """What makes the references where they are not the clean photographs."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the manifest keeps, as JSON: ``device``, ``settings`` (a digest) and more; another one, other pixels."""
+
+    def render_many(self, raws: Iterable[RawFrame]) -> Iterator[np.ndarray | None]:
+        """The reference of each RAW in order, ``uint8 [H, W, 3]`` sRGB of its size, None of one that failed.
+
+        RAWs are drawn as they are taken. Where some failed it raises at the end, so that the others are there.
+        """
+
+
 @dataclass(frozen=True)
 class _Scene:
     name: str
     split: str
     raws: int
     pictures: Callable[[], list[np.ndarray]]
+
+    def file(self, number: int) -> str:
+        return f"{self.name}_{number:03d}.npz"
+
+
+@dataclass(frozen=True)
+class _Studio:
+    """Takes the RAWs of scenes into a folder."""
+
+    folder: Path
+    camera: Camera
+    size: tuple[int, int]
+    seed: int
+
+    def reference(self, scene: _Scene, number: int) -> Path:
+        return (self.folder / scene.file(number)).with_suffix(".reference.png")
+
+    def raws(self, plan: Iterable[_Scene], *, rendered: bool) -> Iterator[tuple[Path, RawFrame | None]]:
+        """Where the reference of each RAW belongs, and the RAW where it is still to be rendered.
+
+        RAWs that are not there are taken; with ``rendered`` unset the clean photographs become references.
+        """
+        for scene in plan:
+            pictures: list[np.ndarray] = []
+            for number in range(scene.raws):
+                path, reference = self.folder / scene.file(number), self.reference(scene, number)
+                raw = None
+                if not path.exists() or not (rendered or reference.exists()):
+                    pictures = pictures or scene.pictures()
+                    rng = np.random.default_rng([0x5CE4E, self.seed, _number(scene.name), number])
+                    picture = through_lens(crop(pictures[number % len(pictures)], self.size, rng))
+                    raw = self.camera.shoot(picture, rng, name=path.name).raw
+                    if not rendered:
+                        write_png(reference, picture)
+                    # The RAW comes second: where it is, its reference is, or a device still makes it.
+                    save_npz(path, raw)
+                if rendered and not reference.exists():
+                    raw = raw or load_raw(path)
+                    yield reference, replace(raw, source=path.name)
+                else:
+                    yield reference, None
 
 
 def make_scene_set(
@@ -54,6 +111,7 @@ def make_scene_set(
     cfa: CfaPattern = "RGGB",
     seed: int = 0,
     sensor_seed: int = DEFAULT_SENSOR_SEED,
+    references: References | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write simulated RAWs ``NAME.npz`` with ``NAME.reference.png`` and, last of all, ``scenes.csv``.
@@ -73,6 +131,7 @@ def make_scene_set(
         cfa: CFA order of the sensor.
         seed: from 0; another seed gives other lab scenes, crops, lights and errors.
         sensor_seed: from 0; another seed is another camera.
+        references: makes each RAW's reference from the RAW; None: it is the clean photograph.
         progress: called with (RAWs done, RAWs in all).
 
     Returns:
@@ -80,6 +139,7 @@ def make_scene_set(
 
     Raises:
         SceneError: an argument is out of range, a photograph cannot be used, or the folder holds something else.
+        WorkbenchError: ``references`` failed; the same call goes on.
     """
     folder = Path(folder)
     _check(lab_scenes, raws_per_scene, raws_per_photograph, size, min(seed, sensor_seed))
@@ -98,37 +158,54 @@ def make_scene_set(
         "seed": seed,
         "camera": json.loads(json.dumps(asdict(camera))),
     }
+    if references is not None:
+        arguments["reference"] = references.record
     plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
     plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
     if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
         raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
     claim_folder(folder, arguments)
-    table = folder / "scenes.csv"
-    complete = table.exists()
-    rows: list[tuple[str, str, str, str]] = []
+    studio = _Studio(folder, camera, size, seed)
     total = sum(scene.raws for scene in plan)
-    for scene in plan:
-        pictures: list[np.ndarray] | None = None
-        for number in range(scene.raws):
-            name = f"{scene.name}_{number:03d}"
-            raw_path, reference_path = folder / f"{name}.npz", folder / f"{name}.reference.png"
-            if not (raw_path.exists() and reference_path.exists()):
-                if pictures is None:
-                    pictures = scene.pictures()
-                rng = np.random.default_rng([0x5CE4E, seed, _number(scene.name), number])
-                picture = through_lens(crop(pictures[number % len(pictures)], size, rng))
-                shot = camera.shoot(picture, rng, name=f"{name}.npz")
-                write_png(reference_path, picture)
-                # The RAW comes second: where it is, its reference is.
-                save_npz(raw_path, shot.raw)
-                complete = False
-            rows.append((raw_path.name, scene.name, scene.split, reference_path.name))
-            if progress:
-                progress(len(rows), total)
-    rows.sort()
-    if not complete:
+    for done, _ in enumerate(_filled(studio, plan, references), start=1):
+        if progress:
+            progress(done, total)
+    rows = sorted(
+        (scene.file(number), scene.name, scene.split, studio.reference(scene, number).name)
+        for scene in plan
+        for number in range(scene.raws)
+    )
+    if not (table := folder / "scenes.csv").exists():
         write_csv(table, rows)
     return [folder / row[0] for row in rows]
+
+
+def _filled(studio: _Studio, plan: Iterable[_Scene], references: References | None) -> Iterator[None]:
+    """Make what is missing of the set; once for each RAW that is there with its reference."""
+    if references is None:
+        for _ in studio.raws(plan, rendered=False):
+            yield
+        return
+    waiting: deque[Path] = deque()
+    whole = 0
+
+    def to_render() -> Iterator[RawFrame]:
+        nonlocal whole
+        for path, raw in studio.raws(plan, rendered=True):
+            if raw is None:
+                whole += 1
+            else:
+                waiting.append(path)
+                yield raw
+
+    for picture in references.render_many(to_render()):
+        path = waiting.popleft()
+        if picture is not None:
+            write_png(path, picture)
+            whole += 1
+        yield from itertools.repeat(None, whole)
+        whole = 0
+    yield from itertools.repeat(None, whole)
 
 
 def _check(lab_scenes: int, raws_per_scene: int, raws_per_photograph: int, size: tuple[int, int], seed: int) -> None:
@@ -197,16 +274,29 @@ def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
         if not isinstance(known, dict):
             raise SceneError(f"{manifest}: is damaged; delete {folder} and make the scenes again")
         if known != arguments:
-            changed = [k for k in arguments if known.get(k) != arguments[k]]
-            # What is kept as digests has no values that people could compare.
-            words = {"photographs": "photographs", "annotations": "annotations", "plan": "images, splits or sizes"}
-            what = ", ".join(words.get(k, f"{k} {known.get(k)}, asked for {arguments[k]}") for k in changed)
+            changed = [k for k in {**arguments, **known} if known.get(k) != arguments.get(k)]
+            what = ", ".join(_change(k, known.get(k), arguments.get(k)) for k in changed)
             raise SceneError(f"{folder}: holds scenes made differently ({what}); choose another folder or delete it")
     else:
         # A call that failed before its first RAW leaves the manifest alone behind: it binds nobody.
         write_bytes(manifest, (json.dumps(arguments, indent=1) + "\n").encode())
     for left in folder.glob("*.partial"):
         left.unlink(missing_ok=True)
+
+
+def _change(key: str, known: Any, asked: Any) -> str:
+    # What is kept as digests has no values that people could compare.
+    words = {"photographs": "photographs", "annotations": "annotations", "plan": "images, splits or sizes"}
+    if key == "reference":
+        known, asked = _maker(known), _maker(asked)
+    return words.get(key, f"{key} {known}, asked for {asked}")
+
+
+def _maker(record: Any) -> str:
+    """Who made the references, for people."""
+    if not isinstance(record, dict):
+        return "the clean photographs"
+    return f"by {record.get('device')} with the settings {record.get('settings')}"
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -22,6 +22,7 @@ from proxy.training import ProxyRecipe
 from workbench import commands
 from workbench.cli import _every_command
 from workbench.collect.raw_folder import _COLUMNS, read_raw_folder
+from workbench.collect.reference_isp import load_settings
 from workbench.lab.lab_config import LabConfig, Network, load_lab_config
 from workbench.learn.held import FOLLOWED
 from workbench.tasks.coco_file import read_coco
@@ -65,6 +66,14 @@ def test_the_expert_file_loads(tmp_path: Path) -> None:
     expert = space.load_toml(tmp_path / "expert.toml")
     assert expert.hash != space.defaults.hash
     assert expert["demosaic"] == "malvar"
+
+
+def test_the_settings_over_iso_load(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(block("# settings.toml"))
+    with open_device("sim:sim20") as device:
+        table = load_settings(tmp_path / "settings.toml", device.info().space)
+    assert table.knots == (100.0, 6400.0)
+    assert [s["luma_nr_radius"] for s in table.sets] == [1, 2]
 
 
 def test_the_sidecar_loads(tmp_path: Path) -> None:

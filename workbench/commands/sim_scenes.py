@@ -37,24 +37,52 @@ def scenes(
     cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other lab scenes, crops, lights and errors.")] = 0,
     sensor_seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Another camera.")] = None,
+    reference_isp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="Device that renders each RAW's reference from the RAW, such as libraw: or command:rawtherapee; left "
+            "out: the reference is the clean photograph.",
+        ),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parameters of the reference ISP: TOML of a set or of a table over ISO, or a tune run's table.json; "
+            "left out: its defaults. The as-shot white balance sets the gains."
+        ),
+    ] = None,
+    lab: Annotated[Path, typer.Option(help="Lab folder whose lab.toml names devices.")] = Path("lab"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Simulate RAWs of photographs and lab scenes, as one camera would take them under many lights.
 
     The same command again goes on where it stopped; when complete it does nothing.
     """
+    import contextlib
+
     from drivers.splits import Split
     from sim.camera.sensor import DEFAULT_SENSOR_SEED
     from sim.scenes.scene_set import make_scene_set
     from workbench.collect.raw_folder import read_raw_folder
+    from workbench.collect.reference_isp import ReferenceIsp, load_settings, one_set
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
+    from workbench.lab.devices import open_devices
 
     match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", size.strip().lower())
     if match is None:
         raise typer.BadParameter(f"{size!r} is not WIDTHxHEIGHT, such as 128x128", param_hint="--size")
     width, height = int(match[1]), int(match[2])
-    with stoppable("every file written is whole; the same command goes on"):
+    if settings is not None and reference_isp is None:
+        raise typer.BadParameter("is for a --reference-isp, which is not given", param_hint="--settings")
+    references = None
+    with stoppable("every file written is whole; the same command goes on"), contextlib.ExitStack() as stack:
+        if reference_isp is not None:
+            device = stack.enter_context(open_devices([reference_isp], lab))
+            space = device.info().space
+            table = one_set(space.defaults) if settings is None else load_settings(settings, space)
+            references = ReferenceIsp(device, table)
         with Progress("scenes", 0, unit="RAW") as progress:
             make_scene_set(
                 folder,
@@ -66,6 +94,7 @@ def scenes(
                 cfa=cfa.value,
                 seed=seed,
                 sensor_seed=DEFAULT_SENSOR_SEED if sensor_seed is None else sensor_seed,
+                references=references,
                 progress=progress.count,
             )
         entries = read_raw_folder(folder)
@@ -73,7 +102,11 @@ def scenes(
     scene_counts = {split: len({e.scene for e in found}) for split, found in counts.items()}
     if as_json:
         splits = {split: {"raws": len(found), "scenes": scene_counts[split]} for split, found in counts.items()}
-        print(json.dumps({"folder": str(folder), "raws": len(entries), "splits": splits}))
+        made = {"folder": str(folder), "raws": len(entries), "splits": splits}
+        print(json.dumps({**made, "reference": references.record if references else None}))
         return
     told = ", ".join(f"{split} {len(found)} RAWs of {scene_counts[split]} scenes" for split, found in counts.items())
     print(f"{folder}: {len(entries)} RAWs ({told})")
+    if references is not None:
+        record = references.record
+        print(f"references by {record['device']} with the settings {record['settings']}")
