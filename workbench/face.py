@@ -15,6 +15,7 @@ from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from predictor.training import Recipe
 from proxy.training import ProxyRecipe
+from workbench.collect.around_rule import PER_RAW, AroundRule
 from workbench.collect.campaign import CollectResult
 from workbench.collect.collector import collect
 from workbench.collect.designs import Design
@@ -33,6 +34,7 @@ from workbench.report import write_report
 from workbench.rules.tuned import Rule
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
+from workbench.tune.centres import find_centres
 from workbench.tune.methods import MethodName
 from workbench.tune.results import TuneResult
 from workbench.tune.tuning import tune
@@ -71,20 +73,24 @@ class Lab:
     def collect(
         self,
         device: str | Sequence[str],
-        captures: int,
+        captures: int | None,
         *,
         raws: str | Path | None = None,
         design: Design = Design.SOBOL,
         around: Sequence[Path | ParameterSet] = (),
-        spread: float = 0.1,
+        spread: float | None = None,
+        rule: str | Run[TuneResult] | None = None,
+        per_raw: int = PER_RAW,
         scene: str = "live",
         split: Split = Split.TRAIN,
         seed: int = 0,
     ) -> CollectResult:
         """Collect captures (``workbench collect``); see :func:`workbench.collect.collector.collect`.
 
+        With the design ``around-rule``, ``rule`` is the ``tune`` run and ``per_raw`` how many captures each RAW gets.
+
         Raises:
-            CampaignError, RawFolderError, DeviceError, DatasetError, ParameterError: as it says.
+            CampaignError, RawFolderError, DeviceError, DatasetError, ParameterError, RunError: as it says.
             TooManyFailuresError: more than half of the captures came to nothing.
         """
         result = collect(
@@ -98,6 +104,7 @@ class Lab:
             seed=seed,
             around=around,
             spread=spread,
+            around_rule=AroundRule(find_centres(self.path, _name(rule)), per_raw) if rule else None,
         )
         result.check()
         return result

@@ -68,7 +68,7 @@ def test_longer_plan_begins_with_the_shorter(design: Design, raws: int, short: i
     assert len(set(longer)) == short + more
 
 
-@pytest.mark.parametrize("design", list(Design))
+@pytest.mark.parametrize("design", [d for d in Design if d is not Design.AROUND_RULE])
 def test_plan_is_even_and_seeded(design: Design) -> None:
     records = [raw_record(i) for i in range(8)]
     jobs = plan(SPACE, records, design=design, captures=200, seed=1, spread=0.5)

@@ -23,7 +23,7 @@ from drivers.registry import open_device
 from sim.firmware.faults import NAMES, Fault, Faults
 from sim.firmware.registers import Firmware, emulated
 from sim.isp.pipeline import Pipeline
-from workbench.collect.designs import Design
+from workbench.collect.designs import CampaignError, Design
 from workbench.collect.live_campaign import plan_live
 from workbench.commands.collect import collect
 from workbench.lab.dataset import Dataset
@@ -192,6 +192,8 @@ def test_the_longer_plan_begins_with_the_shorter() -> None:
     long = plan_live(SPACE, design=Design.SOBOL, captures=30, seed=3)
     assert [p.hash for p in short] == [p.hash for p in long[:10]]
     assert len({p.hash for p in long}) == 30
+    with pytest.raises(CampaignError, match="design around-rule needs stored RAWs"):
+        plan_live(SPACE, design=Design.AROUND_RULE, captures=10, seed=3)
 
 
 def test_a_live_device_without_an_echo(serving: Serve, photographs: Path) -> None:

@@ -11,6 +11,7 @@ from drivers.foreign_text import shown
 from drivers.parameters import ParameterSet
 from drivers.raw.raw_notes import RawNote, told_once
 from drivers.splits import Split
+from workbench.collect.around_rule import SPREAD, AroundRule, claim, plan_around
 from workbench.collect.bench import Bench
 from workbench.collect.campaign import PURPOSE, CollectResult, StoredCampaign, plan, run
 from workbench.collect.designs import CampaignError, Design
@@ -30,7 +31,7 @@ class RawsNeededError(CampaignError):
 def collect(
     lab: Path,
     device: str | Sequence[str],
-    captures: int,
+    captures: int | None,
     *,
     raws: Path | None = None,
     scene: str = "live",
@@ -38,7 +39,8 @@ def collect(
     design: Design = Design.SOBOL,
     seed: int = 0,
     around: Sequence[Path | ParameterSet] = (),
-    spread: float = 0.1,
+    spread: float | None = None,
+    around_rule: AroundRule | None = None,
     pool_tolerance: int = 0,
 ) -> CollectResult:
     """Collect captures: each pairs one RAW (train or validation) with its own parameter set.
@@ -50,23 +52,31 @@ def collect(
     Args:
         lab: the lab folder; made where there is none.
         device: URL, or name of the lab's ``lab.toml``; several make a pool.
-        captures: how many the whole campaign has.
+        captures: how many the whole campaign has; None, of the design ``around-rule`` alone: its groups of all RAWs.
         raws: folder of RAW files; None for live devices.
         scene: live devices: what is before the device; ``split``: of that scene.
         design: how the parameter sets are chosen, see :func:`workbench.collect.campaign.plan`; as are ``seed`` and
-            ``spread``.
+            ``spread`` (by default 0.1, of the design ``around-rule`` 0.25).
         around: points of the design ``around``: sets of the device's space, or TOML files of them.
+        around_rule: of the design ``around-rule``: the rule, and how the captures lie around it.
         pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
 
     Raises:
         RawsNeededError: ``raws`` is None and the device is not live.
-        CampaignError: the plan cannot be.
+        CampaignError: the plan cannot be, or the rule is not the one that the campaign began with.
+        RunError: the rule is not of this device.
         RawFolderError: a RAW cannot be read.
         TooManyFailuresError: too many frames failed now.
         DeviceError: the device is live and ``raws`` is given, or it failed.
         DatasetError: nothing could be stored.
         ParameterError: a point does not fit the device.
     """
+    if (around_rule is None) is (design is Design.AROUND_RULE):
+        raise CampaignError(f"design {design}: a rule belongs to the design {Design.AROUND_RULE}, which needs one")
+    if captures is None and around_rule is None:
+        raise CampaignError(f"design {design}: give the number of captures")
+    if spread is None:
+        spread = 0.1 if around_rule is None else SPREAD
     devices = [device] if isinstance(device, str) else device
     with open_devices(devices, lab, tolerance=pool_tolerance) as opened:
         space = opened.info().space
@@ -74,7 +84,7 @@ def collect(
         if opened.info().live:
             if raws is not None:
                 raise DeviceError(f"{opened.url}: a live device takes no stored RAWs; leave out --raws")
-            sets = plan_live(space, design=design, captures=captures, seed=seed, around=centres, spread=spread)
+            sets = plan_live(space, design=design, captures=captures or 0, seed=seed, around=centres, spread=spread)
             with Dataset.open(lab, create=True) as dataset:
                 return run(LiveCampaign(dataset, opened, sets, scene=scene, split=split))
         if raws is None:
@@ -89,6 +99,12 @@ def collect(
                 lines.insert(0, f"{shown(raws)}: passed over, not RAW files that can be read: {listed(others, 5)}")
             say(lines)
             usable = [record for record in records if record.split is not Split.TEST]
-            jobs = plan(space, usable, design=design, captures=captures, seed=seed, around=centres, spread=spread)
+            if around_rule is None:
+                jobs = plan(
+                    space, usable, design=design, captures=captures or 0, seed=seed, around=centres, spread=spread
+                )
+            else:
+                jobs = plan_around(space, usable, around_rule, captures=captures, seed=seed, spread=spread)
+                claim(lab, opened.info().identity, around_rule, seed, spread)
             result = run(StoredCampaign(Bench(dataset, opened, purpose=PURPOSE), jobs, len(records)))
         return replace(result, notes=tuple(lines))

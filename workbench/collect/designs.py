@@ -15,11 +15,14 @@ if TYPE_CHECKING:  # the command line imports the designs' names, and NumPy take
 
 
 class Design(StrEnum):
-    """How the parameter sets are chosen: scrambled Sobol', Latin hypercube, or uniform near given points."""
+    """How the parameter sets are chosen: scrambled Sobol', Latin hypercube, uniform near given points, or near what a
+    tuned rule gives for each RAW (:mod:`workbench.collect.around_rule`).
+    """
 
     SOBOL = "sobol"
     LHS = "lhs"
     AROUND = "around"
+    AROUND_RULE = "around-rule"
 
 
 class CampaignError(WorkbenchError):
@@ -32,10 +35,12 @@ def points(
     """The design's points, ``float64 [≥ captures, N]`` in [0, 1]; see :func:`workbench.collect.campaign.plan`.
 
     Raises:
-        CampaignError: ``spread`` is outside (0, 1].
+        CampaignError: ``spread`` is outside (0, 1], or the points would depend on the RAW.
     """
     import numpy as np
 
+    if design is Design.AROUND_RULE:
+        raise CampaignError(f"design {design} needs stored RAWs: what a rule gives follows from the RAW")
     if not 0 < spread <= 1:
         raise CampaignError(f"spread {spread:g} is outside (0, 1]")
     centres = [c.unit for c in around] or [space.defaults.unit]

@@ -17,7 +17,12 @@ from workbench.commands.limits import MANY, SEED
 
 def collect(
     device: DevicesOption,
-    captures: Annotated[int, typer.Option(min=1, max=MANY, help="Captures of the whole campaign.")],
+    captures: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MANY, help="Captures of the whole campaign; around-rule: by default those of all RAWs."
+        ),
+    ] = None,
     raws: Annotated[
         Path | None,
         typer.Option(help="Folder of RAW files (with scenes.csv where there is one); not for live devices."),
@@ -28,21 +33,37 @@ def collect(
     ] = Split.TRAIN,
     lab: Annotated[Path, typer.Option(help="Lab folder for the data set.")] = Path("lab"),
     design: Annotated[
-        Design, typer.Option(help="sobol and around can be extended later; lhs: Latin hypercube.")
+        Design, typer.Option(help="All but lhs (Latin hypercube) can be extended later; around-rule needs --rule.")
     ] = Design.SOBOL,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the design and of the order of the RAWs.")] = 0,
     around: Annotated[
         list[Path] | None, typer.Option(help="TOML of a point for --design around; may be given several times.")
     ] = None,
     spread: Annotated[
-        float, typer.Option(min=0, max=1, help="Normalised distance from the points for --design around.")
-    ] = 0.1,
+        float | None,
+        typer.Option(min=0, max=1, help="Normalised distance from the points: around 0.1, around-rule 0.25."),
+    ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="Tune run for --design around-rule: captures around what it gives each RAW.")
+    ] = None,
+    per_raw: Annotated[
+        int, typer.Option(min=2, max=MANY, help="around-rule: captures of each RAW, the rule's own set among them.")
+    ] = 8,
+    block_share: Annotated[
+        float, typer.Option(min=0, max=1, help="around-rule: share of the moves that are of one block's parameters.")
+    ] = 0.5,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="around-rule: parameter or block that stays as the rule has it.")
+    ] = None,
     pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Collect captures: each pairs one RAW (train or validation) with its own parameter set.
 
     A live device photographs what is before it: each capture stores the RAW that came with it.
+
+    --design around-rule captures each RAW with the set that a tuned rule gives it and with moves from there, half of
+    them of one block at a time: the pictures that a predictor works on, not the blown out ones of the whole range.
 
     The same command again goes on where it stopped; when complete it does nothing. A frame that the device refuses, or
     whose output is no picture of the RAW, is kept as a failure with its reason and not asked for again; it stops when
@@ -54,6 +75,16 @@ def collect(
 
     if around and design is not Design.AROUND:
         raise typer.BadParameter("--around needs --design around")
+    if (rule is None) is (design is Design.AROUND_RULE):
+        raise typer.BadParameter("--design around-rule and --rule RUN need each other", param_hint="--rule")
+    if captures is None and rule is None:
+        raise typer.BadParameter(f"needed by --design {design}", param_hint="--captures")
+    around_rule = None
+    if rule is not None:
+        from workbench.collect.around_rule import AroundRule
+        from workbench.tune.centres import find_centres
+
+        around_rule = AroundRule(find_centres(lab, rule), per_raw, block_share, tuple(keep or ()))
     with stoppable(f"every reported capture is kept; go on with: {_command()}"):
         try:
             result = collector.collect(
@@ -67,6 +98,7 @@ def collect(
                 seed=seed,
                 around=around or (),
                 spread=spread,
+                around_rule=around_rule,
                 pool_tolerance=pool_tolerance,
             )
         except collector.RawsNeededError as error:
