@@ -31,10 +31,10 @@ from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import fit_proxy
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.report import write_report
+from workbench.rules.centres import find_centres
 from workbench.rules.tuned import Rule
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
-from workbench.tune.centres import find_centres
 from workbench.tune.methods import MethodName
 from workbench.tune.results import TuneResult
 from workbench.tune.tuning import tune

@@ -20,15 +20,15 @@ import drivers.registry
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw.raw_files import save_npz
 from drivers.splits import Split
-from workbench.collect.around_rule import FOLDER, AroundRule, Centres, claim, plan_around
+from workbench.collect.around_rule import FOLDER, AroundRule, claim, plan_around
 from workbench.collect.campaign import PURPOSE
 from workbench.collect.collector import collect
 from workbench.collect.designs import CampaignError, Design
 from workbench.commands.collect import collect as collect_command
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, new_run
-from workbench.tune.centres import find_centres
-from workbench.tune.industry import TABLE, IndustryTable
+from workbench.rules.centres import Centres, find_centres
+from workbench.rules.industry import TABLE, IndustryTable
 
 
 def sets_of_raws(space: ParameterSpace, raws: Sequence[RawRecord]) -> list[ParameterSet]:

@@ -7,7 +7,7 @@ its set alone, so further RAWs or larger groups only add captures to a campaign.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +18,7 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from workbench.collect.designs import CampaignError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.results import Result
+from workbench.rules.centres import Centres
 
 FOLDER = "campaigns"
 """Where a lab keeps what its campaigns around rules went around."""
@@ -27,21 +28,6 @@ SPREAD = 0.25
 BLOCK_SHARE = 0.5
 # Draws after which a move that is not there yet is given up.
 _TRIES = 32
-
-
-@dataclass(frozen=True)
-class Centres:
-    """A rule that gives a parameter set for each RAW.
-
-    Attributes:
-        rule: name of the ``tune`` run.
-        digest: SHA-256 of what the run found.
-        sets: what it gives for each of some RAWs, in a device's space.
-    """
-
-    rule: str
-    digest: str
-    sets: Callable[[ParameterSpace, Sequence[RawRecord]], Sequence[ParameterSet]]
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def collect(
     around_rule = None
     if rule is not None:
         from workbench.collect.around_rule import AroundRule
-        from workbench.tune.centres import find_centres
+        from workbench.rules.centres import find_centres
 
         around_rule = AroundRule(find_centres(lab, rule), per_raw, block_share, tuple(keep or ()))
     with stoppable(f"every reported capture is kept; go on with: {_command()}"):

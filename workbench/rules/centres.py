@@ -1,17 +1,34 @@
-"""What a ``tune`` run gives for each RAW, for those who collect or measure around it."""
+"""A rule as something to collect and to measure around: what it gives for each RAW, and which rule it is."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import read_regular
-from workbench.collect.around_rule import Centres
 from workbench.errors import RunError
+from workbench.lab.dataset import RawRecord
 from workbench.lab.run_record import RECORD_BYTES
 from workbench.lab.runs import RunFolder, find_run
-from workbench.tune.results import tune_result
-from workbench.tune.rules import sets_of
+from workbench.rules.tuned import sets_of
+
+
+@dataclass(frozen=True)
+class Centres:
+    """A rule that gives a parameter set for each RAW.
+
+    Attributes:
+        rule: name of the ``tune`` run.
+        digest: SHA-256 of what the run found.
+        sets: what it gives for each of some RAWs, in a device's space.
+    """
+
+    rule: str
+    digest: str
+    sets: Callable[[ParameterSpace, Sequence[RawRecord]], Sequence[ParameterSet]]
 
 
 def find_centres(lab: Path, name: str | None) -> Centres:
@@ -29,7 +46,7 @@ def centres_of(run: RunFolder) -> Centres:
     Raises:
         RunError: the run's file cannot be read.
     """
-    file = run.path / Path(tune_result(run).file).name
+    file = run.path / Path(str(run.results.get("file"))).name
     try:
         digest = hashlib.sha256(read_regular(file, RECORD_BYTES)).hexdigest()
     except OSError as error:
