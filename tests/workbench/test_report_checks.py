@@ -28,7 +28,7 @@ from workbench.report.build import render as render_page
 from workbench.report.checks import Mark, check_validation, digest_until
 from workbench.report.material import read_material
 from workbench.report.method_tables import methods_csv
-from workbench.tasks import viewing
+from workbench.tasks.viewing_metrics import score
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
@@ -125,11 +125,11 @@ def as_proxy_would(results: dict[str, Any], lab: Path, *, keep_hashes: bool) -> 
             image = render(frame, best_of(frame).replace(exposure=1.4))
             reference = raw.reference()
             assert reference is not None
-            own["figures"] = viewing.score(image, reference)
+            own["figures"] = score(image, reference)
             if not keep_hashes:
                 own["output_hash"] = "0" * 64
     (method,) = [m for m in results["methods"] if m["key"] == "predicted:learned"]
-    for metric in ("psnr", "ssim"):
+    for metric in (m["key"] for m in results["metrics"]):
         values = [r["methods"][method["key"]]["figures"][metric] for r in results["per_raw"]]
         method["figures"][metric]["estimate"] = float(np.mean(values))
     psnr = [[r["methods"][k]["figures"]["psnr"] for k in (method["key"], "fixed")] for r in results["per_raw"]]

@@ -494,7 +494,7 @@ def test_oracle_tries_every_start_even_beyond_its_budget(lab: Path) -> None:
         device = SmallIsp()
         found = search_oracle(Bench(dataset, device, purpose="o"), Scorer(), [(raw, starts)], budget=2)[0]
     frame = raw.load()
-    from workbench.tasks.viewing import psnr
+    from workbench.tasks.viewing_metrics import psnr
 
     assert device.asked == 4
     reference = raw.reference()
@@ -625,6 +625,25 @@ def test_several_metrics_give_a_pareto_front_in_their_own_units(lab: Path) -> No
     study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
     assert len(study.directions) == 3
     assert len({tuple(t.values) for t in study.best_trials}) <= len(front)
+
+
+def test_a_metric_that_is_to_be_low_is_searched_for_and_told_as_it_is(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TuneSettings("nsga2", captures=60, raws_per_trial=3, metric="aligned_psnr", more_metrics=("delta_e",))
+    run = tune(lab, SmallIsp(), settings)
+    assert [(m["name"], m["unit"], m["better"]) for m in run.results["metrics"]] == [
+        ("aligned_psnr", "dB", "higher"),
+        ("delta_e", "", "lower"),
+    ]
+    assert all(p["values"]["aligned_psnr"] > 0 < p["values"]["delta_e"] for p in run.results["pareto"])
+    monkeypatch.setattr("drivers.registry.open_device", lambda url, deadline_s: SmallIsp())
+    arguments = ["--device", "small:", "--lab", str(lab), "--captures", "60", "--raws-per-trial", "3"]
+    done = command(*arguments, "--metric", "delta_e", "--name", "by-colour")
+    assert done.exit_code == 0, done.output
+    results = RunFolder.open(lab / "runs" / "by-colour").results
+    assert results["default_on_trial_raws"] < results["score"] < 0
+    assert f"best fixed parameters (by-colour): {-results['score']:.2f} on" in done.stdout
 
 
 def test_what_a_tuning_cost_is_counted_from_the_data_set(lab: Path) -> None:

@@ -18,6 +18,7 @@ from workbench.rules.tuned import Rule
 from workbench.tune.methods import MethodName
 
 if TYPE_CHECKING:
+    from workbench.tasks.task import Metric
     from workbench.tune.results import TuneResult
 
 
@@ -64,8 +65,9 @@ def tune(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to search for: psnr (viewing's default), ssim; map50 (a detector's default), map, … Several "
-            "for nsga2 and worst-rank (by default psnr and ssim); latency (device seconds) and bytes are costs."
+            help="What to search for: psnr (viewing's default), ssim, aligned_psnr, delta_e, gradient_error, "
+            "texture_lost; map50 (a detector's default), map, … Several for nsga2 and worst-rank (by default psnr and "
+            "ssim); latency (device seconds) and bytes are costs."
         ),
     ] = None,
     proxy: Annotated[
@@ -88,7 +90,7 @@ def tune(
     if unknown := [m for m in metrics if m not in (*_ANY_TASKS, *judge.search_metrics, *COSTS)]:
         raise typer.BadParameter(f"--metric {unknown[0]!r} is not one of {', '.join((*judge.search_metrics, *COSTS))}")
     first = metrics[0]
-    figure = partial(_figure, {m.key: (m.form(), m.unit and f" {m.unit}") for m in judge.metrics})
+    figure = partial(_figure, {m.key: m for m in judge.metrics})
     if industry and rule not in (Rule.fixed, Rule.industry):
         raise typer.BadParameter(f"--industry is short for --rule industry; it does not go with --rule {rule.value}")
     chosen = Rule.industry if industry else rule
@@ -134,9 +136,7 @@ _TITLES = {
 }
 
 
-def _print(
-    name: str, result: TuneResult, rule: Rule, file: Path, metric: str, figure: Callable[[float | None, str], str]
-) -> None:
+def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: str, figure: Callable[..., str]) -> None:
     from workbench.tune.results import FixedResult, ProxyGradientResult, RegressionResult, TableResult
 
     print(
@@ -156,7 +156,7 @@ def _print(
     if isinstance(result, FixedResult) and result.pareto is not None:
         print(f"Pareto front, {len(result.pareto)} sets on the trials' RAWs, the best in {metric} first:")
         for point in result.pareto:
-            print("  " + ", ".join(f"{m} {figure(v, m)}" for m, v in point.values.items()))
+            print("  " + ", ".join(f"{m} {figure(v, m, native=True)}" for m, v in point.values.items()))
     if isinstance(result, ProxyGradientResult) and result.held:
         held = ", ".join(result.held)
         print(f"held at their start values, since the proxy does not follow the device in them: {held}")
@@ -171,11 +171,15 @@ def _print(
     print(str(file))
 
 
-def _figure(forms: Mapping[str, tuple[str, str]], value: float | None, metric: str) -> str:
+def _figure(metrics: Mapping[str, Metric], value: float | None, metric: str, native: bool = False) -> str:
+    """A value for people; of a score, which a search makes large, unless it is ``native``."""
     if value is None:
         return "failed"
     if metric == "detector-loss":
-        # The search makes scores large, the loss is to be small: people see what `validate` calls log loss.
+        # The loss is to be small: people see what `validate` calls log loss.
         return f"log loss {-value:.3f}"
-    form, unit = {**COSTS, **forms}.get(metric, (".3f", ""))
+    if known := metrics.get(metric):
+        shown = value if native else known.sign * value
+        return f"{shown:{known.form()}}" + (f" {known.unit}" if known.unit else "")
+    form, unit = COSTS.get(metric, (".3f", ""))
     return f"{value:{form}}{unit}"

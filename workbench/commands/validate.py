@@ -111,8 +111,13 @@ def validate(
 
 
 def print_results(results: ValidationResult) -> None:
-    """The table and what came out, for people."""
+    """The tables and what came out, for people."""
     from workbench.console.terminal import print_table
-    from workbench.judge.in_words import title_of, validation_lines, validation_table
+    from workbench.judge.in_words import detail_table, title_of, validation_lines, validation_table
 
-    print_table(title_of(results), *validation_table(results), validation_lines(results))
+    print_table(title_of(results), *validation_table(results))
+    columns, rows = detail_table(results)
+    if rows:
+        print_table("colour, detail and noise (ΔE2000, gradient error, texture lost: lower is better)", columns, rows)
+    for line in validation_lines(results):
+        print(line)

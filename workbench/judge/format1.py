@@ -11,8 +11,11 @@ from typing import Any
 from workbench.judge.methods import MethodKind
 from workbench.judge.results import ValidationResult
 from workbench.tasks.task import Metric
-from workbench.tasks.viewing import METRICS as VIEWING
+from workbench.tasks.viewing_metrics import METRICS
 from workbench.tasks.vision import METRICS as VISION
+
+VIEWING = tuple(m for m in METRICS if m.key in ("psnr", "ssim"))
+"""The metrics that human viewing had."""
 
 # Of mAP; the intervals of a detector's loss had as many as those of human viewing.
 _MAP_RESAMPLES = 500

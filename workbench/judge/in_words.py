@@ -28,15 +28,22 @@ def title_of(results: Compared, split: str = "test") -> str:
 
 def validation_table(results: ValidationResult) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a validation: a row a method, ``*`` where its budget was smaller."""
-    main = results.main
-    columns = ["method", *(m.title for m in results.metrics), f"over best fixed{_in(main)}", "captures"]
+    main, metrics = results.main, [m for m in results.metrics if not m.aside]
+    columns = ["method", *(m.title for m in metrics), f"over best fixed{_in(main)}", "captures"]
     rows = []
     for m in results.methods:
         gain = m.over.get(MethodKind.fixed, {}).get(main.key)
         captures = "" if m.captures is None else f"{m.captures}{'*' if m.fewer_captures_than_collection else ''}"
-        cells = [_value(m.figures[metric.key].estimate, metric) for metric in results.metrics]
+        cells = [_value(m.figures[metric.key].estimate, metric) for metric in metrics]
         rows.append([m.label, *cells, gain.text(main.form(signed=True)) if gain else "", captures])
     return columns, rows
+
+
+def detail_table(results: ValidationResult) -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of the metrics that the table of methods has no room for; no rows where there are none."""
+    metrics = [m for m in results.metrics if m.aside]
+    rows = [[m.label, *(_value(m.figures[f.key].estimate, f) for f in metrics)] for m in results.methods]
+    return ["method", *(m.title for m in metrics)], rows if metrics else []
 
 
 def choice_table(results: ChooseResult) -> tuple[list[str], list[list[str]]]:
@@ -44,7 +51,7 @@ def choice_table(results: ChooseResult) -> tuple[list[str], list[list[str]]]:
     metric, first = results.of_raws, results.rows[0]
     over = "over best fixed" if first.rule else f"over {first.run}"
     gained = f"{over}{_in(metric)}" if metric.higher_is_better else f"{metric.label} under{over.removeprefix('over')}"
-    shown = [m for m in results.metrics if m.key != "map75"]
+    shown = [m for m in results.metrics if m.key != "map75" and not m.aside]
     rows = []
     for row in results.rows:
         cells = [_value(row.scores[m.key], m) for m in shown]

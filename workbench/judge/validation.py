@@ -59,7 +59,8 @@ from workbench.lab.stratified import stratified
 from workbench.rules.balance import with_as_shot
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import PictureRow, Task, of_raws
-from workbench.tasks.viewing import ViewingTask, psnr
+from workbench.tasks.viewing import ViewingTask
+from workbench.tasks.viewing_metrics import psnr
 from workbench.tune.oracle import OracleResult, search_oracle
 from workbench.tune.search import SearchBench
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from drivers.parameters import ParameterSet, ParameterSpace
 from workbench.learn.results import Movement
-from workbench.tasks import viewing
+from workbench.tasks import viewing_metrics
 
 # Of two equal outputs: an error of 0.001 squared levels, below what rounding to 8 bits gives.
 MAX_PSNR_DB = 10 * np.log10(255.0**2 / 1e-3)
@@ -65,7 +65,7 @@ def movements(space: ParameterSpace, probes: Sequence[Probe]) -> list[Movement]:
                 device_change=float(np.sqrt(energy / len(device))),
                 cosine=dot / norm if norm else float("nan"),
                 gain=dot / energy if energy else float("nan"),
-                psnr=float(np.mean([min(viewing.psnr(a, b), MAX_PSNR_DB) for a, b in pairs])),
+                psnr=float(np.mean([min(viewing_metrics.psnr(a, b), MAX_PSNR_DB) for a, b in pairs])),
                 ssim=float(np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in pairs])),
             )
         )

@@ -23,7 +23,7 @@ from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawReco
 from workbench.lab.runs import RunFolder, new_run
 from workbench.learn.fidelity import Probe, movements, probe_sets, rank_correlation
 from workbench.learn.results import FidelityReport, Following, HeldOutPsnr, ProxyFitResult
-from workbench.tasks import viewing
+from workbench.tasks import viewing_metrics
 
 HELD_OUT_SETS = 0.06
 PROBE_RAWS = 4
@@ -211,8 +211,8 @@ def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> FidelityRepo
             assert reference is not None
             for j, p in enumerate(sets):
                 shot = shots[i * len(sets) + j]
-                real[i, j] = np.nan if shot is None else viewing.psnr(shot, reference)
-                imitated[i, j] = viewing.psnr(proxy.render(frame, p), reference)
+                real[i, j] = np.nan if shot is None else viewing_metrics.psnr(shot, reference)
+                imitated[i, j] = viewing_metrics.psnr(proxy.render(frame, p), reference)
         # RAWs that fail with every set are left out, then sets that fail on one of the others.
         on = ~np.isnan(real).all(axis=1)
         whole = ~np.isnan(real[on]).any(axis=0)

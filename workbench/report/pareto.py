@@ -24,13 +24,13 @@ from workbench.report.material import Material
 from workbench.report.words import csv_text
 from workbench.rules.balance import WhiteBalance, balanced
 from workbench.rules.tuned import label_of, rule_of, sets_of
-from workbench.tasks.viewing import METRICS as VIEWING
 from workbench.tasks.viewing import Scorer
+from workbench.tasks.viewing_metrics import METRICS as VIEWING
 from workbench.tune.material import COSTS, CostScorer
 
 # How metrics are written: name and form of the figure; what is not here keeps its own name.
 NAMES = {
-    "psnr": ("PSNR", ".2f"),
+    **{m.key: (m.label, m.form()) for m in VIEWING},
     "ssim": ("SSIM", ".4f"),
     "map50": ("mAP50", ".3f"),
     "map": ("mAP50:95", ".3f"),

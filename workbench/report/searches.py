@@ -17,8 +17,10 @@ from workbench.report.figures import Drawing
 from workbench.report.material import Material
 from workbench.report.words import csv_text, number
 from workbench.rules.tuned import label_of
+from workbench.tasks.viewing_metrics import METRICS as VIEWING
 
-_NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
+# A search makes its scores large: what is to be low is drawn with a minus.
+_NAMES = {m.key: m.title if m.higher_is_better else f"−{m.title}" for m in VIEWING}
 _COLOURS = (
     "#0b63b0",
     "#2a8a4a",

@@ -28,6 +28,7 @@ class Metric:
         higher_is_better: its direction.
         decimals: how many people are shown.
         per_raw: whether one image has it; of mAP only a set of images does.
+        aside: whether tables of text show it in a second one, for want of room.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Metric:
     higher_is_better: bool = True
     decimals: int = 3
     per_raw: bool = True
+    aside: bool = False
 
     @property
     def title(self) -> str:

@@ -1,29 +1,31 @@
-"""Human viewing: how near an output is to its reference (section 5.4: L2 loss, PSNR and SSIM)."""
+"""Human viewing: how near an output is to its reference (section 5.4: L2 loss; judged by PSNR, SSIM and others)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from cachetools import LRUCache, cached
 from torch import Tensor
 
-from drivers.errors import FrameError
 from drivers.frames import RawFrame
 from drivers.splits import Split
 from predictor.training import TrainingData
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
-from workbench.tasks.task import Judgement, Metric, PictureRow, SetScorer, TaskKind, TaskOptions
+from workbench.tasks.task import Judgement, PictureRow, SetScorer, TaskKind, TaskOptions
+from workbench.tasks.viewing_metrics import FUNCTIONS, METRICS, score
 
-# An exact match has no finite PSNR; this cap keeps means finite and is far above what an 8-bit JPEG reaches.
-MAX_PSNR_DB = 99.0
-# Side of the Gaussian window: 2 · round(3.5 · 1.5) + 1 pixels.
-SSIM_WINDOW = 11
-METRICS = (Metric("psnr", "PSNR", "dB", decimals=2), Metric("ssim", "SSIM"))
-# What a set counts in a search of which a frame failed: below any value that the metric can have.
-WORST = {"psnr": -1.0, "ssim": -2.0}
+# What a set counts in a search of which a frame failed: below any value that the metric can have, in the search's sign.
+WORST = {
+    "psnr": -1.0,
+    "ssim": -2.0,
+    "aligned_psnr": -1.0,
+    "delta_e": -1e3,
+    "gradient_error": -1e3,
+    "texture_lost": -2.0,
+}
 _CACHE_BYTES = 512 * 2**20
 
 
@@ -38,52 +40,6 @@ def log_loss(output: Tensor, reference: Tensor) -> Tensor:
     The plain mean is ruled by the few worst images; the task's metric is the mean PSNR.
     """
     return ((output - reference.to(output.device)).square().mean((1, 2, 3)) + 1e-4).log().mean()
-
-
-def psnr(output: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two ``uint8 [H, W, 3]`` images, at most ``MAX_PSNR_DB``.
-
-    Raises:
-        FrameError: the sizes differ.
-    """
-    _check(output, reference)
-    difference = output.astype(np.int16) - reference
-    mse = float(np.einsum("ijk,ijk->", difference, difference, dtype=np.int64, casting="unsafe")) / difference.size
-    return MAX_PSNR_DB if mse == 0 else min(10 * np.log10(255.0**2 / mse), MAX_PSNR_DB)
-
-
-def ssim(output: np.ndarray, reference: np.ndarray) -> float:
-    """Mean structural similarity of two ``uint8 [H, W, 3]`` images (Gaussian window, sigma 1.5), in [-1, 1].
-
-    Raises:
-        FrameError: the sizes differ, or a side is shorter than the window.
-    """
-    from skimage.metrics import structural_similarity
-
-    _check(output, reference)
-    if min(output.shape[:2]) < SSIM_WINDOW:
-        raise FrameError(
-            f"output of {output.shape[1]}×{output.shape[0]} is too small for SSIM, whose window is "
-            f"{SSIM_WINDOW}×{SSIM_WINDOW}: give larger RAWs"
-        )
-    return float(
-        structural_similarity(
-            output, reference, channel_axis=2, data_range=255, gaussian_weights=True, use_sample_covariance=False
-        )
-    )
-
-
-def score(output: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Both metrics of the task: ``psnr`` in dB and ``ssim``."""
-    return {"psnr": psnr(output, reference), "ssim": ssim(output, reference)}
-
-
-def _check(output: np.ndarray, reference: np.ndarray) -> None:
-    if output.shape != reference.shape:
-        raise FrameError(
-            f"output is {output.shape[1]}×{output.shape[0]}, its reference {reference.shape[1]}×{reference.shape[0]}: "
-            "give a reference of the device's output size"
-        )
 
 
 def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
@@ -108,7 +64,7 @@ def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
 
 
 class Scorer:
-    """Scores captures against the references of their RAWs, by ``psnr`` or ``ssim``.
+    """Scores captures against the references of their RAWs, by one of the task's metrics; it computes that one alone.
 
     Raises:
         RunError: unknown metric.
@@ -120,13 +76,14 @@ class Scorer:
                 f"metric {metric!r} is not one of {', '.join(WORST)}; a detector's needs --task detection or "
                 "segmentation, and a cost (latency, bytes) comes after another metric, for nsga2 or worst-rank"
             )
-        self._metric: Callable[[np.ndarray, np.ndarray], float] = psnr if metric == "psnr" else ssim
+        self._metric = FUNCTIONS[metric]
+        self._sign = next(m.sign for m in METRICS if m.key == metric)
         self.worst = WORST[metric]
         self._references = References()
 
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> float:
-        """The metric of a capture of that RAW; higher is better."""
-        return self._metric(capture.rgb().pixels, self._references(raw))
+        """The metric of a capture of that RAW, with a minus where lower is better: higher scores are better."""
+        return self._sign * self._metric(capture.rgb().pixels, self._references(raw))
 
     def combine(self, values: Sequence[float]) -> float:
         """The score of one parameter set from those of its captures: their mean."""
@@ -184,13 +141,13 @@ class ViewingTask:
         return {}
 
     def judge(self, raw: RawRecord, pixels: np.ndarray) -> Judgement:
-        """PSNR and SSIM to the reference."""
+        """All of :mod:`workbench.tasks.viewing_metrics` to the reference."""
         return Judgement(score(pixels, self._references(raw)))
 
     def of_sets(
         self, raws: Sequence[RawRecord], judgements: Sequence[Judgement], counts: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """None: a single image has both metrics."""
+        """None: a single image has all metrics."""
         return {}
 
     def scorer(self, metric: str, raws: Sequence[RawRecord]) -> SetScorer:

@@ -8,14 +8,14 @@ from typing import Any
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, RawRecord
 from workbench.tasks.task import SetScorer
-from workbench.tasks.viewing import METRICS as VIEWING
+from workbench.tasks.viewing_metrics import METRICS as VIEWING
 
 # What a capture costs, as its record says: seconds inside the device, bytes of the output.
 COSTS: dict[str, Callable[[CaptureRecord], float]] = {
     "latency": lambda capture: capture.device_s,
     "bytes": lambda capture: float(len(capture.rgb().encoded)),
 }
-UNITS = {"psnr": "dB", "latency": "s", "bytes": "bytes"}
+UNITS = {"latency": "s", "bytes": "bytes"}
 # What a set counts in a search of which a frame failed: below any value that the metric can have.
 WORST_COST = -1e12
 

@@ -105,6 +105,9 @@ class Tuner:
             for i, m in enumerate(settings.metrics)
         ]
         self.scorer: SetScorer = SeveralScorers(scorers) if len(scorers) > 1 else scorers[0]
+        own = [m for m in self.task.metrics if m.key in settings.metrics]
+        self._lower = {*COSTS, *(m.key for m in own if not m.higher_is_better)}
+        self._units = {**UNITS, **{m.key: m.unit for m in own}}
         self.raws = stratified(self.train, settings.raws_per_trial, settings.seed)
         defaults = self.info.space.defaults
         self.starts = [defaults, *([expert] if expert is not None and expert.hash != defaults.hash else [])]
@@ -237,7 +240,7 @@ class Tuner:
             name,
             {
                 "task": self.settings.task,
-                "metric": ", ".join(f"-{m}" if m in COSTS else m for m in self.settings.metrics),
+                "metric": ", ".join(f"-{m}" if m in self._lower else m for m in self.settings.metrics),
                 "device": self.info.identity,
             },
             len(self.settings.metrics),
@@ -334,8 +337,8 @@ class Tuner:
         return [int(i) for i in np.argsort(by, kind="stable")]
 
     def native(self, values: Values) -> dict[str, float | None]:
-        """Values in the metrics' own units, by metric; costs without their minus."""
-        return {m: -v if m in COSTS else v for m, v in zip(self.settings.metrics, values, strict=True)}
+        """Values in the metrics' own units, by metric; what is to be low without its minus."""
+        return {m: -v if m in self._lower else v for m, v in zip(self.settings.metrics, values, strict=True)}
 
     def device_s(self) -> float:
         """Seconds that the device spent on all captures looked at, as the data set has them."""
@@ -374,7 +377,7 @@ class Tuner:
             raws=tuple(r.name for r in self.raws),
             history=tuple(self.history),
             metrics=tuple(
-                MetricRecord(name=m, unit=UNITS.get(m, ""), better="lower" if m in COSTS else "higher")
+                MetricRecord(name=m, unit=self._units.get(m, ""), better="lower" if m in self._lower else "higher")
                 for m in self.settings.metrics
             ),
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.judge.ablation.results import AblationResult
-from workbench.tasks.viewing import METRICS
+from workbench.judge.format1 import VIEWING
 
-_KEYS = tuple(m.key for m in METRICS)
+_KEYS = tuple(m.key for m in VIEWING)
 _ROW = ("key", "label", "about", "attention", "encoders", "metadata", "fixed", "runs", "held_out_loss", "weights")
 _SHARED = (
     *("device", "raws", "scenes", "seeds", "steps", "proxy", "reference", "order", "scatter", "attention", "figures"),
@@ -26,7 +26,7 @@ def upgraded(old: dict[str, Any]) -> dict[str, Any]:
         "format": 2,
         "task": "viewing",
         "task_key": "viewing",
-        "metrics": [vars(m) for m in METRICS],
+        "metrics": [vars(m) for m in VIEWING],
         "table": [
             {
                 **{name: row[name] for name in (*_ROW, "gflop_2048x1536")},

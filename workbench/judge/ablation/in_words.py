@@ -17,7 +17,7 @@ def title_of(results: AblationResult) -> str:
 
 def study_table(results: AblationResult) -> tuple[list[str], list[list[str]]]:
     """The columns and rows: a row a variant."""
-    main, *others = results.metrics
+    main, *others = (m for m in results.metrics if not m.aside)
     unit = f" ({main.unit})" if main.unit else ""
     rows = []
     for row in results.table:
