@@ -17,7 +17,7 @@ from drivers.frames import MAX_SIDE, RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError, load_weights, network_of, save_weights, whole_number
 from predictor.metadata import LENGTH, metadata_vector
-from predictor.model import Predictor, PredictorConfig, gflop
+from predictor.model import STEP, Predictor, PredictorConfig, gflop
 
 # A picture needs the same parameters whichever way round it is: the mean over its mirror images errs less.
 MIRRORS: tuple[list[int], ...] = ([], [2], [3], [2, 3])
@@ -41,7 +41,7 @@ def input_planes(raw: RawFrame, longest: int = INPUT_SIDE) -> Tensor:
 class LoadedPredictor:
     """A trained predictor with the parameter space of its device.
 
-    ``mirrored``: it predicts from the mean over the RAW's mirror images (before the sigmoid).
+    ``mirrored``: it predicts from the mean over the RAW's mirror images (before the sigmoid, or of the differences).
     """
 
     network: Predictor
@@ -59,16 +59,40 @@ class LoadedPredictor:
         metadata = torch.from_numpy(metadata_vector(raw))[None] if self.metadata else None
         return input_planes(raw, self.longest)[None], metadata
 
+    @property
+    def on_top(self) -> bool:
+        """Whether it predicts differences to what a rule gives for each RAW."""
+        return self.network.config.on_top
+
     @torch.no_grad()
     def predict(self, raws: Sequence[RawFrame]) -> list[ParameterSet]:
-        """The parameters for each RAW (equation 5), quantised as the device would."""
-        return [self.space.from_unit(self._unit(raw)) for raw in raws]
+        """The parameters for each RAW (equation 5), quantised as the device would.
 
-    def _unit(self, raw: RawFrame) -> np.ndarray:
+        Raises:
+            ValueError: it predicts on top of a rule, see :meth:`moves`.
+        """
+        if self.on_top:
+            raise ValueError("this predictor gives differences to a rule")
+        return [self.space.from_unit(torch.sigmoid(self._pooled(raw)).numpy()) for raw in raws]
+
+    @torch.no_grad()
+    def moves(self, raw: RawFrame) -> np.ndarray:
+        """On top of a rule: how far it moves each normalised parameter of a RAW from what the rule gives.
+
+        Returns:
+            ``float64 [N]``; :func:`moved` applies it.
+
+        Raises:
+            ValueError: it is not on top of a rule.
+        """
+        if not self.on_top:
+            raise ValueError("this predictor gives parameters, no differences")
+        return STEP * self._pooled(raw).double().numpy()
+
+    def _pooled(self, raw: RawFrame) -> Tensor:
         planes, metadata = self._inputs(raw)
         mirrors = MIRRORS if self.mirrored else MIRRORS[:1]
-        logits = torch.stack([self.network.logits(planes.flip(axes), metadata) for axes in mirrors])
-        return torch.sigmoid(logits.mean(0))[0].numpy()
+        return torch.stack([self.network.logits(planes.flip(axes), metadata) for axes in mirrors]).mean(0)[0]
 
     @torch.no_grad()
     def attention(self, raw: RawFrame) -> np.ndarray:
@@ -78,6 +102,19 @@ class LoadedPredictor:
     def gflop(self, height: int, width: int) -> float:
         """Cost in GFLOP of one prediction for planes of that size (half of the mosaic's), mirror images included."""
         return gflop(self.network.config, height, width) * (len(MIRRORS) if self.mirrored else 1)
+
+
+def moved(start: ParameterSet, move: np.ndarray) -> ParameterSet:
+    """The set with its normalised parameters moved, clipped into their ranges and quantised as the device would.
+
+    Args:
+        start: what the rule gives.
+        move: ``float [N]``; where it is 0 the code stays as it is.
+    """
+    space = start.space
+    there = space.from_unit(start.unit + move)
+    codes = (code if by else other for code, other, by in zip(there.codes, start.codes, move, strict=True))
+    return ParameterSet(space, tuple(codes))
 
 
 def save_predictor(

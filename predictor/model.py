@@ -9,6 +9,9 @@ up), concatenated, down-sampled twice and passed through 3×3 and 1×1×N convol
 Weighted pooling (equation 6): ``p_i = Σ_j c_i(R_j) g_i(R_j)``. The paper does not say how c is normalised; here it is a
 softmax over the regions, so that each map is a distribution, and p_i passes a sigmoid into [0, 1].
 
+On top of a rule (``on_top``) the network learns a difference instead: ``p = clip(start + STEP · p_i, 0, 1)``, where
+start is what the rule gives for the very RAW. Its last layers begin at zero, so that the untrained network is the rule.
+
 The variants of the paper's ablations (table 3, figure 5c) are settings of :class:`PredictorConfig`. What section 5.5
 leaves open, and how it is filled here:
 
@@ -37,6 +40,9 @@ from drivers.weights import whole_number
 
 ENCODERS = 5
 HEADS = 4
+STEP = 0.25
+"""What 1 before the sigmoid moves a normalised parameter on top of a rule: the sigmoid's slope in its middle, so that
+one learning rate suits both forms."""
 Attention = Literal["multi", "single", "self", "none"]
 
 
@@ -51,6 +57,7 @@ class PredictorConfig:
         attention_width: channels of the attention path's 3×3 convolution.
         attention: the paper's, or one of its ablations; see this module's docstring.
         encoders: 3 to 6; the paper's network has 5.
+        on_top: whether it learns a difference to a start that it is given for each RAW.
 
     Raises:
         ValueError: an unknown kind of attention, or a size that is out of range.
@@ -62,6 +69,7 @@ class PredictorConfig:
     attention_width: int = 32
     attention: Attention = "multi"
     encoders: int = ENCODERS
+    on_top: bool = False
 
     def __post_init__(self) -> None:
         if self.attention not in get_args(Attention):
@@ -72,6 +80,8 @@ class PredictorConfig:
         whole_number(self.attention_width, "attention width", 1, 1024)
         if type(self.encoders) is not int or not 3 <= self.encoders <= 6:
             raise ValueError(f"{self.encoders} encoders; the network has 3 to 6")
+        if type(self.on_top) is not bool:
+            raise ValueError(f"on_top must be true or false, not {self.on_top!r:.40}")
 
     def to_dict(self) -> dict[str, Any]:
         """The sizes as plain data."""
@@ -112,6 +122,9 @@ class Predictor(nn.Module):
             for layer in (self.modulate, self.direct):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
+        if config.on_top:
+            for tensor in [*self.local.parameters(), *(self.direct.parameters() if config.metadata else ())]:
+                nn.init.zeros_(tensor)
 
     @torch.no_grad()
     def start_at(self, logits: Tensor) -> None:
@@ -129,20 +142,28 @@ class Predictor(nn.Module):
             self.direct.weight[held] = 0
             self.direct.bias[held] = 0
 
-    def forward(self, planes: Tensor, metadata: Tensor | None = None) -> Tensor:
+    def forward(self, planes: Tensor, metadata: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         """Predict the parameters.
 
         Args:
             planes: ``float32 [B, 3, H, W]``, red, green, blue planes of the RAW, black 0 and white 1; H, W at least 32.
             metadata: ``float32 [B, M]`` where the network has metadata inputs.
+            start: ``float32 [B, N]`` in [0, 1] on top of a rule: what it gives for each RAW.
 
         Returns:
-            ``float32 [B, N]`` in (0, 1).
+            ``float32 [B, N]`` in [0, 1].
+
+        Raises:
+            ValueError: an input is missing.
         """
-        return torch.sigmoid(self.logits(planes, metadata))
+        if not self.config.on_top:
+            return torch.sigmoid(self.logits(planes, metadata))
+        if start is None:
+            raise ValueError("this predictor needs what its rule gives for each RAW")
+        return clipped(start + STEP * self.logits(planes, metadata))
 
     def logits(self, planes: Tensor, metadata: Tensor | None = None) -> Tensor:
-        """The pooled values before the sigmoid, ``float32 [B, N]``."""
+        """The pooled values before the sigmoid, or on top of a rule the differences over :data:`STEP`: ``[B, N]``."""
         local, weights, direct = self.maps(planes, metadata)
         return (local * weights).sum((2, 3)) + direct
 
@@ -219,6 +240,29 @@ class Predictor(nn.Module):
         return told.transpose(1, 2).reshape(deepest.shape), weights
 
 
+class _Clip(torch.autograd.Function):
+    """See :func:`clipped`."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        (gradient,) = gradients
+        # Descent moves against the gradient.
+        further = ((values > 1) & (gradient < 0)) | ((values < 0) & (gradient > 0))
+        return gradient.masked_fill(further, 0)
+
+
+def clipped(values: Tensor) -> Tensor:
+    """The values clipped into [0, 1]; the gradient vanishes only where a descent would lead further out."""
+    result: Tensor = _Clip.apply(values)  # type: ignore[no-untyped-call]
+    return result
+
+
 def gflop(config: PredictorConfig, height: int, width: int) -> float:
     """Cost of one prediction in 10⁹ floating-point operations (a multiply-add counts as two).
 
@@ -234,5 +278,5 @@ def gflop(config: PredictorConfig, height: int, width: int) -> float:
         metadata = torch.empty(1, config.metadata) if config.metadata else None
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(planes, metadata)
+        network.logits(planes, metadata)
     return counter.get_total_flops() / 1e9

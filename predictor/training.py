@@ -6,23 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from drivers.errors import WorkbenchError
-from drivers.foreign_text import shown
 from drivers.parameters import ParameterSpace
-from drivers.weights import WeightsError, load_weights, save_weights, training_device
+from drivers.weights import training_device
+from predictor.averaging import Average
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
+from predictor.state import Curve, State, keep, resume
 
-_KIND = "training state"
 _KEEP_S = 30.0
-
-Curve = list[tuple[int, float, float | None]]
-"""Step, running loss and, where it was measured, held-out loss: every ten steps and at every measurement."""
 
 
 class TrainingError(WorkbenchError):
@@ -37,12 +34,14 @@ class Example:
         planes: ``float32 [B, 3, H, W]``; ``metadata``: ``float32 [B, M]``.
         raw: the proxy's own input, passed on untouched.
         target: the task's own target, passed on untouched.
+        start: ``float32 [B, N]`` in [0, 1] on top of a rule: what it gives for each RAW.
     """
 
     planes: Tensor
     metadata: Tensor
     raw: Any
     target: Any
+    start: Tensor | None = None
 
 
 class TrainingData(Protocol):
@@ -103,6 +102,24 @@ def paper_recipe(seed: int = 0) -> Recipe:
     return Recipe("paper", "rmsprop", 1e-4, 1e-6, 0.5, 0, 400, 8, 32, False, 0.0, seed)
 
 
+class Fitted(NamedTuple):
+    """A trained network.
+
+    Attributes:
+        network: with the weights of the smallest held-out loss, in evaluation mode.
+        held_out: that loss; infinite where there was nothing to measure on.
+        curve: of the whole training, of what was done before a stop too.
+        averaged: whether these weights are the average over the last steps.
+        of_start: on top of a rule the held-out loss of the untrained network, which is the rule; else None.
+    """
+
+    network: Predictor
+    held_out: float
+    curve: Curve
+    averaged: bool
+    of_start: float | None
+
+
 @dataclass(frozen=True)
 class TrainingStep:
     """Where training stands: step of ``steps``, running loss, and the held-out loss where it was just measured."""
@@ -139,13 +156,16 @@ def fit(
     recipe: Recipe,
     *,
     metadata_length: int,
-    start: np.ndarray,
+    start: np.ndarray | None,
     held: Sequence[str] = (),
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
     checkpoint: Path | None = None,
-) -> tuple[Predictor, float, Curve]:
+) -> Fitted:
     """Train a predictor.
+
+    Recipe ``fast`` averages the weights over the last half of the steps; where they are measured, the average is
+    measured too, and the better of both counts. On top of a rule the untrained network counts as well.
 
     Args:
         data: examples of the training split, and the held-out ones that choose the best weights.
@@ -155,7 +175,8 @@ def fit(
         loss: the task's loss, ``(sRGB, target) -> scalar``.
         recipe: optimiser, steps, sizes, seed.
         metadata_length: length of the metadata vectors of ``data``.
-        start: ``[N]`` in [0, 1], what the untrained network predicts (the default parameters, say).
+        start: ``[N]`` in [0, 1], what the untrained network predicts for every RAW (the default parameters, say); None:
+            each example brings its own, to which a difference is learnt.
         held: names of parameters that stay at ``start``: those in which the proxy does not follow the device, so that
             its gradients would lead nowhere.
         on_step: called after every step.
@@ -166,10 +187,6 @@ def fit(
     Raises:
         TrainingError: the loss is no longer finite.
         WeightsError: the state cannot be written.
-
-    Returns:
-        The network with the weights of the smallest held-out loss, in evaluation mode, that loss, and the curve of the
-        whole training, of what was done before a stop too.
     """
     device = training_device()
     torch.manual_seed(recipe.seed)
@@ -180,10 +197,13 @@ def fit(
         metadata_length if recipe.metadata else 0,
         attention=recipe.attention,
         encoders=recipe.encoders,
+        on_top=start is None,
     )
     network = Predictor(config)
-    logits = torch.logit(torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98))
-    network.start_at(logits)
+    logits = torch.zeros(len(space))
+    if start is not None:
+        logits = torch.logit(torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98))
+        network.start_at(logits)
     still = torch.tensor([name in held for name in space.names])
     network.hold(still, logits)
     network, still, logits = network.to(device), still.to(device), logits.to(device)
@@ -191,15 +211,15 @@ def fit(
     quantise = Quantiser(space)
     kind = torch.optim.RMSprop if recipe.optimiser == "rmsprop" else torch.optim.AdamW
     optimiser: torch.optim.Optimizer = kind(network.parameters(), lr=recipe.learning_rate)
-    best: dict[str, Tensor] | None = None
-    curve: Curve = []
-    best_loss, smooth, done = float("inf"), None, 0
-    kept = _resume(checkpoint, recipe, network, optimiser, generator)
-    if kept is not None:
-        best, best_loss, smooth, done, curve = kept
+    average = Average(network, steps) if recipe.name == "fast" else None
+    state = resume(checkpoint, recipe.to_dict(), network, optimiser, generator, average) or State()
+    if start is None and state.step == 0:
+        # The rule itself is not given up for weights that are worse.
+        state.of_start = evaluate(network, data, render, loss, quantise, recipe.metadata)
+        state.offer(state.of_start, network.state_dict(), averaged=False)
     saved = time.monotonic()
     every = max(steps // evaluations, 1)
-    for step in range(done + 1, steps + 1):
+    for step in range(state.step + 1, steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = _rate(recipe, step, steps)
         parts = data.draw(recipe.batch, generator)
@@ -208,7 +228,7 @@ def fit(
         optimiser.zero_grad(set_to_none=True)
         for part in parts:
             metadata = part.metadata.to(device) if recipe.metadata else None
-            parameters = network(part.planes.to(device), metadata)
+            parameters = network(part.planes.to(device), metadata, _on(part.start, device))
             parameters = torch.where(still, parameters.detach(), parameters)
             value = loss(render(part.raw.to(device), quantise(parameters), whole), part.target)
             value = value * (len(part.planes) / drawn)
@@ -222,93 +242,34 @@ def fit(
         if recipe.name == "fast":
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        smooth = mean if smooth is None else 0.95 * smooth + 0.05 * mean
+        if average is not None:
+            average.add(step)
+        state.add(step, mean)
         held_out = None
         if step % every == 0 or step == steps:
             network.hold(still, logits)
             held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
-            if held_out < best_loss:
-                best, best_loss = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}, held_out
+            state.offer(held_out, network.state_dict(), averaged=False)
+            if average is not None and average.begun(step):
+                with average.in_place():
+                    network.hold(still, logits)
+                    of_average = evaluate(network, data, render, loss, quantise, recipe.metadata)
+                    state.offer(of_average, network.state_dict(), averaged=True)
+                held_out = min(held_out, of_average)
+        assert state.loss is not None
         if step % 10 == 0 or held_out is not None:
-            curve.append((step, smooth, held_out))
+            state.curve.append((step, state.loss, held_out))
         if checkpoint is not None and (held_out is not None or time.monotonic() - saved > _KEEP_S):
-            _keep(checkpoint, recipe, network, optimiser, generator, (best, best_loss, smooth, step, curve))
+            keep(checkpoint, recipe.to_dict(), network, optimiser, generator, average, state)
             saved = time.monotonic()
-        on_step(TrainingStep(step, steps, smooth, held_out))
-    if best is not None:
-        network.load_state_dict(best)
-    return network.cpu().eval(), best_loss, curve
+        on_step(TrainingStep(step, steps, state.loss, held_out))
+    if state.best is not None:
+        network.load_state_dict(state.best)
+    return Fitted(network.cpu().eval(), state.best_loss, state.curve, state.averaged, state.of_start)
 
 
-_State = tuple[dict[str, Tensor] | None, float, float | None, int, Curve]
-
-
-def _keep(
-    folder: Path,
-    recipe: Recipe,
-    network: Predictor,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    state: _State,
-) -> None:
-    best, best_loss, smooth, step, curve = state
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in (best or {}).items()}
-    for number, slot in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{k}": torch.as_tensor(v) for k, v in slot.items()}
-    tensors |= {"generator": generator.get_state(), "torch": torch.get_rng_state()}
-    folder.mkdir(parents=True, exist_ok=True)
-    # JSON has no infinity.
-    measured = best_loss if best is not None else None
-    told = {"recipe": recipe.to_dict(), "best_loss": measured, "smooth": smooth, "step": step, "curve": curve}
-    save_weights(folder, _KIND, tensors, told)
-
-
-def _resume(
-    folder: Path | None,
-    recipe: Recipe,
-    network: Predictor,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> _State | None:
-    """The state kept in ``folder``, put in place; None where there is none of this recipe that can be read."""
-    if folder is None:
-        return None
-    try:
-        tensors, told = load_weights(folder, _KIND)
-    except WeightsError:
-        return None
-    if not isinstance(told, dict) or told.get("recipe") != recipe.to_dict():
-        return None
-    try:
-        return _put_in_place(tensors, told, network, optimiser, generator)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise WeightsError(
-            f"{folder}: what the training kept does not fit it ({shown(error):.200}); delete it to start anew"
-        ) from error
-
-
-def _put_in_place(
-    tensors: dict[str, Tensor],
-    told: dict[str, Any],
-    network: Predictor,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> _State:
-    def part(name: str) -> dict[str, Tensor]:
-        return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-    network.load_state_dict(part("network"))
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimiser").items():
-        number, _, name = key.partition(".")
-        slots.setdefault(int(number), {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
-    generator.set_state(tensors["generator"])
-    torch.set_rng_state(tensors["torch"])
-    best_loss = float("inf") if told["best_loss"] is None else float(told["best_loss"])
-    curve = [(int(step), float(mean), held) for step, mean, held in told["curve"]]
-    return part("best") or None, best_loss, told["smooth"], int(told["step"]), curve
+def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
 
 
 def _rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -328,7 +289,8 @@ def evaluate(
     losses, count = 0.0, 0
     device = next(network.parameters()).device
     for example in data.held_out():
-        parameters = network(example.planes.to(device), example.metadata.to(device) if metadata else None)
+        told = example.metadata.to(device) if metadata else None
+        parameters = network(example.planes.to(device), told, _on(example.start, device))
         value = loss(render(example.raw.to(device), quantise(parameters), True), example.target)
         losses += float(value) * len(example.planes)
         count += len(example.planes)

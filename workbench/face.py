@@ -6,6 +6,7 @@ The commands call the same functions. Devices are named as on the command line: 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.results import Result
 from workbench.lab.runs import RunFolder, find_run, list_runs
+from workbench.learn.following import CAPTURES
 from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import fit_proxy
 from workbench.learn.results import ProxyFitResult, TrainResult
@@ -144,6 +146,9 @@ class Lab:
         task: Task | None = None,
         recipe: Recipe | None = None,
         start: ParameterSet | None = None,
+        on_top_of: str | Run[TuneResult] | None = None,
+        device: str | Sequence[str] | None = None,
+        follow_captures: int = CAPTURES,
         name: str | None = None,
     ) -> Run[TrainResult]:
         """Train a predictor through the frozen proxy (``workbench train``, equation 4).
@@ -154,12 +159,29 @@ class Lab:
             recipe: optimiser, steps, sizes, inputs and seed; by default the fast one,
                 :func:`~predictor.training.paper_recipe` gives the paper's.
             start: what the untrained network predicts; by default the device's default parameters.
+            on_top_of: a ``tune`` run, or a rule's name for the newest run of it: the network learns a difference to
+                what it gives for each RAW.
+            device: where given, how far the rule is left is chosen on it, on RAWs of the validation split.
+            follow_captures: that the choice may look at.
             name: the run's name.
 
         Raises:
-            RunError: no proxy, or no training RAW that the task can judge.
+            RunError: no proxy, no training RAW that the task can judge, or a rule or a device that does not fit.
+            DeviceError: the device failed; call again to go on.
         """
-        run = train(self.path, recipe or Recipe(), proxy_run=_name(proxy), task=task, start=start, name=name)
+        with contextlib.ExitStack() as stack:
+            opened = None if device is None else stack.enter_context(open_devices(_named(device), self.path))
+            run = train(
+                self.path,
+                recipe or Recipe(),
+                proxy_run=_name(proxy),
+                task=task,
+                start=start,
+                on_top_of=_name(on_top_of),
+                device=opened,
+                follow_captures=follow_captures,
+                name=name,
+            )
         return _typed(run, TrainResult.of(run))
 
     def tune(

@@ -39,7 +39,7 @@ MIDDLE = np.array([0.5, 0.5, 0.5])
 
 def run(recipe: Recipe, **more: Any) -> tuple[Predictor, float, list[TrainingStep]]:
     steps: list[TrainingStep] = []
-    net, held_out, _ = fit(
+    net, held_out, *_ = fit(
         more.pop("data", ToyData()),
         SPACE,
         more.pop("render", toy_task.render),
@@ -153,7 +153,7 @@ def test_the_best_weights_are_kept() -> None:
     seen: list[TrainingStep] = []
     args = (ToyData(), SPACE, toy_task.render)
     common: dict[str, Any] = {"metadata_length": LENGTH, "start": MIDDLE, "evaluations": 4}
-    long, best, curve = fit(*args, loss, replace(QUICK, steps=12), on_step=seen.append, **common)
+    long, best, curve, *_ = fit(*args, loss, replace(QUICK, steps=12), on_step=seen.append, **common)
     looks = [s for s in seen if s.held_out is not None]
     assert [s.step for s in looks] == [3, 6, 9, 12]
     assert best == looks[0].held_out

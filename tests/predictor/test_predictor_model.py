@@ -236,7 +236,7 @@ def test_a_mirrored_predictor_says_the_same_of_mirror_images(tmp_path: Path) -> 
         loaded = load_predictor(tmp_path)
         assert loaded.gflop(32, 48) == gflop(net.config, 32, 48) * (4 if mirrored else 1)
         with torch.no_grad():
-            one, two = loaded._unit(frame), loaded._unit(other)
+            one, two = (torch.sigmoid(loaded._pooled(r)) for r in (frame, other))
         assert np.allclose(one, two, atol=1e-5) is mirrored
 
 

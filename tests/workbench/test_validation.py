@@ -48,6 +48,7 @@ class KnowingPredictor:
     metadata: bool = True
     space: ParameterSpace = SPACE
     device_identity: str = SmallIsp().info().identity
+    base: None = None
 
     def predict(self, raws: list[RawFrame]) -> list[ParameterSet]:
         if not self.metadata:
@@ -95,7 +96,7 @@ def knowing(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     for name in ("with", "without"):
         train_run(tuned, name, proxy="proxy")
     new_run(tuned, "fit-proxy", "proxy").finish({})
-    monkeypatch.setattr(gathering, "load_predictor", lambda path: KnowingPredictor(path.name == "with"))
+    monkeypatch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor(run.name == "with"))
     monkeypatch.setattr(validation, "load_proxy", lambda path: HonestProxy())
     return tuned
 
@@ -369,7 +370,7 @@ def test_a_predictor_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
 
 def test_a_predictor_of_another_space_is_refused(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"})
-    monkeypatch.setattr(gathering, "load_predictor", lambda path: KnowingPredictor(space=other))
+    monkeypatch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor(space=other))
     with pytest.raises(RunError, match="is not that of the device small/1"):
         run_validation(knowing, predictors=("with",))
 

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
-from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
+from workbench.commands.task_options import (
+    VIEWING,
+    AnnotationsOption,
+    DetectorOption,
+    OnTopOfOption,
+    TaskOption,
+    asked_task,
+)
 
 
 def ablate(
@@ -44,6 +51,7 @@ def ablate(
             help="TOML of the parameters to start from; parameters that the proxy does not follow stay there."
         ),
     ] = None,
+    on_top_of: OnTopOfOption = None,
     test_raws: Annotated[
         int, typer.Option(min=0, max=MANY, help="How many test RAWs, spread over the scenes; 0: all.")
     ] = 0,
@@ -76,6 +84,9 @@ def ablate(
     recipe = Recipe(steps=steps, metadata=metadata)
     recipe = replace(recipe, batch=batch or recipe.batch, width=width or recipe.width)
     settings = AblationSettings(recipe, numbers, tuple(only or ()), proxy, prefix, scatter, raw, test_raws)
+    if on_top_of and start:
+        raise typer.BadParameter("--start: on top of a rule training starts from the rule")
+    settings = replace(settings, on_top_of=on_top_of)
     with stoppable("what is trained and captured is kept; run the same command again to go on"):
         with Dataset.open(lab, create=False) as dataset, open_devices(device, lab, tolerance=pool_tolerance) as opened:
             check_device(lab, opened.info(), settings)

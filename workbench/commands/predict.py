@@ -34,7 +34,9 @@ def predict(
     from workbench.console.notes import say
     from workbench.learn import prediction
     from workbench.learn.attention_maps import check_names, draw_prediction
+    from workbench.learn.following import follow_in_words
     from workbench.learn.held import held_in_words
+    from workbench.rules.tuned import RULES
 
     def tell(notes: Sequence[RawNote]) -> None:
         say(told_once((file.name, note) for note in notes))
@@ -56,6 +58,9 @@ def predict(
                     "parameters": parameters.values,
                     "codes": parameters.by_name,
                     "held": list(found.held),
+                    "on_top_of": found.run.config.get("on_top_of"),
+                    "follow": dict(found.predictor.follow),
+                    "rule_parameters": found.rule.values if found.rule else None,
                     "parameters_hash": parameters.hash,
                     "metadata": found.predictor.metadata,
                     "input": [found.width, found.height],
@@ -69,7 +74,9 @@ def predict(
         )
         return
     raw = found.raw
-    _print_table(parameters, f"{file.name}: predicted by {found.run.name}", found.held)
+    _print_table(parameters, f"{file.name}: predicted by {found.run.name}", found.held, found.rule)
+    if base := found.predictor.base:
+        print(f"on top of {RULES[base.kind]} ({base.run}); {follow_in_words(found.predictor.follow)}")
     if found.held:
         print(held_in_words(parameters.space, found.held))
     known = _inputs(raw) if found.predictor.metadata else "image only"
@@ -105,16 +112,17 @@ def _inputs(raw: RawFrame) -> str:
     return f"{text} (the file does not tell its {', '.join(missing)})" if missing else text
 
 
-def _print_table(parameters: ParameterSet, title: str, held: Collection[str]) -> None:
+def _print_table(parameters: ParameterSet, title: str, held: Collection[str], rule: ParameterSet | None) -> None:
     from rich.table import Table
 
     from workbench.console import terminal
 
     table = Table(title=title)
-    for column in ("block", "parameter", "value", *(["held"] if held else []), "unit", "default", "range"):
+    more = [*(["rule"] if rule else []), *(["held"] if held else [])]
+    for column in ("block", "parameter", "value", *more, "unit", "default", "range"):
         table.add_column(
             column,
-            justify="right" if column in ("value", "default") else "left",
+            justify="right" if column in ("value", "rule", "default") else "left",
             no_wrap=column in ("parameter", "value"),
             overflow="fold",
         )
@@ -127,6 +135,7 @@ def _print_table(parameters: ParameterSet, title: str, held: Collection[str]) ->
                 "" if i else block,
                 name,
                 _native(value),
+                *([_native(rule[name])] if rule else []),
                 *([("held" if name in held else "")] if held else []),
                 p.unit,
                 _native(default),

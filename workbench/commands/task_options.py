@@ -40,7 +40,18 @@ AnnotationsOption = Annotated[
 ]
 
 
-def asked_task(name: str, detector: str | None, annotations: Path | None, viewing_weight: float = 0.0) -> Task:
+OnTopOfOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Learn a difference to a rule: a tune run, or fixed, industry, … for the newest of that rule. Untrained, "
+        "the predictor is the rule."
+    ),
+]
+
+
+def asked_task(
+    name: str, detector: str | None, annotations: Path | None, viewing_weight: float = 0.0, loss: str | None = None
+) -> Task:
     """The task that the options name.
 
     Raises:
@@ -52,7 +63,9 @@ def asked_task(name: str, detector: str | None, annotations: Path | None, viewin
     from workbench.tasks.registry import open_task, takes_options
     from workbench.tasks.task import TaskOptions
 
-    options = TaskOptions(detector, annotations, viewing_weight)
+    options = TaskOptions(detector, annotations, viewing_weight, loss)
+    if loss and name != VIEWING:
+        raise typer.BadParameter(f"--loss {loss}: for --task {VIEWING} alone; a detector has its own loss")
     if (named := options.given()) and not takes_options(name):
         raise typer.BadParameter(f"{' and '.join(named)}: for --task detection and --task segmentation alone")
     opened = open_task(name, options)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.commands.device_options import PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
-from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
+from workbench.commands.task_options import (
+    VIEWING,
+    AnnotationsOption,
+    DetectorOption,
+    OnTopOfOption,
+    TaskOption,
+    asked_task,
+)
 from workbench.learn.recipe_names import RecipeName
+from workbench.tasks.loss_names import ViewingLoss
+
+if TYPE_CHECKING:
+    from workbench.learn.results import FollowResult
 
 
 def train(
@@ -22,6 +34,10 @@ def train(
     viewing_weight: Annotated[
         float, typer.Option(min=0, max=1e6, help="Weight of the L2 loss to the reference beside the detector's loss.")
     ] = 0.0,
+    loss: Annotated[
+        ViewingLoss | None,
+        typer.Option(help="Of viewing. l2: the paper's, the default; detail: L2 and structure at three scales."),
+    ] = None,
     recipe: Annotated[
         RecipeName,
         typer.Option(
@@ -41,15 +57,34 @@ def train(
             help="TOML of the parameters to start from; parameters that the proxy does not follow stay there."
         ),
     ] = None,
+    on_top_of: OnTopOfOption = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Device URL: with --on-top-of, how far to leave the rule is chosen on it, block by block, on "
+            "validation RAWs; several make a pool of equal boards."
+        ),
+    ] = None,
+    follow_captures: Annotated[
+        int, typer.Option(min=1, max=MANY, help="Captures that the choice on --device may look at.")
+    ] = 600,
+    pool_tolerance: PoolToleranceOption = 0,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train the predictor through the frozen proxy with the task's loss (equation 4)."""
+    if on_top_of and start:
+        raise typer.BadParameter("--start: on top of a rule training starts from the rule")
+    if on_top_of and recipe is RecipeName.paper:
+        raise typer.BadParameter("--on-top-of: the paper's recipe starts from one set; give --recipe fast")
+    if device and not on_top_of:
+        raise typer.BadParameter("--device: chooses how far to leave a rule; give the rule with --on-top-of")
     from predictor.metadata import LENGTH
     from predictor.model import PredictorConfig, gflop
     from predictor.training import TrainingStep
     from proxy.files import load_proxy
+    from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
     from workbench.lab.runs import find_run
@@ -58,7 +93,7 @@ def train(
     from workbench.learn.results import ProxyFitResult
 
     chosen = learning.recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch)
-    judge = asked_task(task, detector, annotations, viewing_weight)
+    judge = asked_task(task, detector, annotations, viewing_weight, loss)
     measure = judge.loss_name
     log = "log " if chosen.name == "fast" else ""
     measure = f"{log}{measure}" + (f" + {viewing_weight:g} × L2" if viewing_weight else "")
@@ -82,6 +117,11 @@ def train(
         Progress("train", 0, unit="step") as progress,
     ):
 
+        def count(done: int, total: int) -> None:
+            progress.unit = "capture"
+            progress.total = total
+            progress.update(done, note="choosing how far to leave the rule")
+
         def show(step: TrainingStep) -> None:
             progress.total = step.steps
             progress.update(step.step, note=f"{measure} {step.loss:.4f}")
@@ -95,13 +135,47 @@ def train(
             metadata=metadata,
             steps=steps,
             start=start,
+            on_top_of=on_top_of,
+            device=device,
+            follow_captures=follow_captures,
+            pool_tolerance=pool_tolerance,
             seed=seed,
             name=name,
             on_step=show,
+            on_capture=count,
         )
+    below = run.config.get("on_top_of")
     if as_json:
-        print(json.dumps({"run": run.name, "gflop_2048x1536": cost, "held": held_by(run), **result.to_json()}))
-    else:
-        held_out = result.held_out_loss
-        told = "no held-out RAWs to measure on" if held_out is None else f"held-out {measure} {held_out:.5f}"
-        print(f"predictor {run.name}: {told} (through the proxy)")
+        told = {"run": run.name, "gflop_2048x1536": cost, "held": held_by(run), "on_top_of": below}
+        print(json.dumps({**told, **result.to_json()}))
+        return
+    held_out, of_rule = result.held_out_loss, result.rule_held_out_loss
+    text = "no held-out RAWs to measure on" if held_out is None else f"held-out {measure} {held_out:.5f}"
+    if held_out is not None and of_rule is not None:
+        text += f", the rule {below['run']} has {of_rule:.5f}" if below else ""
+    print(f"predictor {run.name}: {text} (through the proxy)")
+    if result.follow:
+        print_follow(result.follow)
+    for line in [*(f"note: {note}" for note in result.notes), *failure_lines(result.to_json())]:
+        print(line)
+
+
+def print_follow(follow: FollowResult) -> None:
+    """How far the rule is left, block by block, for people."""
+    from workbench.console.terminal import print_table
+
+    unit = f" {follow.unit}" if follow.unit else ""
+
+    def figure(value: float | None, form: str = ".3f") -> str:
+        return "–" if value is None else f"{value:{form}}{unit}"
+
+    rows = [
+        [row.block, f"{row.factor:g}", figure(row.gain, "+.3f"), figure(row.standard_error)] for row in follow.blocks
+    ]
+    summary = (
+        f"{follow.metric}: rule {figure(follow.rule)}, all followed {figure(follow.everything)}, as chosen "
+        f"{figure(follow.chosen)}; over the rule {figure(follow.gain, '+.3f')}, standard error "
+        f"{figure(follow.standard_error)}; {follow.captures} captures of at most {follow.budget}"
+    )
+    title = f"how far the rule is left, chosen on the device: {follow.raws} validation RAWs of {follow.scenes} scenes"
+    print_table(title, ["block", "factor", "gains", "standard error"], rows, [summary])

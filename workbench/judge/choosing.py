@@ -12,7 +12,6 @@ from pathlib import Path
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
-from predictor.files import load_predictor
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
@@ -23,6 +22,7 @@ from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow, DeviceUs
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, describe_device, find_run, list_runs, new_run, removed_on_failure
+from workbench.learn.predictors import open_predictor
 from workbench.rules.tuned import sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task, of_raws
@@ -73,7 +73,7 @@ def choose(
     frames = [raw.load() for raw in raws]
     for run in chosen:
         _unseen(run, raws)
-        loaded = load_predictor(run.path)
+        loaded = open_predictor(run)
         check_space(run, loaded.space, info)
         sets = tuple(ParameterSet(info.space, p.codes) for p in loaded.predict(frames))
         methods.append(Method(MethodKind.predicted, run.name, sets, run.name))
@@ -126,7 +126,7 @@ def _all_of(lab: Path, info: DeviceInfo, task: Task) -> list[RunFolder]:
     found = [
         run
         for run in list_runs(lab, "train")
-        if task_key(run) == task.key and not run.aside and load_predictor(run.path).space.hash == info.space.hash
+        if task_key(run) == task.key and not run.aside and open_predictor(run).space.hash == info.space.hash
     ]
     if not found:
         raise RunError(f"no predictor of the task {task.key} for this device; run `workbench train`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from drivers.device import DeviceInfo
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
 from predictor.distance import apply_declining, load_distance
-from predictor.files import LoadedPredictor, load_predictor
 from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
 from workbench.judge.methods import NONE, Method, MethodKind, ValidationSettings
@@ -20,7 +19,10 @@ from workbench.judge.results import MethodResult
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run, list_runs, recorded_run
+from workbench.learn.following import follow_in_words
 from workbench.learn.held import held_by, held_in_words
+from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.learn.results import TrainResult
 from workbench.rules.tuned import RULES, label_of, rule_of, sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task
@@ -126,7 +128,7 @@ def _tuned(
 
 def _predictors(
     lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str], notes: list[str], task: Task
-) -> list[tuple[RunFolder, LoadedPredictor]]:
+) -> list[tuple[RunFolder, RunPredictor]]:
     found = []
     if names:
         for name in names:
@@ -135,7 +137,7 @@ def _predictors(
             run = find_run(lab, "train", name)
             if run.path.resolve().parent != (Path(lab) / "runs").resolve():
                 raise RunError(f"{run.path}: is a run of another lab; copy its folder and its proxy's to {lab}/runs")
-            loaded = load_predictor(run.path)
+            loaded = open_predictor(run)
             check_space(run, loaded.space, info)
             found.append((run, loaded))
     else:
@@ -145,8 +147,8 @@ def _predictors(
             if task_key(run) != task.key or run.aside:
                 continue
             try:
-                loaded = load_predictor(run.path)
-            except WeightsError as error:
+                loaded = open_predictor(run)
+            except (WeightsError, RunError) as error:
                 notes.append(f"left out: {error}")
                 continue
             if loaded.space.hash == info.space.hash and loaded.metadata not in {p.metadata for _, p in found}:
@@ -202,6 +204,27 @@ def _training_s(lab: Path, run: RunFolder) -> float | None:
     if proxy is None:
         return None
     return sum(r.took_s() for r in (run, proxy))
+
+
+@dataclass(frozen=True)
+class _Below:
+    """What stands below a prediction on top of a rule cost: the rule's tuning, and choosing how far to follow."""
+
+    captures: int = 0
+    device_s: float = 0.0
+    compute_s: float = 0.0
+
+
+def _below(run: RunFolder, predictor: RunPredictor) -> _Below:
+    base = predictor.base
+    if base is None:
+        return _Below()
+    follow = TrainResult.of(run).follow
+    return _Below(
+        (base.captures or 0) + (follow.captures if follow else 0),
+        (base.device_s or 0.0) + (follow.device_s if follow else 0.0),
+        base.compute_s or 0.0,
+    )
 
 
 def gather(
@@ -280,11 +303,18 @@ def _learnt(
     collection = [c for c in dataset.captures(device_identity=info.identity) if c.purpose.startswith("collect")]
     collection_s = sum(c.device_s for c in collection)
     for run, predictor in predictors:
-        spent = _proxy_captures(lab, run, test, len(collection))
+        below = _below(run, predictor)
+        spent = _proxy_captures(lab, run, test, len(collection)) + below.captures
+        training_s = _training_s(lab, run)
         notes += trained_for(run, task)
         notes += _not_counted(lab, run)
         if held := held_by(run):
             notes.append(f"{run.name}: {held_in_words(info.space, held)}")
+        if predictor.base is not None:
+            notes.append(
+                f"{run.name}: on top of {RULES[predictor.base.kind]} ({predictor.base.run}), whose captures and those "
+                f"that chose how far to follow count; {follow_in_words(predictor.follow)}"
+            )
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
@@ -296,8 +326,8 @@ def _learnt(
             run.name,
             spent,
             predictor.metadata,
-            collection_s,
-            _training_s(lab, run),
+            collection_s + below.device_s,
+            None if training_s is None else training_s + below.compute_s,
         )
         mean = replace(
             predicted, kind=MethodKind.mean, label=f"mean of predictions ({inputs}{name})", sets=(mean_of(sets),) * n
@@ -305,7 +335,7 @@ def _learnt(
         methods += [mean, predicted]
         distance = load_distance(run.path)
         if fixed is not None and distance is not None:
-            distances = [distance.of(predictor, frame) for frame in frames]
+            distances = [distance.of(predictor.network, frame) for frame in frames]
             methods.append(
                 replace(
                     predicted,

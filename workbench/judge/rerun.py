@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from workbench.judge.ablation.results import AblationResult
 from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
 from workbench.lab.run_record import RECORD_BYTES
-from workbench.lab.runs import RunFolder, find_run, recorded_run
+from workbench.lab.runs import RunFolder, find_recorded, find_run, recorded_run
+from workbench.learn.base_rule import BaseRule, kept_base
 from workbench.tasks.registry import check_recorded, task_of
 
 KINDS = ("fit-proxy", "train", "tune", "validate", "ablate")
@@ -141,7 +142,7 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
 
 def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None) -> RunFolder:
     if old.kind == "train":
-        return _train(lab, old, new_name)
+        return _train(lab, old, new_name, device)
     with Dataset.open(lab) as dataset:
         asked = device or _recorded(dataset, old)
         _check_identity(old, asked.info())
@@ -272,16 +273,30 @@ def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> R
     return fit_proxy(lab, recipe, device=device, identity=_identity(old), name=name)
 
 
-def _train(lab: Path, old: RunFolder, name: str) -> RunFolder:
+def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFolder:
     from predictor.training import Recipe
+    from workbench.learn.following import CAPTURES
     from workbench.learn.predictor_training import train
 
-    start = None
-    if digest := old.config.get("start"):
-        with Dataset.open(lab) as dataset:
+    start, chosen = None, "follow" in old.results
+    with Dataset.open(lab) as dataset:
+        if digest := old.config.get("start"):
             start = _set_of(dataset, dataset.space(_identity(old)), digest)
-    recipe = Recipe(**_own(Recipe, old.config["recipe"]))
-    return train(lab, recipe, proxy_run=old.config["proxy"], task=task_of(old), start=start, name=name)
+        asked = (device or _recorded(dataset, old)) if chosen else None
+    if asked is not None:
+        _check_identity(old, asked.info())
+    kept = kept_base(old)
+    return train(
+        lab,
+        Recipe(**_own(Recipe, old.config["recipe"])),
+        proxy_run=old.config["proxy"],
+        task=task_of(old),
+        start=start,
+        on_top_of=kept[0] if kept else None,
+        device=asked,
+        follow_captures=int(old.config.get("follow_captures") or CAPTURES),
+        name=name,
+    )
 
 
 def _copy_proxy(run: Path, to: Path) -> None:
@@ -341,9 +356,16 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
         raw=config.get("raw"),
         test_raws=config["test_raws"],
         start=_set_of(dataset, device.info().space, config.get("start")),
+        on_top_of=_base_of(lab, config["trains"]) if config.get("on_top_of") else None,
     )
     task = task_of(old)
     return ablate_run(lab, dataset, device, settings, train_variants(lab, settings, task=task), task, name=name)[0]
+
+
+def _base_of(lab: Path, trains: Sequence[str]) -> BaseRule | None:
+    """The rule below a study's trainings, from the first of them: the tune run itself may be gone."""
+    kept = kept_base(find_recorded(lab, "train", trains[0]))
+    return kept[0] if kept else None
 
 
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:

@@ -13,6 +13,7 @@ from proxy.training import ProxyRecipe, ProxyStep
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn import predictor_training, proxy_fitting
+from workbench.learn.following import CAPTURES
 from workbench.learn.recipe_names import RecipeName
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.tasks.task import Task
@@ -95,9 +96,14 @@ def train(
     metadata: bool | None = None,
     steps: int | None = None,
     start: Path | None = None,
+    on_top_of: str | None = None,
+    device: str | Sequence[str] | None = None,
+    follow_captures: int = CAPTURES,
+    pool_tolerance: int = 0,
     seed: int = 0,
     name: str | None = None,
     on_step: Callable[[TrainingStep], None] = lambda step: None,
+    on_capture: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[RunFolder, TrainResult]:
     """Train the predictor through the frozen proxy with the task's loss (equation 4).
 
@@ -110,26 +116,43 @@ def train(
         recipe: one of :class:`workbench.learn.recipe_names.RecipeName`.
         batch, metadata, steps: see :func:`recipe_of`.
         start: TOML of the parameters to start from; by default the device's defaults.
+        on_top_of: a ``tune`` run, or a rule's name for the newest run of it: what it gives for each RAW is what the
+            untrained network predicts, and the network learns a difference to it.
+        device: URL, or name of the lab's ``lab.toml``, or several; where given, how far the rule is left is chosen on
+            it, on RAWs of the validation split.
+        follow_captures: that the choice may look at.
+        pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
         seed: of weights and batches.
         name: the run's name.
-        on_step: progress.
+        on_step, on_capture: progress of the training, and of the choice.
 
     Returns:
         The finished run and its results.
 
     Raises:
-        RunError: no proxy, or no training RAW with a reference (viewing) or with annotations (``task``).
+        RunError: no proxy, no training RAW with a reference (viewing) or with annotations (``task``), or a rule or a
+            device that does not fit the others.
         DetectorError: the detector's loss cannot lead a training.
         ParameterError: ``start`` is no set of the device.
+        DeviceError: the device failed; call again to go on.
     """
     space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
-    run = predictor_training.train(
-        lab,
-        recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch),
-        proxy_run=proxy,
-        task=task,
-        start=space.load_toml(start) if start else None,
-        name=name,
-        on_step=on_step,
-    )
+    with contextlib.ExitStack() as stack:
+        opened = None
+        if device:
+            named = [device] if isinstance(device, str) else device
+            opened = stack.enter_context(open_devices(named, lab, tolerance=pool_tolerance))
+        run = predictor_training.train(
+            lab,
+            recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch),
+            proxy_run=proxy,
+            task=task,
+            start=space.load_toml(start) if start else None,
+            on_top_of=on_top_of,
+            device=opened,
+            follow_captures=follow_captures,
+            name=name,
+            on_step=on_step,
+            on_capture=on_capture,
+        )
     return run, TrainResult.of(run)

@@ -11,9 +11,10 @@ from drivers.parameters import ParameterSet
 from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote
 from predictor.distance import Distance, load_distance
-from predictor.files import LoadedPredictor, input_planes, load_predictor
+from predictor.files import input_planes
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.held import REMARK, held_by
+from workbench.learn.predictors import RunPredictor, open_predictor
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Prediction:
         gflop: cost of the prediction, 10⁹ operations.
         known: what is known of the training RAWs; None where the run does not tell.
         distance: of this RAW from them, about 1 for one that was trained on.
+        rule: what the rule gives that it is on top of; None where it is on top of none.
     """
 
     file: Path
     raw: RawFrame
     notes: tuple[RawNote, ...]
     run: RunFolder
-    predictor: LoadedPredictor
+    predictor: RunPredictor
     parameters: ParameterSet
     held: tuple[str, ...]
     width: int
@@ -43,6 +45,7 @@ class Prediction:
     gflop: float
     known: Distance | None
     distance: float | None
+    rule: ParameterSet | None
 
     @property
     def declined(self) -> bool:
@@ -51,7 +54,9 @@ class Prediction:
 
     def to_toml(self) -> str:
         """The parameters as TOML for people, with a remark on each that is held."""
-        title = f"Predicted for {self.file.name} by {self.run.name}"
+        base = self.predictor.base
+        on_top = f" on top of {base.kind} ({base.run})" if base else ""
+        title = f"Predicted for {self.file.name} by {self.run.name}{on_top}"
         return self.parameters.space.to_toml(self.parameters, title, dict.fromkeys(self.held, REMARK))
 
 
@@ -73,15 +78,15 @@ def predict(
     Raises:
         FrameError: the file cannot be read as a RAW.
         RunError: no such run.
-        WeightsError: the run's weights are missing or damaged.
+        WeightsError, RunError: the run's weights, or the rule below them, are missing or damaged.
     """
     notes: list[RawNote] = []
     raw = load_raw(file, notes)
     on_notes(notes)
     run = find_run(lab, "train", predictor)
-    loaded = load_predictor(run.path)
+    loaded = open_predictor(run)
     parameters = loaded.predict([raw])[0]
-    height, width = (int(side) for side in input_planes(raw, loaded.longest).shape[1:])
+    height, width = (int(side) for side in input_planes(raw, loaded.network.longest).shape[1:])
     known = load_distance(run.path)
     return Prediction(
         file,
@@ -93,7 +98,8 @@ def predict(
         tuple(held_by(run)),
         width,
         height,
-        loaded.gflop(height, width),
+        loaded.network.gflop(height, width),
         known,
-        known.of(loaded, raw) if known else None,
+        known.of(loaded.network, raw) if known else None,
+        None if loaded.base is None else loaded.start(raw),
     )

@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from drivers.parameters import ParameterSet
+from drivers.device import Device
+from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
 from predictor.distance import fit_distance
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.training import Recipe, TrainingStep, fit
 from proxy.files import load_proxy
+from workbench.collect.bench import Bench
+from workbench.collect.faults import Counts, faults_kept
 from workbench.errors import RunError
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
+from workbench.learn.base_rule import BaseRule, find_base
+from workbench.learn.following import CAPTURES, PURPOSE, Start, choose_factors, raws_to_choose_on
 from workbench.learn.held import not_followed
-from workbench.learn.results import TrainResult
+from workbench.learn.predictors import open_predictor
+from workbench.learn.results import FollowResult, TrainResult
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
@@ -38,8 +44,12 @@ def train(
     proxy_run: str | None = None,
     task: Task | None = None,
     start: ParameterSet | None = None,
+    on_top_of: str | BaseRule | None = None,
+    device: Device | None = None,
+    follow_captures: int = CAPTURES,
     name: str | None = None,
     on_step: Callable[[TrainingStep], None] = lambda step: None,
+    on_capture: Callable[[int, int], None] = lambda done, total: None,
 ) -> RunFolder:
     """Train a predictor and write a finished ``train`` run.
 
@@ -51,18 +61,30 @@ def train(
         proxy_run: name of the ``fit-proxy`` run; by default the newest.
         task: what the images are for; by default human viewing.
         start: what the untrained network predicts; by default the device's default parameters.
+        on_top_of: the rule to learn a difference to, which the untrained network then predicts for each RAW: a ``tune``
+            run, or a rule's name for the newest run of it.
+        device: where given, how far the rule is left is chosen on it, on RAWs of the validation split.
+        follow_captures: that the choice may look at.
         name: the run's name.
-        on_step: progress.
+        on_step, on_capture: progress of the training, and of the choice: captures looked at, and how many may be.
 
     Raises:
-        RunError: no proxy, or no training RAW with a reference (viewing) or with annotations (``task``).
+        RunError: no proxy, no training RAW with a reference (viewing) or with annotations (``task``), or a rule or a
+            device that does not fit the others.
         DetectorError: the detector's loss cannot lead a training.
+        DeviceError: the device failed; call again to go on (captures made are kept).
     """
     task = task or ViewingTask()
     source = find_run(lab, "fit-proxy", proxy_run)
     proxy = load_proxy(source.path)
+    base = find_base(lab, on_top_of, proxy.space, task.key) if isinstance(on_top_of, str) else on_top_of
+    _check(recipe, proxy.space, start, base, device)
+    held = not_followed(source)
     with Dataset.open(lab, create=False) as dataset:
         used, held_out = task.raws(dataset, Split.TRAIN), task.held_out(dataset)
+        asked: list[RawRecord] = []
+        if device is not None:
+            asked = raws_to_choose_on(task.raws(dataset, Split.VALIDATION), proxy.space, follow_captures)
         config = plain(
             {
                 "recipe": recipe.to_dict(),
@@ -74,48 +96,127 @@ def train(
                 "identity": proxy.device_identity,
                 "metadata": recipe.metadata,
                 "start": start.hash if start else None,
-                "held": not_followed(source),
+                "held": held,
             }
         )
+        if base is not None:
+            _refuse_leaks(base, {r.scene for r in [*held_out, *asked]})
+            config |= plain({"on_top_of": base.record(), "scenes": {*config["scenes"], *base.scenes}})
         # Of the RAWs, not of the captures: a lab that goes on capturing must not cost it a training.
         learnt_from = sorted(r.hash for r in [*used, *held_out])
         key = hashlib.sha256(json.dumps([config, learnt_from], sort_keys=True).encode()).hexdigest()[:16]
+        if device is not None:
+            config |= {"follow_captures": follow_captures}
         run = _stopped(lab, key) if name is None else None
         run = run or new_run(lab, "train", name)
         run.update(config=config, seed=recipe.seed, dataset_digest=dataset.digest())
-        data = task.training_data(used, held_out, vary=recipe.name == "fast", seed=recipe.seed)
-    held = not_followed(source)
+        if device is not None:
+            run.update(device=device.info())
+        vary = recipe.name == "fast"
+        if base is None:
+            data = task.training_data(used, held_out, vary=vary, seed=recipe.seed)
+        else:
+            data = task.training_data(
+                used, held_out, vary=vary, seed=recipe.seed, starts=_starts(base, [*used, *held_out])
+            )
 
     def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
         # Training may run on another torch device than the one that the proxy was loaded to.
         output: Tensor = proxy.network.to(parameters.device)(raw, parameters, residual=whole)
         return output
 
-    network, held_out_loss, curve = fit(
+    fitted = fit(
         data,
         proxy.space,
         render,
         task.loss if recipe.name == "paper" else task.log_loss,
         recipe,
         metadata_length=LENGTH,
-        start=(start or proxy.space.defaults).unit,
+        start=None if base is not None else (start or proxy.space.defaults).unit,
         held=held,
         on_step=on_step,
         checkpoint=run.path / CHECKPOINT / key,
     )
-    save_predictor(run.path, network, proxy.space, proxy.device_identity, mirrored=recipe.name == "fast")
+    save_predictor(run.path, fitted.network, proxy.space, proxy.device_identity, mirrored=vary)
     fit_distance(run.path, (r.load() for r in used), (r.load() for r in held_out))
     results = TrainResult(
-        curve=tuple(curve),
-        held_out_loss=held_out_loss,
-        parameters=sum(w.numel() for w in network.parameters()),
+        curve=tuple(fitted.curve),
+        held_out_loss=fitted.held_out,
+        parameters=sum(w.numel() for w in fitted.network.parameters()),
         torch=torch.__version__,
+        averaged=fitted.averaged,
     )
-    if task.notes:
-        results = results.model_copy(update={"notes": tuple(task.notes)})
+    notes = list(task.notes)
+    if base is not None:
+        base.save(run.path, dict.fromkeys(proxy.space.blocks, 1.0))
+        results = results.model_copy(update={"rule_held_out_loss": fitted.of_start})
+        if device is not None:
+            follow, faults = _chosen(lab, run, base, task, device, asked, follow_captures, on_capture)
+            results = results.model_copy(update={"follow": follow, "faults": faults})
+        else:
+            notes.append("everything is followed (all factors 1): no device was asked how far")
+    if notes:
+        results = results.model_copy(update={"notes": tuple(notes)})
     run.finish(results.to_json())
     shutil.rmtree(run.path / CHECKPOINT, ignore_errors=True)
     return run
+
+
+def _check(
+    recipe: Recipe, space: ParameterSpace, start: ParameterSet | None, base: BaseRule | None, device: Device | None
+) -> None:
+    """See that a rule and a device go with the rest, before anything is trained."""
+    if base is None and device is not None:
+        raise RunError("a device is asked how far to leave a rule; give the rule with --on-top-of")
+    if base is None:
+        return
+    if start is not None:
+        raise RunError("on top of a rule training starts from the rule; leave --start out")
+    if recipe.name == "paper":
+        raise RunError("the paper's recipe starts from one set; give --recipe fast to train on top of a rule")
+    if base.of.space.hash != space.hash:
+        raise RunError(f"run {base.run}: its rule is of another device than the proxy; name a rule tuned on this one")
+    if device is not None and (info := device.info()).space.hash != space.hash:
+        raise RunError(
+            f"{device.url} is {info.identity}, whose parameters are not those of the proxy ({space.name}); give the "
+            "proxy's device, or fit a proxy to captures of this one"
+        )
+
+
+def _refuse_leaks(base: BaseRule, validation: set[str]) -> None:
+    if found := sorted(validation & set(base.scenes)):
+        raise RunError(
+            f"run {base.run}: was tuned on the validation scene {found[0]!r}, by which training chooses; tune again on "
+            "this data set's splits"
+        )
+
+
+def _starts(base: BaseRule, raws: Sequence[RawRecord]) -> dict[str, Tensor]:
+    return {raw.hash: torch.as_tensor(base.of.parameters_for(raw).unit, dtype=torch.float32) for raw in raws}
+
+
+def _chosen(
+    lab: Path,
+    run: RunFolder,
+    base: BaseRule,
+    task: Task,
+    device: Device,
+    raws: Sequence[RawRecord],
+    captures: int,
+    progress: Callable[[int, int], None],
+) -> tuple[FollowResult, Counts]:
+    """Choose how far to follow the predictor of a run, and keep that beside its rule."""
+    predictor = open_predictor(run)
+    starts = []
+    for raw in raws:
+        frame = raw.load()
+        starts.append(Start(raw, predictor.start(frame), predictor.network.moves(frame)))
+    with Dataset.open(lab) as dataset, faults_kept(dataset, device, PURPOSE) as faults:
+        bench = Bench(dataset, device, purpose=PURPOSE, patience=len(raws))
+        follow, result = choose_factors(bench, task, starts, captures, progress)
+        counts = faults.counts()
+    base.save(run.path, follow)
+    return result, counts
 
 
 def _stopped(lab: Path, key: str) -> RunFolder | None:

@@ -104,15 +104,59 @@ class ProxyFitResult(RunResult):
     fidelity: FidelityReport | None = None
 
 
+class FollowedBlock(Model):
+    """How far a block is followed: ``factor``, and what that gains over 0 with the others as they are.
+
+    ``gain`` is in the metric's unit, larger is better; None where nothing is followed, or it was not measured.
+    """
+
+    block: str
+    factor: float
+    gain: float | None = None
+    standard_error: float | None = None
+
+
+class FollowResult(Model):
+    """How far a predictor is followed away from its rule, chosen on the device.
+
+    Attributes:
+        metric, unit: what judged; split: of the RAWs.
+        raws, scenes: how many; captures: distinct ones looked at, of ``budget``; device_s: seconds of the device.
+        rule, everything, chosen: the metric with nothing followed, with everything, and as chosen; None where a frame
+            failed.
+        gain: mean over scenes of what is chosen over the rule, larger is better; standard_error: of it.
+        blocks: in the order of the space.
+    """
+
+    metric: str
+    unit: str = ""
+    split: str = "validation"
+    raws: int
+    scenes: int
+    captures: int
+    budget: int
+    device_s: float
+    rule: float | None
+    everything: float | None
+    chosen: float | None
+    gain: float
+    standard_error: float | None
+    blocks: tuple[FollowedBlock, ...]
+
+
 class TrainResult(RunResult):
     """The results of a ``train`` run.
 
     Attributes:
         curve: step, running loss and, where it was measured, held-out loss.
         held_out_loss: the smallest, of the weights that were kept; None where there were no held-out RAWs.
+        averaged: whether the weights kept are the average over the last steps; None where the record does not tell.
+        rule_held_out_loss: on top of a rule: of the rule itself.
         parameters: how many weights the network has.
         torch: version of torch.
-        notes: what of the task's annotations was left out, one line each.
+        notes: what must not go unsaid, such as what of the task's annotations was left out, one line each.
+        follow: on top of a rule, where a device was asked: how far it is followed.
+        faults: what the device did wrong meanwhile and was mended, by unit.
     """
 
     WHAT: ClassVar[str] = "results of a train run"
@@ -122,3 +166,7 @@ class TrainResult(RunResult):
     parameters: int | None = None
     torch: str = ""
     notes: tuple[str, ...] = ()
+    averaged: bool | None = None
+    rule_held_out_loss: float | None = None
+    follow: FollowResult | None = None
+    faults: dict[str, dict[str, int]] = Field(default_factory=dict)

@@ -11,13 +11,13 @@ import numpy as np
 from drivers.errors import WorkbenchError
 from drivers.splits import Split
 from drivers.weights import WeightsError
-from predictor.files import load_predictor
 from workbench.draw import images
 from workbench.judge.ablation import figures as ablation_figures
 from workbench.judge.ablation.results import MIN_SEEDS, AblationResult, SeedComparison
 from workbench.lab.dataset import CaptureRecord, Dataset
 from workbench.lab.runs import RunFolder, find_recorded
 from workbench.learn.held import held_by
+from workbench.learn.predictors import open_predictor
 from workbench.report import figures
 from workbench.report.ablation_checks import check_ablation
 from workbench.report.checks import Mark
@@ -164,7 +164,7 @@ def _maps(found: Material, shown: Ablation, dataset: Dataset | None) -> tuple[li
         maps, names, held = {}, list[str](), set[str]()
         for key in asked.variants:
             run = find_recorded(found.lab, "train", rows[key].runs[place])
-            network = load_predictor(run.path)
+            network = open_predictor(run)
             held |= set(held_by(run))
             maps[key], names = network.attention(frame), network.space.names
         places = {name: names.index(name) for name in asked.parameters if name not in held}

@@ -13,7 +13,6 @@ from drivers.errors import FrameError, WorkbenchError
 from drivers.frames import RgbFrame
 from drivers.splits import Split
 from drivers.weights import WeightsError
-from predictor.files import load_predictor
 from workbench.console.interrupt import check
 from workbench.draw import images
 from workbench.errors import DatasetError
@@ -21,6 +20,7 @@ from workbench.judge.methods import MethodKind
 from workbench.judge.results import RawResult
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.learn.held import held_by
+from workbench.learn.predictors import open_predictor
 from workbench.report.material import Material, Source
 from workbench.report.words import with_unit
 
@@ -212,7 +212,7 @@ def attention_of(found: Material, dataset: Dataset) -> Attention | str:
     if run is None or not chosen:
         return "No predictor to look into."
     try:
-        predictor = load_predictor(run.path)
+        predictor = open_predictor(run)
         frames = [raw.load() for _, raw in chosen]
         maps = [predictor.attention(frame) for frame in frames]
     except (WeightsError, WorkbenchError) as error:

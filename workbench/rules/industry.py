@@ -89,11 +89,14 @@ class IndustryTable:
         )
         return balanced(ParameterSet(self.space, tuple(codes)), raw, self.white_balance)
 
-    def save(self, path: Path) -> None:
-        """Write the table as JSON, native values at each knot."""
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain JSON data, native values at each knot."""
         knots = [{"iso": k, "parameters": s.values} for k, s in zip(self.knots, self.sets, strict=True)]
-        table = {"format": 1, "space": self.space.to_dict(), "white_balance": self.white_balance, "knots": knots}
-        write_json(path, table)
+        return {"format": 1, "space": self.space.to_dict(), "white_balance": self.white_balance, "knots": knots}
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`to_dict` as JSON."""
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: Path) -> IndustryTable:
@@ -103,19 +106,33 @@ class IndustryTable:
             RunError: the file cannot be read or is not a table.
         """
         try:
-            data: Any = read_json(Path(path), RECORD_BYTES)
+            data = read_json(Path(path), RECORD_BYTES)
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
+        return cls.from_dict(data, path)
+
+    @classmethod
+    def from_dict(cls, data: Any, path: Path) -> IndustryTable:
+        """A table from plain JSON data; ``path`` is named in errors.
+
+        Raises:
+            RunError: the data is no table.
+        """
+        try:
             if data["format"] != 1:
                 raise RunError(f"{path}: table of format {data['format']}; this workbench reads format 1")
             space = ParameterSpace.from_dict(data["space"])
             knots = tuple(float(k["iso"]) for k in data["knots"])
             sets = tuple(space.parse(k["parameters"]) for k in data["knots"])
             white_balance = data.get("white_balance", "as-shot")
-        except (OSError, ValueError, KeyError, TypeError, ParameterError) as error:
-            raise RunError(
-                f"{path}: cannot be read as a table over ISO ({error}); put the file back, or tune again"
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
+            raise _unreadable(path, error) from error
         if not knots or list(knots) != sorted(set(knots)) or not all(math.isfinite(k) and k > 0 for k in knots):
             raise RunError(f"{path}: the knots' ISO must be ascending and above 0, not {knots}")
         if white_balance not in get_args(WhiteBalance):
             raise RunError(f"{path}: white balance {white_balance!r} is not one of {', '.join(get_args(WhiteBalance))}")
         return cls(space, knots, sets, white_balance)
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path}: cannot be read as a table over ISO ({error}); put the file back, or tune again")

@@ -59,13 +59,15 @@ class Regression:
         unit = self.intercept + (features(raw) - self.mean) / self.scale @ self.weights
         return self.space.from_codes({**self.space.from_unit(unit).by_name, **self.choices})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The regression as plain JSON data."""
+        arrays = {k: getattr(self, k).tolist() for k in ("mean", "scale", "weights", "intercept")}
+        shared = {"format": 1, "space": self.space.to_dict(), "features": list(FEATURES)}
+        return {**shared, **arrays, "choices": self.choices}
+
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        arrays = {k: getattr(self, k) for k in ("mean", "scale", "weights", "intercept")}
-        write_json(
-            path,
-            {"format": 1, "space": self.space.to_dict(), "features": FEATURES, **arrays, "choices": self.choices},
-        )
+        """Write :meth:`to_dict` as JSON."""
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: Path) -> Regression:
@@ -75,7 +77,19 @@ class Regression:
             RunError: the file cannot be read or is not a regression.
         """
         try:
-            data: Any = read_json(Path(path), RECORD_BYTES)
+            data = read_json(Path(path), RECORD_BYTES)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read as a regression: {error}") from error
+        return cls.from_dict(data, path)
+
+    @classmethod
+    def from_dict(cls, data: Any, path: Path) -> Regression:
+        """A regression from plain JSON data; ``path`` is named in errors.
+
+        Raises:
+            RunError: the data is no regression.
+        """
+        try:
             if data["format"] != 1 or tuple(data["features"]) != FEATURES:
                 raise RunError(f"{path}: regression of another version of the workbench; tune it again")
             space = ParameterSpace.from_dict(data["space"])
@@ -85,7 +99,7 @@ class Regression:
             choices = {str(k): int(v) for k, v in data["choices"].items()}
             for name, code in choices.items():
                 space[name].from_code(code)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
             raise RunError(f"{path}: cannot be read as a regression: {error}") from error
         if not all(np.isfinite(a).all() for a in arrays.values()) or (arrays["scale"] <= 0).any():
             raise RunError(f"{path}: holds figures that are not finite, or a scale that is not above 0")

@@ -6,12 +6,16 @@ Light to import, so that the command line can list them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.errors import RunError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet, ParameterSpace
     from workbench.lab.dataset import RawRecord
     from workbench.lab.runs import RunFolder
@@ -71,8 +75,65 @@ def label_of(run: RunFolder) -> str:
     return f"{RULES.get(rule_of(run), rule_of(run))}, {run.config.get('method')}{searched}"
 
 
-def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) -> tuple[ParameterSet, ...]:
-    """What a ``tune`` run chooses for each RAW.
+class TunedRule(Protocol):
+    """What a tuning lead to."""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The device's parameters."""
+
+    def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
+        """The parameters that a RAW gets."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rule as plain JSON data, of which :func:`rule_from` makes it again."""
+
+
+@dataclass(frozen=True)
+class FixedSet:
+    """The same set for every RAW."""
+
+    parameters: ParameterSet
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The device's parameters."""
+        return self.parameters.space
+
+    def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
+        """The set."""
+        return self.parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        """The set as plain JSON data, in native values."""
+        return {"format": 1, "space": self.space.to_dict(), "parameters": self.parameters.values}
+
+
+def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
+    """A rule of the kind of that name (see :class:`Rule`) from plain JSON data; ``path`` is named in errors.
+
+    Raises:
+        RunError: the kind is unknown, or the data is no such rule.
+    """
+    from drivers.errors import ParameterError
+    from drivers.parameters import ParameterSpace
+    from workbench.rules.industry import IndustryTable
+    from workbench.rules.regression import Regression
+
+    if kind not in RULES:
+        raise RunError(f"{path}: rule {kind!r:.60} is not one of {', '.join(RULES)}")
+    if kind == Rule.regression:
+        return Regression.from_dict(data, path)
+    if kind != Rule.fixed:
+        return IndustryTable.from_dict(data, path)
+    try:
+        return FixedSet(ParameterSpace.from_dict(data["space"]).parse(data["parameters"]))
+    except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
+        raise RunError(f"{path}: cannot be read as a fixed set ({error!s:.200}); put the file back") from error
+
+
+def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
+    """The rule that a ``tune`` run lead to.
 
     Raises:
         RunError: the run's file cannot be read or is not the one that the run wrote, or is of another parameter space.
@@ -90,8 +151,8 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
         best = space.load_toml(file)
         if run.results.get("parameters_hash") not in (None, best.hash):
             raise RunError(f"{file}: is not the set that the run found; put the file back, or tune again")
-        return (best,) * len(raws)
-    rule: IndustryTable | Regression
+        return FixedSet(best)
+    rule: TunedRule
     if rule_of(run) == Rule.regression:
         rule = Regression.load(run.path / REGRESSION)
     else:
@@ -101,4 +162,14 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
             f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "
             f"device ({space.name}, {len(space)} parameters); choose a run made on this device"
         )
+    return rule
+
+
+def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) -> tuple[ParameterSet, ...]:
+    """What a ``tune`` run chooses for each RAW.
+
+    Raises:
+        RunError: see :func:`load_rule`.
+    """
+    rule = load_rule(run, space)
     return tuple(rule.parameters_for(raw) for raw in raws)

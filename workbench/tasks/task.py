@@ -18,6 +18,9 @@ from drivers.splits import Split
 from predictor.training import TrainingData
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 
+Starts = Mapping[str, Tensor]
+"""What a rule gives for each RAW, by the RAW's hash: ``float32 [N]`` in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -158,7 +161,13 @@ class Task(Protocol):
         """
 
     def training_data(
-        self, training: Sequence[RawRecord], held_out: Sequence[RawRecord], *, vary: bool, seed: int
+        self,
+        training: Sequence[RawRecord],
+        held_out: Sequence[RawRecord],
+        *,
+        vary: bool,
+        seed: int,
+        starts: Starts | None = None,
     ) -> TrainingData:
         """Examples to train a predictor on, of RAWs of :meth:`raws`.
 
@@ -166,6 +175,8 @@ class Task(Protocol):
             training: of the training split; ``held_out``: of the validation split.
             vary: whether to vary the training examples as a camera would.
             seed: of fixed choices.
+            starts: on top of a rule, which is when it is given: what each example's ``start`` is. Light is not varied
+                then, since the start would not follow.
 
         Raises:
             RunError: they cannot be learnt from.
@@ -203,14 +214,16 @@ class TaskOptions:
         detector: what judges, see :func:`workbench.tasks.detectors.open_detector`.
         annotations: the objects in the RAWs, COCO format.
         viewing_weight: weight of the L2 loss to the reference beside the detector's loss.
+        loss: of human viewing, one of :class:`workbench.tasks.loss_names.ViewingLoss`.
     """
 
     detector: str | None = None
     annotations: Path | None = None
     viewing_weight: float = 0.0
+    loss: str | None = None
 
     def given(self) -> list[str]:
-        """The command line's names of those that are given."""
+        """The command line's names of those that are given and of a detector."""
         options = {
             "--detector": self.detector,
             "--annotations": self.annotations,

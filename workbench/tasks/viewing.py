@@ -1,4 +1,4 @@
-"""Human viewing: how near an output is to its reference (section 5.4: L2 loss; judged by PSNR, SSIM and others)."""
+"""Human viewing: how near an output is to its reference (section 5.4: judged by PSNR, SSIM and others)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from drivers.splits import Split
 from predictor.training import TrainingData
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
-from workbench.tasks.task import Judgement, PictureRow, SetScorer, TaskKind, TaskOptions
+from workbench.tasks import viewing_losses as losses
+from workbench.tasks.loss_names import ViewingLoss
+from workbench.tasks.task import Judgement, PictureRow, SetScorer, Starts, TaskKind, TaskOptions
 from workbench.tasks.viewing_metrics import FUNCTIONS, METRICS, score
 
 # What a set counts in a search of which a frame failed: below any value that the metric can have, in the search's sign.
@@ -27,19 +29,6 @@ WORST = {
     "texture_lost": -2.0,
 }
 _CACHE_BYTES = 512 * 2**20
-
-
-def loss(output: Tensor, reference: Tensor) -> Tensor:
-    """L2 loss (section 5.1) of ``float32 [B, 3, h, w]`` images in [0, 1], averaged over the batch."""
-    return (output - reference.to(output.device)).square().mean()
-
-
-def log_loss(output: Tensor, reference: Tensor) -> Tensor:
-    """Mean over the batch of the log of each image's L2 loss: minus its PSNR, up to a factor.
-
-    The plain mean is ruled by the few worst images; the task's metric is the mean PSNR.
-    """
-    return ((output - reference.to(output.device)).square().mean((1, 2, 3)) + 1e-4).log().mean()
 
 
 def referenced_raws(dataset: Dataset, split: Split) -> list[RawRecord]:
@@ -122,9 +111,9 @@ class ViewingTask:
     metrics = METRICS
     search_metrics = tuple(WORST)
     ceiling = None
-    loss_name = "L2"
 
-    def __init__(self) -> None:
+    def __init__(self, loss: str = ViewingLoss.l2) -> None:
+        self._loss = ViewingLoss(loss)
         self.notes: list[str] = []
         self._references = References()
 
@@ -155,18 +144,35 @@ class ViewingTask:
         return Scorer(metric)
 
     def training_data(
-        self, training: Sequence[RawRecord], held_out: Sequence[RawRecord], *, vary: bool, seed: int
+        self,
+        training: Sequence[RawRecord],
+        held_out: Sequence[RawRecord],
+        *,
+        vary: bool,
+        seed: int,
+        starts: Starts | None = None,
     ) -> TrainingData:
         """Crops of RAWs with those of their references."""
         from workbench.tasks.viewing_data import ViewingData
 
-        return ViewingData(with_references(training), with_references(held_out), vary=vary, seed=seed)
+        return ViewingData(with_references(training), with_references(held_out), vary=vary, seed=seed, starts=starts)
 
-    loss = staticmethod(loss)
-    log_loss = staticmethod(log_loss)
+    @property
+    def loss_name(self) -> str:
+        """The loss for people."""
+        return "L2" if self._loss is ViewingLoss.l2 else "L2 + structure"
 
-    def record(self) -> None:
-        """The name says all."""
+    def loss(self, output: Tensor, target: Any) -> Tensor:
+        """See :mod:`workbench.tasks.viewing_losses`."""
+        return (losses.l2 if self._loss is ViewingLoss.l2 else losses.detail)(output, target)
+
+    def log_loss(self, output: Tensor, target: Any) -> Tensor:
+        """See :mod:`workbench.tasks.viewing_losses`."""
+        return (losses.log_l2 if self._loss is ViewingLoss.l2 else losses.log_detail)(output, target)
+
+    def record(self) -> dict[str, Any] | None:
+        """The loss where it is not L2, which the name alone says."""
+        return None if self._loss is ViewingLoss.l2 else {"loss": self._loss.value}
 
     def picture(self, rows: Sequence[PictureRow], titles: Sequence[str]) -> str | None:
         """None: the outputs themselves are what is looked at."""
@@ -192,11 +198,14 @@ def with_references(records: Sequence[RawRecord]) -> Iterator[tuple[RawFrame, np
 
 
 def _open(options: TaskOptions) -> ViewingTask:
-    return ViewingTask()
+    return ViewingTask(options.loss or ViewingLoss.l2)
 
 
 def _reopen(record: Mapping[str, Any]) -> ViewingTask:
-    return ViewingTask()
+    loss = record.get("loss", ViewingLoss.l2)
+    if loss not in list(ViewingLoss):
+        raise RunError(f"the record's loss {loss!r:.60} is not one of {', '.join(ViewingLoss)}; put the record back")
+    return ViewingTask(loss)
 
 
 VIEWING = TaskKind(_open, _reopen, options=False)

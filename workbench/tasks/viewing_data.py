@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal
 
@@ -16,6 +16,7 @@ from predictor.metadata import metadata_vector
 from predictor.training import Example
 from proxy.crops import concatenate, raw_batch
 from proxy.model import RawBatch
+from workbench.tasks.task import Starts
 
 HELD_OUT_BATCH = 32
 WHOLE_SIDE = 256
@@ -38,6 +39,7 @@ class ViewingData:
         crop: side of the crops that the loss is measured on, in pixels.
         vary: whether to vary the training examples.
         seed: seed of the fixed crops of large frames and of the held-out crops.
+        starts: on top of a rule: what it gives for each RAW; mirroring is then all that varies.
     """
 
     exposure_sigma, balance_sigma = EXPOSURE_SIGMA, BALANCE_SIGMA
@@ -51,7 +53,12 @@ class ViewingData:
         vary: bool = True,
         seed: int = 0,
         longest: int = INPUT_SIDE,
+        starts: Starts | None = None,
     ) -> None:
+        if starts is not None:
+            # What the rule gives is of the RAW as it is: under another light it would be something else.
+            self.exposure_sigma = self.balance_sigma = 0.0
+        self._starts = starts
         random = np.random.default_rng(seed)
         self._crop, self._vary = crop, vary
         self._training = [_Item(raw, reference, longest, random) for raw, reference in training]
@@ -83,7 +90,10 @@ class ViewingData:
         target = torch.cat([c[1] for c in crops])
         if self._vary:
             planes, metadata, raw, target = self._varied(planes, metadata, raw, target, generator)
-        return [Example(planes, metadata, raw, target)]
+        return [Example(planes, metadata, raw, target, self._start(chosen))]
+
+    def _start(self, items: Sequence[_Item]) -> Tensor | None:
+        return None if self._starts is None else torch.stack([self._starts[item.hash] for item in items])
 
     def held_out(self) -> Iterator[Example]:
         """Centre crops of the validation split, in batches of one size."""
@@ -97,6 +107,7 @@ class ViewingData:
                     torch.stack([item.metadata for item in batch]),
                     concatenate([c[0] for c in cuts]),
                     torch.cat([c[1] for c in cuts]),
+                    self._start(batch),
                 )
 
     def _varied(
@@ -140,6 +151,7 @@ class _Item:
     """One RAW: the predictor's input, and what the proxy and the loss need, whole or as a few crops."""
 
     def __init__(self, raw: RawFrame, reference: np.ndarray, longest: int, random: np.random.Generator) -> None:
+        self.hash = raw.hash
         self.planes = input_planes(raw, longest)
         self.metadata = torch.from_numpy(metadata_vector(raw))
         whole = raw_batch(raw)

@@ -30,7 +30,7 @@ from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.coco_file import LARGEST_FILE, read_coco
 from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_loss, open_detector
 from workbench.tasks.partners import Partners, find_partners
-from workbench.tasks.task import Judgement, Metric, PictureRow, SetScorer, TaskKind, TaskOptions
+from workbench.tasks.task import Judgement, Metric, PictureRow, SetScorer, Starts, TaskKind, TaskOptions
 
 TaskName = Literal["detection", "segmentation"]
 VISION_METRICS = ("map50", "map", "detector-loss")
@@ -163,12 +163,18 @@ class VisionTask:
         return VisionScorer(self, raws, metric)
 
     def training_data(
-        self, training: Sequence[RawRecord], held_out: Sequence[RawRecord], *, vary: bool, seed: int
+        self,
+        training: Sequence[RawRecord],
+        held_out: Sequence[RawRecord],
+        *,
+        vary: bool,
+        seed: int,
+        starts: Starts | None = None,
     ) -> TrainingData:
         """Whole RAWs with their objects; the detector's loss is tried once."""
         from workbench.tasks.vision_data import VisionData
 
-        data = VisionData(self, training, held_out, vary=vary)
+        data = VisionData(self, training, held_out, vary=vary, starts=starts)
         check_loss(self.detector, *data.judged())
         return data
 

@@ -16,6 +16,7 @@ from proxy.crops import concatenate, raw_batch
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.tasks.detectors import Target
+from workbench.tasks.task import Starts
 from workbench.tasks.viewing_data import light_varied
 from workbench.tasks.vision import VisionTarget, VisionTask, as_batch, mirrored
 
@@ -34,6 +35,7 @@ class VisionData:
         training: RAWs of the training split with annotations; ``held_out``: of the validation split.
         vary: whether to vary the training examples.
         longest: longer side of the predictor's input at most.
+        starts: on top of a rule: what it gives for each RAW.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class VisionData:
         *,
         vary: bool = True,
         longest: int = INPUT_SIDE,
+        starts: Starts | None = None,
     ) -> None:
+        self._starts = starts
         self._task, self._training, self._vary, self._longest = task, training, vary, longest
         self._held_out = sorted(held_out, key=_size)
         self._targets = task.targets([*training, *held_out])
@@ -85,12 +89,14 @@ class VisionData:
         if self._task.viewing_weight:
             reference = torch.cat([as_batch(_reference(raw, frame)) for raw, frame in zip(raws, frames, strict=True)])
         if generator is not None:
-            planes, metadata, batch = light_varied(planes, metadata, batch, generator)
+            if self._starts is None:  # what a rule gives would not follow another light
+                planes, metadata, batch = light_varied(planes, metadata, batch, generator)
             if torch.rand(1, generator=generator) < 0.5:
                 planes, batch = planes.flip(3), batch.mirrored(3)
                 objects = [mirrored(target, frames[0].width) for target in objects]
                 reference = None if reference is None else reference.flip(3)
-        return Example(planes, metadata, batch, VisionTarget(objects, reference))
+        start = None if self._starts is None else torch.stack([self._starts[raw.hash] for raw in raws])
+        return Example(planes, metadata, batch, VisionTarget(objects, reference), start)
 
 
 def _size(raw: RawRecord) -> tuple[int, int]:

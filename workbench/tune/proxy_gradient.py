@@ -20,7 +20,7 @@ from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.lab.stratified import stratified
 from workbench.learn.held import not_followed
 from workbench.rules.tuned import BEST
-from workbench.tasks import viewing
+from workbench.tasks import viewing_losses
 from workbench.tasks.viewing import with_references
 from workbench.tasks.viewing_data import ViewingData
 from workbench.tune.results import ProxyGradientResult, Trial
@@ -73,7 +73,7 @@ def descend(
         for part in data.draw(_BATCH, generator):
             parameters = torch.where(still, unit, torch.sigmoid(logits)).expand(len(part.planes), -1)
             output = proxy.network(part.raw, quantise(parameters), residual=step > _COARSE * steps)
-            loss = viewing.log_loss(output, part.target)
+            loss = viewing_losses.log_l2(output, part.target)
             if not torch.isfinite(loss):
                 raise TrainingError(f"step {step}: the loss is {float(loss)}; fit the proxy with another --seed")
             loss.backward()

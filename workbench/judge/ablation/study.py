@@ -12,7 +12,6 @@ from drivers.device import Device, DeviceInfo
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
-from predictor.files import LoadedPredictor, load_predictor
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
@@ -27,6 +26,7 @@ from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, describe_device, find_run, new_run
 from workbench.lab.stratified import stratified
 from workbench.learn.held import held_in_words, union
+from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
@@ -47,7 +47,7 @@ class _Predictions:
 
 def _predict(
     settings: AblationSettings,
-    loaded: dict[tuple[str, int], LoadedPredictor],
+    loaded: dict[tuple[str, int], RunPredictor],
     training: Sequence[RawRecord],
     raws: Sequence[RawRecord],
     drawn: RawRecord,
@@ -170,10 +170,11 @@ def ablate_run(
             "scatter": settings.scatter,
             "raw": settings.raw,
             "start": settings.start.hash if settings.start else None,
+            "on_top_of": next(iter(trained.values())).config.get("on_top_of"),
             "scenes": {r.scene for r in training},
         },
     )
-    loaded = {key: load_predictor(of.path) for key, of in trained.items()}
+    loaded = {key: open_predictor(of) for key, of in trained.items()}
     predictions = _predict(settings, loaded, training, raws, drawn, show)
     methods = [
         method_of(variant, seed, [ParameterSet(info.space, p.codes) for p in predictions.sets[variant.key, seed]])
@@ -206,7 +207,7 @@ def _results(
     info: DeviceInfo,
     settings: AblationSettings,
     trained: Trained,
-    loaded: dict[tuple[str, int], LoadedPredictor],
+    loaded: dict[tuple[str, int], RunPredictor],
     study: Study,
     predictions: _Predictions,
     drawn: RawRecord,
@@ -243,7 +244,7 @@ def _results(
                 settings,
                 study,
                 [trained[v.trained, seed] for seed in settings.seeds],
-                loaded[v.trained, settings.seeds[0]].network,
+                loaded[v.trained, settings.seeds[0]].network.network,
             )
             for v in study.variants
         ],

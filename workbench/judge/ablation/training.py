@@ -10,12 +10,14 @@ from typing import Any
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from predictor.training import Recipe
+from proxy.files import load_proxy
 from workbench.errors import RunError
 from workbench.judge.ablation.variants import AblationSettings
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn import predictor_training
+from workbench.learn.base_rule import BaseRule, find_base
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
@@ -47,6 +49,9 @@ def train_variants(
         test = {r.scene for r in dataset.raws(Split.TEST)}
         training = task.raws(dataset, Split.TRAIN)
     _check_unseen(proxy, test)
+    base = settings.on_top_of
+    if isinstance(base, str):
+        base = find_base(lab, base, load_proxy(proxy.path).space, task.key)
     wanted = {
         (variant.trained, seed): replace(
             settings.recipe,
@@ -61,7 +66,7 @@ def train_variants(
     done: Trained = {}
     for (key, seed), recipe in wanted.items():
         if (
-            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start, task)
+            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start, task, base)
         ) is not None:
             _check_unseen(run, test)
             _check_raws(run, training)
@@ -81,6 +86,7 @@ def train_variants(
             proxy_run=proxy.name,
             task=task,
             start=settings.start,
+            on_top_of=base,
             name=f"{settings.prefix}-{key}-seed{seed}",
             on_step=show,
         )
@@ -90,7 +96,13 @@ def train_variants(
 
 
 def _finished(
-    lab: Path, name: str, recipe: Recipe, proxy: str, start: ParameterSet | None, task: Task
+    lab: Path,
+    name: str,
+    recipe: Recipe,
+    proxy: str,
+    start: ParameterSet | None,
+    task: Task,
+    base: BaseRule | None,
 ) -> RunFolder | None:
     """The finished run of that name, which must be of these settings; None where it is to be made or to be ended."""
     path = Path(lab) / "runs" / name
@@ -107,6 +119,8 @@ def _finished(
         wrong.append(f"proxy {run.config.get('proxy')!r} instead of {proxy!r}")
     if run.config.get("start") != (start.hash if start else None):
         wrong.append("other parameters to start from (--start)")
+    if (run.config.get("on_top_of") or {}).get("sha256") != (base.digest if base else None):
+        wrong.append("another rule below it (--on-top-of)")
     if wrong:
         raise RunError(f"run {name}: was trained with {wrong[0]}; give another --prefix, or remove {path}")
     return run

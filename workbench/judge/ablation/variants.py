@@ -8,6 +8,7 @@ from drivers.parameters import ParameterSet
 from predictor.model import ENCODERS, Attention
 from predictor.training import Recipe
 from workbench.errors import RunError
+from workbench.learn.base_rule import BaseRule
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class AblationSettings:
         raw: test RAW of figure 6 by name; None: the first.
         start: what the untrained networks predict; None: the device's default parameters.
         test_raws: how many test RAWs, spread over scenes and ISO; 0: all.
+        on_top_of: the rule that all learn a difference to: a ``tune`` run, a rule's name for the newest of it, or the
+            rule itself; all is followed.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -65,6 +68,7 @@ class AblationSettings:
     raw: str | None = None
     test_raws: int = 0
     start: ParameterSet | None = None
+    on_top_of: str | BaseRule | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
