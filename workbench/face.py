@@ -29,6 +29,7 @@ from workbench.lab.devices import open_devices
 from workbench.lab.results import Result
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.learn.following import CAPTURES
+from workbench.learn.loss_moves import sensible_rule
 from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import fit_proxy
 from workbench.learn.results import ProxyFitResult, TrainResult
@@ -136,7 +137,10 @@ class Lab:
             run = fit_proxy(self.path, recipe or ProxyRecipe(), identity=identity, name=name)
         else:
             with open_devices(_named(device), self.path) as opened:
-                run = fit_proxy(self.path, recipe or ProxyRecipe(), device=opened, identity=identity, name=name)
+                around = sensible_rule(list_runs(self.path, "tune"), opened.info().space)
+                run = fit_proxy(
+                    self.path, recipe or ProxyRecipe(), device=opened, identity=identity, name=name, around=around
+                )
         return _typed(run, ProxyFitResult.of(run))
 
     def train(

@@ -217,7 +217,7 @@ def _check(run: RunFolder) -> None:
         raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.command}")
     check_recorded(run)
     # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
-    named = [run.config.get(key) for key in ("proxy", "fixed", "industry")]
+    named = [run.config.get(key) for key in ("proxy", "fixed", "industry", "around")]
     for name in [*named, *(run.config.get("predictors") or ()), *(run.config.get("tunes") or ())]:
         if name not in (None, False, True, "(none)"):  # a tuning says with "industry" whether it made a table
             recorded_run(run.path.parent.parent, name)
@@ -270,7 +270,17 @@ def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> R
     from workbench.learn.proxy_fitting import fit_proxy
 
     recipe = ProxyRecipe(**_own(ProxyRecipe, old.config["recipe"]))
-    return fit_proxy(lab, recipe, device=device, identity=_identity(old), name=name)
+    # Records of older versions do not have these: their report followed no loss.
+    around = old.config.get("around")
+    return fit_proxy(
+        lab,
+        recipe,
+        device=device,
+        identity=_identity(old),
+        name=name,
+        around=find_recorded(lab, "tune", around) if around else None,
+        loss_raws=int(old.config.get("loss_raws") or 0),
+    )
 
 
 def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFolder:

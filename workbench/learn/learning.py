@@ -11,9 +11,10 @@ from predictor.training import Recipe, TrainingStep, paper_recipe
 from proxy.files import load_proxy
 from proxy.training import ProxyRecipe, ProxyStep
 from workbench.lab.devices import open_devices
-from workbench.lab.runs import RunFolder, find_run
+from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.learn import predictor_training, proxy_fitting
 from workbench.learn.following import CAPTURES
+from workbench.learn.loss_moves import RAWS, sensible_rule
 from workbench.learn.recipe_names import RecipeName
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.tasks.task import Task
@@ -54,6 +55,7 @@ def fit_proxy(
     width: int = 24,
     seed: int = 0,
     name: str | None = None,
+    loss_raws: int = RAWS,
     on_step: Callable[[ProxyStep], None] = lambda step: None,
 ) -> tuple[RunFolder, ProxyFitResult]:
     """Fit the proxy network to the captures of the lab (equation 3).
@@ -61,12 +63,14 @@ def fit_proxy(
     Args:
         lab: the lab folder, with its data set.
         device: URL, or name of the lab's ``lab.toml``; where given, it is asked how the proxy follows it (about 300
-            captures).
+            captures for 20 parameters, and about 80 for each of ``loss_raws``).
         identity: the device's identity, where the data set holds several.
         steps: of the whole network; base_steps: of its colour and tone base alone, before them.
         width: channels of the network's first level.
         seed: of weights and crops.
         name: the run's name.
+        loss_raws: RAWs on which the loss is followed over moves of one parameter from what the lab's rule (industry, or
+            else the best fixed set) gives; 0: none.
         on_step: progress.
 
     Returns:
@@ -82,7 +86,17 @@ def fit_proxy(
         opened = None
         if device:
             opened = stack.enter_context(open_devices([device] if isinstance(device, str) else device, lab))
-        run = proxy_fitting.fit_proxy(lab, recipe, device=opened, identity=identity, name=name, on_step=on_step)
+        around = sensible_rule(list_runs(lab, "tune"), opened.info().space) if opened else None
+        run = proxy_fitting.fit_proxy(
+            lab,
+            recipe,
+            device=opened,
+            identity=identity,
+            name=name,
+            around=around,
+            loss_raws=loss_raws,
+            on_step=on_step,
+        )
     return run, ProxyFitResult.of(run)
 
 

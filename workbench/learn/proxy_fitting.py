@@ -8,28 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from drivers.device import Device
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSpace
 from drivers.splits import Split
 from proxy.crops import CropBuilder, CropSet
-from proxy.files import LoadedProxy, load_proxy, save_proxy
+from proxy.files import load_proxy, save_proxy
 from proxy.model import Proxy
 from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
 from workbench.collect.bench import Bench
 from workbench.collect.campaign import PURPOSE
-from workbench.collect.failures import FailureTally, described
 from workbench.collect.faults import faults_kept
+from workbench.console.progress import Progress
 from workbench.errors import RunError
-from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
+from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.lab.runs import RunFolder, new_run
-from workbench.learn.fidelity import Probe, movements, probe_sets, rank_correlation
-from workbench.learn.results import FidelityReport, Following, HeldOutPsnr, ProxyFitResult
-from workbench.tasks import viewing_metrics
+from workbench.learn.fidelity_report import fidelity
+from workbench.learn.loss_moves import RAWS
+from workbench.learn.results import HeldOutPsnr, ProxyFitResult
+from workbench.rules.centres import centres_of
 
 HELD_OUT_SETS = 0.06
-PROBE_RAWS = 4
-# Around the middle of the ranges the other parameters leave room to see one move.
-BASE_RANGE = (0.25, 0.75)
-RANK_RAWS, RANK_SETS = 6, 24
 
 
 def device_of(dataset: Dataset, identity: str | None) -> str:
@@ -77,6 +74,8 @@ def fit_proxy(
     device: Device | None = None,
     identity: str | None = None,
     name: str | None = None,
+    around: RunFolder | None = None,
+    loss_raws: int = RAWS,
     on_step: Callable[[ProxyStep], None] = lambda step: None,
 ) -> RunFolder:
     """Fit a proxy and write a finished ``fit-proxy`` run.
@@ -84,9 +83,12 @@ def fit_proxy(
     Args:
         lab: the lab folder.
         recipe: steps, sizes, seed.
-        device: where given, it is asked for the probes of the fidelity report (about 300 captures).
+        device: where given, it is asked for the probes of the fidelity report (about 300 captures for 20 parameters,
+            and those of ``loss_raws``).
         identity: the device's identity, where the data set holds several.
         name: the run's name.
+        around: the ``tune`` run whose sets the moves of the loss start from; None: the device's defaults.
+        loss_raws: RAWs of those moves, each about four captures a parameter; 0: none.
         on_step: progress.
 
     Raises:
@@ -124,6 +126,8 @@ def fit_proxy(
                 "collected": len(dataset.captures(device_identity=identity, purpose=PURPOSE)),
                 "scenes": sorted({r.scene for r in dataset.raws(Split.TRAIN)}),
                 "held_out_scenes": sorted({r.scene for r in dataset.raws(Split.VALIDATION)}),
+                "around": around.name if around and device else None,
+                "loss_raws": loss_raws if device else 0,
             },
             seed=recipe.seed,
             dataset_digest=dataset.digest(),
@@ -149,8 +153,16 @@ def fit_proxy(
         if device is not None:
             with faults_kept(dataset, device, "fidelity") as faults:
                 # A RAW that the device refuses fails with all its probes, which is no reason to stop.
-                bench = Bench(dataset, device, purpose="fidelity", patience=2 * len(space))
-                found = fidelity(load_proxy(run.path), dataset, bench)
+                bench = Bench(dataset, device, purpose="fidelity", patience=4 * len(space) + 1)
+                with Progress("fidelity", 0, unit="capture") as progress:
+                    found = fidelity(
+                        load_proxy(run.path),
+                        dataset,
+                        bench,
+                        centres=centres_of(around) if around else None,
+                        loss_raws=loss_raws,
+                        on_capture=progress.update,
+                    )
                 found = found.model_copy(update={"faults": faults.counts()})
                 run.update(results=results.model_copy(update={"fidelity": found}).to_json())
         return run
@@ -164,80 +176,3 @@ def _held_out_psnr(network: Proxy, crops: CropSet) -> HeldOutPsnr:
         psnr_median=float(np.median(values)),
         psnr_p5=float(np.percentile(values, 5)),
     )
-
-
-def fidelity(proxy: LoadedProxy, dataset: Dataset, bench: Bench) -> FidelityReport:
-    """Does the proxy move as the device moves, and does it rank parameter sets as the device does?
-
-    One parameter at a time is moved on held-out RAWs (validation split, or training where it is empty) around random
-    parameter sets, and image quality is ranked over held-out parameter sets. Frames that fail are left out and counted.
-    """
-    raws = dataset.raws(Split.VALIDATION) or dataset.raws(Split.TRAIN)
-    random = np.random.default_rng(20)
-    chosen = [raws[i] for i in random.permutation(len(raws))[:PROBE_RAWS]]
-    frames = {r.hash: r.load() for r in chosen}
-    space = proxy.space
-    plan: list[tuple[str, RawRecord, ParameterSet, ParameterSet]] = []
-    for raw in chosen:
-        base = space.from_unit(random.uniform(*BASE_RANGE, len(space)))
-        plan += [(name, raw, before, after) for name, before, after in probe_sets(space, base)]
-    jobs = [(raw, p) for _, raw, before, after in plan for p in (before, after)]
-    tally = FailureTally()
-    outputs = _pixels(bench, jobs, tally)
-    probes = []
-    for (name, raw, *moved), before, after in zip(plan, outputs[::2], outputs[1::2], strict=True):
-        if before is not None and after is not None:
-            rendered = [proxy.render(frames[raw.hash], p) for p in moved]
-            probes.append(Probe(name, before, after, rendered[0], rendered[1]))
-    table = movements(space, probes)
-    blocks = {
-        block: Following(
-            **{
-                figure: float(np.nanmean([getattr(m, figure) for m in table if m.block == block]))
-                for figure in Following.model_fields
-            }
-        )
-        for block in space.blocks
-        if any(m.block == block for m in table)
-    }
-    ranking: dict[str, float | int | str] = {}
-    ranked = [r for r in raws if r.has_reference][:RANK_RAWS]
-    if ranked:
-        sets = [space.from_unit(u) for u in random.random((RANK_SETS, len(space)))]
-        shots = _pixels(bench, [(raw, p) for raw in ranked for p in sets], tally)
-        real, imitated = np.zeros((len(ranked), len(sets))), np.zeros((len(ranked), len(sets)))
-        for i, raw in enumerate(ranked):
-            frame, reference = raw.load(), raw.reference()
-            assert reference is not None
-            for j, p in enumerate(sets):
-                shot = shots[i * len(sets) + j]
-                real[i, j] = np.nan if shot is None else viewing_metrics.psnr(shot, reference)
-                imitated[i, j] = viewing_metrics.psnr(proxy.render(frame, p), reference)
-        # RAWs that fail with every set are left out, then sets that fail on one of the others.
-        on = ~np.isnan(real).all(axis=1)
-        whole = ~np.isnan(real[on]).any(axis=0)
-        if on.any() and whole.sum() > 1:
-            ranking["rank_correlation"] = rank_correlation(real[on][:, whole], imitated[on][:, whole])
-        ranking |= {"split": raws[0].split, "rank_raws": int(on.sum()), "rank_sets": int(whole.sum())}
-    return FidelityReport.model_validate(
-        {
-            "parameters": tuple(table),
-            "blocks": blocks,
-            **ranking,
-            **tally.to_dict(),
-            "captures": bench.asked + bench.reused,
-        }
-    )
-
-
-def _pixels(bench: Bench, jobs: list[tuple[RawRecord, ParameterSet]], tally: FailureTally) -> list[np.ndarray | None]:
-    """The device's images, ``uint8 [H, W, 3]``; None where the frame failed, which is counted."""
-    pixels: list[np.ndarray | None] = []
-    for (raw, parameters), outcome in zip(jobs, bench.capture_many(jobs), strict=True):
-        if isinstance(outcome, FailureRecord):
-            tally.add(outcome.code, outcome.reason, described(raw.name, parameters))
-            pixels.append(None)
-        else:
-            tally.made()
-            pixels.append(outcome.rgb().pixels)
-    return pixels

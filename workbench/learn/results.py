@@ -51,11 +51,43 @@ class Following(Model):
         return 0.0 if self.cosine is None or not math.isfinite(self.cosine) else self.cosine
 
 
+MATTERS_DB = 0.1
+"""Change of the device's loss, in dB of PSNR, above which a parameter's moves matter."""
+LOSS_FOLLOWED = 0.8
+"""Rank correlation of the proxy's change of the loss with the device's that a parameter which matters should have."""
+
+
+class LossFollowing(Model):
+    """How the loss follows a parameter, over moves from sensible sets, of several sizes and both ways, on new RAWs.
+
+    Attributes:
+        moves: how many, over all RAWs.
+        psnr_change: how far the device's PSNR to the reference changed, root mean square in dB; psnr_change_proxy: the
+            proxy's.
+        psnr_rank: Spearman's rank correlation of the two changes; 0 where the proxy does not move, None where the
+            device does not, or there are too few moves.
+        ssim_change, ssim_rank: the same in SSIM; None where pictures are too small for it.
+    """
+
+    moves: int
+    psnr_change: float | None = None
+    psnr_change_proxy: float | None = None
+    psnr_rank: float | None = None
+    ssim_change: float | None = None
+    ssim_rank: float | None = None
+
+    @property
+    def matters(self) -> bool:
+        """Whether the device's loss changes by enough to be worth following."""
+        return (self.psnr_change or 0.0) > MATTERS_DB
+
+
 class Movement(Following):
-    """:class:`Following` of one parameter; ``block``: its block."""
+    """:class:`Following` of one parameter; ``block``: its block; ``loss``: None where it was not measured."""
 
     parameter: str
     block: str = "–"
+    loss: LossFollowing | None = None
 
 
 class FidelityReport(Model):
@@ -67,9 +99,12 @@ class FidelityReport(Model):
             ranked.
         split: of the RAWs that it was measured on.
         rank_raws, rank_sets: how many RAWs and sets were ranked.
+        around: the ``tune`` run whose sets the moves of the loss start from; None: the device's defaults, or no moves.
+        loss_raws, loss_split, loss_captures: RAWs of those moves, their split, and the captures that they took.
         failed, failed_share, failures_by_reason: frames that failed.
         captures: that the report took.
         faults: what the device did wrong meanwhile and was mended, by unit.
+        notes: what was not measured and why, one line each.
     """
 
     parameters: tuple[Movement, ...] = ()
@@ -78,11 +113,27 @@ class FidelityReport(Model):
     split: str = ""
     rank_raws: int = 0
     rank_sets: int = 0
+    around: str | None = None
+    loss_raws: int = 0
+    loss_split: str = ""
+    loss_captures: int = 0
     failed: int = 0
     failed_share: float = 0.0
     failures_by_reason: dict[str, int] = Field(default_factory=dict)
     captures: int | None = None
     faults: dict[str, dict[str, int]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def that_matter(self) -> list[Movement]:
+        """Parameters whose moves change the device's loss by more than :data:`MATTERS_DB`."""
+        return [m for m in self.parameters if m.loss is not None and m.loss.matters]
+
+    @property
+    def loss_followed(self) -> list[Movement]:
+        """Of those, the parameters of which the proxy ranks the moves at :data:`LOSS_FOLLOWED` or better."""
+        ranked = ((m, m.loss.psnr_rank) for m in self.that_matter if m.loss is not None)
+        return [m for m, rank in ranked if rank is not None and rank >= LOSS_FOLLOWED]
 
 
 class ProxyFitResult(RunResult):
