@@ -103,7 +103,7 @@ def _by_key(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _order(rows: list[dict[str, dict[str, Any]]], about: str) -> list[str]:
     """Baselines by their mean PSNR over the seeds, then what is predicted, then the oracle."""
     keys = list(rows[0])
-    late = [k for k in keys if k.split(":")[0] in ("mean", "predicted", "declining")]
+    late = [k for k in keys if k.split(":")[0] in ("mean", "predicted")]
     early = [k for k in keys if k not in late and k != "oracle"]
     by_mean = sorted(early, key=lambda k: sum(r[k]["psnr"] for r in rows))
     return [*by_mean, *(k for k in late if k != about), about, "oracle"]

@@ -190,10 +190,6 @@ class Predictor(nn.Module):
         got = self._among_regions(deepest)[1].mean(1)
         return got.view(-1, 1, *deepest.shape[2:]).expand(-1, self.config.parameters, -1, -1)
 
-    def pooled_features(self, planes: Tensor) -> Tensor:
-        """The mean over the regions of the last encoder's features, ``[B, C]``: what a RAW looks like."""
-        return self._encoded(planes)[-1].mean((2, 3))
-
     def _encoded(self, planes: Tensor) -> list[Tensor]:
         """The features of every encoder."""
         # Square root: shot noise gets the same size in bright and dark areas.

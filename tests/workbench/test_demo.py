@@ -88,7 +88,7 @@ def test_the_demo_of_a_detector_goes_on_where_it_was(small: Path) -> None:
     assert results.raws == results.scenes == 6
     assert list(results.by_key) == [
         *("default", "expert", "fixed", "industry"),
-        *("mean:predictor", "predicted:predictor", "declining:predictor", "clean"),
+        *("mean:predictor", "predicted:predictor", "clean"),
     ]
     map50 = {key: m.figures["map50"].estimate for key, m in results.by_key.items()}
     assert map50["clean"] > map50["default"]  # type: ignore[operator]

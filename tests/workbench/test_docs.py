@@ -16,7 +16,6 @@ from drivers.frames import RawFrame
 from drivers.raw.headerless import Sidecar, load_headerless
 from drivers.raw.raw_files import save_npz
 from drivers.registry import open_device
-from predictor.distance import QUANTILE
 from predictor.training import Recipe, paper_recipe
 from proxy.training import ProxyRecipe
 from workbench import commands
@@ -152,7 +151,6 @@ def test_the_table_of_recipes_is_the_codes() -> None:
         f"{proxy.crop}×{proxy.crop} pixels a step, width {proxy.width}, learning rate {proxy.learning_rate:g}."
     )
     assert f"below {FOLLOWED:g}" in WORDS
-    assert f"{QUANTILE:.0%}".replace("%", " %") in WORDS
 
 
 def test_the_help_of_train_gives_the_defaults_of_both_recipes() -> None:
@@ -171,7 +169,7 @@ def test_the_help_of_train_gives_the_defaults_of_both_recipes() -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (("validate",), ("mean of predictions", "declining")),
+        (("validate",), ("mean of predictions",)),
         (("device", "list"), ("[devices]", "[network]", "plain")),
         (("train",), ("--start", "does not follow")),
         (("tune",), ("device info DEVICE --toml",)),
@@ -186,7 +184,7 @@ def test_help_explains_its_words(command: tuple[str, ...], words: tuple[str, ...
 def test_every_row_of_a_table_is_explained() -> None:
     explained = [line.split("|")[1].strip() for line in WORDS.splitlines() if line.startswith("| ")]
     words = {word for cell in explained for word in cell.split(", ")}
-    assert {"default", "expert", "best fixed", "industry", "predicted", "mean of predictions", "declining"} <= words
+    assert {"default", "expert", "best fixed", "industry", "predicted", "mean of predictions"} <= words
     assert {"per-image oracle", "gap closed", "held", "captures", "clean photographs"} <= words
 
 

@@ -129,7 +129,7 @@ def test_the_whole_path_of_a_detector(lab: Path) -> None:
     found = find_run(lab, "validate")
     results = read_validation(found)
     keys = list(results.by_key)
-    predictions = [f"{kind}:{trained.name}" for kind in ("mean", "predicted", "declining")]
+    predictions = [f"{kind}:{trained.name}" for kind in ("mean", "predicted")]
     assert keys == ["default", "fixed", *predictions, "clean"]
     assert find_run(lab, "tune", results.by_key["fixed"].run).config["task"] == "detection:brightness"
     assert results.facts["objects"] == results.raws == 2

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from drivers.frames import RawFrame
     from drivers.parameters import ParameterSet
     from drivers.raw.raw_notes import RawNote
-    from predictor.distance import Distance
 
 
 def predict(
@@ -65,9 +64,6 @@ def predict(
                     "metadata": found.predictor.metadata,
                     "input": [found.width, found.height],
                     "gflop": found.gflop,
-                    "distance": found.distance,
-                    "distance_limit": found.known.limit if found.known else None,
-                    "declined": found.declined,
                     "attention": str(picture) if picture else None,
                 }
             )
@@ -84,23 +80,12 @@ def predict(
         f"from {known}; {found.gflop:.3g} GFLOP for {found.width}×{found.height} planes of the "
         f"{raw.width}×{raw.height} RAW"
     )
-    if found.known is not None and found.distance is not None:
-        print(_told_distance(found.known, found.distance))
     if toml:
         print(f"TOML: {toml}")
     else:
         print("\n" + text, end="")
     if picture:
         print(f"attention maps: {picture}")
-
-
-def _told_distance(known: Distance, distance: float) -> str:
-    """How far the RAW lies from those that the predictor was trained on, and what to do."""
-    text = f"distance from the training RAWs: {distance:.2f}"
-    if known.limit is None:
-        return f"{text} (no limit: there were no validation RAWs to calibrate one on)"
-    text += f", limit {known.limit:.2f} ({known.quantile:.0%} of the validation RAWs lie within)"
-    return f"{text}\ndeclined: use the best fixed set" if known.declines(distance) else text
 
 
 def _inputs(raw: RawFrame) -> str:

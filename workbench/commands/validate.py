@@ -60,8 +60,7 @@ def validate(
     """Push every method's parameters for each test RAW, capture, score, and compare.
 
     Rows of the table: "mean of predictions" is one set for all RAWs, the mean of what that predictor predicts for them:
-    what the prediction gains over it comes from looking at each RAW. "predicted, declining" takes the best fixed set
-    for RAWs that lie farther from the training RAWs than 99 % of the validation RAWs do. docs/words.md has the others.
+    what the prediction gains over it comes from looking at each RAW. docs/words.md has the others.
     """
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable

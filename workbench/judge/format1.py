@@ -32,7 +32,7 @@ def upgraded(old: dict[str, Any]) -> dict[str, Any]:
     """
     viewing = "detector" not in old
     metrics = VIEWING if viewing else VISION
-    methods = [_method(m, metrics, viewing) for m in old["methods"]]
+    methods = [_method(m, metrics, viewing) for m in old["methods"] if not _declines(m["key"])]
     notes = [str(note) for note in old["notes"]]
     head = old["headline"]
     key = head["predictor"] if viewing and head else head
@@ -50,11 +50,31 @@ def upgraded(old: dict[str, Any]) -> dict[str, Any]:
         "headline": {"method": key, "gap_closed": (head if viewing else {}).get("gap_closed")} if key else None,
         "oracle": oracle,
         "proxy": {**proxy, "promised_minus_given": _interval(proxy["promised_minus_given"])} if proxy else None,
-        "declining": old.get("declining") or [],
         "per_raw": [_raw(row, metrics) for row in old.get("per_raw", ())],
         "notes": [note for note in notes if _BUDGET not in note],
         "budgets": [note for note in notes if _BUDGET in note],
     }
+
+
+def without_declining(data: dict[str, Any]) -> dict[str, Any]:
+    """A validation without the methods that took the best fixed set for RAWs unlike those of training.
+
+    Earlier versions compared them. They helped nowhere, and there are none any more.
+
+    Raises:
+        KeyError, TypeError: something is missing or of another kind.
+    """
+    kept = {name: value for name, value in data.items() if name != "declining"}
+    kept["methods"] = [m for m in data["methods"] if not _declines(m["key"])]
+    kept["per_raw"] = [
+        {**row, "methods": {key: of for key, of in row["methods"].items() if not _declines(key)}}
+        for row in data.get("per_raw", ())
+    ]
+    return kept
+
+
+def _declines(key: str) -> bool:
+    return key.startswith("declining:")
 
 
 def _method(old: dict[str, Any], metrics: tuple[Metric, ...], viewing: bool) -> dict[str, Any]:

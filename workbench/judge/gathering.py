@@ -11,7 +11,6 @@ from typing import Any
 from drivers.device import DeviceInfo
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
-from predictor.distance import apply_declining, load_distance
 from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
 from workbench.judge.methods import NONE, Method, MethodKind, ValidationSettings
@@ -254,8 +253,7 @@ def gather(
         method, more = _tuned(dataset, info, run, raws, task, kind, label)
         methods.append(method)
         notes += more
-    fixed = next((m for m in methods if m.kind is MethodKind.fixed), None)
-    learnt, more = _learnt(lab, dataset, info, task, raws, settings.predictors, fixed)
+    learnt, more = _learnt(lab, dataset, info, task, raws, settings.predictors)
     return methods + learnt, list(dict.fromkeys(notes + more))
 
 
@@ -290,9 +288,8 @@ def _learnt(
     task: Task,
     raws: Sequence[RawRecord],
     names: Sequence[str],
-    fixed: Method | None,
 ) -> tuple[list[Method], list[str]]:
-    """What predictors choose: the mean for all, each RAW's own, and that with the fixed set where one declines."""
+    """What predictors choose: the mean for all, and each RAW's own."""
     test, n = {r.scene for r in raws}, len(raws)
     notes: list[str] = []
     methods = []
@@ -333,19 +330,6 @@ def _learnt(
             predicted, kind=MethodKind.mean, label=f"mean of predictions ({inputs}{name})", sets=(mean_of(sets),) * n
         )
         methods += [mean, predicted]
-        distance = load_distance(run.path)
-        if fixed is not None and distance is not None:
-            distances = [distance.of(predictor.network, frame) for frame in frames]
-            methods.append(
-                replace(
-                    predicted,
-                    kind=MethodKind.declining,
-                    label=f"predicted, declining ({inputs}{name})",
-                    sets=apply_declining(sets, distances, distance.limit, fixed.sets[0]),
-                    captures=spent + (fixed.captures or 0),
-                    device_s=collection_s + (fixed.device_s or 0),
-                )
-            )
     return methods, notes
 
 

@@ -76,13 +76,6 @@ def validation_lines(results: ValidationResult) -> list[str]:
     """What came out, one line each, and what a reader must know."""
     lines = _headline(results)
     metric = results.of_raws
-    for row in results.declining:
-        lines.append(
-            f"{results.by_key[row.predictor].run} declines {row.declined_share:.0%} of RAWs: worse than the best "
-            f"fixed set {row.worse_share_declining:.1%} instead of {row.worse_share:.1%}; 5th percentile "
-            f"{_value(row.fifth_percentile_gain_declining, metric, signed=True)} instead of "
-            f"{_with_unit(row.fifth_percentile_gain, metric, signed=True)}"
-        )
     if oracle := results.oracle:
         lines.append(
             f"oracle: {oracle.captures_per_raw} captures a RAW, the last quarter of them gained "

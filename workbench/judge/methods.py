@@ -25,7 +25,6 @@ class MethodKind(StrEnum):
     tune = "tune"
     mean = "mean"
     predicted = "predicted"
-    declining = "declining"
     oracle = "oracle"
     ceiling = "clean"
 
@@ -37,7 +36,7 @@ class MethodKind(StrEnum):
     @property
     def learnt(self) -> bool:
         """Whether it comes from a ``train`` run."""
-        return self in (MethodKind.mean, MethodKind.predicted, MethodKind.declining)
+        return self in (MethodKind.mean, MethodKind.predicted)
 
     @property
     def bound(self) -> bool:

@@ -139,24 +139,6 @@ class ProxyGap(Model):
     promised_minus_given: Interval
 
 
-class Declining(Model):
-    """What it is worth that a predictor takes the best fixed set for RAWs beyond its limit.
-
-    Attributes:
-        predictor: key of the method.
-        declined_share: of RAWs; ``worse_share``: of those worse than with the best fixed set, without declining;
-            ``worse_share_declining``: with it.
-        fifth_percentile_gain, fifth_percentile_gain_declining: over the best fixed set, in the metric's unit.
-    """
-
-    predictor: str
-    declined_share: float
-    worse_share: float
-    worse_share_declining: float
-    fifth_percentile_gain: float
-    fifth_percentile_gain_declining: float
-
-
 class Compared(Result):
     """What every comparison on a device records.
 
@@ -207,7 +189,7 @@ class ValidationResult(Compared):
         collection_captures: captures of purpose "collect…" of this device in the data set.
         methods: in the table's order; ``headline``: None where there is no predictor.
         budgets: tuned methods that had fewer captures than collection, one line each.
-        oracle, proxy: None where there was none; ``declining``: of predictors that have a limit.
+        oracle, proxy: None where there was none.
         per_raw: empty in the run's record.
     """
 
@@ -221,7 +203,6 @@ class ValidationResult(Compared):
     budgets: list[str] = Field(default_factory=list)
     oracle: OracleSearch | None = None
     proxy: ProxyGap | None = None
-    declining: list[Declining] = Field(default_factory=list)
     per_raw: list[RawResult] = Field(default_factory=list)
 
     def table(self) -> str:
@@ -233,9 +214,9 @@ class ValidationResult(Compared):
     @classmethod
     def upgraded(cls, data: Any) -> Any:
         """See :mod:`workbench.judge.format1`."""
-        from workbench.judge.format1 import upgraded
+        from workbench.judge.format1 import upgraded, without_declining
 
-        return upgraded(data) if data["format"] == 1 else data
+        return without_declining(upgraded(data) if data["format"] == 1 else data)
 
     def brief(self) -> dict[str, Any]:
         """What the run's record holds: all but what is long."""

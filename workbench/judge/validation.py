@@ -31,10 +31,8 @@ from workbench.judge.methods import (
     MethodKind,
     ValidationSettings,
     headline_method,
-    method_key,
 )
 from workbench.judge.results import (
-    Declining,
     DeviceUsed,
     Headline,
     LeftOut,
@@ -130,7 +128,6 @@ def validate(
         headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept)) if kept else None,
         oracle=_oracle_search(oracle) if oracle else None,
         proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
-        declining=_declining(measured),
         per_raw=[_raw(measured, i) for i in range(len(raws))],
         notes=[*([settings.remark] if settings.remark else []), *notes, *measured.pairing.notes, *task.notes],
         budgets=[
@@ -254,31 +251,6 @@ def _oracle_search(results: Sequence[OracleResult]) -> OracleSearch:
         found_from_first_start=float(np.mean([r.start == 0 for r in results])),
         curve=[float(v) for v in np.mean(curves, axis=0)],
     )
-
-
-def _declining(measured: Measured) -> list[Declining]:
-    """What declining is worth, for each predictor that declines."""
-    metric = of_raws(measured.task.metrics)
-    by_key, rows = {m.key: m for m in measured.methods}, []
-    for method in measured.methods:
-        if method.kind is not MethodKind.declining:
-            continue
-        predicted = by_key.get(method_key(MethodKind.predicted, method.run))
-        if predicted is None or MethodKind.fixed not in by_key:  # left out, for the device failed with it
-            continue
-        fixed = measured.values(MethodKind.fixed, metric)
-        plain, careful = (metric.sign * (measured.values(m.key, metric) - fixed) for m in (predicted, method))
-        rows.append(
-            Declining(
-                predictor=predicted.key,
-                declined_share=float(np.mean([a != b for a, b in zip(predicted.sets, method.sets, strict=True)])),
-                worse_share=float(np.mean(plain < 0)),
-                worse_share_declining=float(np.mean(careful < 0)),
-                fifth_percentile_gain=float(np.percentile(plain, 5)),
-                fifth_percentile_gain_declining=float(np.percentile(careful, 5)),
-            )
-        )
-    return rows
 
 
 def _proxy_run(lab: Path, settings: ValidationSettings, info: DeviceInfo, predictor: str) -> RunFolder | None:

@@ -1,4 +1,4 @@
-"""What ``workbench predict`` does: the parameters that a predictor chooses for one RAW, and whether to follow them."""
+"""What ``workbench predict`` does: the parameters that a predictor chooses for one RAW."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote
-from predictor.distance import Distance, load_distance
 from predictor.files import input_planes
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.held import REMARK, held_by
@@ -28,8 +27,6 @@ class Prediction:
         held: names of parameters that training held at their start values.
         width, height: of the planes that the network saw.
         gflop: cost of the prediction, 10⁹ operations.
-        known: what is known of the training RAWs; None where the run does not tell.
-        distance: of this RAW from them, about 1 for one that was trained on.
         rule: what the rule gives that it is on top of; None where it is on top of none.
     """
 
@@ -43,14 +40,7 @@ class Prediction:
     width: int
     height: int
     gflop: float
-    known: Distance | None
-    distance: float | None
     rule: ParameterSet | None
-
-    @property
-    def declined(self) -> bool:
-        """Whether the RAW lies too far from those trained on: the best fixed set is to be used instead."""
-        return self.known is not None and self.distance is not None and self.known.declines(self.distance)
 
     def to_toml(self) -> str:
         """The parameters as TOML for people, with a remark on each that is held."""
@@ -87,7 +77,6 @@ def predict(
     loaded = open_predictor(run)
     parameters = loaded.predict([raw])[0]
     height, width = (int(side) for side in input_planes(raw, loaded.network.longest).shape[1:])
-    known = load_distance(run.path)
     return Prediction(
         file,
         raw,
@@ -99,7 +88,5 @@ def predict(
         width,
         height,
         loaded.network.gflop(height, width),
-        known,
-        known.of(loaded.network, raw) if known else None,
         None if loaded.base is None else loaded.start(raw),
     )

@@ -15,7 +15,6 @@ from torch import Tensor
 from drivers.device import Device
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
-from predictor.distance import fit_distance
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.training import Recipe, TrainingStep, fit
@@ -138,7 +137,6 @@ def train(
         checkpoint=run.path / CHECKPOINT / key,
     )
     save_predictor(run.path, fitted.network, proxy.space, proxy.device_identity, mirrored=vary)
-    fit_distance(run.path, (r.load() for r in used), (r.load() for r in held_out))
     results = TrainResult(
         curve=tuple(fitted.curve),
         held_out_loss=fitted.held_out,
