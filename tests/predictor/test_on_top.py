@@ -17,6 +17,7 @@ from toy_task import LENGTH, ToyData
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.weights import load_weights, save_weights
 from predictor.averaging import Average
 from predictor.files import LoadedPredictor, load_predictor, moved, save_predictor
 from predictor.metadata import LENGTH as METADATA
@@ -162,6 +163,9 @@ def test_the_average_is_even_at_first_and_forgets_later() -> None:
 
 def test_a_loaded_predictor_of_the_old_form_gives_no_differences(tmp_path: Path) -> None:
     save_predictor(tmp_path, Predictor(PredictorConfig(len(KINDS), 4)), KINDS, "model/1/abc")
+    tensors, told = load_weights(tmp_path, "predictor")
+    del told["config"]["on_top"]  # as versions wrote it that knew no rule
+    save_weights(tmp_path, "predictor", tensors, told)
     loaded: LoadedPredictor = load_predictor(tmp_path)
     assert not loaded.on_top
     with pytest.raises(ValueError, match="no differences"):

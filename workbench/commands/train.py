@@ -177,5 +177,5 @@ def print_follow(follow: FollowResult) -> None:
         f"{figure(follow.chosen)}; over the rule {figure(follow.gain, '+.3f')}, standard error "
         f"{figure(follow.standard_error)}; {follow.captures} captures of at most {follow.budget}"
     )
-    title = f"how far the rule is left, chosen on the device: {follow.raws} validation RAWs of {follow.scenes} scenes"
-    print_table(title, ["block", "factor", "gains", "standard error"], rows, [summary])
+    chosen = f"chosen on {follow.raws} {follow.split} RAWs of {follow.scenes} scenes, by their outputs of the device"
+    print_table("how far the rule is left", ["block", "factor", "gains", "standard error"], rows, [chosen, summary])
