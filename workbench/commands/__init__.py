@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     from workbench.commands.collect import collect
     from workbench.commands.demo import demo
     from workbench.commands.fit_proxy import fit_proxy
+    from workbench.commands.plan import plan
     from workbench.commands.predict import predict
     from workbench.commands.report import report
     from workbench.commands.rerun import rerun
@@ -33,5 +34,6 @@ def register(app: typer.Typer) -> None:
     app.command()(validate)
     app.command()(ablate)
     app.command()(predict)
+    app.command()(plan)
     app.command()(report)
     app.command()(rerun)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from workbench.judge.ablation.results import AblationResult
+from workbench.judge.plan_results import Plan
 from workbench.judge.results import ChooseResult, ValidationResult
 from workbench.lab.results import Result
 from workbench.learn.results import ProxyFitResult, TrainResult
@@ -19,6 +20,7 @@ RESULTS: dict[str, type[Result]] = {
     "validate": ValidationResult,
     "choose": ChooseResult,
     "ablate": AblationResult,
+    "plan": Plan,
     "fit-proxy": ProxyFitResult,
     "train": TrainResult,
     "tune-fixed": FixedResult,

@@ -1,0 +1,252 @@
+"""What captures buy in an hour, a night and a week: from a device's frame time and what this lab has measured."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drivers.device import Device
+from drivers.errors import DeviceError
+from drivers.splits import Split
+from workbench.collect.bench import Bench
+from workbench.errors import RunError
+from workbench.judge.gain_curve import between_runs, distinct_budgets, expected_gains
+from workbench.judge.methods import MethodKind
+from workbench.judge.plan_results import Plan, PlannedTime, StepCosts, ValidatedBudget
+from workbench.judge.results import MethodResult, ValidationResult, read_validation
+from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord
+from workbench.lab.dataset.records import SUFFIXES
+from workbench.lab.runs import RunFolder, list_runs
+from workbench.tasks.task import Metric
+
+PURPOSE = "plan"
+TIMES = {"an hour": 3600.0, "a night (10 h)": 36_000.0, "a week": 604_800.0}
+_MEASURE_S = 5.0
+_FEWEST, _MOST = 4, 64
+_RAWS = 8
+_SIZED = 200
+
+
+def measure_frames(dataset: Dataset, device: Device) -> tuple[float, int]:
+    """Seconds a capture as a collection makes them (RAW read, frame, output kept), over a few new captures.
+
+    They are kept, with the purpose ``plan``.
+
+    Returns:
+        Seconds, and how many captures were timed.
+
+    Raises:
+        DeviceError: the device is live, failed, or refused every frame.
+        RunError: the data set has no RAW to capture.
+    """
+    if device.info().live:
+        raise DeviceError(f"{device.url}: a live device is not timed here; give its frame time with --frame-ms")
+    raws = dataset.raws(Split.TRAIN)[:_RAWS]
+    if not raws:
+        raise RunError(f"{dataset.lab}: no training RAW to capture; run `workbench collect` first, or give --frame-ms")
+    space = device.info().space
+    bench = Bench(dataset, device, purpose=PURPOSE, patience=_MOST)
+    # Other sets each time: what is in the data set would be answered from there.
+    random = np.random.default_rng(len(dataset.captures(device_identity=bench.info.identity)))
+    jobs = ((raw, space.from_unit(random.random(len(space)))) for raw in itertools.cycle(raws))
+
+    def timed(count: int) -> float:
+        begun = time.monotonic()
+        found = list(bench.capture_many(itertools.islice(jobs, count)))
+        if all(isinstance(outcome, FailureRecord) for outcome in found):
+            raise DeviceError(f"{device.url}: refused all of {count} frames; {bench.tally.told('captures')}")
+        return (time.monotonic() - begun) / count
+
+    timed(1)  # opens what is opened at the first frame
+    count = min(max(int(_MEASURE_S / max(timed(1), 1e-3)), _FEWEST), _MOST)
+    return timed(count), count
+
+
+def make_plan(lab: Path, dataset: Dataset, identity: str, frame_s: float, frames: int = 0) -> Plan:
+    """What an hour, a night and a week buy on a device of the data set.
+
+    Args:
+        lab: the lab folder; ``dataset``: its data set.
+        identity: of the device; gains and costs are of runs on it.
+        frame_s: seconds a capture; frames: over how many it was measured, 0: it was given.
+    """
+    notes: list[str] = []
+    runs = [
+        run for run in list_runs(lab) if not run.aside and identity in (run.device.identity, run.config.get("identity"))
+    ]
+    budgets, metric = validated_budgets(runs, notes)
+    costs = step_costs(runs)
+    size = capture_bytes(dataset, identity)
+    times = []
+    for name, seconds in TIMES.items():
+        captures = int(seconds / frame_s)
+        times.append(
+            PlannedTime(
+                name=name,
+                seconds=seconds,
+                captures=captures,
+                collected=collected_in(seconds, frame_s, costs),
+                disk_bytes=None if size is None else round(captures * size),
+            )
+        )
+    if (count := distinct_budgets(budgets)) < 2:
+        notes.append(
+            f"the lab has {('no', 'one')[count]} validated budget over industry on this device: no gain is foretold; "
+            "two different ones are the least: validate predictors from collections of different size"
+        )
+    else:
+        useful = [t for t in times if t.collected]
+        gains = expected_gains(budgets, [t.collected for t in useful])
+        by_name = dict(zip((t.name for t in useful), gains, strict=True))
+        times = [t.model_copy(update={"expected": by_name.get(t.name)}) for t in times]
+        smallest, largest = budgets[0].captures, budgets[-1].captures
+        if any(not smallest <= t.collected <= largest for t in useful):
+            notes.append(
+                f"gains at less than {smallest:,} or more than {largest:,} captures, which were validated, are "
+                "extrapolated, not measured"
+            )
+        if between_runs(budgets) is None:
+            notes.append("no budget was validated with two runs, so what differs from run to run is not in the ranges")
+    return Plan(
+        identity=identity,
+        frame_s=frame_s,
+        frames=frames,
+        capture_bytes=size,
+        metric=metric.label if metric else "",
+        unit=metric.unit if metric else "",
+        costs=costs,
+        budgets=budgets,
+        times=times,
+        notes=notes,
+    )
+
+
+def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list[ValidatedBudget], Metric | None]:
+    """The gains over industry of predictions, each from its newest validation, and the metric that they are in.
+
+    One curve is of one task and one kind of predictor (with or without metadata, on top of which rule): those of the
+    newest validation. What is left out for another reason is noted.
+
+    Args:
+        runs: of the lab, the newest first.
+        notes: gets what is left out.
+    """
+    by_name = {run.name: run for run in runs}
+    found: dict[str, ValidatedBudget] = {}
+    of: tuple[str, object] | None = None
+    metric: Metric | None = None
+    for run in runs:
+        if run.kind != "validate":
+            continue
+        try:
+            results = read_validation(run)
+        except RunError as error:
+            notes.append(f"left out: {error}")
+            continue
+        if (about := results.about) is None or (of or (results.task_key, None))[0] != results.task_key:
+            continue
+        of = of or (results.task_key, _kind(by_name, about))
+        metric = metric or results.main
+        for method in results.methods:
+            if method.kind is MethodKind.predicted and _kind(by_name, method) == of[1] and method.run not in found:
+                point = _point(by_name, run, results, method, notes)
+                if point is not None:
+                    found[point.run] = point
+    return sorted(found.values(), key=lambda p: p.captures), metric
+
+
+def _kind(by_name: Mapping[str, RunFolder], method: MethodResult) -> tuple[bool | None, str | None]:
+    """Whether a predictor sees metadata, and on top of which rule it predicts."""
+    train = by_name.get(method.run or "")
+    below = (train.config.get("on_top_of") or {}) if train else {}
+    return method.metadata, below.get("rule")
+
+
+def _point(
+    by_name: Mapping[str, RunFolder],
+    run: RunFolder,
+    results: ValidationResult,
+    method: MethodResult,
+    notes: list[str],
+) -> ValidatedBudget | None:
+    industry = results.of_kind(MethodKind.industry)
+    gain = method.over.get(MethodKind.industry, {}).get(results.main.key)
+    captures = _collected(by_name, results, method)
+    if method.run is None or gain is None or not captures:
+        return None
+    if industry is not None and industry.fewer_captures_than_collection:
+        notes.append(f"left out: {method.run} in {run.name}, where industry had fewer captures than the collection")
+    elif gain.estimate is None or gain.low is None or gain.high is None:
+        notes.append(f"left out: {method.run} in {run.name}, whose gain has no interval")
+    else:
+        return ValidatedBudget(
+            run=method.run,
+            validation=run.name,
+            captures=captures,
+            gain=gain.estimate,
+            low=gain.low,
+            high=gain.high,
+        )
+    return None
+
+
+def _collected(by_name: Mapping[str, RunFolder], results: ValidationResult, method: MethodResult) -> int:
+    """Captures collected for a predictor: what there was when its proxy was fitted."""
+    train = by_name.get(method.run or "")
+    proxy = by_name.get(str(train.config.get("proxy"))) if train else None
+    return int((proxy.config.get("collected") if proxy else None) or results.collection_captures)
+
+
+def step_costs(runs: Sequence[RunFolder]) -> StepCosts:
+    """What the newest run of each step cost."""
+    fit, train, tune, validate = (
+        next((r for r in runs if r.kind == kind), None) for kind in ("fit-proxy", "train", "tune", "validate")
+    )
+    fidelity = (fit.results.get("fidelity") or {}).get("captures") if fit else None
+    search = tune.results if tune else {}
+    spent, computed = search.get("captures"), search.get("compute_s")
+    return StepCosts(
+        fit_s=fit.took_s() if fit else None,
+        train_s=train.took_s() if train else None,
+        tune_s_a_capture=computed / spent if spent and computed is not None else None,
+        fidelity_captures=fidelity,
+        validation_captures=_captures_of(validate) if validate else None,
+    )
+
+
+def _captures_of(run: RunFolder) -> int | None:
+    try:
+        results = read_validation(run)
+    except RunError:
+        return None
+    methods = sum(m.kind not in (MethodKind.ceiling, MethodKind.oracle) for m in results.methods)
+    return results.raws * (methods + (results.oracle.captures_per_raw if results.oracle else 0))
+
+
+def collected_in(seconds: float, frame_s: float, costs: StepCosts) -> int:
+    """Captures of a collection for which there is time beside all else that makes and judges a predictor from them."""
+    beside = (costs.fit_s or 0.0) + (costs.train_s or 0.0)
+    beside += frame_s * ((costs.fidelity_captures or 0) + (costs.validation_captures or 0))
+    # Each capture collected stands against one of the search for the table.
+    return max(math.floor((seconds - beside) / (2 * frame_s + (costs.tune_s_a_capture or 0.0))), 0)
+
+
+def capture_bytes(dataset: Dataset, identity: str) -> float | None:
+    """Bytes that a capture takes: the newest outputs' mean, and a capture's share of the database."""
+    captures = dataset.captures()
+    own = [c for c in captures if c.device_identity == identity][-_SIZED:]
+    if not own:
+        return None
+    return float(np.mean([_output_bytes(dataset, c) for c in own])) + dataset.database.path.stat().st_size / len(
+        captures
+    )
+
+
+def _output_bytes(dataset: Dataset, capture: CaptureRecord) -> int:
+    path = dataset.blobs.path(capture.output_hash, SUFFIXES[capture.media_type])
+    return path.stat().st_size if path.is_file() else 0
