@@ -14,7 +14,10 @@ import pytest
 import torch
 from sim_lab import PREDICTOR, PROXY, make_lab, picture
 
-from drivers.parameters import ParameterSpace
+from drivers.device import Capture, Device, DeviceInfo
+from drivers.errors import DeviceUnreachableError
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import load_predictor, save_predictor
@@ -273,7 +276,57 @@ def test_raws_to_choose_on(lab: Path) -> None:
     space = load_proxy(lab / "runs" / "proxy").space
     sets = 2 + 4 * len(space.blocks)
     raws = raws_of(lab)
-    assert len(raws_to_choose_on(raws, space, 3 * sets)) == 3
-    assert len(raws_to_choose_on(raws, space, 100 * sets)) == len(raws)
+    assert len(raws_to_choose_on(raws, space, (), 3 * sets)) == 3
+    assert len(raws_to_choose_on(raws, space, (), 100 * sets)) == len(raws)
+    # What is held is not tried: the same captures take more RAWs.
+    held = [name for name in space.names if name != "gamma"]
+    assert len(raws_to_choose_on(raws, space, held, 4 * 6)) == 4
     with pytest.raises(RunError, match="has RAWs of one scene, too few"):
-        raws_to_choose_on(raws[:1], space, 100 * sets)
+        raws_to_choose_on(raws[:1], space, (), 100 * sets)
+
+
+class Leaving(Device):
+    """Goes away after so many captures."""
+
+    def __init__(self, device: Device, left: int) -> None:
+        self.url, self._device, self.left = device.url, device, left
+
+    def info(self) -> DeviceInfo:
+        return self._device.info()
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        self.left -= 1
+        if self.left < 0:
+            raise DeviceUnreachableError("gone")
+        return self._device.process(raw, parameters)
+
+    def close(self) -> None:
+        pass
+
+
+def test_where_the_device_went_away_the_choice_goes_on_without_training_again(lab: Path) -> None:
+    steps: list[int] = []
+
+    def trained(device: Device) -> RunFolder:
+        return train(
+            lab, PREDICTOR, on_top_of="ind", device=device, follow_captures=100, on_step=lambda s: steps.append(s.step)
+        )
+
+    with open_device(DEVICE) as device:
+        with pytest.raises(DeviceUnreachableError):
+            trained(Leaving(device, 20))
+        assert len(steps) == PREDICTOR.steps
+        run = trained(second := Leaving(device, 100))
+    assert len(steps) == PREDICTOR.steps
+    told = TrainResult.of(run).follow
+    assert told is not None
+    assert 100 - second.left <= told.captures - 20
+
+
+def test_a_task_that_knows_no_rule_is_told_in_one_line(lab: Path) -> None:
+    class OldTask(ViewingTask):
+        def training_data(self, training: Any, held_out: Any, *, vary: bool, seed: int) -> Any:  # type: ignore[override]
+            raise AssertionError
+
+    with pytest.raises(RunError, match="task viewing: its training_data takes no `starts`"):
+        train(lab, BARELY, on_top_of="ind", task=OldTask())  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ whole choice to gain over the rule, or nothing is followed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,16 +44,24 @@ class Start:
     move: np.ndarray
 
 
-def raws_to_choose_on(raws: Sequence[RawRecord], space: ParameterSpace, captures: int) -> list[RawRecord]:
+def raws_to_choose_on(
+    raws: Sequence[RawRecord], space: ParameterSpace, held: Collection[str], captures: int
+) -> list[RawRecord]:
     """As many RAWs, spread over scenes and ISO, as a descent from both ends takes with that many captures.
+
+    Args:
+        raws: of the validation split.
+        space: the device's parameters; ``held``: those that training holds.
+        captures: that may be looked at.
 
     Raises:
         RunError: the captures or the RAWs are too few.
     """
-    sets = 2 + 2 * (len(CANDIDATES) - 1) * len(space.blocks)
+    blocks = sum(any(name not in held for name in names) for names in space.blocks.values())
+    sets = 2 + 2 * (len(CANDIDATES) - 1) * blocks
     if captures < _LEAST_RAWS * sets:
         raise RunError(
-            f"{captures} captures are too few to choose how far to follow in {len(space.blocks)} blocks; give "
+            f"{captures} captures are too few to choose how far to follow in {blocks} blocks; give "
             f"--follow-captures {_LEAST_RAWS * sets} or more"
         )
     chosen = stratified(raws, captures // sets, 0)

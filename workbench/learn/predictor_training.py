@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -78,12 +79,16 @@ def train(
     proxy = load_proxy(source.path)
     base = find_base(lab, on_top_of, proxy.space, task.key) if isinstance(on_top_of, str) else on_top_of
     _check(recipe, proxy.space, start, base, device)
+    if base is not None and "starts" not in inspect.signature(task.training_data).parameters:
+        raise RunError(
+            f"task {task.name}: its training_data takes no `starts`, which a training on top of a rule gives"
+        )
     held = not_followed(source)
     with Dataset.open(lab, create=False) as dataset:
         used, held_out = task.raws(dataset, Split.TRAIN), task.held_out(dataset)
         asked: list[RawRecord] = []
         if device is not None:
-            asked = raws_to_choose_on(task.raws(dataset, Split.VALIDATION), proxy.space, follow_captures)
+            asked = raws_to_choose_on(task.raws(dataset, Split.VALIDATION), proxy.space, held, follow_captures)
         config = plain(
             {
                 "recipe": recipe.to_dict(),
