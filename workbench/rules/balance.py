@@ -75,7 +75,7 @@ def with_gains(parameters: ParameterSet, gains: Gains | None) -> ParameterSet:
     red, green, blue = gains
     of_role = {"red_gain": red / green, "blue_gain": blue / green}
     codes = [
-        _clipped(p, of_role[p.role]) if p.role is not None else code
+        clipped_code(p, of_role[p.role]) if p.role is not None else code
         for p, code in zip(parameters.space.parameters, parameters.codes, strict=True)
     ]
     return ParameterSet(parameters.space, tuple(codes))
@@ -93,5 +93,6 @@ def balanced(parameters: ParameterSet, raw: Stored | RawFrame, how: WhiteBalance
     return with_as_shot(parameters, raw) if how == "as-shot" else parameters
 
 
-def _clipped(parameter: Parameter, value: float) -> int:
+def clipped_code(parameter: Parameter, value: float) -> int:
+    """The code of a native value of a number, clipped into its range."""
     return min(max(round(value / parameter.step), parameter.low_code), parameter.high_code)
