@@ -13,6 +13,7 @@ import typer
 
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 from workbench.rules.tuned import Rule
 from workbench.tune.methods import MethodName
@@ -73,6 +74,7 @@ def tune(
     proxy: Annotated[
         str | None, typer.Option(help="fit-proxy run of proxy-gradient; by default the newest of the device.")
     ] = None,
+    setting: SettingOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the RAWs chosen and of the search.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: PoolToleranceOption = 0,
@@ -114,6 +116,7 @@ def tune(
             task=judge,
             metrics=metrics,
             proxy=proxy,
+            setting=setting,
             seed=seed,
             name=name,
             pool_tolerance=pool_tolerance,

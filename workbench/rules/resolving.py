@@ -118,8 +118,8 @@ def _closed(setting: Setting, raws: Sequence[RawRecord]) -> Setting:
             known.append((features(raw), gain))
     if not known:
         raise RunError(
-            f"setting {setting.name}: no training RAW has a reference to fit the exposure to; give the rule's constants "
-            "in a TOML file"
+            f"setting {setting.name}: no training RAW has a reference to fit the exposure to; give the rule's "
+            "constants in a TOML file"
         )
     fitted: dict[str, Any] = _fit(np.array([f for f, _ in known]), np.array([g for _, g in known]))
     by_rule = {name: fitted[rule.rule] if rule.open else rule for name, rule in setting.by_rule.items()}
@@ -127,7 +127,7 @@ def _closed(setting: Setting, raws: Sequence[RawRecord]) -> Setting:
 
 
 def _fit(inputs: np.ndarray, gains: np.ndarray) -> dict[str, MeanLevel | Exposure]:
-    """The rules of the smallest squared error in stops, from features ``[R, 3]`` and needed gains ``[R]``, both log2."""
+    """The rules of the smallest squared error in stops, from features ``[R, 3]`` and gains ``[R]``, both log2."""
     middle, level = inputs.mean(axis=0), gains.mean()
     centred = inputs - middle
     # As if one more RAW asked for no slope: where RAWs are few or alike, the gain is nearly constant.

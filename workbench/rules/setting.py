@@ -1,6 +1,6 @@
-"""A setting: who sets each parameter. What it does not name is searched or predicted; the rest goes by rule or is held.
+"""Who sets each parameter: what a setting does not name is searched or predicted; the rest goes by rule or is held.
 
-In a camera the 3A loops set exposure gain and white balance for every frame. With the setting ``3a`` they do so here too,
+In a camera the 3A loops set exposure gain and white balance for every frame. With the setting ``3a`` they do so here,
 and what is compared is what is left to tuners: noise reduction, sharpening, tone, colour.
 :mod:`workbench.rules.resolving` makes one for a device.
 """
@@ -25,7 +25,9 @@ from drivers.parameter import Native, Parameter
 from drivers.parameters import ParameterSet
 from drivers.regular_files import TEXT_BYTES, read_regular
 from drivers.validation_text import fault_in_words
+from workbench.errors import RunError
 from workbench.lab.results import Model
+from workbench.lab.runs import RunFolder
 from workbench.rules.balance import Stored, WhiteBalance, clipped_code, frame_of, grey_world
 
 BUILT_IN = "3a"
@@ -81,8 +83,8 @@ class MeanLevel(Model):
 class Exposure(Model):
     """A gain that follows the RAW's level and ISO: gain · mean^a · highlights^b · (ISO/100)^c.
 
-    A camera has metered a RAW already: what gain its picture still needs is neither constant nor what brings the mean to
-    one target. What of it the RAW tells is fitted to references.
+    A camera has metered a RAW already: the gain that its picture still needs is neither constant nor what brings the
+    mean to one target. What of it the RAW tells is fitted to references.
 
     Attributes:
         gain: above 0; mean: a, of the mean of the green plane; highlights: b, of its 95th percentile; iso: c. All are
@@ -201,6 +203,30 @@ def load_setting(path: Path) -> Setting:
         return Setting.model_validate({**document, "name": path.name})
     except ValidationError as error:
         raise ParameterError(f"{path}: {fault_in_words(error, document, Setting)}") from error
+
+
+def recorded_setting(run: RunFolder) -> Setting | None:
+    """The setting under which a run was made; None where it had none.
+
+    Raises:
+        RunError: the record is damaged.
+    """
+    record = run.config.get("setting")
+    return None if record is None else settings_from([record], run.path / "run.json")[0]
+
+
+def settings_from(data: Any, where: object) -> tuple[Setting, ...]:
+    """Settings from plain JSON data; ``where`` is named in errors.
+
+    Raises:
+        RunError: the data is damaged.
+    """
+    try:
+        return tuple(Setting.model_validate(one) for one in data)
+    except (ValidationError, TypeError) as error:
+        raise RunError(
+            f"{where}: a setting in it is damaged ({str(error).splitlines()[0]}); put the file back"
+        ) from error
 
 
 def levels(raw: Stored | RawFrame) -> tuple[float, float]:

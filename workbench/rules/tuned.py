@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.lab.dataset import RawRecord
     from workbench.lab.runs import RunFolder
     from workbench.rules.balance import WhiteBalance
+    from workbench.rules.setting import Setting
 
 
 class Rule(StrEnum):
@@ -109,6 +110,40 @@ class FixedSet:
         return {"format": 1, "space": self.space.to_dict(), "parameters": self.parameters.values}
 
 
+@dataclass(frozen=True)
+class UnderSettings:
+    """A rule, and what settings set for each RAW, the later over the earlier ones."""
+
+    rule: TunedRule
+    settings: tuple[Setting, ...]
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The device's parameters."""
+        return self.rule.space
+
+    def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
+        """The parameters that a RAW gets."""
+        parameters = self.rule.parameters_for(raw)
+        for setting in self.settings:
+            parameters = setting.of(parameters, raw)
+        return parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rule's plain JSON data, and the settings."""
+        return {**self.rule.to_dict(), "settings": [setting.to_json() for setting in self.settings]}
+
+
+def under(rule: TunedRule, setting: Setting | None) -> TunedRule:
+    """The rule under a setting, over those that it is under already."""
+    if setting is None:
+        return rule
+    if isinstance(rule, UnderSettings):
+        others = tuple(s for s in rule.settings if s.hash != setting.hash)
+        return UnderSettings(rule.rule, (*others, setting))
+    return UnderSettings(rule, (setting,))
+
+
 def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
     """A rule of the kind of that name (see :class:`Rule`) from plain JSON data; ``path`` is named in errors.
 
@@ -119,9 +154,14 @@ def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
     from drivers.parameters import ParameterSpace
     from workbench.rules.industry import IndustryTable
     from workbench.rules.regression import Regression
+    from workbench.rules.setting import settings_from
 
     if kind not in RULES:
         raise RunError(f"{path}: rule {kind!r:.60} is not one of {', '.join(RULES)}")
+    if isinstance(data, dict) and "settings" in data:
+        settings = settings_from(data["settings"], path)
+        bare = {key: value for key, value in data.items() if key != "settings"}
+        return UnderSettings(rule_from(kind, bare, path), settings)
     if kind == Rule.regression:
         return Regression.from_dict(data, path)
     if kind != Rule.fixed:
@@ -133,13 +173,14 @@ def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
 
 
 def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
-    """The rule that a ``tune`` run lead to.
+    """The rule that a ``tune`` run lead to, under the setting that it was tuned under.
 
     Raises:
         RunError: the run's file cannot be read or is not the one that the run wrote, or is of another parameter space.
     """
     from workbench.rules.industry import TABLE, IndustryTable
     from workbench.rules.regression import REGRESSION, Regression
+    from workbench.rules.setting import recorded_setting
 
     if run.device.space_hash not in (None, space.hash):
         raise RunError(
@@ -151,7 +192,7 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
         best = space.load_toml(file)
         if run.results.get("parameters_hash") not in (None, best.hash):
             raise RunError(f"{file}: is not the set that the run found; put the file back, or tune again")
-        return FixedSet(best)
+        return under(FixedSet(best), recorded_setting(run))
     rule: TunedRule
     if rule_of(run) == Rule.regression:
         rule = Regression.load(run.path / REGRESSION)
@@ -162,7 +203,7 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
             f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "
             f"device ({space.name}, {len(space)} parameters); choose a run made on this device"
         )
-    return rule
+    return under(rule, recorded_setting(run))
 
 
 def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) -> tuple[ParameterSet, ...]:

@@ -18,8 +18,10 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure
-from workbench.rules.balance import WhiteBalance, balanced, without_gains
+from workbench.rules.balance import WhiteBalance, without_gains
 from workbench.rules.industry import TABLE, IndustryTable
+from workbench.rules.resolving import resolve
+from workbench.rules.setting import Setting
 from workbench.rules.tuned import BEST, RULES, Rule, rule_of
 from workbench.tasks.task import Task
 from workbench.tune.industry_tuning import tune_industry
@@ -59,8 +61,7 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
 
     With ``white_balance`` that sets the gains of each RAW, and the rest is fixed.
     """
-    s, space = tuner.settings, tuner.info.space
-    free = [p.name for p in space.parameters if white_balance is None or p.role is None]
+    s, free = tuner.settings, tuner.searched(white_balance)
     ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
     trial = len(tuner.raws)
     budget = s.captures - FINALISTS * (len(ranked) - trial) - tuner.centre_captures
@@ -68,7 +69,7 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
     found = tuner.search(white_balance or "fixed", tuner.raws, tuner.starts, free, budget, white_balance=white_balance)
     tuner.history = list(found.history)
     finalists = _finalists(tuner, found)
-    jobs = [[(raw, balanced(p, raw, white_balance)) for raw in ranked] for p in finalists]
+    jobs = [[(raw, tuner.given(p, raw, white_balance)) for raw in ranked] for p in finalists]
     values = tuner.rank(tuner.studies[0], jobs)
     order = tuner.order(values)
     best, best_values = finalists[order[0]], values[order[0]]
@@ -110,6 +111,7 @@ def tune_run(
     expert: ParameterSet | None = None,
     task: Task | None = None,
     proxy: str | None = None,
+    setting: str | Path | Setting | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> RunFolder:
@@ -117,13 +119,17 @@ def tune_run(
 
     ``rule`` is one of :data:`workbench.rules.tuned.RULES`; ``industry`` is short for ``rule="industry"``. ``proxy`` is
     the fit-proxy run that the method ``proxy-gradient`` descends through, by default the newest of the device.
+    ``setting`` says what is not searched, see :func:`workbench.rules.resolving.resolve`.
 
     Raises:
         RunError: no training RAW with a reference, settings that cannot be used, or the name is taken.
         DeviceError: the device failed; run again to go on.
     """
     kind = _checked(Rule.industry if industry else rule, settings)
-    tuner = Tuner(lab, dataset, device, settings, expert=expert, task=task, progress=progress)
+    if setting is not None and method_of(settings.method).needs_proxy:
+        raise RunError(f"method {settings.method} descends with one set for all RAWs; with --setting choose another")
+    under, of_setting = resolve(setting, device.info().space, dataset)
+    tuner = Tuner(lab, dataset, device, settings, expert=expert, task=task, setting=under, progress=progress)
     through = find_proxy(tuner, proxy) if tuner.method.needs_proxy else None
     one_set = kind.one_set and through is None
     scenes = {
@@ -141,6 +147,8 @@ def tune_run(
             "raws": [r.hash for r in tuner.raws],
         }
     )
+    if under is not None:
+        config |= {"setting": under.to_json()}
     if (record := tuner.task.record()) is not None:
         config |= {"vision": record}
     if through is not None:
@@ -154,9 +162,10 @@ def tune_run(
     with removed_on_failure(run):
         run.update(config=config, seed=settings.seed, dataset_digest=dataset.digest(), device=tuner.info)
         with faults_kept(dataset, device, "tune") as faults:
-            notes = (*tuner.task.notes, *_notes(kind, tuner))
+            notes = (*tuner.task.notes, *of_setting, *_notes(kind, tuner))
             result = _tuned(run, kind, tuner, through)
-        run.finish(result.model_copy(update={"notes": notes, "faults": faults.counts()}).to_json())
+        more = {"setting": under} if under is not None else {}
+        run.finish(result.model_copy(update={"notes": notes, "faults": faults.counts(), **more}).to_json())
     return run
 
 

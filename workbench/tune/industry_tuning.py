@@ -27,7 +27,7 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
     def table(sets: Sequence[ParameterSet]) -> IndustryTable:
         return IndustryTable(space, knots, tuple(sets), white_balance)
 
-    free = [p.name for p in space.parameters if p.role is None]
+    free = tuner.searched(white_balance)
     knots = knots_of(tuner.train)
     ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
     trial, starts_at_knots = len(tuner.raws), 2
@@ -71,7 +71,7 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
         tables = [tables[0], table(refined)]
         filled, _ = _fill(tuner, tables, ranked)
     ranked = filled
-    ranking = [[(raw, t.parameters_for(raw)) for raw in ranked] for t in tables]
+    ranking = [[(raw, tuner.given(t.parameters_for(raw), raw)) for raw in ranked] for t in tables]
     values = tuner.rank(tuner.studies[0], ranking)
     scores, which = tuner.first_values(values), tuner.best_of(values)
     result = TableResult(
@@ -98,7 +98,7 @@ def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRec
     chosen, have = list(ranked), {r.hash for r in ranked}
     keys = set(tuner.keys)
     for raw in [*ranked, *stratified(tuner.train, len(tuner.train), tuner.settings.seed)]:
-        wider = keys | {(raw.hash, t.parameters_for(raw).hash) for t in tables}
+        wider = keys | {(raw.hash, tuner.given(t.parameters_for(raw), raw).hash) for t in tables}
         if raw.hash not in have:
             if len(wider) > tuner.settings.captures:
                 break

@@ -59,9 +59,17 @@ class OracleResult:
 class _Search:
     """One RAW: CMA-ES from several starts in turn, after half of the budget only where the best set was found."""
 
-    def __init__(self, raw: RawRecord, starts: Sequence[ParameterSet], budget: int, seed: int, sigma: float) -> None:
+    def __init__(
+        self,
+        raw: RawRecord,
+        starts: Sequence[ParameterSet],
+        free: Sequence[str] | None,
+        budget: int,
+        seed: int,
+        sigma: float,
+    ) -> None:
         digest = hashlib.sha256(f"{seed} {raw.hash}".encode()).digest()
-        self.raw, self.budget = raw, budget
+        self.raw, self.budget, self._free = raw, budget, free
         self._seed, self._sigma = int.from_bytes(digest[:4], "big") >> 1, sigma
         self._own = starts[0]
         self._proposers: list[CmaEsProposer] = []
@@ -106,7 +114,7 @@ class _Search:
         best = max(range(len(starts)), key=lambda i: self.seen[starts[i].hash])
         self._turn = self.result.start = best
         for i, start in enumerate(starts):
-            proposer = CmaEsProposer(start, start.space.names, self._seed + i, self._sigma)
+            proposer = CmaEsProposer(start, self._free or start.space.names, self._seed + i, self._sigma)
             proposer.tell([start], [(self.seen[start.hash],)])
             self._proposers.append(proposer)
 
@@ -116,6 +124,7 @@ def search_oracle(
     scorer: SetScorer,
     starts: Sequence[tuple[RawRecord, Sequence[ParameterSet]]],
     *,
+    free: Sequence[str] | None = None,
     budget: int = 200,
     seed: int = 0,
     sigma: float = SIGMA,
@@ -133,6 +142,7 @@ def search_oracle(
         scorer: the metric (it sees the references).
         starts: for each RAW the sets to try first, at least one; the first one (the predictor's own answer) is
             searched from even where others are better.
+        free: names of the parameters to search; None: all.
         budget: captures a RAW, the starts included; all starts are tried even where they are more.
         seed: of all searches.
         sigma: CMA-ES's first step in normalised units.
@@ -142,7 +152,7 @@ def search_oracle(
         One result a RAW, in order.
     """
     worst = float(as_values(scorer.worst)[0])
-    searches = [_Search(raw, sets, budget, seed, sigma) for raw, sets in starts]
+    searches = [_Search(raw, sets, free, budget, seed, sigma) for raw, sets in starts]
     total = sum(max(budget, len(s.batch)) for s in searches)
     done, best = 0, float("nan")
     while active := [s for s in searches if not s.done]:

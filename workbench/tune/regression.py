@@ -61,7 +61,7 @@ def _ranking(
     order = np.random.default_rng(tuner.settings.seed + 2).permutation(len(others))
     candidates: list[list[Job]] = [[], []]
     for raw in (others[i] for i in order):
-        jobs = [(raw, common), (raw, regression.parameters_for(raw))]
+        jobs = [(raw, tuner.given(p, raw)) for p in (common, regression.parameters_for(raw))]
         keys |= {(raw.hash, p.hash) for _, p in jobs}
         if len(keys) > tuner.settings.captures and candidates[0]:
             break
@@ -76,14 +76,14 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
     A quarter of the budget searches one set for all RAWs; from it each of the few RAWs is searched on its own. At the
     end the regression has to beat the one set on other training RAWs, or the one set is kept.
     """
-    s, space = tuner.settings, tuner.info.space
+    s, free = tuner.settings, tuner.searched()
     scorer = tuner.scorer
     if not tuner.task.metrics[0].per_raw:
         raise RunError(
             f"rule regression searches the best set of single images, which mAP does not judge; for --task "
             f"{s.task.partition(':')[0]} choose another rule"
         )
-    first = tuner.search("regression", tuner.raws, tuner.starts, space.names, s.captures // 4, white_balance=None)
+    first = tuner.search("regression", tuner.raws, tuner.starts, free, s.captures // 4, white_balance=None)
     tuner.history = list(first.history)
     common = first.best()[0][1]
     rest = s.captures - tuner.captures
@@ -104,7 +104,14 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
 
     try:
         found = search_oracle(
-            bench, scorer, [(r, [common]) for r in images], budget=each, seed=s.seed, sigma=_SIGMA, progress=progress
+            bench,
+            scorer,
+            [(r, [tuner.given(common, r)]) for r in images],
+            free=free,
+            budget=each,
+            seed=s.seed,
+            sigma=_SIGMA,
+            progress=progress,
         )
     finally:
         tuner.done_with(bench)

@@ -2,7 +2,8 @@
 
 ``config``: the fields of :class:`workbench.tune.tuner.TuneSettings` and ``{"rule": one of workbench.rules.tuned.Rule,
 "industry": whether it is that rule, "device": URL, "identity", "expert": hash | null, "scenes": [training scenes],
-"raws": [hashes]}``; through a proxy also ``proxy`` and ``held_out_scenes``, of a vision task ``vision``.
+"raws": [hashes]}``; through a proxy also ``proxy`` and ``held_out_scenes``, of a vision task ``vision``, under a
+:class:`workbench.rules.setting.Setting` ``setting``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from workbench.errors import RunError
 from workbench.lab.results import Model
 from workbench.lab.run_results import RunResult
 from workbench.lab.runs import RunFolder
+from workbench.rules.setting import Setting
 from workbench.rules.tuned import RULES, Rule, rule_of
 
 
@@ -88,6 +90,7 @@ class TuneResult(RunResult):
         notes: what of the rule comes to nothing, such as roles that are not there, one line each.
         faults: what the device did wrong in this call and was mended, by unit.
         metrics: what was searched for, the most important first.
+        setting: who sets the parameters that were not searched; None: all were.
     """
 
     WHAT: ClassVar[str] = "results of a tune run"
@@ -114,6 +117,7 @@ class TuneResult(RunResult):
     notes: tuple[str, ...] = ()
     faults: dict[str, dict[str, int]] = Field(default_factory=dict)
     metrics: tuple[MetricRecord, ...] = ()
+    setting: Setting | None = None
 
 
 class FixedResult(TuneResult):

@@ -21,6 +21,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
 from workbench.rules.balance import WhiteBalance, balanced
+from workbench.rules.setting import Setting
 from workbench.tasks.task import SetScorer, Task
 from workbench.tasks.viewing import ViewingTask
 from workbench.tune.material import (
@@ -80,8 +81,10 @@ class Tuner:
         *,
         expert: ParameterSet | None = None,
         task: Task | None = None,
+        setting: Setting | None = None,
         progress: Progress | None = None,
     ) -> None:
+        self.setting = setting
         self.method = method_of(settings.method)
         if settings.raws_per_trial < 1 or settings.captures < 2 * settings.raws_per_trial:
             raise RunError(
@@ -137,7 +140,20 @@ class Tuner:
         digest = hashlib.sha256("".join(r.hash for r in raws).encode()).hexdigest()[:8]
         s = self.settings
         metrics = "+".join(s.metrics)
+        digest += f" under {self.setting.hash[:8]}" if self.setting else ""
         return f"{what} {s.method} {s.task} {metrics} {self.info.identity} seed {s.seed} on {len(raws)} RAWs {digest}"
+
+    def given(
+        self, parameters: ParameterSet, raw: RawRecord, white_balance: WhiteBalance | None = None
+    ) -> ParameterSet:
+        """The set as a RAW is captured with it: with the gains of the white balance, and what the setting sets."""
+        parameters = balanced(parameters, raw, white_balance)
+        return self.setting.of(parameters, raw) if self.setting else parameters
+
+    def searched(self, white_balance: WhiteBalance | None = None) -> list[str]:
+        """The parameters that are searched: neither the white balance nor the setting sets them."""
+        names = [p.name for p in self.info.space.parameters if white_balance is None or p.role is None]
+        return self.setting.left(names) if self.setting else names
 
     def rank_raws(self, raws: Sequence[RawRecord], pool: Sequence[RawRecord], budget: int) -> list[RawRecord]:
         """``raws`` and more of the pool, as many as a fifth of the budget allows for the finalists.
@@ -177,7 +193,7 @@ class Tuner:
 
         Their frames are counted, and they are named in :attr:`left_out` with the reason.
         """
-        jobs = [(raw, balanced(p, raw, balance)) for p in starts for raw in raws]
+        jobs = [(raw, self.given(p, raw, balance)) for p in starts for raw in raws]
         good: set[str] = set()
         reasons: dict[str, str] = {}
         for raw, outcome in captured(bench, jobs):
@@ -247,7 +263,7 @@ class Tuner:
         )
 
         def jobs_for(p: ParameterSet) -> list[Job]:
-            return [(raw, balanced(p, raw, white_balance)) for raw in raws]
+            return [(raw, self.given(p, raw, white_balance)) for raw in raws]
 
         def progress(done: int, _: int, best: float) -> None:
             if self.progress:

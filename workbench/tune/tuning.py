@@ -42,6 +42,7 @@ def tune(
     task: Task | None = None,
     metrics: Sequence[str] = (),
     proxy: str | None = None,
+    setting: str | Path | None = None,
     seed: int = 0,
     name: str | None = None,
     pool_tolerance: int = 0,
@@ -60,6 +61,7 @@ def tune(
         task: what the images are for; by default human viewing.
         metrics: what to search for, the most important first; by default :func:`default_metrics`.
         proxy: the fit-proxy run of ``proxy-gradient``; by default the newest of the device.
+        setting: who sets parameters that are not searched: ``3a`` or a TOML file.
         seed: of the RAWs chosen and of the search.
         name: the run's name.
         pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
@@ -88,6 +90,7 @@ def tune(
             expert=start,
             task=task,
             proxy=proxy,
+            setting=setting,
             name=name,
             progress=progress,
         )
