@@ -24,6 +24,7 @@ from workbench.collect.raw_folder import _COLUMNS, read_raw_folder
 from workbench.collect.reference_isp import load_settings
 from workbench.lab.lab_config import LabConfig, Network, load_lab_config
 from workbench.learn.held import FOLLOWED
+from workbench.rules.setting import RULES, load_setting
 from workbench.tasks.coco_file import read_coco
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,13 @@ def test_the_settings_over_iso_load(tmp_path: Path) -> None:
         table = load_settings(tmp_path / "settings.toml", device.info().space)
     assert table.knots == (100.0, 6400.0)
     assert [s["luma_nr_radius"] for s in table.sets] == [1, 2]
+
+
+def test_the_setting_loads(tmp_path: Path) -> None:
+    (tmp_path / "setting.toml").write_text(block("# setting.toml"))
+    setting = load_setting(tmp_path / "setting.toml")
+    assert set(setting.names) == {"red_gain", "blue_gain", "digital_gain", "black_offset"}
+    assert all(f'`"{rule}"`' in section("setting.toml") for rule in RULES)
 
 
 def test_the_sidecar_loads(tmp_path: Path) -> None:

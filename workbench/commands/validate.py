@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
@@ -49,6 +50,7 @@ def validate(
     task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
+    setting: SettingOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the oracle and of the bootstrap.")] = 0,
     remark: Annotated[
         str, typer.Option(help="What a reader must know of this validation, kept with its results and shown with them.")
@@ -87,6 +89,7 @@ def validate(
         seed,
         tuple(tune or ()),
         remark,
+        setting,
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),

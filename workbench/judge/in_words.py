@@ -20,9 +20,11 @@ def title_of(results: Compared, split: str = "test") -> str:
     """What a table is of."""
     facts = "".join(f" with {count} {what}" for what, count in results.facts.items())
     judge = f", {results.detector}" if results.detector else ""
+    setting = results.setting if isinstance(results, ValidationResult) else None
+    under = f", setting {setting.name}" if setting else ""
     return (
         f"{results.raws} {split} RAWs of {results.scenes} scenes{facts} on {results.device.model}, "
-        f"outputs of the device{judge}"
+        f"outputs of the device{judge}{under}"
     )
 
 
@@ -86,6 +88,8 @@ def validation_lines(results: ValidationResult) -> list[str]:
             f"proxy (run {proxy.run}): {proxy.psnr_to_device:.2f} dB to the device's output at the predicted "
             f"parameters; promised {_of(proxy.promised, metric)}, the device gave {_of(proxy.given, metric)}"
         )
+    if setting := results.setting:
+        lines.append(f"the same in every method: setting {setting.told}")
     return [*lines, *(f"note: {note}" for note in results.notes), *(f"* {line}" for line in results.budgets)]
 
 

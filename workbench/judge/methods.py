@@ -10,6 +10,7 @@ from pathlib import Path
 from drivers.parameters import ParameterSet
 from workbench.judge.budgets import less_than
 from workbench.judge.pairing import Pairing
+from workbench.rules.setting import Setting
 
 NONE = "(none)"
 """In place of a run's name: leave it out. No run can have this name."""
@@ -100,6 +101,7 @@ class ValidationSettings:
         seed: of the oracle and the bootstrap.
         tunes: further ``tune`` runs, each a method of its own.
         remark: what a reader must know, one line, the first note of the results; empty: nothing.
+        setting: who sets parameters, the same for all methods: ``3a``, a TOML file, or one as a run recorded it.
     """
 
     predictors: tuple[str, ...] = ()
@@ -112,6 +114,7 @@ class ValidationSettings:
     seed: int = 0
     tunes: tuple[str, ...] = ()
     remark: str = ""
+    setting: str | Path | Setting | None = None
 
 
 ORACLE_CAPTURES = 200

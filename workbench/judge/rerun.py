@@ -28,6 +28,7 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.run_record import RECORD_BYTES
 from workbench.lab.runs import RunFolder, find_recorded, find_run, recorded_run
 from workbench.learn.base_rule import BaseRule, kept_base
+from workbench.rules.setting import recorded_setting
 from workbench.tasks.registry import check_recorded, task_of
 
 KINDS = ("fit-proxy", "train", "tune", "validate", "ablate")
@@ -343,6 +344,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
             expert=expert,
             task=task_of(old),
             proxy=proxy,
+            setting=recorded_setting(old),
             name=name,
         )
         made.path.rename(runs / name)
@@ -394,5 +396,6 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         seed=old.record.seed or 0,
         tunes=tuple(config.get("tunes", ())),
         remark=config.get("remark", ""),
+        setting=recorded_setting(old),
     )
     return validate_run(lab, dataset, device, settings, task_of(old), name=name)[0]

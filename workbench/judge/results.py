@@ -18,6 +18,7 @@ from workbench.judge.methods import MethodKind
 from workbench.judge.statistics import RESAMPLES, Comparison, Interval
 from workbench.lab.results import Model, Result
 from workbench.lab.runs import RunFolder
+from workbench.rules.setting import Setting
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Metric, of_raws
 
@@ -186,6 +187,7 @@ class ValidationResult(Compared):
     Attributes:
         space: of the device, :meth:`drivers.parameters.ParameterSpace.to_dict`; empty in the run's record.
         seed: of the bootstrap and the oracle.
+        setting: who sets which parameters in every method; None: each method sets all.
         collection_captures: captures of purpose "collect…" of this device in the data set.
         methods: in the table's order; ``headline``: None where there is no predictor.
         budgets: tuned methods that had fewer captures than collection, one line each.
@@ -197,6 +199,7 @@ class ValidationResult(Compared):
 
     space: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
+    setting: Setting | None = None
     collection_captures: int = 0
     methods: list[MethodResult]
     headline: Headline | None = None

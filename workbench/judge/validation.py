@@ -44,6 +44,7 @@ from workbench.judge.results import (
     ValidationResult,
 )
 from workbench.judge.statistics import Interval, mean_interval, ratio_interval
+from workbench.judge.under_setting import other_settings, overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import (
     RunFolder,
@@ -55,6 +56,8 @@ from workbench.lab.runs import (
 )
 from workbench.lab.stratified import stratified
 from workbench.rules.balance import with_as_shot
+from workbench.rules.resolving import resolve
+from workbench.rules.setting import Setting
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import PictureRow, Task, of_raws
 from workbench.tasks.viewing import ViewingTask
@@ -98,7 +101,10 @@ def validate(
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
     task.facts(raws)
+    under, of_setting = resolve(settings.setting, info.space, dataset)
     methods, notes = gather(lab, dataset, info, task, raws, settings)
+    methods = overlaid(methods, raws, under)
+    notes = [*of_setting, *other_settings(lab, methods, under), *notes]
     about = headline_method(methods)
     proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
     # What a method may fail of is decided when all have been measured.
@@ -108,7 +114,7 @@ def validate(
     kept = headline_method(measured.methods)
     if kept is not None and kept.run and about is not None and kept.key != about.key:
         proxy = _proxy_run(lab, settings, info, kept.run)
-    oracle = _search_oracle(dataset, device, settings, measured, progress) if settings.oracle_captures else []
+    oracle = _search_oracle(dataset, device, settings, under, measured, progress) if settings.oracle_captures else []
     collected = collection_captures(dataset, info.identity)
     return ValidationResult(
         task=task.name,
@@ -123,6 +129,7 @@ def validate(
         scenes=len(set(measured.scenes)),
         facts=task.facts(raws),
         seed=settings.seed,
+        setting=under,
         collection_captures=collected,
         methods=[_row(measured, m, collected) for m in measured.methods],
         headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept)) if kept else None,
@@ -190,7 +197,12 @@ def _gap_closed(measured: Measured, about: Method) -> Interval | None:
 
 
 def _search_oracle(
-    dataset: Dataset, device: Device, settings: ValidationSettings, measured: Measured, progress: Progress | None
+    dataset: Dataset,
+    device: Device,
+    settings: ValidationSettings,
+    under: Setting | None,
+    measured: Measured,
+    progress: Progress | None,
 ) -> list[OracleResult]:
     """Search the best set of each RAW, and add them to what was measured as a method."""
     bench = SearchBench(dataset, device, purpose="oracle", patience=len(measured.raws))
@@ -204,7 +216,8 @@ def _search_oracle(
     found = search_oracle(
         bench,
         task.scorer(task.metrics[0].key, raws),
-        _oracle_starts(measured),
+        _oracle_starts(measured, under),
+        free=under.left(device.info().space.names) if under else None,
         budget=settings.oracle_captures,
         seed=settings.seed,
         progress=show,
@@ -222,7 +235,7 @@ def _search_oracle(
     return found
 
 
-def _oracle_starts(measured: Measured) -> list[tuple[RawRecord, list[ParameterSet]]]:
+def _oracle_starts(measured: Measured, under: Setting | None) -> list[tuple[RawRecord, list[ParameterSet]]]:
     """For each RAW the predictor's answer, what every other method chose, and the same with the as-shot gains."""
     metric = measured.task.metrics[0]
     values = {m.key: metric.sign * measured.values(m.key, metric) for m in measured.methods if m.sets}
@@ -232,6 +245,7 @@ def _oracle_starts(measured: Measured) -> list[tuple[RawRecord, list[ParameterSe
         ranked = sorted(there, key=lambda m: (m.kind is not MethodKind.predicted, -values[m.key][i]))
         sets = [m.sets[i] for m in ranked]
         sets += [with_as_shot(s, raw) for s in sets]
+        sets = [under.of(s, raw) for s in sets] if under else sets
         starts.append((raw, list({s.hash: s for s in sets}.values())))
     return starts
 
@@ -318,6 +332,7 @@ def validate_run(
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,
             "remark": settings.remark,
+            **({"setting": results.setting.to_json()} if results.setting else {}),
         }
     )
     results.write(run.path / "results.json")

@@ -1,0 +1,36 @@
+"""Methods under a setting: what the setting sets is the same for all, whatever each was made under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from workbench.judge.methods import Method
+from workbench.lab.dataset import RawRecord
+from workbench.lab.runs import RunFolder, recorded_run
+from workbench.rules.setting import Setting, recorded_setting
+
+
+def overlaid(methods: Sequence[Method], raws: Sequence[RawRecord], setting: Setting | None) -> list[Method]:
+    """The methods with what the setting sets for each RAW; as they are without one."""
+    if setting is None:
+        return list(methods)
+    return [replace(m, sets=tuple(setting.of(p, raw) for p, raw in zip(m.sets, raws, strict=True))) for m in methods]
+
+
+def other_settings(lab: Path, methods: Sequence[Method], setting: Setting | None) -> list[str]:
+    """A note on the runs that were made under another setting than the methods are compared under; one line."""
+    others = {}
+    for run in dict.fromkeys(m.run for m in methods if m.run):
+        folder = recorded_run(lab, run)
+        if not (folder / "run.json").is_file():
+            continue
+        own = recorded_setting(RunFolder.open(folder))
+        if (own and own.hash) != (setting and setting.hash):
+            others[run] = own.name if own else "none"
+    if not others:
+        return []
+    told = ", ".join(f"{run} ({name})" for run, name in others.items())
+    asked = f"the setting {setting.name}" if setting else "no setting"
+    return [f"made under another setting than this validation ({asked}): {told}"]
