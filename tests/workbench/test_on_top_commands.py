@@ -126,6 +126,9 @@ def test_the_rules_captures_and_those_of_the_choice_are_counted(lab: Path) -> No
     assert row.captures == results.collection_captures + 500 + follow.captures
     assert row.compute_s is not None
     assert row.compute_s > 11
+    # Its own rule alone has had less.
+    assert results.by_key["industry"].fewer_captures_than_collection
+    assert f"had 500 captures, prediction {row.captures}: not the same budget" in results.budgets[0]
     (note,) = (n for n in results.notes if "on top of" in n)
     assert note.startswith("net: on top of industry (as-shot WB, ISO table) (table), whose captures")
 

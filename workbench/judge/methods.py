@@ -83,9 +83,9 @@ class Method:
         """See :func:`method_key`."""
         return method_key(self.kind, self.run)
 
-    def smaller_budget(self, collected: int) -> bool:
-        """Whether it was tuned with fewer captures than collection made: a comparison would flatter the predictor."""
-        return self.kind.tuned and less_than(self.captures, collected, self.rounding)
+    def smaller_budget(self, learnt: int) -> bool:
+        """Whether it was tuned with fewer captures than prediction cost: a comparison would flatter the predictor."""
+        return self.kind.tuned and less_than(self.captures, learnt, self.rounding)
 
 
 @dataclass(frozen=True)

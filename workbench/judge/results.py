@@ -51,7 +51,8 @@ class MethodResult(Model):
         figures: each metric over the RAWs.
         over: what it gains over the ``fixed``, ``industry`` and ``expert`` method of the table, by metric.
         captures: device captures spent to get there (search, or collection for what was learnt).
-        fewer_captures_than_collection: by more than 1 % and the search's rounding.
+        fewer_captures_than_collection: than prediction cost (by collection, and where it is on top of a rule by the
+            rule's tuning too), by more than 1 % and the search's rounding.
         metadata: whether a predictor sees ISO, exposure and white balance.
         device_s: seconds that the device spent on those captures; ``compute_s``: of searching, or from start to end of
             fitting and training.

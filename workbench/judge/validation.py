@@ -116,6 +116,8 @@ def validate(
         proxy = _proxy_run(lab, settings, info, kept.run)
     oracle = _search_oracle(dataset, device, settings, under, measured, progress) if settings.oracle_captures else []
     collected = collection_captures(dataset, info.identity)
+    # On top of a rule a prediction has cost the rule's captures too.
+    learnt = max([collected, *(m.captures or 0 for m in measured.methods if m.kind is MethodKind.predicted)])
     return ValidationResult(
         task=task.name,
         task_key=task.key,
@@ -131,21 +133,22 @@ def validate(
         seed=settings.seed,
         setting=under,
         collection_captures=collected,
-        methods=[_row(measured, m, collected) for m in measured.methods],
+        methods=[_row(measured, m, learnt) for m in measured.methods],
         headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept)) if kept else None,
         oracle=_oracle_search(oracle) if oracle else None,
         proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
         per_raw=[_raw(measured, i) for i in range(len(raws))],
         notes=[*([settings.remark] if settings.remark else []), *notes, *measured.pairing.notes, *task.notes],
         budgets=[
-            f"{m.label} ({m.run}) had {m.captures} captures, collection {collected}: not the same budget"
+            f"{m.label} ({m.run}) had {m.captures} captures, {'collection' if learnt == collected else 'prediction'} "
+            f"{learnt}: not the same budget"
             for m in measured.methods
-            if m.smaller_budget(collected)
+            if m.smaller_budget(learnt)
         ],
     )
 
 
-def _row(measured: Measured, m: Method, collected: int) -> MethodResult:
+def _row(measured: Measured, m: Method, learnt: int) -> MethodResult:
     metrics = measured.task.metrics
     over = [b for b in BASELINES if b != m.kind and b in measured.judgements]
     return MethodResult(
@@ -156,7 +159,7 @@ def _row(measured: Measured, m: Method, collected: int) -> MethodResult:
         figures={metric.key: measured.interval(m.key, metric) for metric in metrics},
         over={b: {metric.key: measured.gain(m.key, b, metric) for metric in metrics} for b in over},
         captures=m.captures,
-        fewer_captures_than_collection=m.smaller_budget(collected),
+        fewer_captures_than_collection=m.smaller_budget(learnt),
         metadata=m.metadata,
         device_s=m.device_s,
         compute_s=m.compute_s,

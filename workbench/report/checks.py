@@ -89,6 +89,7 @@ def _budgets(found: Material) -> list[Mark]:
     marks = []
     learned = [m.captures or 0 for m in found.results.methods if m.kind is MethodKind.predicted]
     collected = max([found.results.collection_captures, *learned])
+    what = "collection" if collected == found.results.collection_captures else "prediction"
     for m in found.results.methods:
         if not m.kind.tuned:
             continue
@@ -100,7 +101,7 @@ def _budgets(found: Material) -> list[Mark]:
             marks.append(Mark(text, (m.key,), True))
         if less_than(min(spent, own if own is not None else spent), collected, rounding_of(run) if run else 0):
             text = (
-                f"{m.label} had {own if own is not None else spent} captures, collection {collected}: a smaller "
+                f"{m.label} had {own if own is not None else spent} captures, {what} {collected}: a smaller "
                 "budget, so a gain over it is not at equal cost."
             )
             marks.append(Mark(text, (m.key,), smaller_budget=True))
