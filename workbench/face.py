@@ -28,10 +28,10 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.results import Result
 from workbench.lab.runs import RunFolder, find_run, list_runs
-from workbench.learn.following import CAPTURES
 from workbench.learn.loss_moves import sensible_rule
 from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import fit_proxy
+from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.report import write_report
 from workbench.rules.centres import find_centres
@@ -152,7 +152,7 @@ class Lab:
         start: ParameterSet | None = None,
         on_top_of: str | Run[TuneResult] | None = None,
         device: str | Sequence[str] | None = None,
-        follow_captures: int = CAPTURES,
+        follow_captures: int = FOLLOW_CAPTURES,
         name: str | None = None,
     ) -> Run[TrainResult]:
         """Train a predictor through the frozen proxy (``workbench train``, equation 4).

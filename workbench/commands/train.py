@@ -18,7 +18,7 @@ from workbench.commands.task_options import (
     TaskOption,
     asked_task,
 )
-from workbench.learn.recipe_names import RecipeName
+from workbench.learn.recipe_names import FOLLOW_CAPTURES, RecipeName
 from workbench.tasks.loss_names import ViewingLoss
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def train(
     ] = None,
     follow_captures: Annotated[
         int, typer.Option(min=1, max=MANY, help="Captures that the choice on --device may look at.")
-    ] = 600,
+    ] = FOLLOW_CAPTURES,
     pool_tolerance: PoolToleranceOption = 0,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,

@@ -286,8 +286,8 @@ def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> R
 
 def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFolder:
     from predictor.training import Recipe
-    from workbench.learn.following import CAPTURES
     from workbench.learn.predictor_training import train
+    from workbench.learn.recipe_names import FOLLOW_CAPTURES
 
     start, chosen = None, "follow" in old.results
     with Dataset.open(lab) as dataset:
@@ -305,7 +305,7 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
         start=start,
         on_top_of=kept[0] if kept else None,
         device=asked,
-        follow_captures=int(old.config.get("follow_captures") or CAPTURES),
+        follow_captures=int(old.config.get("follow_captures") or FOLLOW_CAPTURES),
         name=name,
     )
 

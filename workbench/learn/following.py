@@ -26,7 +26,6 @@ from workbench.learn.results import FollowedBlock, FollowResult
 from workbench.tasks.task import Task, of_raws
 
 CANDIDATES = (0.0, 0.5, 1.0)
-CAPTURES = 600
 PURPOSE = "train:follow"
 _LEAST_RAWS = 2
 _SWEEPS = 3

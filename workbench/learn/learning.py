@@ -13,9 +13,8 @@ from proxy.training import ProxyRecipe, ProxyStep
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.learn import predictor_training, proxy_fitting
-from workbench.learn.following import CAPTURES
 from workbench.learn.loss_moves import RAWS, sensible_rule
-from workbench.learn.recipe_names import RecipeName
+from workbench.learn.recipe_names import FOLLOW_CAPTURES, RecipeName
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.tasks.task import Task
 
@@ -112,7 +111,7 @@ def train(
     start: Path | None = None,
     on_top_of: str | None = None,
     device: str | Sequence[str] | None = None,
-    follow_captures: int = CAPTURES,
+    follow_captures: int = FOLLOW_CAPTURES,
     pool_tolerance: int = 0,
     seed: int = 0,
     name: str | None = None,

@@ -26,9 +26,10 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
 from workbench.learn.base_rule import BaseRule, find_base
-from workbench.learn.following import CAPTURES, PURPOSE, Start, choose_factors, raws_to_choose_on
+from workbench.learn.following import PURPOSE, Start, choose_factors, raws_to_choose_on
 from workbench.learn.held import not_followed
 from workbench.learn.predictors import open_predictor
+from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.results import FollowResult, TrainResult
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
@@ -46,7 +47,7 @@ def train(
     start: ParameterSet | None = None,
     on_top_of: str | BaseRule | None = None,
     device: Device | None = None,
-    follow_captures: int = CAPTURES,
+    follow_captures: int = FOLLOW_CAPTURES,
     name: str | None = None,
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     on_capture: Callable[[int, int], None] = lambda done, total: None,

@@ -1,8 +1,11 @@
-"""The recipes of a training by name; light to import, so that the command line can list them."""
+"""The recipes of a training by name, and defaults; light to import, so that the command line can list them."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+FOLLOW_CAPTURES = 600
+"""That choosing how far to follow a predictor may look at."""
 
 
 class RecipeName(StrEnum):
