@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     from workbench.commands.fit_proxy import fit_proxy
     from workbench.commands.plan import plan
     from workbench.commands.predict import predict
+    from workbench.commands.refine import refine
     from workbench.commands.report import report
     from workbench.commands.rerun import rerun
     from workbench.commands.train import train
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dataset.app, name="dataset")
     app.command("fit-proxy")(fit_proxy)
     app.command()(train)
+    app.command()(refine)
     app.command()(tune)
     app.command()(choose)
     app.command()(validate)

@@ -183,7 +183,7 @@ def _proxy_captures(lab: Path, run: RunFolder, test: set[str], collected: int) -
     """Captures collected when the predictor's proxy was fitted; the proxy must not have seen a test scene either."""
     proxy = _proxy_of(lab, run)
     if proxy is None:
-        return collected
+        return 0 if TrainResult.of(run).refine else collected
     _check_scenes(proxy, test)
     return int(proxy.config.get("collected") or collected)
 
@@ -207,7 +207,7 @@ def _training_s(lab: Path, run: RunFolder) -> float | None:
 
 @dataclass(frozen=True)
 class _Below:
-    """What stands below a prediction on top of a rule cost: the rule's tuning, and choosing how far to follow."""
+    """What stands below a prediction on top of a rule cost: the rule, refining, and choosing how far to follow."""
 
     captures: int = 0
     device_s: float = 0.0
@@ -218,10 +218,11 @@ def _below(run: RunFolder, predictor: RunPredictor) -> _Below:
     base = predictor.base
     if base is None:
         return _Below()
-    follow = TrainResult.of(run).follow
+    result = TrainResult.of(run)
+    asked = [spent for spent in (result.follow, result.refine) if spent is not None]
     return _Below(
-        (base.captures or 0) + (follow.captures if follow else 0),
-        (base.device_s or 0.0) + (follow.device_s if follow else 0.0),
+        (base.captures or 0) + sum(spent.captures for spent in asked),
+        (base.device_s or 0.0) + sum(spent.device_s for spent in asked),
         base.compute_s or 0.0,
     )
 

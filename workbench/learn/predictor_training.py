@@ -105,7 +105,7 @@ def train(
             }
         )
         if base is not None:
-            _refuse_leaks(base, {r.scene for r in [*held_out, *asked]})
+            refuse_leaks(base, {r.scene for r in [*held_out, *asked]})
             config |= plain({"on_top_of": base.record(), "scenes": {*config["scenes"], *base.scenes}})
         # Of the RAWs, not of the captures: a lab that goes on capturing must not cost it a training.
         learnt_from = sorted(r.hash for r in [*used, *held_out])
@@ -155,7 +155,7 @@ def train(
         base.save(run.path, dict.fromkeys(proxy.space.blocks, 1.0))
         results = results.model_copy(update={"rule_held_out_loss": fitted.of_start})
         if device is not None:
-            follow, faults = _chosen(lab, run, base, task, device, asked, follow_captures, on_capture)
+            follow, faults = choose_how_far(lab, run, base, task, device, asked, follow_captures, on_capture)
             results = results.model_copy(update={"follow": follow, "faults": faults})
         else:
             notes.append("everything is followed (all factors 1): no device was asked how far")
@@ -187,7 +187,12 @@ def _check(
         )
 
 
-def _refuse_leaks(base: BaseRule, validation: set[str]) -> None:
+def refuse_leaks(base: BaseRule, validation: set[str]) -> None:
+    """See that a rule was not tuned on validation scenes.
+
+    Raises:
+        RunError: it was.
+    """
     if found := sorted(validation & set(base.scenes)):
         raise RunError(
             f"run {base.run}: was tuned on the validation scene {found[0]!r}, by which training chooses; tune again on "
@@ -199,7 +204,7 @@ def _starts(base: BaseRule, raws: Sequence[RawRecord]) -> dict[str, Tensor]:
     return {raw.hash: torch.as_tensor(base.of.parameters_for(raw).unit, dtype=torch.float32) for raw in raws}
 
 
-def _chosen(
+def choose_how_far(
     lab: Path,
     run: RunFolder,
     base: BaseRule,

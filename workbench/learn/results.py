@@ -195,6 +195,38 @@ class FollowResult(Model):
     blocks: tuple[FollowedBlock, ...]
 
 
+class RefineRound(Model):
+    """A round of a refinement.
+
+    Attributes:
+        captures: distinct ones looked at so far.
+        explained: share of the gains' variance that the response explains, on RAWs left out of its fit.
+        raws: of the validation split; gains: of the round's answers over the rule on them, by metric, larger is better.
+    """
+
+    captures: int
+    explained: float
+    raws: int
+    gains: dict[str, float]
+
+
+class RefineResult(Model):
+    """How a predictor was refined with captures of the device.
+
+    Attributes:
+        metrics: what was to gain.
+        captures: distinct ones looked at, of ``budget``; device_s: seconds of the device.
+        rounds: in their order; best: place of the one that was learnt from.
+    """
+
+    metrics: tuple[str, ...]
+    captures: int
+    budget: int
+    device_s: float
+    rounds: tuple[RefineRound, ...]
+    best: int
+
+
 class TrainResult(RunResult):
     """The results of a ``train`` run.
 
@@ -207,6 +239,7 @@ class TrainResult(RunResult):
         torch: version of torch.
         notes: what must not go unsaid, such as what of the task's annotations was left out, one line each.
         follow: on top of a rule, where a device was asked: how far it is followed.
+        refine: of a refined predictor: what the device was asked.
         faults: what the device did wrong meanwhile and was mended, by unit.
     """
 
@@ -220,4 +253,5 @@ class TrainResult(RunResult):
     averaged: bool | None = None
     rule_held_out_loss: float | None = None
     follow: FollowResult | None = None
+    refine: RefineResult | None = None
     faults: dict[str, dict[str, int]] = Field(default_factory=dict)

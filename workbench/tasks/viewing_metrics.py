@@ -31,7 +31,7 @@ METRICS = (
 )
 # An exact match has no finite PSNR; this cap keeps means finite and is far above what an 8-bit JPEG reaches.
 MAX_PSNR_DB = 99.0
-# Side of the Gaussian window: 2 · round(3.5 · 1.5) + 1 pixels.
+# Side of the Gaussian window of sigma 1.5.
 SSIM_WINDOW = 11
 # Below this share of unclipped pixels there is nothing to fit a matrix to.
 _LEAST_UNCLIPPED = 0.01
@@ -59,19 +59,29 @@ def ssim(output: np.ndarray, reference: np.ndarray) -> float:
     Raises:
         FrameError: the sizes differ, or a side is shorter than the window.
     """
-    from skimage.metrics import structural_similarity
-
     _check(output, reference)
     if min(output.shape[:2]) < SSIM_WINDOW:
         raise FrameError(
             f"output of {output.shape[1]}×{output.shape[0]} is too small for SSIM, whose window is "
             f"{SSIM_WINDOW}×{SSIM_WINDOW}: give larger RAWs"
         )
-    return float(
-        structural_similarity(
-            output, reference, channel_axis=2, data_range=255, gaussian_weights=True, use_sample_covariance=False
-        )
-    )
+    # What scikit-image gives, in a tenth of its time: searches ask for it thousands of times.
+    one, other = output.astype(np.float64), reference.astype(np.float64)
+    mean, mean_other = _windowed(one), _windowed(other)
+    variance, variance_other = _windowed(one * one) - mean**2, _windowed(other * other) - mean_other**2
+    covariance = _windowed(one * other) - mean * mean_other
+    small, small_variance = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = (2 * mean * mean_other + small) * (2 * covariance + small_variance)
+    similarity /= (mean**2 + mean_other**2 + small) * (variance + variance_other + small_variance)
+    edge = SSIM_WINDOW // 2
+    return float(similarity[edge:-edge, edge:-edge].mean())
+
+
+def _windowed(image: np.ndarray) -> np.ndarray:
+    import cv2
+
+    result: np.ndarray = cv2.GaussianBlur(image, (SSIM_WINDOW, SSIM_WINDOW), 1.5)
+    return result
 
 
 def aligned(output: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -1,0 +1,64 @@
+"""Simple figures of a RAW's pixels and metadata: light, colour, noise and detail at four scales."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from drivers.frames import RawFrame
+from predictor.metadata import LENGTH as METADATA
+from predictor.metadata import metadata_vector
+
+_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+_CLIPPED = 0.98
+_SCALES = 4
+_LEAST = 1e-4
+LENGTH = 3 + len(_PERCENTILES) + 2 + 4 + 6 + 4 * _SCALES + 4 + 1 + METADATA
+
+
+def raw_features(raw: RawFrame) -> np.ndarray:
+    """What a RAW looks like, from its full resolution.
+
+    Returns:
+        ``float32 [LENGTH]``: log2 of the planes' means, of the green plane's percentiles and of its mean around the
+        centre; the share of clipped pixels; log2 of red and blue over green among bright and among all pixels, and of
+        their percentiles; log2 of the band-passed square root's median, deviation and 95th percentile at four scales
+        of green and at the finest of red and blue (shot noise has the same size in bright and dark areas under the
+        square root, so the median tells noise and the deviation detail); saturation; and the predictor's metadata.
+    """
+    planes = raw.planes()
+    green = planes[1]
+    clipped = planes.max(0) > _CLIPPED
+    told = [*planes.mean((1, 2)), *np.percentile(green, _PERCENTILES), _centre_mean(green)]
+    figures = [*_log2(told), float(clipped.mean())]
+    kept = ~clipped if not clipped.all() else np.ones_like(clipped)
+    bright = kept & (green > np.percentile(green, 90))
+    for mask in (bright if bright.sum() > 10 else kept, kept):
+        red, level, blue = (max(float(plane[mask].mean()), _LEAST) for plane in planes)
+        figures += _log2([red / level, blue / level])
+    for plane in (planes[0], planes[2]):
+        figures += _log2(np.percentile(plane / np.maximum(green, 1e-3), (10, 50, 90)))
+    current = np.sqrt(np.maximum(green, 0))
+    for _ in range(_SCALES):
+        low = cv2.GaussianBlur(current, (0, 0), 1.0)
+        figures += _band(current - low, (25, 50, 95))
+        current = low[::2, ::2] if min(low.shape) >= 4 else low
+    for plane in (planes[0], planes[2]):
+        root = np.sqrt(np.maximum(plane, 0))
+        figures += _band(root - cv2.GaussianBlur(root, (0, 0), 1.0), (50,))
+    balanced = planes / np.maximum([[[plane[kept].mean()]] for plane in planes], _LEAST)
+    figures.append(float((balanced.max(0) - balanced.min(0)).mean()))
+    return np.array([*figures, *metadata_vector(raw)], dtype=np.float32)
+
+
+def _band(band: np.ndarray, percentiles: tuple[int, ...]) -> list[float]:
+    return _log2([*np.percentile(np.abs(band), percentiles), band.std()])
+
+
+def _centre_mean(plane: np.ndarray) -> float:
+    y, x = (np.exp(-0.5 * (np.linspace(-1, 1, side) / 0.6) ** 2) for side in plane.shape)
+    return float(y @ plane @ x / (y.sum() * x.sum()))
+
+
+def _log2(values: object) -> list[float]:
+    return [float(v) for v in np.log2(np.maximum(np.asarray(values, dtype=np.float64), _LEAST))]

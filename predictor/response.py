@@ -1,0 +1,204 @@
+"""How a task's figures answer to moves of the parameters: learnt from captures, with no image in between.
+
+A proxy renders an image, and what noise reduction or sharpening do to it drowns in what gain and white balance do. A
+predictor needs less: how far a RAW's figure rises or falls when its parameters leave what a rule gives. So the gains of
+captures *around the rule's answer for each RAW* are regressed on the move and on what the RAW looks like
+(:mod:`predictor.raw_features`): a quadratic in the move whose slopes and curvatures lean on the RAW. That is a ridge
+regression in closed form, and its gradient leads a predictor as a proxy's does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drivers.parameters import ParameterSpace
+
+COMPONENTS = 20
+"""Principal components of the RAWs' features that slopes lean on."""
+CURVATURES = 8
+"""Of them, those that curvatures and choices lean on."""
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+_LARGEST = 2.5
+_SCALE = 4.0
+_FOLDS = 5
+_ITERATIONS = 150
+_RATE = 0.02
+CAUTION = 0.05
+"""What a move by the whole spread in one parameter must gain at least, in units of the response."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """M captures around what a rule gives.
+
+    Attributes:
+        raw: ``int [M]``, index of each capture's RAW.
+        unit: ``float64 [M, N]``, its normalised parameters.
+        gain: ``float64 [M]``, what its figure gains over that of the rule's own answer for the RAW; ``[M, K]`` of K
+            figures.
+    """
+
+    raw: np.ndarray
+    unit: np.ndarray
+    gain: np.ndarray
+
+    def with_more(self, other: Around) -> Around:
+        """These captures and others."""
+        pairs = ((self.raw, other.raw), (self.unit, other.unit), (self.gain, other.gain))
+        return Around(*(np.concatenate(pair) for pair in pairs))
+
+
+class Response:
+    """Gain of a move for a RAW; see the module's text.
+
+    Args:
+        space: the device's parameters.
+        features: ``float [R, F]``, :func:`predictor.raw_features.raw_features` of the RAWs it is fitted on.
+    """
+
+    def __init__(self, space: ParameterSpace, features: np.ndarray) -> None:
+        self._space = space
+        self._mean, deviation = features.mean(0), features.std(0)
+        self._deviation = np.where(deviation > 1e-6, deviation, 1.0)
+        clipped = self._standardised(features)
+        _, sizes, axes = np.linalg.svd(clipped - clipped.mean(0), full_matrices=False)
+        count = min(COMPONENTS, int((sizes > 1e-6 * max(sizes[0], 1e-9)).sum()))
+        self._axes = axes[:count].T / np.maximum(sizes[:count] / np.sqrt(len(features)), 1e-6)
+        self._choices = [(i, p.levels) for i, p in enumerate(space.parameters) if p.kind in ("choice", "bool")]
+        of_choice = {i for i, _ in self._choices}
+        self._numbers = [i for i in range(len(space)) if i not in of_choice]
+        self._pairs = torch.triu_indices(len(self._numbers), len(self._numbers))
+        self._weights = torch.zeros(0)
+        self.penalty = 0.0
+        self.explained = float("nan")
+
+    def code(self, features: np.ndarray) -> Tensor:
+        """What the response knows of RAWs: ``float [R, F]`` → ``float32 [R, C]``."""
+        parts = np.clip(self._standardised(features) @ self._axes, -_LARGEST, _LARGEST)
+        return torch.as_tensor(np.concatenate([np.ones((len(parts), 1)), parts], 1), dtype=torch.float32)
+
+    def fit(self, codes: Tensor, starts: Tensor, around: Around) -> None:
+        """Fit the weights; the ridge's penalty is the one of the smallest error on RAWs left out.
+
+        Args:
+            codes: ``[R, C]`` of :meth:`code`; ``starts``: ``[R, N]``, what the rule gives.
+            around: the captures.
+        """
+        raw = torch.as_tensor(around.raw)
+        unit = torch.as_tensor(around.unit, dtype=torch.float32)
+        design = self._design(codes[raw], starts[raw], unit).double().numpy()
+        fold = around.raw % _FOLDS
+        grams = [
+            (design[fold == k].T @ design[fold == k], design[fold == k].T @ around.gain[fold == k])
+            for k in range(_FOLDS)
+        ]
+        gram, product = sum(g for g, _ in grams), sum(p for _, p in grams)
+        eye, best = np.eye(design.shape[1]), (float("inf"), PENALTIES[0])
+        for penalty in PENALTIES:
+            errors = [
+                (
+                    (
+                        design[fold == k] @ np.linalg.solve(gram - g + penalty * eye, product - p)
+                        - around.gain[fold == k]
+                    )
+                    ** 2
+                ).sum()
+                for k, (g, p) in enumerate(grams)
+            ]
+            best = min(best, (float(sum(errors)), penalty))
+        self.penalty = best[1]
+        self.explained = 1 - best[0] / max(float(((around.gain - around.gain.mean()) ** 2).sum()), 1e-12)
+        self._weights = torch.as_tensor(np.linalg.solve(gram + self.penalty * eye, product), dtype=torch.float32)
+
+    def __call__(self, codes: Tensor, starts: Tensor, units: Tensor) -> Tensor:
+        """The gain of parameters over what the rule gives, ``[B]``; differentiable in ``units``."""
+        return self._design(codes, starts, units) @ self._weights.to(units.device)
+
+    def best_moves(self, codes: Tensor, starts: Tensor, spread: float, free: Tensor) -> Tensor:
+        """The move of each RAW that promises the largest gain; see :data:`CAUTION`.
+
+        Args:
+            codes, starts: of R RAWs.
+            spread: largest move of a parameter, where captures were made.
+            free: ``bool [N]``, the parameters that may move.
+
+        Returns:
+            ``float32 [R, N]``, within ``spread`` and the parameters' ranges; choices keep to one bin.
+        """
+        choice = torch.zeros(len(self._space), dtype=torch.bool)
+        choice[[place for place, _ in self._choices]] = True
+        moving = free & ~choice
+        units = starts.clone()
+        for _ in range(2):
+            units = self._climb(codes, starts, units, spread, moving)
+            for place, levels in self._choices:
+                if free[place]:
+                    units = self._choose(codes, starts, units, spread, place, levels)
+        return units - starts
+
+    def promise(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float) -> Tensor:
+        """The gain ``[B]`` less the price of caution."""
+        numbers = ((units - starts) / spread)[:, self._numbers]
+        return self(codes, starts, units) - CAUTION * numbers.square().sum(1)
+
+    def _climb(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float, moving: Tensor) -> Tensor:
+        low, high = (starts - spread).clamp_min(0), (starts + spread).clamp_max(1)
+        current = units.clone().requires_grad_()
+        optimiser = torch.optim.Adam([current], _RATE)
+        for _ in range(_ITERATIONS):
+            optimiser.zero_grad()
+            (-self.promise(codes, starts, current, spread).sum()).backward()
+            assert current.grad is not None
+            current.grad[:, ~moving] = 0
+            optimiser.step()
+            with torch.no_grad():
+                current.copy_(torch.where(moving, current.clamp(low, high), units))
+        return current.detach()
+
+    @torch.no_grad()
+    def _choose(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float, place: int, levels: int) -> Tensor:
+        best, found = self.promise(codes, starts, units, spread), units
+        for level in range(levels):
+            other = units.clone()
+            other[:, place] = (level + 0.5) / levels
+            promise = self.promise(codes, starts, other, spread)
+            # Another choice must be worth it, as any move.
+            better = promise > best + CAUTION
+            found, best = torch.where(better[:, None], other, found), torch.where(better, promise, best)
+        return found
+
+    def _standardised(self, features: np.ndarray) -> np.ndarray:
+        result: np.ndarray = np.clip((features - self._mean) / self._deviation, -_LARGEST, _LARGEST)
+        return result
+
+    def _chosen(self, units: Tensor) -> Tensor:
+        """The choices, ``[B, levels of all]``: 1 for the one that is taken, and between two bins' centres a blend."""
+        hot = []
+        for place, levels in self._choices:
+            centres = torch.arange(levels, device=units.device) + 0.5
+            position = (units[:, place, None] * levels).clamp(0.5, levels - 0.5)
+            hot.append((1 - (position - centres).abs()).clamp_min(0))
+        return torch.cat(hot, 1)
+
+    def _design(self, codes: Tensor, starts: Tensor, units: Tensor) -> Tensor:
+        """``[B, D]``: products of the move, its square and its size with the code, and of pairs of moves."""
+        move = _SCALE * (units - starts)[:, self._numbers]
+        few = codes[:, :CURVATURES]
+        columns = [
+            _products(move, codes),
+            3 * _products(move.square(), few),
+            1.5 * move[:, self._pairs[0]] * move[:, self._pairs[1]],
+            2 * move.abs(),
+        ]
+        if self._choices:
+            chosen = self._chosen(units) - self._chosen(starts)
+            columns += [_products(chosen, few), 0.4 * _products(chosen, move)]
+        return torch.cat(columns, 1)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    return (a[:, :, None] * b[:, None]).flatten(1)

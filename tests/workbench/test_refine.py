@@ -1,0 +1,117 @@
+"""``workbench refine``: rounds on the device around a rule's answers, and what the network makes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from sim_lab import make_lab
+from typer.testing import CliRunner
+
+from drivers.registry import open_device
+from drivers.splits import Split
+from workbench.commands.refine import refine as refine_command
+from workbench.errors import RunError
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
+from workbench.learn.predictors import open_predictor
+from workbench.learn.refine_run import refine
+from workbench.learn.refining import PURPOSE, RefineSettings
+from workbench.learn.results import TrainResult
+from workbench.rules.tuned import BEST
+from workbench.tasks.viewing import ViewingTask
+
+DEVICE = "sim:sim20"
+SETTINGS = RefineSettings(captures=420, rounds=2, spread=0.25)
+QUICK = {"steps": 40, "follow_captures": 80}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lab with a fixed rule that leaves much to gain: the defaults."""
+    lab = make_lab(tmp_path_factory.mktemp("refine") / "lab", captures=0, train=20, validation=5)
+    with open_device(DEVICE) as device:
+        info = device.info()
+    run = new_run(lab, "tune", "defaults")
+    (run.path / BEST).write_text(info.space.to_toml(info.space.defaults), encoding="utf-8")
+    run.update(config={"rule": "fixed", "scenes": ["scene0"]}, device=info)
+    run.finish({"score": 1.0, "captures": 100, "device_s": 1.5, "parameters_hash": info.space.defaults.hash})
+    return lab
+
+
+@pytest.fixture
+def lab(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "lab"))
+
+
+def run_refine(lab: Path, **more: Any) -> RunFolder:
+    with open_device(DEVICE) as device:
+        return refine(lab, device, SETTINGS, **{"source": "defaults", **QUICK, **more})
+
+
+def command(*arguments: str) -> str:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(refine_command)
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def asked(lab: Path) -> int:
+    with Dataset.open(lab) as dataset:
+        return sum(1 for _ in dataset.captures())
+
+
+def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: Path) -> None:
+    run = run_refine(lab, name="first")
+    result = TrainResult.of(run)
+    refined, follow = result.refine, result.follow
+    assert refined is not None
+    assert follow is not None
+    assert refined.metrics == ("psnr",)
+    assert 0 < refined.captures <= refined.budget == SETTINGS.captures
+    assert refined.rounds[refined.best].gains["psnr"] > 1
+    assert follow.gain > 0.5
+    with Dataset.open(lab) as dataset, open_device(DEVICE) as device:
+        kept = {c.purpose for c in dataset.captures()}
+        predictor, gains = open_predictor(run), []
+        for raw in dataset.raws(Split.VALIDATION):
+            sets = (predictor.predict([raw.load()])[0], predictor.start(raw))
+            images = [device.process(raw.load(), one).rgb.pixels for one in sets]
+            gains.append(np.subtract(*(ViewingTask().judge(raw, image).figures["psnr"] for image in images)))
+    assert np.mean(gains) > 0.5
+    assert kept == {PURPOSE, "train:follow"}
+    before = asked(lab)
+    again = run_refine(lab, name="again")
+    assert asked(lab) == before
+    assert TrainResult.of(again).refine == refined
+    with Dataset.open(lab) as dataset:
+        frames = [raw.load() for raw in dataset.raws()]
+    assert open_predictor(again).predict(frames) == open_predictor(run).predict(frames)
+
+
+def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None:
+    with pytest.raises(RunError, match="too few to refine in 2 rounds; give at least 16 RAWs and --captures"):
+        with open_device(DEVICE) as device:
+            refine(lab, device, RefineSettings(captures=100, rounds=2), source="defaults", **QUICK)
+    with pytest.raises(RunError, match="no tune run of the rule industry"):
+        run_refine(lab, source="industry")
+    with pytest.raises(RunError, match="metric 'mood' is none"), open_device(DEVICE) as device:
+        refine(lab, device, RefineSettings(metrics=("mood",)), source="defaults", **QUICK)
+    assert [run.name for run in list_runs(lab)] == ["defaults"]
+
+
+def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
+    options = ["--device", DEVICE, "--lab", str(lab), "--captures", "420", "--rounds", "1", "--spread", "0.25"]
+    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "10", "--follow-captures", "80", "--name", "net"]
+    told = command("defaults", *options, *more)
+    assert "gain over the rule on 5 validation RAWs" in told
+    assert "predictor net, on top of defaults" in told
+    repeated = json.loads(command("net", *options, *more[:-1], "next", "--json"))
+    assert repeated["refine"]["metrics"] == ["psnr", "delta_e"]
+    assert find_run(lab, "train", "next").config["source"] == "net"

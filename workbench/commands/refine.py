@@ -1,0 +1,127 @@
+"""``workbench refine``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.commands.device_options import DevicesOption, PoolToleranceOption
+from workbench.commands.limits import MANY, SEED
+from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
+
+if TYPE_CHECKING:
+    from workbench.learn.results import RefineResult
+
+
+def refine(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="What to improve: a train run that is on top of a rule, a tune run, or industry, fixed, … for the "
+            "newest of that rule.",
+        ),
+    ],
+    device: DevicesOption,
+    lab: Annotated[Path, typer.Option(help="The lab folder.")] = Path("lab"),
+    captures: Annotated[int, typer.Option(min=1, max=MANY, help="Captures that the rounds may look at.")] = 6000,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=100, help="Rounds at most; one that no longer gains is the last.")
+    ] = 3,
+    spread: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Largest move of a normalised parameter from what the rule gives.")
+    ] = 0.15,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="What is to gain, such as psnr or ssim; several count by their own spread each."),
+    ] = None,
+    task: TaskOption = VIEWING,
+    detector: DetectorOption = None,
+    annotations: AnnotationsOption = None,
+    steps: Annotated[int, typer.Option(min=1, max=MANY, help="Steps of training the network.")] = 300,
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--image-only", help="Whether ISO, exposure and white balance are inputs.")
+    ] = True,
+    follow_captures: Annotated[
+        int, typer.Option(min=1, max=MANY, help="Captures that choosing how far to leave the rule may look at.")
+    ] = 600,
+    pool_tolerance: PoolToleranceOption = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the captures, weights and batches.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Improve a rule, or a predictor on top of one, with captures of the device around its answers."""
+    from predictor.training import TrainingStep
+    from workbench.collect.faults import failure_lines
+    from workbench.commands.train import print_follow
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.devices import open_devices
+    from workbench.learn.refine_run import refine as run_refine
+    from workbench.learn.refining import RefineSettings
+    from workbench.learn.results import TrainResult
+
+    judge = asked_task(task, detector, annotations)
+    settings = RefineSettings(captures, rounds, spread=spread, metrics=tuple(metric or ()), seed=seed)
+    with (
+        stoppable("stopped; every capture is kept, the same command goes on"),
+        open_devices(device, lab, tolerance=pool_tolerance) as opened,
+        Progress("refine", 0, unit="capture") as progress,
+    ):
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.total = total
+            progress.update(done, note=what)
+
+        def learn(step: TrainingStep) -> None:
+            show(step.step, step.steps, f"training, promised gain {-step.loss:.3f}")
+
+        run = run_refine(
+            lab,
+            opened,
+            settings,
+            source=source,
+            task=judge,
+            steps=steps,
+            metadata=metadata,
+            follow_captures=follow_captures,
+            name=name,
+            progress=show,
+            on_step=learn,
+        )
+    result = TrainResult.of(run)
+    below = run.config["on_top_of"]
+    if as_json:
+        print(json.dumps({"run": run.name, "on_top_of": below, **result.to_json()}))
+        return
+    assert result.refine is not None
+    assert result.follow is not None
+    print_rounds(result.refine)
+    print_follow(result.follow)
+    print(f"predictor {run.name}, on top of {below['run']}; `workbench validate --predictor {run.name}` compares it")
+    for line in [*(f"note: {note}" for note in result.notes), *failure_lines(result.to_json())]:
+        print(line)
+
+
+def print_rounds(refined: RefineResult) -> None:
+    """What each round gained, for people."""
+    from workbench.console.terminal import print_table
+
+    rows = [
+        [
+            f"{number}{' *' if number - 1 == refined.best else ''}",
+            f"{r.captures}",
+            f"{100 * r.explained:.0f} %",
+            *(f"{r.gains.get(key, float('nan')):+.3f}" for key in refined.metrics),
+        ]
+        for number, r in enumerate(refined.rounds, 1)
+    ]
+    print_table(
+        f"gain over the rule on {refined.rounds[0].raws} validation RAWs on the device; * what is learnt from",
+        ["round", "captures", "explained", *refined.metrics],
+        rows,
+        [f"{refined.captures} captures of at most {refined.budget}, {refined.device_s:.1f} s of the device"],
+    )

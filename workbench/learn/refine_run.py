@@ -1,0 +1,203 @@
+"""A refined predictor as a run: what :mod:`workbench.learn.refining` found, learnt by the paper's network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drivers.device import Device
+from drivers.parameters import ParameterSet
+from drivers.splits import Split
+from predictor.files import save_predictor
+from predictor.metadata import LENGTH
+from predictor.response import Response
+from predictor.training import Fitted, Recipe, TrainingStep, fit
+from workbench.collect.bench import Bench
+from workbench.collect.faults import faults_kept
+from workbench.errors import RunError
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, removed_on_failure
+from workbench.learn.base_rule import BaseRule, find_base
+from workbench.learn.following import CAPTURES as FOLLOW_CAPTURES
+from workbench.learn.following import raws_to_choose_on
+from workbench.learn.predictor_training import choose_how_far, refuse_leaks
+from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.learn.refining import PURPOSE, Known, RefineSettings, Refining, known_of
+from workbench.learn.response_data import Codes, ResponseData
+from workbench.learn.results import RefineResult, TrainResult
+from workbench.rules.tuned import RULES
+from workbench.tasks.registry import recorded
+from workbench.tasks.task import Task
+from workbench.tasks.viewing import ViewingTask
+
+STEPS = 300
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, how much there is, and what is being done."""
+
+
+def refine(
+    lab: Path,
+    device: Device,
+    settings: RefineSettings,
+    *,
+    source: str,
+    task: Task | None = None,
+    steps: int = STEPS,
+    metadata: bool = True,
+    follow_captures: int = FOLLOW_CAPTURES,
+    name: str | None = None,
+    progress: Progress = lambda done, total, what: None,
+    on_step: Callable[[TrainingStep], None] = lambda step: None,
+) -> RunFolder:
+    """Refine a rule or a predictor on top of one, and write a finished ``train`` run.
+
+    The same call goes on where it was stopped: captures made are kept and looked up.
+
+    Args:
+        lab: the lab folder; ``device``: what decides.
+        settings: how to refine.
+        source: name of a ``train`` run that is on top of a rule, of a ``tune`` run, or of a rule for its newest run.
+        task: what the images are for; by default human viewing.
+        steps: of training the network; metadata: whether ISO, exposure and white balance are its inputs.
+        follow_captures: that choosing how far to leave the rule may look at.
+        name: the run's name.
+        progress, on_step: see :data:`Progress`, and of the training.
+
+    Raises:
+        RunError: no such run, it is of another device, what it was made with is not apart from the validation scenes,
+            the captures are too few, or no round gained over the rule.
+        DeviceError: the device failed; call again to go on.
+    """
+    task = task or ViewingTask()
+    info = device.info()
+    predictor, base = _source(lab, source, device, task)
+    with Dataset.open(lab, create=False) as dataset:
+        used, validation = task.raws(dataset, Split.TRAIN), task.raws(dataset, Split.VALIDATION)
+        asked = raws_to_choose_on(validation, info.space, follow_captures)
+        refuse_leaks(base, {raw.scene for raw in validation})
+        recipe = replace(Recipe(seed=settings.seed, steps=steps, metadata=metadata), batch=min(32, len(used)))
+        run = new_run(lab, "train", name)
+        with removed_on_failure(run):
+            run.update(
+                config=plain(
+                    {
+                        "recipe": recipe.to_dict(),
+                        "proxy": None if predictor is None else find_run(lab, "train", source).config.get("proxy"),
+                        **recorded(task),
+                        "refine": asdict(settings),
+                        "source": base.run if predictor is None else find_run(lab, "train", source).name,
+                        "on_top_of": base.record(),
+                        "scenes": {*(r.scene for r in used), *base.scenes},
+                        "held_out_scenes": {r.scene for r in validation},
+                        "raws": len(used),
+                        "identity": info.identity,
+                        "metadata": metadata,
+                        "held": [],
+                        "follow_captures": follow_captures,
+                    }
+                ),
+                seed=settings.seed,
+                dataset_digest=dataset.digest(),
+                device=info,
+            )
+            training, shown = (_known(raws, predictor, base, progress) for raws in (used, validation))
+            bench = Bench(dataset, device, purpose=PURPOSE, patience=len(used))
+            refining = Refining(bench, task, settings, training, shown, progress=progress)
+            with faults_kept(dataset, device, PURPOSE) as faults:
+                response = refining.run()
+                counts = faults.counts()
+            if response is None:
+                raise RunError(
+                    f"no round gained over the rule {base.run} on validation RAWs; its captures are kept: give more "
+                    "--captures, a smaller --spread, or another --metric"
+                )
+            fitted = _fit(response, settings, training, shown, recipe, on_step)
+            save_predictor(run.path, fitted.network, info.space, info.identity, mirrored=True)
+            base.save(run.path, dict.fromkeys(info.space.blocks, 1.0))
+            follow, more = choose_how_far(
+                lab,
+                run,
+                base,
+                task,
+                device,
+                asked,
+                follow_captures,
+                lambda done, total: progress(done, total, "choosing how far to leave the rule"),
+            )
+            gains = [sum(r.gains.values()) for r in refining.rounds]
+            result = TrainResult(
+                curve=tuple(fitted.curve),
+                held_out_loss=fitted.held_out,
+                rule_held_out_loss=fitted.of_start,
+                parameters=sum(w.numel() for w in fitted.network.parameters()),
+                torch=torch.__version__,
+                averaged=fitted.averaged,
+                notes=tuple(task.notes),
+                follow=follow,
+                refine=RefineResult(
+                    metrics=tuple(m.key for m in refining.metrics),
+                    captures=refining.captures,
+                    budget=settings.captures,
+                    device_s=refining.device_s(),
+                    rounds=tuple(refining.rounds),
+                    best=gains.index(max(gains)),
+                ),
+                faults=more or counts,
+            )
+            run.finish(result.to_json())
+    return run
+
+
+def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunPredictor | None, BaseRule]:
+    """What is refined: a predictor and its rule, or a rule alone."""
+    info = device.info()
+    trained = [run.name for run in list_runs(lab, "train")]
+    if source in RULES or source not in trained:
+        return None, find_base(lab, source, info.space, task.key)
+    predictor = open_predictor(find_run(lab, "train", source))
+    if predictor.base is None:
+        raise RunError(f"run {source}: is on top of no rule; train with --on-top-of, or name a tune run")
+    if predictor.space.hash != info.space.hash:
+        raise RunError(f"run {source}: its parameters are not those of {info.identity}; name a run made on this device")
+    return predictor, predictor.base
+
+
+def _known(raws: list[RawRecord], predictor: RunPredictor | None, base: BaseRule, progress: Progress) -> Known:
+    def answer(raw: RawRecord) -> ParameterSet:
+        assert predictor is not None
+        return predictor.predict([raw.load()])[0]
+
+    def show(done: int, total: int) -> None:
+        progress(done, total, "reading RAWs")
+
+    return known_of(raws, base.of.parameters_for, answer if predictor is not None else None, show)
+
+
+def _fit(
+    response: Response,
+    settings: RefineSettings,
+    training: Known,
+    validation: Known,
+    recipe: Recipe,
+    on_step: Callable[[TrainingStep], None],
+) -> Fitted:
+    """The network, trained through the response."""
+    data = ResponseData(*((known.raws, response.code(known.features), known.units) for known in (training, validation)))
+
+    def promise(raw: Codes, parameters: Tensor, whole: bool) -> Tensor:
+        return response.promise(raw.codes, raw.starts, parameters, settings.spread)
+
+    return fit(
+        data,
+        training.starts[0].space,
+        promise,
+        lambda promised, target: -promised.mean(),
+        recipe,
+        metadata_length=LENGTH,
+        start=None,
+        on_step=on_step,
+    )

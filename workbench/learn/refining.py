@@ -1,0 +1,298 @@
+"""Improves on what a rule gives each RAW with captures of the device alone: there is no proxy that must follow it.
+
+In rounds: sets around the answer so far are captured for training RAWs; what their figures gain over the rule's own set
+is regressed on move and RAW (:mod:`predictor.response`); the best move that this response promises is the next answer,
+and the device says on validation RAWs whether it is better. When a round no longer is, the paper's network is trained
+through the response of the last one that was, and how far it is followed is chosen on the device as for any predictor
+on top of a rule.
+
+Everything asked for follows from the settings, and captures are looked up before the device is asked: the same command
+goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drivers.parameters import ParameterSet
+from predictor.raw_features import raw_features
+from predictor.response import Around, Response
+from workbench.collect.bench import Bench
+from workbench.console import interrupt
+from workbench.errors import RunError
+from workbench.lab.dataset import CaptureRecord, FailureRecord, RawRecord
+from workbench.lab.stratified import stratified
+from workbench.learn.results import RefineRound
+from workbench.tasks.task import Metric, Task
+
+PURPOSE = "refine"
+VALIDATION_RAWS = 60
+SPREAD = 0.15
+LEAST_RAWS = 16
+_LATER_REACH = 0.6
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """How to refine.
+
+    Attributes:
+        captures: at most as many distinct ones are looked at, those on validation RAWs included.
+        rounds: at most; per_raw: captures of each RAW in a round, the rule's own set not counted.
+        spread: largest move of a normalised parameter from what the rule gives.
+        metrics: what is to gain, by key; each counts by its own spread. Empty: the first that single images have.
+        seed: of the moves and the choice of RAWs.
+    """
+
+    captures: int = 6000
+    rounds: int = 3
+    per_raw: int = 7
+    spread: float = SPREAD
+    metrics: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass
+class Known:
+    """The RAWs and what is known of them without a capture.
+
+    Attributes:
+        raws: R of them; ``features``: ``float32 [R, F]``; ``starts``: the rule's sets.
+        answers: the sets that the next round is centred on.
+    """
+
+    raws: list[RawRecord]
+    features: np.ndarray
+    starts: list[ParameterSet]
+    answers: list[ParameterSet]
+
+    @property
+    def units(self) -> Tensor:
+        """The rule's sets, ``float32 [R, N]`` in [0, 1]."""
+        return torch.as_tensor(np.array([start.unit for start in self.starts]), dtype=torch.float32)
+
+
+def known_of(
+    raws: Sequence[RawRecord],
+    start: Callable[[RawRecord], ParameterSet],
+    answer: Callable[[RawRecord], ParameterSet] | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Known:
+    """What is known of RAWs.
+
+    Args:
+        raws: which.
+        start: what the rule gives; ``answer``: what a predictor on top of it gives, None for none.
+        progress: called with how many are done, and of how many.
+    """
+    features = []
+    for done, raw in enumerate(raws, 1):
+        features.append(raw_features(raw.load()))
+        progress(done, len(raws))
+        interrupt.check()
+    starts = [start(raw) for raw in raws]
+    return Known(list(raws), np.array(features), starts, [answer(raw) for raw in raws] if answer else list(starts))
+
+
+@dataclass
+class Refining:
+    """The rounds of captures.
+
+    Attributes:
+        bench: makes the captures; ``task``: judges; ``settings``: what is asked for.
+        training, validation: the RAWs; ``held``: parameters that do not move.
+        progress: called with the captures looked at, how many may be, and what is being done.
+    """
+
+    bench: Bench
+    task: Task
+    settings: RefineSettings
+    training: Known
+    validation: Known
+    held: Sequence[str] = ()
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+    rounds: list[RefineRound] = field(default_factory=list)
+    _seen: dict[tuple[str, str], np.ndarray | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.metrics = metrics_of(self.task, self.settings.metrics)
+        self._scorers = {
+            m.key: self.task.scorer(m.key, self.training.raws)
+            for m in self.metrics
+            if m.key in self.task.search_metrics
+        }
+        self._scale: np.ndarray | None = None
+
+    @property
+    def captures(self) -> int:
+        """Distinct captures looked at."""
+        return len(self._seen)
+
+    def device_s(self) -> float:
+        """Seconds that the device spent on them, as the data set has them."""
+        found = self.bench.dataset.find(self.bench.info.identity, sorted(self._seen))
+        return float(sum(capture.device_s for capture in found.values()))
+
+    def run(self) -> Response | None:
+        """Refine; the response that promised the best answer, or None where no round gained over the rule.
+
+        Raises:
+            RunError: the captures or the RAWs are too few, or none of the frames came.
+            DeviceError: the device failed; captures made are kept.
+        """
+        settings, names = self.settings, self.bench.info.space.names
+        shown = stratified(self.validation.raws, VALIDATION_RAWS, settings.seed)
+        places = {raw.hash: i for i, raw in enumerate(self.validation.raws)}
+        checked = [places[raw.hash] for raw in shown]
+        a_round = (settings.captures - len(checked)) // settings.rounds - len(checked)
+        a_raw = settings.per_raw + 1
+        if a_round // a_raw < LEAST_RAWS or len(self.training.raws) < LEAST_RAWS:
+            need = settings.rounds * (LEAST_RAWS * a_raw + len(checked)) + len(checked)
+            raise RunError(
+                f"{settings.captures} captures of {len(self.training.raws)} training RAWs are too few to refine in "
+                f"{settings.rounds} rounds; give at least {LEAST_RAWS} RAWs and --captures {need}"
+            )
+        free = torch.tensor([name not in self.held for name in names])
+        response = Response(self.bench.info.space, self.training.features)
+        codes = response.code(self.training.features)
+        of_rule = self._figures([(self.validation.raws[i], self.validation.starts[i]) for i in checked], "the rule")
+        around = Around(np.zeros(0, dtype=np.int64), np.zeros((0, len(names))), np.zeros((0, len(self.metrics))))
+        best: Response | None = None
+        best_gain = 0.0
+        for number in range(settings.rounds):
+            around = around.with_more(self._capture(number, a_round // a_raw, free.numpy()))
+            if not len(around.raw):
+                raise RunError("the device took none of the sets around the rule's answers; nothing can be learnt")
+            if self._scale is None:
+                self._scale = np.maximum(around.gain.std(0), 1e-9)
+            response = Response(self.bench.info.space, self.training.features)
+            response.fit(codes, self.training.units, Around(around.raw, around.unit, self._one(around.gain)))
+            self._answer(response, self.training, free)
+            self._answer(response, self.validation, free)
+            told = f"round {number + 1} on validation RAWs"
+            answers = self._figures([(self.validation.raws[i], self.validation.answers[i]) for i in checked], told)
+            gains = np.array([a - b for a, b in zip(answers, of_rule, strict=True) if a is not None and b is not None])
+            gain = float(self._one(gains).mean()) if len(gains) else -math.inf
+            self.rounds.append(
+                RefineRound(
+                    captures=self.captures,
+                    explained=response.explained,
+                    raws=len(gains),
+                    gains={m.key: float(g) for m, g in zip(self.metrics, gains.mean(0), strict=True)}
+                    if len(gains)
+                    else {},
+                )
+            )
+            if gain <= best_gain:
+                break
+            best, best_gain = response, gain
+        return best
+
+    def _one(self, gains: np.ndarray) -> np.ndarray:
+        """One figure of the gains in each metric, ``[M, K]`` → ``[M]``; a ruined image counts as a bad one."""
+        assert self._scale is not None
+        figure: np.ndarray = (gains / self._scale).mean(1)
+        return 2 * np.tanh(figure / 2)
+
+    def _answer(self, response: Response, known: Known, free: Tensor) -> None:
+        moves = response.best_moves(response.code(known.features), known.units, self.settings.spread, free)
+        units = (known.units + moves).double().numpy()
+        known.answers = [
+            _moved(start, unit, move) for start, unit, move in zip(known.starts, units, moves.numpy(), strict=True)
+        ]
+
+    def _capture(self, number: int, count: int, free: np.ndarray) -> Around:
+        """The captures of a round, of training RAWs."""
+        known, settings = self.training, self.settings
+        places = {raw.hash: i for i, raw in enumerate(known.raws)}
+        chosen = [places[raw.hash] for raw in stratified(known.raws, count, settings.seed + 1 + number)]
+        jobs: list[tuple[RawRecord, ParameterSet]] = []
+        owners: list[int] = []
+        for place in chosen:
+            random = np.random.default_rng([settings.seed, number, place])
+            start, answer = known.starts[place], known.answers[place]
+            sets = [start, *([answer] if answer != start else [])]
+            while len(sets) < settings.per_raw + 1:
+                sets.append(_near(start, answer, settings.spread, free, random))
+            jobs += [(known.raws[place], one) for one in sets]
+            owners += [place] * len(sets)
+        figures = self._figures(jobs, f"round {number + 1} of at most {settings.rounds}")
+        of_rule = {place: f for place, f, (_, p) in zip(owners, figures, jobs, strict=True) if p == known.starts[place]}
+        rows = [
+            (place, parameters.unit, figure - base)
+            for place, figure, (_, parameters) in zip(owners, figures, jobs, strict=True)
+            if figure is not None and (base := of_rule.get(place)) is not None and parameters != known.starts[place]
+        ]
+        if not rows:
+            return Around(np.zeros(0, dtype=np.int64), np.zeros((0, len(free))), np.zeros((0, len(self.metrics))))
+        return Around(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]))
+
+    def _judged(self, raw: RawRecord, capture: CaptureRecord) -> np.ndarray:
+        # A scorer computes no more than its metric.
+        scored = {key: scorer.combine([scorer(raw, capture)]) for key, scorer in self._scorers.items()}
+        if any(m.key not in scored for m in self.metrics):
+            judged = self.task.judge(raw, capture.rgb().pixels).figures
+            scored |= {m.key: m.sign * judged[m.key] for m in self.metrics}
+        return np.array([scored[m.key] for m in self.metrics], dtype=np.float64)
+
+    def _figures(self, jobs: Sequence[tuple[RawRecord, ParameterSet]], what: str) -> list[np.ndarray | None]:
+        """Each job's figures, ``float64 [K]``, larger is better; None where the frame failed."""
+        asked = {(raw.hash, p.hash): (raw, p) for raw, p in jobs}
+        new = [job for key, job in asked.items() if key not in self._seen]
+        for (raw, parameters), outcome in zip(new, self.bench.capture_many(new), strict=True):
+            figures = None
+            if not isinstance(outcome, FailureRecord):
+                figures = self._judged(raw, outcome)
+            self._seen[raw.hash, parameters.hash] = figures
+            self.progress(len(self._seen), self.settings.captures, what)
+            interrupt.check()
+        return [self._seen[raw.hash, p.hash] for raw, p in jobs]
+
+
+def metrics_of(task: Task, keys: Sequence[str]) -> list[Metric]:
+    """The metrics of those keys, or the first that single images have.
+
+    Raises:
+        RunError: no such metric, or single images do not have it.
+    """
+    there = {m.key: m for m in task.metrics if m.per_raw}
+    for key in keys:
+        if key not in there:
+            raise RunError(f"metric {key!r} is none that single images of task {task.name} have: {', '.join(there)}")
+    return [there[key] for key in dict.fromkeys(keys)] or [next(iter(there.values()))]
+
+
+def _near(
+    start: ParameterSet, answer: ParameterSet, spread: float, free: np.ndarray, random: np.random.Generator
+) -> ParameterSet:
+    """A set around the answer: of one block, of some parameters, or part of the way there."""
+    space = start.space
+    names = np.array([p.block for p in space.parameters])
+    there = start.unit + random.choice([0.5, 1.0, 1.25]) * (answer.unit - start.unit)
+    if random.random() < 0.35:
+        moving = names == random.choice(list(space.blocks))
+        there = answer.unit.copy()
+    else:
+        moving = random.random(len(names)) < random.choice([0.3, 0.6, 1.0])
+    reach = spread * (1.0 if answer == start else _LATER_REACH) * random.choice([0.5, 1.0, 1.5])
+    unit = np.where(moving, there + random.uniform(-reach, reach, len(names)), there)
+    if answer != start and random.random() < 0.4:
+        unit = np.where(names == random.choice(list(space.blocks)), start.unit, unit)
+    for place, parameter in enumerate(space.parameters):
+        if parameter.kind in ("choice", "bool"):
+            taken = random.integers(parameter.levels) if moving[place] and random.random() < 0.5 else None
+            unit[place] = answer.unit[place] if taken is None else (taken + 0.5) / parameter.levels
+    return _moved(start, unit, free & (unit != start.unit))
+
+
+def _moved(start: ParameterSet, unit: np.ndarray, move: np.ndarray) -> ParameterSet:
+    """The set at ``unit``; where ``move`` is 0 the start's own code."""
+    there = start.space.from_unit(np.clip(unit, 0, 1))
+    codes = (code if by else own for code, own, by in zip(there.codes, start.codes, move, strict=True))
+    return ParameterSet(start.space, tuple(codes))

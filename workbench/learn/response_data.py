@@ -1,0 +1,91 @@
+"""Training material of a predictor that learns through a response: RAWs as the network sees them, and their codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from drivers.frames import RawFrame
+from predictor.files import input_planes
+from predictor.metadata import metadata_vector
+from predictor.training import Example
+from workbench.lab.dataset import RawRecord
+
+HELD_OUT_BATCH = 32
+
+
+class Codes:
+    """What the response needs of B RAWs: ``codes`` ``[B, C]`` and ``starts`` ``[B, N]``."""
+
+    def __init__(self, codes: Tensor, starts: Tensor) -> None:
+        self.codes, self.starts = codes, starts
+
+    def to(self, device: torch.device | str) -> Codes:
+        """The same on a torch device."""
+        return Codes(self.codes.to(device), self.starts.to(device))
+
+
+class ResponseData:
+    """Examples of RAWs of one split each; training examples are mirrored at random.
+
+    Args:
+        training, held_out: RAWs with their codes ``[R, C]`` and what the rule gives, ``[R, N]``.
+    """
+
+    def __init__(
+        self,
+        training: tuple[Sequence[RawRecord], Tensor, Tensor],
+        held_out: tuple[Sequence[RawRecord], Tensor, Tensor],
+    ) -> None:
+        self._training = _Items(*training)
+        self._held_out = _Items(*held_out)
+
+    def __len__(self) -> int:
+        return len(self._training)
+
+    def draw(self, batch: int, generator: torch.Generator) -> list[Example]:
+        """A random batch of RAWs of one size."""
+        first = int(torch.randint(len(self), (1,), generator=generator))
+        bucket = self._training.bucket_of(first)
+        places = [bucket[i] for i in torch.randint(len(bucket), (batch,), generator=generator).tolist()]
+        example = self._training.example(places)
+        for axis in (3, 2):
+            if torch.rand(1, generator=generator) < 0.5:
+                example.planes = example.planes.flip(axis)
+        return [example]
+
+    def held_out(self) -> Iterator[Example]:
+        """The validation split, in batches of one size."""
+        for bucket in self._held_out.buckets.values():
+            for begin in range(0, len(bucket), HELD_OUT_BATCH):
+                yield self._held_out.example(bucket[begin : begin + HELD_OUT_BATCH])
+
+
+class _Items:
+    def __init__(self, raws: Sequence[RawRecord], codes: Tensor, starts: Tensor) -> None:
+        self._codes, self._starts = codes, starts
+        # Half precision: thousands of RAWs are kept, and noise hides what it rounds away.
+        self._planes: list[Tensor] = []
+        metadata = []
+        self.buckets: dict[tuple[int, ...], list[int]] = {}
+        for place, raw in enumerate(raws):
+            frame: RawFrame = raw.load()
+            planes = input_planes(frame).half()
+            self._planes.append(planes)
+            metadata.append(torch.from_numpy(metadata_vector(frame)))
+            self.buckets.setdefault(tuple(planes.shape), []).append(place)
+        self._metadata = metadata
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def bucket_of(self, place: int) -> list[int]:
+        return self.buckets[tuple(self._planes[place].shape)]
+
+    def example(self, places: Sequence[int]) -> Example:
+        planes = torch.stack([self._planes[i] for i in places]).float()
+        metadata = torch.stack([self._metadata[i] for i in places])
+        starts = self._starts[list(places)]
+        return Example(planes, metadata, Codes(self._codes[list(places)], starts), None, starts)
