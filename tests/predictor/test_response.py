@@ -15,8 +15,24 @@ SPACE = ParameterSpace.from_dict(
     {
         "name": "three",
         "parameters": [
-            {"name": "gain", "block": "gain", "kind": "continuous", "low": 0, "high": 1, "step": 1 / 256, "default": 0.5},
-            {"name": "blur", "block": "noise", "kind": "continuous", "low": 0, "high": 1, "step": 1 / 256, "default": 0.5},
+            {
+                "name": "gain",
+                "block": "gain",
+                "kind": "continuous",
+                "low": 0,
+                "high": 1,
+                "step": 1 / 256,
+                "default": 0.5,
+            },
+            {
+                "name": "blur",
+                "block": "noise",
+                "kind": "continuous",
+                "low": 0,
+                "high": 1,
+                "step": 1 / 256,
+                "default": 0.5,
+            },
             {"name": "mode", "block": "tone", "kind": "choice", "choices": ["a", "b", "c"], "default": "a"},
         ],
     }

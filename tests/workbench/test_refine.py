@@ -28,7 +28,7 @@ from workbench.tasks.viewing import ViewingTask
 
 DEVICE = "sim:sim20"
 SETTINGS = RefineSettings(captures=420, rounds=2, spread=0.25)
-QUICK = {"steps": 40, "follow_captures": 80}
+QUICK: dict[str, Any] = {"steps": 40, "follow_captures": 80}
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ def refine(
     predictor, base = _source(lab, source, device, task)
     with Dataset.open(lab, create=False) as dataset:
         used, validation = task.raws(dataset, Split.TRAIN), task.raws(dataset, Split.VALIDATION)
-        asked = raws_to_choose_on(validation, info.space, follow_captures)
+        asked = raws_to_choose_on(validation, info.space, (), follow_captures)
         refuse_leaks(base, {raw.scene for raw in validation})
         recipe = replace(Recipe(seed=settings.seed, steps=steps, metadata=metadata), batch=min(32, len(used)))
         run = new_run(lab, "train", name)
