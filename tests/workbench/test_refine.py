@@ -83,7 +83,8 @@ def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: 
         for raw in dataset.raws(Split.VALIDATION):
             sets = (predictor.predict([raw.load()])[0], predictor.start(raw))
             images = [device.process(raw.load(), one).rgb.pixels for one in sets]
-            gains.append(np.subtract(*(ViewingTask().judge(raw, image).figures["psnr"] for image in images)))
+            better, rule = (ViewingTask().judge(raw, image).figures["psnr"] for image in images)
+            gains.append(better - rule)
     assert np.mean(gains) > 0.5
     assert kept == {PURPOSE, "train:follow"}
     before = asked(lab)
@@ -96,9 +97,9 @@ def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: 
 
 
 def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None:
-    with pytest.raises(RunError, match="too few to refine in 2 rounds; give at least 16 RAWs and --captures"):
-        with open_device(DEVICE) as device:
-            refine(lab, device, RefineSettings(captures=100, rounds=2), source="defaults", **QUICK)
+    too_few = "too few to refine in 2 rounds; give at least 16 RAWs and --captures"
+    with pytest.raises(RunError, match=too_few), open_device(DEVICE) as device:
+        refine(lab, device, RefineSettings(captures=100, rounds=2), source="defaults", **QUICK)
     with pytest.raises(RunError, match="no tune run of the rule industry"):
         run_refine(lab, source="industry")
     with pytest.raises(RunError, match="metric 'mood' is none"), open_device(DEVICE) as device:

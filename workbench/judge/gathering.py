@@ -219,12 +219,8 @@ def _below(run: RunFolder, predictor: RunPredictor) -> _Below:
     if base is None:
         return _Below()
     result = TrainResult.of(run)
-    asked = [spent for spent in (result.follow, result.refine) if spent is not None]
-    return _Below(
-        (base.captures or 0) + sum(spent.captures for spent in asked),
-        (base.device_s or 0.0) + sum(spent.device_s for spent in asked),
-        base.compute_s or 0.0,
-    )
+    captures, device_s = result.asked
+    return _Below((base.captures or 0) + captures, (base.device_s or 0.0) + device_s, base.compute_s or 0.0)
 
 
 def gather(

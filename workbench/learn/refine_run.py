@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drivers.device import Device
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from predictor.files import save_predictor
@@ -74,7 +75,8 @@ def refine(
     """
     task = task or ViewingTask()
     info = device.info()
-    predictor, base = _source(lab, source, device, task)
+    begun, base = _source(lab, source, device, task)
+    predictor = None if begun is None else open_predictor(begun)
     with Dataset.open(lab, create=False) as dataset:
         used, validation = task.raws(dataset, Split.TRAIN), task.raws(dataset, Split.VALIDATION)
         asked = raws_to_choose_on(validation, info.space, (), follow_captures)
@@ -86,10 +88,10 @@ def refine(
                 config=plain(
                     {
                         "recipe": recipe.to_dict(),
-                        "proxy": None if predictor is None else find_run(lab, "train", source).config.get("proxy"),
+                        "proxy": begun.config.get("proxy") if begun else None,
                         **recorded(task),
                         "refine": asdict(settings),
-                        "source": base.run if predictor is None else find_run(lab, "train", source).name,
+                        "source": begun.name if begun else base.run,
                         "on_top_of": base.record(),
                         "scenes": {*(r.scene for r in used), *base.scenes},
                         "held_out_scenes": {r.scene for r in validation},
@@ -128,7 +130,7 @@ def refine(
                 follow_captures,
                 lambda done, total: progress(done, total, "choosing how far to leave the rule"),
             )
-            gains = [sum(r.gains.values()) for r in refining.rounds]
+            before, before_s = (0, 0.0) if begun is None else TrainResult.of(begun).asked
             result = TrainResult(
                 curve=tuple(fitted.curve),
                 held_out_loss=fitted.held_out,
@@ -143,8 +145,10 @@ def refine(
                     captures=refining.captures,
                     budget=settings.captures,
                     device_s=refining.device_s(),
+                    before=before,
+                    before_s=before_s,
                     rounds=tuple(refining.rounds),
-                    best=gains.index(max(gains)),
+                    best=refining.best,
                 ),
                 faults=more or counts,
             )
@@ -152,24 +156,25 @@ def refine(
     return run
 
 
-def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunPredictor | None, BaseRule]:
-    """What is refined: a predictor and its rule, or a rule alone."""
+def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunFolder | None, BaseRule]:
+    """What is refined: a predictor's run and its rule, or a rule alone."""
     info = device.info()
     trained = [run.name for run in list_runs(lab, "train")]
     if source in RULES or source not in trained:
         return None, find_base(lab, source, info.space, task.key)
-    predictor = open_predictor(find_run(lab, "train", source))
+    run = find_run(lab, "train", source)
+    predictor = open_predictor(run)
     if predictor.base is None:
         raise RunError(f"run {source}: is on top of no rule; train with --on-top-of, or name a tune run")
     if predictor.space.hash != info.space.hash:
         raise RunError(f"run {source}: its parameters are not those of {info.identity}; name a run made on this device")
-    return predictor, predictor.base
+    return run, predictor.base
 
 
 def _known(raws: list[RawRecord], predictor: RunPredictor | None, base: BaseRule, progress: Progress) -> Known:
-    def answer(raw: RawRecord) -> ParameterSet:
+    def answer(frame: RawFrame) -> ParameterSet:
         assert predictor is not None
-        return predictor.predict([raw.load()])[0]
+        return predictor.predict([frame])[0]
 
     def show(done: int, total: int) -> None:
         progress(done, total, "reading RAWs")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from predictor.raw_features import raw_features
 from predictor.response import Around, Response
@@ -80,8 +81,8 @@ class Known:
 
 def known_of(
     raws: Sequence[RawRecord],
-    start: Callable[[RawRecord], ParameterSet],
-    answer: Callable[[RawRecord], ParameterSet] | None,
+    start: Callable[[RawFrame], ParameterSet],
+    answer: Callable[[RawFrame], ParameterSet] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Known:
     """What is known of RAWs.
@@ -91,13 +92,15 @@ def known_of(
         start: what the rule gives; ``answer``: what a predictor on top of it gives, None for none.
         progress: called with how many are done, and of how many.
     """
-    features = []
+    features, starts, answers = [], [], []
     for done, raw in enumerate(raws, 1):
-        features.append(raw_features(raw.load()))
+        frame = raw.load()
+        features.append(raw_features(frame))
+        starts.append(start(frame))
+        answers.append(answer(frame) if answer else starts[-1])
         progress(done, len(raws))
         interrupt.check()
-    starts = [start(raw) for raw in raws]
-    return Known(list(raws), np.array(features), starts, [answer(raw) for raw in raws] if answer else list(starts))
+    return Known(list(raws), np.array(features), starts, answers)
 
 
 @dataclass
@@ -108,6 +111,7 @@ class Refining:
         bench: makes the captures; ``task``: judges; ``settings``: what is asked for.
         training, validation: the RAWs; ``held``: parameters that do not move.
         progress: called with the captures looked at, how many may be, and what is being done.
+        rounds: done so far; ``best``: place of the one that gained most.
     """
 
     bench: Bench
@@ -118,6 +122,7 @@ class Refining:
     held: Sequence[str] = ()
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     rounds: list[RefineRound] = field(default_factory=list)
+    best: int = 0
     _seen: dict[tuple[str, str], np.ndarray | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -191,7 +196,7 @@ class Refining:
             )
             if gain <= best_gain:
                 break
-            best, best_gain = response, gain
+            best, best_gain, self.best = response, gain, number
         return best
 
     def _one(self, gains: np.ndarray) -> np.ndarray:

@@ -216,6 +216,7 @@ class RefineResult(Model):
     Attributes:
         metrics: what was to gain.
         captures: distinct ones looked at, of ``budget``; device_s: seconds of the device.
+        before, before_s: captures, and seconds of the device, that refining and following had cost the source.
         rounds: in their order; best: place of the one that was learnt from.
     """
 
@@ -223,6 +224,8 @@ class RefineResult(Model):
     captures: int
     budget: int
     device_s: float
+    before: int = 0
+    before_s: float = 0.0
     rounds: tuple[RefineRound, ...]
     best: int
 
@@ -255,3 +258,12 @@ class TrainResult(RunResult):
     follow: FollowResult | None = None
     refine: RefineResult | None = None
     faults: dict[str, dict[str, int]] = Field(default_factory=dict)
+
+    @property
+    def asked(self) -> tuple[int, float]:
+        """What refining and choosing how far to follow looked at: captures, and the device's seconds for them."""
+        captures, seconds = (self.refine.before, self.refine.before_s) if self.refine else (0, 0.0)
+        for spent in (self.refine, self.follow):
+            if spent is not None:
+                captures, seconds = captures + spent.captures, seconds + spent.device_s
+        return captures, seconds
