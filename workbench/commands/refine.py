@@ -11,6 +11,7 @@ import typer
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
+from workbench.learn.recipe_names import FOLLOW_CAPTURES
 
 if TYPE_CHECKING:
     from workbench.learn.results import RefineResult
@@ -47,7 +48,7 @@ def refine(
     ] = True,
     follow_captures: Annotated[
         int, typer.Option(min=1, max=MANY, help="Captures that choosing how far to leave the rule may look at.")
-    ] = 600,
+    ] = FOLLOW_CAPTURES,
     pool_tolerance: PoolToleranceOption = 0,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the captures, weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,

@@ -23,10 +23,10 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, removed_on_failure
 from workbench.learn.base_rule import BaseRule, find_base
-from workbench.learn.following import CAPTURES as FOLLOW_CAPTURES
 from workbench.learn.following import raws_to_choose_on
 from workbench.learn.predictor_training import choose_how_far, refuse_leaks
 from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.refining import PURPOSE, Known, RefineSettings, Refining, known_of
 from workbench.learn.response_data import Codes, ResponseData
 from workbench.learn.results import RefineResult, TrainResult
