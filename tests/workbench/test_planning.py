@@ -118,7 +118,7 @@ def validation(
         key="industry",
         label="industry",
         figures=figures,
-        fewer_captures_than_collection=fewer,
+        captures=captures // 2 if fewer else captures,
     )
     predicted = MethodResult(
         kind=MethodKind.predicted,

@@ -148,15 +148,15 @@ def _print_losses(fidelity: FidelityReport, console: Console) -> None:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     if not fidelity.loss_raws:
         return
+    start = f"what {fidelity.around} gives" if fidelity.around else "the defaults"
     table = Table(
         "parameter",
-        "device",
-        "proxy",
+        "device (dB)",
+        "proxy (dB)",
         "rank",
-        "device",
-        "rank",
-        title=f"one parameter moved from {f'what {fidelity.around} gives' if fidelity.around else 'the defaults'}: "
-        "change of PSNR (RMS, dB) and SSIM, proxy's ranked against device's",
+        "device (SSIM)",
+        "rank (SSIM)",
+        title=f"one parameter moved from {start}: RMS change of PSNR and SSIM, and rank correlation of the proxy's",
     )
     for m in fidelity.parameters:
         if loss := m.loss:

@@ -15,6 +15,7 @@ from drivers.errors import DeviceError
 from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.errors import RunError
+from workbench.judge.budgets import less_than, rounding_of
 from workbench.judge.gain_curve import between_runs, distinct_budgets, expected_gains
 from workbench.judge.methods import MethodKind
 from workbench.judge.plan_results import Plan, PlannedTime, StepCosts, ValidatedBudget
@@ -129,8 +130,8 @@ def make_plan(lab: Path, dataset: Dataset, identity: str, frame_s: float, frames
 def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list[ValidatedBudget], Metric | None]:
     """The gains over industry of predictions, each from its newest validation, and the metric that they are in.
 
-    One curve is of one task and one kind of predictor (with or without metadata, on top of which rule): those of the
-    newest validation. What is left out for another reason is noted.
+    One curve is of one task, one setting and one kind of predictor (with or without metadata, on top of which rule):
+    those of the newest validation. What is left out for another reason is noted.
 
     Args:
         runs: of the lab, the newest first.
@@ -138,7 +139,7 @@ def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list
     """
     by_name = {run.name: run for run in runs}
     found: dict[str, ValidatedBudget] = {}
-    of: tuple[str, object] | None = None
+    of: tuple[object, object] | None = None
     metric: Metric | None = None
     for run in runs:
         if run.kind != "validate":
@@ -148,9 +149,10 @@ def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list
         except RunError as error:
             notes.append(f"left out: {error}")
             continue
-        if (about := results.about) is None or (of or (results.task_key, None))[0] != results.task_key:
+        asked = results.task_key, results.setting.hash if results.setting else None
+        if (about := results.about) is None or (of is not None and of[0] != asked):
             continue
-        of = of or (results.task_key, _kind(by_name, about))
+        of = of or (asked, _kind(by_name, about))
         metric = metric or results.main
         for method in results.methods:
             if method.kind is MethodKind.predicted and _kind(by_name, method) == of[1] and method.run not in found:
@@ -179,7 +181,7 @@ def _point(
     captures = _collected(by_name, results, method)
     if method.run is None or gain is None or not captures:
         return None
-    if industry is not None and industry.fewer_captures_than_collection:
+    if industry is not None and _smaller(by_name, industry, captures):
         notes.append(f"left out: {method.run} in {run.name}, where industry had fewer captures than the collection")
     elif gain.estimate is None or gain.low is None or gain.high is None:
         notes.append(f"left out: {method.run} in {run.name}, whose gain has no interval")
@@ -193,6 +195,12 @@ def _point(
             high=gain.high,
         )
     return None
+
+
+def _smaller(by_name: Mapping[str, RunFolder], industry: MethodResult, collected: int) -> bool:
+    """Whether a table was searched with fewer captures than were collected, whatever a prediction cost beside them."""
+    run = by_name.get(industry.run or "")
+    return less_than(industry.captures, collected, rounding_of(run) if run else 0)
 
 
 def _collected(by_name: Mapping[str, RunFolder], results: ValidationResult, method: MethodResult) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,11 @@ def centres_of(run: RunFolder) -> Centres:
     """
     file = run.path / Path(str(run.results.get("file"))).name
     try:
-        digest = hashlib.sha256(read_regular(file, RECORD_BYTES)).hexdigest()
+        content = read_regular(file, RECORD_BYTES)
     except OSError as error:
         raise RunError(
             f"{file}: cannot be read ({error.strerror or error}); put the file back, or tune again"
         ) from error
-    return Centres(run.name, digest, lambda space, raws: sets_of(run, space, raws))
+    if setting := run.config.get("setting"):  # which a table's own file holds, a set's does not
+        content += json.dumps(setting, sort_keys=True).encode()
+    return Centres(run.name, hashlib.sha256(content).hexdigest(), lambda space, raws: sets_of(run, space, raws))
