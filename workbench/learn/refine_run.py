@@ -20,7 +20,7 @@ from predictor.training import Fitted, Recipe, TrainingStep, fit
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
-from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, removed_on_failure
 from workbench.learn.base_rule import BaseRule, find_base
 from workbench.learn.following import raws_to_choose_on
@@ -108,7 +108,8 @@ def refine(
             )
             training, shown = (_known(raws, predictor, base, progress) for raws in (used, validation))
             bench = Bench(dataset, device, purpose=PURPOSE, patience=len(used))
-            refining = Refining(bench, task, settings, training, shown, progress=progress)
+            earlier = _earlier(dataset, info.identity, begun)
+            refining = Refining(bench, task, settings, training, shown, earlier=earlier, progress=progress)
             with faults_kept(dataset, device, PURPOSE) as faults:
                 response = refining.run()
                 counts = faults.counts()
@@ -169,6 +170,15 @@ def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunFold
     if predictor.space.hash != info.space.hash:
         raise RunError(f"run {source}: its parameters are not those of {info.identity}; name a run made on this device")
     return run, predictor.base
+
+
+def _earlier(dataset: Dataset, identity: str, begun: RunFolder | None) -> list[CaptureRecord]:
+    """What the refinement that is gone on from had captured, and those before it around the same rule."""
+    if begun is None or TrainResult.of(begun).refine is None:
+        return []
+    # Not what this refinement captured before it was stopped: it goes on as if it had not been.
+    until = str(begun.record.finished)
+    return [c for c in dataset.captures(device_identity=identity, purpose=PURPOSE) if c.created < until]
 
 
 def _known(raws: list[RawRecord], predictor: RunPredictor | None, base: BaseRule, progress: Progress) -> Known:

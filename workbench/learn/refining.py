@@ -110,6 +110,7 @@ class Refining:
     Attributes:
         bench: makes the captures; ``task``: judges; ``settings``: what is asked for.
         training, validation: the RAWs; ``held``: parameters that do not move.
+        earlier: captures of an earlier refinement around the same rule, rehearsed with the new ones.
         progress: called with the captures looked at, how many may be, and what is being done.
         rounds: done so far; ``best``: place of the one that gained most.
     """
@@ -120,6 +121,7 @@ class Refining:
     training: Known
     validation: Known
     held: Sequence[str] = ()
+    earlier: Sequence[CaptureRecord] = ()
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     rounds: list[RefineRound] = field(default_factory=list)
     best: int = 0
@@ -167,37 +169,67 @@ class Refining:
         response = Response(self.bench.info.space, self.training.features)
         codes = response.code(self.training.features)
         of_rule = self._figures([(self.validation.raws[i], self.validation.starts[i]) for i in checked], "the rule")
-        around = Around(np.zeros(0, dtype=np.int64), np.zeros((0, len(names))), np.zeros((0, len(self.metrics))))
+        around = self._rehearsed()
         best: Response | None = None
-        best_gain = 0.0
+        best_gain: float | None = None
         for number in range(settings.rounds):
             around = around.with_more(self._capture(number, a_round // a_raw, free.numpy()))
             if not len(around.raw):
                 raise RunError("the device took none of the sets around the rule's answers; nothing can be learnt")
-            if self._scale is None:
+            if best_gain is None:
                 self._scale = np.maximum(around.gain.std(0), 1e-9)
+                # What is refined must be beaten, be it the rule itself.
+                best_gain = self._gain(self._on_validation(checked, "what is refined"), of_rule)[0]
             response = Response(self.bench.info.space, self.training.features)
             response.fit(codes, self.training.units, Around(around.raw, around.unit, self._one(around.gain)))
             self._answer(response, self.training, free)
             self._answer(response, self.validation, free)
-            told = f"round {number + 1} on validation RAWs"
-            answers = self._figures([(self.validation.raws[i], self.validation.answers[i]) for i in checked], told)
-            gains = np.array([a - b for a, b in zip(answers, of_rule, strict=True) if a is not None and b is not None])
-            gain = float(self._one(gains).mean()) if len(gains) else -math.inf
+            gain, each = self._gain(self._on_validation(checked, f"round {number + 1} on validation RAWs"), of_rule)
+            told = {m.key: float(g) for m, g in zip(self.metrics, each.mean(0), strict=True)} if len(each) else {}
             self.rounds.append(
-                RefineRound(
-                    captures=self.captures,
-                    explained=response.explained,
-                    raws=len(gains),
-                    gains={m.key: float(g) for m, g in zip(self.metrics, gains.mean(0), strict=True)}
-                    if len(gains)
-                    else {},
-                )
+                RefineRound(captures=self.captures, explained=response.explained, raws=len(each), gains=told)
             )
             if gain <= best_gain:
                 break
             best, best_gain, self.best = response, gain, number
         return best
+
+    def _on_validation(self, places: Sequence[int], what: str) -> list[np.ndarray | None]:
+        return self._figures([(self.validation.raws[i], self.validation.answers[i]) for i in places], what)
+
+    def _gain(
+        self, answers: Sequence[np.ndarray | None], of_rule: Sequence[np.ndarray | None]
+    ) -> tuple[float, np.ndarray]:
+        """The mean gain over the rule as one figure, and ``[R, K]`` of each RAW in each metric."""
+        each = np.array([a - b for a, b in zip(answers, of_rule, strict=True) if a is not None and b is not None])
+        return (float(self._one(each).mean()) if len(each) else -math.inf), each
+
+    def _rehearsed(self) -> Around:
+        """What earlier refinements captured of the training RAWs, judged anew; the device is not asked."""
+        places = {raw.hash: i for i, raw in enumerate(self.training.raws)}
+        space, found = self.bench.info.space, []
+        for done, capture in enumerate(self.earlier, 1):
+            place = places.get(capture.raw_hash)
+            if place is not None:
+                figures = self._judged(self.training.raws[place], capture)
+                found.append((place, space.from_codes(capture.codes), figures))
+            self.progress(done, len(self.earlier), "earlier captures")
+            interrupt.check()
+        return self._gains_of(found)
+
+    def _gains_of(self, found: Sequence[tuple[int, ParameterSet, np.ndarray | None]]) -> Around:
+        """The captures of training RAWs, by place, as gains over the rule's own set where that is among them."""
+        starts = self.training.starts
+        of_rule = {place: figure for place, parameters, figure in found if parameters == starts[place]}
+        rows = [
+            (place, parameters.unit, figure - base)
+            for place, parameters, figure in found
+            if figure is not None and (base := of_rule.get(place)) is not None and parameters != starts[place]
+        ]
+        if not rows:
+            names, metrics = len(self.bench.info.space), len(self.metrics)
+            return Around(np.zeros(0, dtype=np.int64), np.zeros((0, names)), np.zeros((0, metrics)))
+        return Around(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]))
 
     def _one(self, gains: np.ndarray) -> np.ndarray:
         """One figure of the gains in each metric, ``[M, K]`` → ``[M]``; a ruined image counts as a bad one."""
@@ -228,15 +260,7 @@ class Refining:
             jobs += [(known.raws[place], one) for one in sets]
             owners += [place] * len(sets)
         figures = self._figures(jobs, f"round {number + 1} of at most {settings.rounds}")
-        of_rule = {place: f for place, f, (_, p) in zip(owners, figures, jobs, strict=True) if p == known.starts[place]}
-        rows = [
-            (place, parameters.unit, figure - base)
-            for place, figure, (_, parameters) in zip(owners, figures, jobs, strict=True)
-            if figure is not None and (base := of_rule.get(place)) is not None and parameters != known.starts[place]
-        ]
-        if not rows:
-            return Around(np.zeros(0, dtype=np.int64), np.zeros((0, len(free))), np.zeros((0, len(self.metrics))))
-        return Around(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]))
+        return self._gains_of([(o, p, f) for o, (_, p), f in zip(owners, jobs, figures, strict=True)])
 
     def _judged(self, raw: RawRecord, capture: CaptureRecord) -> np.ndarray:
         # A scorer computes no more than its metric.
