@@ -151,6 +151,11 @@ def test_every_figure_is_well_formed_and_has_its_own_ids(page: tuple[str, Reader
         "How the gains are distributed",
         "The per-image oracle's search",
         "Result against captures spent",
+        *(
+            f"Gain by block in {metric}, {pair}"
+            for pair in ("industry → predicted", "predicted → oracle")
+            for metric in ("PSNR", "SSIM")
+        ),
         "blur against ISO",
         "What was predicted over the test RAWs",
         "Training of the proxy",

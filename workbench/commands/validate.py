@@ -55,6 +55,15 @@ def validate(
     remark: Annotated[
         str, typer.Option(help="What a reader must know of this validation, kept with its results and shown with them.")
     ] = "",
+    by_block: Annotated[
+        bool | None,
+        typer.Option(
+            help="Take the prediction's gain apart by block of the device, and what is left to the oracle: two "
+            "captures for each RAW, block that differs and pair of methods. By default done where there is a "
+            "prediction, industry's table or a best fixed set to compare it with, and no detector.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: PoolToleranceOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
@@ -90,6 +99,7 @@ def validate(
         tuple(tune or ()),
         remark,
         setting,
+        by_block,
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),
@@ -115,11 +125,11 @@ def validate(
 def print_results(results: ValidationResult) -> None:
     """The tables and what came out, for people."""
     from workbench.console.terminal import print_table
-    from workbench.judge.in_words import detail_table, title_of, validation_lines, validation_table
+    from workbench.judge.in_words import title_of, validation_lines, validation_table
+    from workbench.judge.parts_in_words import part_tables
 
     print_table(title_of(results), *validation_table(results))
-    columns, rows = detail_table(results)
-    if rows:
-        print_table("colour, detail and noise (ΔE2000, gradient error, texture lost: lower is better)", columns, rows)
+    for title, columns, rows in part_tables(results):
+        print_table(title, columns, rows)
     for line in validation_lines(results):
         print(line)

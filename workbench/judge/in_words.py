@@ -41,13 +41,6 @@ def validation_table(results: ValidationResult) -> tuple[list[str], list[list[st
     return columns, rows
 
 
-def detail_table(results: ValidationResult) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of the metrics that the table of methods has no room for; no rows where there are none."""
-    metrics = [m for m in results.metrics if m.aside]
-    rows = [[m.label, *(_value(m.figures[f.key].estimate, f) for f in metrics)] for m in results.methods]
-    return ["method", *(m.title for m in metrics)], rows if metrics else []
-
-
 def choice_table(results: ChooseResult) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a choice: a row a run."""
     metric, first = results.of_raws, results.rows[0]

@@ -6,8 +6,8 @@ Methods are compared on the same RAWs: what failed is left out for all, or with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -88,6 +88,26 @@ class Measured:
             self._sets[key] = {name: (float(v[0]), v[1:]) for name, v in found.items()}
         return self._sets[key]
 
+    def of_places(self, places: Sequence[int]) -> Measured:
+        """The same of some of the RAWs."""
+        return Measured(
+            self.task,
+            [self.raws[i] for i in places],
+            [replace(m, sets=tuple(m.sets[i] for i in places)) if m.sets else m for m in self.methods],
+            {key: [found[i] for i in places] for key, found in self.judgements.items()},
+            {key: [made[i] for i in places] for key, made in self.captures.items()},
+            self.pairing,
+            self.seed,
+        )
+
+    def judged(self) -> dict[tuple[str, str], Judgement]:
+        """The judgement of each output, by the hashes of its RAW and of itself."""
+        return {
+            (raw.hash, capture.output_hash): judgement
+            for key, captures in self.captures.items()
+            for raw, capture, judgement in zip(self.raws, captures, self.judgements[key], strict=True)
+        }
+
     def add(self, other: Measured) -> None:
         """Take up what was measured of the same RAWs later."""
         self.methods += other.methods
@@ -103,6 +123,7 @@ def measure(
     *,
     seed: int = 0,
     ceiling: bool = False,
+    known: Mapping[tuple[str, str], Judgement] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Capture and judge.
@@ -114,6 +135,7 @@ def measure(
         methods: with a set for each RAW.
         seed: of the bootstrap.
         ceiling: whether the references are judged too, where the task has a ceiling and every RAW a reference.
+        known: what was judged already, see :meth:`Measured.judged`.
         progress: see :data:`Progress`.
 
     Raises:
@@ -125,7 +147,7 @@ def measure(
     made: dict[tuple[str, int], tuple[Judgement, CaptureRecord]] = {}
     failures: dict[str, dict[int, FailureRecord]] = {}
     # Methods may agree on a set; an output is judged once.
-    known: dict[tuple[str, str], Judgement] = {}
+    judged = dict(known or {})
     jobs = [(raw, p) for m in methods for raw, p in zip(raws, m.sets, strict=True)]
     for number, (raw, outcome) in enumerate(captured(bench, jobs)):
         method, place = methods[number // len(raws)], number % len(raws)
@@ -133,9 +155,9 @@ def measure(
             failures.setdefault(method.key, {})[place] = outcome
         else:
             output = (raw.hash, outcome.output_hash)
-            if output not in known:
-                known[output] = task.judge(raw, outcome.rgb().pixels)
-            made[method.key, place] = known[output], outcome
+            if output not in judged:
+                judged[output] = task.judge(raw, outcome.rgb().pixels)
+            made[method.key, place] = judged[output], outcome
         done += 1
         if progress:
             progress(method.label, done, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +102,8 @@ class ValidationSettings:
         tunes: further ``tune`` runs, each a method of its own.
         remark: what a reader must know, one line, the first note of the results; empty: nothing.
         setting: who sets parameters, the same for all methods: ``3a``, a TOML file, or one as a run recorded it.
+        by_block: whether the gain is taken apart by block of the device; None: where there is a prediction and a
+            baseline, and no detector judges, for which so many more outputs would take long.
     """
 
     predictors: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ class ValidationSettings:
     tunes: tuple[str, ...] = ()
     remark: str = ""
     setting: str | Path | Setting | None = None
+    by_block: bool | None = None
 
 
 ORACLE_CAPTURES = 200
@@ -125,6 +128,11 @@ def headline_method(methods: Sequence[Method]) -> Method | None:
     """The prediction that a validation is about: the first with metadata, or else the first; None without any."""
     predicted = [m for m in methods if m.kind is MethodKind.predicted]
     return next((m for m in predicted if m.metadata), predicted[0] if predicted else None)
+
+
+def baseline_of(kinds: Collection[MethodKind]) -> MethodKind | None:
+    """What an engineer has without prediction, of a table's kinds: industry, or else the best fixed set."""
+    return next((kind for kind in (MethodKind.industry, MethodKind.fixed) if kind in kinds), None)
 
 
 def kept_methods(methods: Sequence[Method], pairing: Pairing) -> list[Method]:

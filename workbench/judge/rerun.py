@@ -397,5 +397,6 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         tunes=tuple(config.get("tunes", ())),
         remark=config.get("remark", ""),
         setting=recorded_setting(old),
+        by_block=bool(config.get("by_block")),
     )
     return validate_run(lab, dataset, device, settings, task_of(old), name=name)[0]

@@ -14,6 +14,8 @@ from pydantic import Field
 
 from drivers.parameters import ParameterSpace
 from workbench.errors import RunError
+from workbench.judge.blocks import ByBlock
+from workbench.judge.iso_ranges import IsoRange
 from workbench.judge.methods import MethodKind
 from workbench.judge.statistics import RESAMPLES, Comparison, Interval
 from workbench.lab.results import Model, Result
@@ -193,6 +195,7 @@ class ValidationResult(Compared):
         methods: in the table's order; ``headline``: None where there is no predictor.
         budgets: tuned methods that had fewer captures than collection, one line each.
         oracle, proxy: None where there was none.
+        by_iso: over ranges of ISO; ``by_block``: where gains come from; both are empty in the run's record.
         per_raw: empty in the run's record.
     """
 
@@ -207,6 +210,8 @@ class ValidationResult(Compared):
     budgets: list[str] = Field(default_factory=list)
     oracle: OracleSearch | None = None
     proxy: ProxyGap | None = None
+    by_iso: list[IsoRange] = Field(default_factory=list)
+    by_block: list[ByBlock] = Field(default_factory=list)
     per_raw: list[RawResult] = Field(default_factory=list)
 
     def table(self) -> str:
@@ -224,7 +229,7 @@ class ValidationResult(Compared):
 
     def brief(self) -> dict[str, Any]:
         """What the run's record holds: all but what is long."""
-        brief = self.model_copy(update={"per_raw": [], "space": {}})
+        brief = self.model_copy(update={"per_raw": [], "space": {}, "by_iso": [], "by_block": []})
         if self.oracle is not None:
             brief = brief.model_copy(update={"oracle": self.oracle.model_copy(update={"curve": []})})
         return brief.to_json()
@@ -334,5 +339,9 @@ def _check(found: ValidationResult) -> None:
             for metric in found.metrics:
                 if metric.per_raw:
                     found.values(method.key, metric.key)
+    named = {key for part in found.by_block for key in (part.lower, part.upper)}
+    named |= {key for part in found.by_iso for key in part.methods}
+    if strangers := named - set(found.by_key):
+        raise ValueError(f"it names {min(strangers)}, of which it has no row")
     if found.headline and found.headline.method not in found.by_key:
         raise ValueError(f"its headline is about {found.headline.method}, of which it has no row")

@@ -23,7 +23,9 @@ from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
+from workbench.judge import blocks
 from workbench.judge.gathering import check_space, collection_captures, compared, gather
+from workbench.judge.iso_ranges import by_iso
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import (
     BASELINES,
@@ -105,6 +107,7 @@ def validate(
     methods, notes = gather(lab, dataset, info, task, raws, settings)
     methods = overlaid(methods, raws, under)
     notes = [*of_setting, *other_settings(lab, methods, under), *notes]
+    blocks.check_asked(methods, settings)
     about = headline_method(methods)
     proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
     # What a method may fail of is decided when all have been measured.
@@ -115,6 +118,7 @@ def validate(
     if kept is not None and kept.run and about is not None and kept.key != about.key:
         proxy = _proxy_run(lab, settings, info, kept.run)
     oracle = _search_oracle(dataset, device, settings, under, measured, progress) if settings.oracle_captures else []
+    parts, more = blocks.gain_by_block(bench, measured, progress) if blocks.wanted(settings, task) else ([], [])
     collected = collection_captures(dataset, info.identity)
     # On top of a rule a prediction has cost the rule's captures too.
     learnt = max([collected, *(m.captures or 0 for m in measured.methods if m.kind is MethodKind.predicted)])
@@ -137,8 +141,10 @@ def validate(
         headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept)) if kept else None,
         oracle=_oracle_search(oracle) if oracle else None,
         proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
+        by_iso=by_iso(measured),
+        by_block=parts,
         per_raw=[_raw(measured, i) for i in range(len(raws))],
-        notes=[*([settings.remark] if settings.remark else []), *notes, *measured.pairing.notes, *task.notes],
+        notes=[settings.remark][: bool(settings.remark)] + [*notes, *measured.pairing.notes, *more, *task.notes],
         budgets=[
             f"{m.label} ({m.run}) had {m.captures} captures, {'collection' if learnt == collected else 'prediction'} "
             f"{learnt}: not the same budget"
@@ -336,6 +342,7 @@ def validate_run(
             "oracle_captures": settings.oracle_captures,
             "remark": settings.remark,
             **({"setting": results.setting.to_json()} if results.setting else {}),
+            "by_block": bool(results.by_block),
         }
     )
     results.write(run.path / "results.json")

@@ -34,6 +34,8 @@ from workbench.report.figures import Drawing
 from workbench.report.material import DatasetSummary, Material, Source, open_dataset, read_material, summarise
 from workbench.report.method_tables import headline, methods_csv, raws_csv
 from workbench.report.pareto import Front, fronts_csv, fronts_of
+from workbench.report.part_checks import check_parts
+from workbench.report.parts import Parts, blocks_csv, iso_csv, parts_of
 from workbench.report.pictures import Attention, CropRow, attention_of, crop_rows
 from workbench.report.searches import curves_of, draw_searches, searches_csv
 from workbench.report.words import VERDICTS, interval_text, number, with_unit
@@ -58,6 +60,7 @@ class Page:
     drawings: dict[str, Drawing] = field(default_factory=dict)
     crops: list[CropRow] = field(default_factory=list)
     attention: Attention | None = None
+    parts: Parts = field(default_factory=Parts)
     fronts: list[Front] = field(default_factory=list)
     ablation: Ablation | None = None
     seen: Markup | None = None
@@ -112,6 +115,10 @@ def tables(page: Page) -> dict[str, str]:
     made = {"": methods_csv(found), "-raws": raws_csv(found)}
     if curves := curves_of(found):
         made["-searches"] = searches_csv(curves)
+    if found.results.by_iso:
+        made["-iso"] = iso_csv(found)
+    if found.results.by_block:
+        made["-blocks"] = blocks_csv(found)
     if page.fronts:
         made["-pareto"] = fronts_csv(page.fronts)
     if study := page.ablation:
@@ -161,6 +168,7 @@ def make_page(found: Material) -> Page:
     with dataset or nullcontext():
         captures = dataset.captures() if dataset else []
         page.marks = check_validation(found, dataset)
+        page.marks += check_parts(found, dataset)
         page.marks += check_studies(found, captures) if dataset else []
         found.refused = refused(page.marks, list(found.labels))
         page.comparisons = {key: c for key in found.labels if (c := found.comparison(MethodKind.fixed, key))}
@@ -172,9 +180,10 @@ def make_page(found: Material) -> Page:
             _draw_proxy(page)
             _draw_training(page)
             _draw_parameters(page)
+            page.parts, of_parts = parts_of(found)
             page.fronts, drawings = fronts_of(found, dataset)
             page.ablation = ablation_of(found, dataset, captures)
-            page.drawings |= drawings | (page.ablation.drawings if page.ablation else {})
+            page.drawings |= of_parts | drawings | (page.ablation.drawings if page.ablation else {})
         check()
         page.seen = _seen(found)
         if dataset is None:
