@@ -41,8 +41,6 @@ VOLATILE = frozenset(
         *("raws_left_out", "left_out", "reason", "resamples", "budgets"),
     )
 )
-
-
 # What is drawn at random: not compared where an older workbench drew another number of resamples.
 _DRAWN = (".low", ".high", ".verdict")
 
