@@ -201,6 +201,7 @@ class KnowingPredictor:
     """Reads the best parameters off the metadata, but for the exposure."""
 
     metadata = True
+    base = None
     space = SPACE
     device_identity = SmallIsp().info().identity
 
@@ -216,7 +217,7 @@ def knowing(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run = new_run(lab, "train", "learned")
     run.update(config={"scenes": []})
     run.finish({})
-    monkeypatch.setattr(gathering, "load_predictor", lambda path: KnowingPredictor())
+    monkeypatch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor())
     return lab
 
 

@@ -32,6 +32,7 @@ class KnowingPredictor:
     """Reads the best parameters off the metadata, but for the exposure."""
 
     metadata = True
+    base = None
     space = SPACE
     device_identity = SmallIsp().info().identity
 
@@ -48,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.update(config={"scenes": []})
     run.finish({})
     with pytest.MonkeyPatch.context() as patch, Dataset.open(lab) as dataset:
-        patch.setattr(gathering, "load_predictor", lambda path: KnowingPredictor())
+        patch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor())
         tune_run(lab, dataset, SmallIsp(), TuneSettings("random", captures=24, raws_per_trial=3), name="best")
         validate_run(lab, dataset, SmallIsp(), ValidationSettings(oracle_captures=5), name="final")
     return lab
@@ -81,8 +82,8 @@ def test_the_page_says_where_the_gain_comes_from(lab: Path) -> None:
     html, text = text_of(lab)
     results = read_validation(find_run(lab, "validate"))
     assert "Refused" not in text
-    for metric in ("PSNR", "SSIM"):
-        assert f'aria-label="Gain by block in {metric}, best fixed → predicted"' in html
+    for label in ("PSNR", "SSIM"):
+        assert f'aria-label="Gain by block in {label}, best fixed → predicted"' in html
     for part in results.by_block:
         for block in part.blocks:
             for metric in results.metrics:
