@@ -144,7 +144,7 @@ def validate(
         by_iso=by_iso(measured),
         by_block=parts,
         per_raw=[_raw(measured, i) for i in range(len(raws))],
-        notes=[settings.remark][: bool(settings.remark)] + [*notes, *measured.pairing.notes, *more, *task.notes],
+        notes=[note for note in (settings.remark, *notes, *measured.pairing.notes, *more, *task.notes) if note],
         budgets=[
             f"{m.label} ({m.run}) had {m.captures} captures, {'collection' if learnt == collected else 'prediction'} "
             f"{learnt}: not the same budget"
