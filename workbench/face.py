@@ -151,6 +151,7 @@ class Lab:
         recipe: Recipe | None = None,
         start: ParameterSet | None = None,
         on_top_of: str | Run[TuneResult] | None = None,
+        setting: str | Path | None = None,
         device: str | Sequence[str] | None = None,
         follow_captures: int = FOLLOW_CAPTURES,
         name: str | None = None,
@@ -165,6 +166,7 @@ class Lab:
             start: what the untrained network predicts; by default the device's default parameters.
             on_top_of: a ``tune`` run, or a rule's name for the newest run of it: the network learns a difference to
                 what it gives for each RAW.
+            setting: who sets parameters that are not predicted: ``3a`` or a TOML file.
             device: where given, how far the rule is left is chosen on it, on RAWs of the validation split.
             follow_captures: that the choice may look at.
             name: the run's name.
@@ -182,6 +184,7 @@ class Lab:
                 task=task,
                 start=start,
                 on_top_of=_name(on_top_of),
+                setting=setting,
                 device=opened,
                 follow_captures=follow_captures,
                 name=name,
@@ -200,6 +203,7 @@ class Lab:
         task: Task | None = None,
         expert: str | Path | None = None,
         proxy: str | Run[ProxyFitResult] | None = None,
+        setting: str | Path | None = None,
         seed: int = 0,
         name: str | None = None,
     ) -> Run[TuneResult]:
@@ -220,6 +224,7 @@ class Lab:
             task=task,
             metrics=metrics,
             proxy=_name(proxy),
+            setting=setting,
             seed=seed,
             name=name,
         )

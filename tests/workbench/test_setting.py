@@ -90,7 +90,7 @@ def test_a_set_gets_what_the_setting_sets_for_the_raw(tmp_path: Path) -> None:
     assert setting.of(base, frame(1, as_shot_wb=(9.0, 1.0, 1.5)))["red"] == 4, "clipped into the range"
     assert setting.of(base, frame())["red"] == 3.5, "without as-shot white balance the set's own"
     assert setting.left(SPACE.names) == ["blur", "invert"]
-    mean = Setting(by_rule={"exposure": MeanLevel(target=0.5)})
+    mean = Setting(by_rule={"exposure": MeanLevel(rule="mean", target=0.5)})
     assert mean.of(base, frame(0.25))["exposure"] == 2
 
 

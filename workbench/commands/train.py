@@ -10,6 +10,7 @@ import typer
 
 from workbench.commands.device_options import PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import (
     VIEWING,
     AnnotationsOption,
@@ -58,6 +59,7 @@ def train(
         ),
     ] = None,
     on_top_of: OnTopOfOption = None,
+    setting: SettingOption = None,
     device: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,9 +78,10 @@ def train(
     """Train the predictor through the frozen proxy with the task's loss (equation 4)."""
     if on_top_of and start:
         raise typer.BadParameter("--start: on top of a rule training starts from the rule")
-    if on_top_of and recipe is RecipeName.paper:
-        raise typer.BadParameter("--on-top-of: the paper's recipe starts from one set; give --recipe fast")
-    if device and not on_top_of:
+    if (on_top_of or setting) and recipe is RecipeName.paper:
+        given = "--on-top-of" if on_top_of else "--setting"
+        raise typer.BadParameter(f"{given}: the paper's recipe starts from one set; give --recipe fast")
+    if device and not (on_top_of or setting):
         raise typer.BadParameter("--device: chooses how far to leave a rule; give the rule with --on-top-of")
     from predictor.metadata import LENGTH
     from predictor.model import PredictorConfig, gflop
@@ -136,6 +139,7 @@ def train(
             steps=steps,
             start=start,
             on_top_of=on_top_of,
+            setting=setting,
             device=device,
             follow_captures=follow_captures,
             pool_tolerance=pool_tolerance,
@@ -154,6 +158,8 @@ def train(
     if held_out is not None and of_rule is not None:
         text += f", the rule {below['run']} has {of_rule:.5f}" if below else ""
     print(f"predictor {run.name}: {text} (through the proxy)")
+    if result.setting:
+        print(f"not predicted: setting {result.setting.told}")
     if result.follow:
         print_follow(result.follow)
     for line in [*(f"note: {note}" for note in result.notes), *failure_lines(result.to_json())]:

@@ -287,14 +287,13 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
     from workbench.learn.predictor_training import train
     from workbench.learn.recipe_names import FOLLOW_CAPTURES
 
-    start, chosen = None, "follow" in old.results
+    start, chosen, kept = None, "follow" in old.results, kept_base(old)
     with Dataset.open(lab) as dataset:
-        if digest := old.config.get("start"):
+        if kept is None and (digest := old.config.get("start")):
             start = _set_of(dataset, dataset.space(_identity(old)), digest)
         asked = (device or _recorded(dataset, old)) if chosen else None
     if asked is not None:
         _check_identity(old, asked.info())
-    kept = kept_base(old)
     return train(
         lab,
         Recipe(**_own(Recipe, old.config["recipe"])),
@@ -302,6 +301,7 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
         task=task_of(old),
         start=start,
         on_top_of=kept[0] if kept else None,
+        setting=recorded_setting(old),
         device=asked,
         follow_captures=int(old.config.get("follow_captures") or FOLLOW_CAPTURES),
         name=name,

@@ -3,7 +3,7 @@
 ``rule.json`` of a train run, beside its weights::
 
     {"format": 1,
-     "run": "industry-1",          # the tune run that it is a copy of
+     "run": "industry-1",          # the tune run that it is a copy of; "start": a set, under a setting
      "rule": "industry",           # its kind, see workbench.rules.tuned.Rule
      "of": {…},                    # the rule itself, as the tune run wrote it
      "follow": {"tone": 0.5, …}}   # how far the prediction is followed, a factor a block; 1 where it is not named
@@ -14,17 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drivers.foreign_text import shown
-from drivers.parameters import ParameterSpace
+from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import read_json
 from workbench.errors import RunError
 from workbench.lab.run_record import RECORD_BYTES
 from workbench.lab.runs import RunFolder, find_run, list_runs, plain, write_json
-from workbench.rules.tuned import RULES, TunedRule, load_rule, rule_from, rule_of
+from workbench.rules.setting import Setting
+from workbench.rules.tuned import RULES, FixedSet, Rule, TunedRule, load_rule, rule_from, rule_of, under
 from workbench.tasks.registry import task_key
 
 FILE = "rule.json"
@@ -63,6 +64,19 @@ class BaseRule:
         """Write ``rule.json`` into a train run's folder; ``follow``: the factors by block."""
         told = {"format": 1, "run": self.run, "rule": self.kind, "of": self.of.to_dict(), "follow": follow}
         write_json(folder / FILE, told)
+
+
+START = "start"
+"""In place of a run's name: the set that training starts from, under a setting."""
+
+
+def base_under(base: BaseRule | None, start: ParameterSet, setting: Setting | None) -> BaseRule | None:
+    """The rule under a setting; without a rule the start under it, and without a setting the rule as it is."""
+    if setting is None:
+        return base
+    if base is None:
+        return BaseRule(START, Rule.fixed, under(FixedSet(start), setting))
+    return replace(base, of=under(base.of, setting))
 
 
 def find_base(lab: Path, name: str, space: ParameterSpace, task: str) -> BaseRule:

@@ -110,6 +110,7 @@ def train(
     steps: int | None = None,
     start: Path | None = None,
     on_top_of: str | None = None,
+    setting: str | Path | None = None,
     device: str | Sequence[str] | None = None,
     follow_captures: int = FOLLOW_CAPTURES,
     pool_tolerance: int = 0,
@@ -131,6 +132,7 @@ def train(
         start: TOML of the parameters to start from; by default the device's defaults.
         on_top_of: a ``tune`` run, or a rule's name for the newest run of it: what it gives for each RAW is what the
             untrained network predicts, and the network learns a difference to it.
+        setting: who sets parameters that are not predicted: ``3a`` or a TOML file.
         device: URL, or name of the lab's ``lab.toml``, or several; where given, how far the rule is left is chosen on
             it, on RAWs of the validation split.
         follow_captures: that the choice may look at.
@@ -162,6 +164,7 @@ def train(
             task=task,
             start=space.load_toml(start) if start else None,
             on_top_of=on_top_of,
+            setting=setting,
             device=opened,
             follow_captures=follow_captures,
             name=name,

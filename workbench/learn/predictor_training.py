@@ -25,12 +25,14 @@ from workbench.collect.faults import Counts, faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
-from workbench.learn.base_rule import BaseRule, find_base
+from workbench.learn.base_rule import BaseRule, base_under, find_base
 from workbench.learn.following import PURPOSE, Start, choose_factors, raws_to_choose_on
 from workbench.learn.held import not_followed
 from workbench.learn.predictors import open_predictor
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.results import FollowResult, TrainResult
+from workbench.rules.resolving import resolve
+from workbench.rules.setting import Setting
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
@@ -46,6 +48,7 @@ def train(
     task: Task | None = None,
     start: ParameterSet | None = None,
     on_top_of: str | BaseRule | None = None,
+    setting: str | Path | Setting | None = None,
     device: Device | None = None,
     follow_captures: int = FOLLOW_CAPTURES,
     name: str | None = None,
@@ -64,6 +67,8 @@ def train(
         start: what the untrained network predicts; by default the device's default parameters.
         on_top_of: the rule to learn a difference to, which the untrained network then predicts for each RAW: a ``tune``
             run, or a rule's name for the newest run of it.
+        setting: who sets parameters that are not predicted: ``3a``, a TOML file, or one as a run recorded it. What is
+            left is learnt as a difference to the rule, or to the start.
         device: where given, how far the rule is left is chosen on it, on RAWs of the validation split.
         follow_captures: that the choice may look at.
         name: the run's name.
@@ -79,17 +84,25 @@ def train(
     source = find_run(lab, "fit-proxy", proxy_run)
     proxy = load_proxy(source.path)
     base = find_base(lab, on_top_of, proxy.space, task.key) if isinstance(on_top_of, str) else on_top_of
-    _check(recipe, proxy.space, start, base, device)
+    if start is not None and base is not None:
+        raise RunError("on top of a rule training starts from the rule; leave --start out")
+    with Dataset.open(lab, create=False) as dataset:
+        under, of_setting = resolve(setting, proxy.space, dataset)
+    base = base_under(base, start or proxy.space.defaults, under)
+    _check(recipe, proxy.space, base, device)
     if base is not None and "starts" not in inspect.signature(task.training_data).parameters:
         raise RunError(
             f"task {task.name}: its training_data takes no `starts`, which a training on top of a rule gives"
         )
     held = not_followed(source)
+    if under is not None:
+        held = under.left(held)
+    still = [*held, *(sorted(under.names) if under else ())]
     with Dataset.open(lab, create=False) as dataset:
         used, held_out = task.raws(dataset, Split.TRAIN), task.held_out(dataset)
         asked: list[RawRecord] = []
         if device is not None:
-            asked = raws_to_choose_on(task.raws(dataset, Split.VALIDATION), proxy.space, held, follow_captures)
+            asked = raws_to_choose_on(task.raws(dataset, Split.VALIDATION), proxy.space, still, follow_captures)
         config = plain(
             {
                 "recipe": recipe.to_dict(),
@@ -104,6 +117,8 @@ def train(
                 "held": held,
             }
         )
+        if under is not None:
+            config |= {"setting": under.to_json()}
         if base is not None:
             refuse_leaks(base, {r.scene for r in [*held_out, *asked]})
             config |= plain({"on_top_of": base.record(), "scenes": {*config["scenes"], *base.scenes}})
@@ -138,7 +153,7 @@ def train(
         recipe,
         metadata_length=LENGTH,
         start=None if base is not None else (start or proxy.space.defaults).unit,
-        held=held,
+        held=still,
         on_step=on_step,
         checkpoint=run.path / CHECKPOINT / key,
     )
@@ -150,7 +165,9 @@ def train(
         torch=torch.__version__,
         averaged=fitted.averaged,
     )
-    notes = list(task.notes)
+    notes = [*task.notes, *of_setting]
+    if under is not None:
+        results = results.model_copy(update={"setting": under})
     if base is not None:
         base.save(run.path, dict.fromkeys(proxy.space.blocks, 1.0))
         results = results.model_copy(update={"rule_held_out_loss": fitted.of_start})
@@ -166,18 +183,16 @@ def train(
     return run
 
 
-def _check(
-    recipe: Recipe, space: ParameterSpace, start: ParameterSet | None, base: BaseRule | None, device: Device | None
-) -> None:
+def _check(recipe: Recipe, space: ParameterSpace, base: BaseRule | None, device: Device | None) -> None:
     """See that a rule and a device go with the rest, before anything is trained."""
     if base is None and device is not None:
         raise RunError("a device is asked how far to leave a rule; give the rule with --on-top-of")
     if base is None:
         return
-    if start is not None:
-        raise RunError("on top of a rule training starts from the rule; leave --start out")
     if recipe.name == "paper":
-        raise RunError("the paper's recipe starts from one set; give --recipe fast to train on top of a rule")
+        raise RunError(
+            "the paper's recipe starts from one set; give --recipe fast to train on top of a rule or under a setting"
+        )
     if base.of.space.hash != space.hash:
         raise RunError(f"run {base.run}: its rule is of another device than the proxy; name a rule tuned on this one")
     if device is not None and (info := device.info()).space.hash != space.hash:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from workbench.lab.results import Model
 from workbench.lab.run_results import RunResult
+from workbench.rules.setting import Setting
 
 Curve = tuple[tuple[int, float | None], ...]
 
@@ -237,6 +238,7 @@ class TrainResult(RunResult):
         curve: step, running loss and, where it was measured, held-out loss.
         held_out_loss: the smallest, of the weights that were kept; None where there were no held-out RAWs.
         averaged: whether the weights kept are the average over the last steps; None where the record does not tell.
+        setting: who sets the parameters that are not predicted; None: all are.
         rule_held_out_loss: on top of a rule: of the rule itself.
         parameters: how many weights the network has.
         torch: version of torch.
@@ -254,6 +256,7 @@ class TrainResult(RunResult):
     torch: str = ""
     notes: tuple[str, ...] = ()
     averaged: bool | None = None
+    setting: Setting | None = None
     rule_held_out_loss: float | None = None
     follow: FollowResult | None = None
     refine: RefineResult | None = None

@@ -134,9 +134,9 @@ def _fit(inputs: np.ndarray, gains: np.ndarray) -> dict[str, MeanLevel | Exposur
     slopes = np.linalg.solve(centred.T @ centred + np.eye(3), centred.T @ (gains - level)).round(_DIGITS)
     mean, highlights, iso = (float(slope) for slope in slopes)
     return {
-        "mean": MeanLevel(target=_rounded(2.0 ** (gains + inputs[:, 0]).mean())),
+        "mean": MeanLevel(rule="mean", target=_rounded(2.0 ** (gains + inputs[:, 0]).mean())),
         "exposure": Exposure(
-            gain=_rounded(2.0 ** (level - middle @ slopes)), mean=mean, highlights=highlights, iso=iso
+            rule="exposure", gain=_rounded(2.0 ** (level - middle @ slopes)), mean=mean, highlights=highlights, iso=iso
         ),
     }
 

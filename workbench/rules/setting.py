@@ -66,7 +66,7 @@ class Balance(Model):
 class MeanLevel(Model):
     """The gain that brings the mean of the RAW's green plane (black 0, white 1) to ``target``; None: to be fitted."""
 
-    rule: Literal["mean"] = "mean"
+    rule: Literal["mean"]
     target: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @property
@@ -91,7 +91,7 @@ class Exposure(Model):
             given, or all are to be fitted.
     """
 
-    rule: Literal["exposure"] = "exposure"
+    rule: Literal["exposure"]
     gain: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     mean: float | None = Field(default=None, allow_inf_nan=False)
     highlights: float | None = Field(default=None, allow_inf_nan=False)
