@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from sim_lab import make_lab
+from sim_lab import make_lab, picture
 from typer.testing import CliRunner
 
 from drivers.registry import open_device
@@ -109,10 +109,19 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
 
 def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
     options = ["--device", DEVICE, "--lab", str(lab), "--captures", "420", "--rounds", "1", "--spread", "0.25"]
-    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "10", "--follow-captures", "80", "--name", "net"]
+    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "40", "--follow-captures", "80", "--name", "net"]
     told = command("defaults", *options, *more)
     assert "gain over the rule on 5 validation RAWs" in told
     assert "predictor net, on top of defaults" in told
-    repeated = json.loads(command("net", *options, *more[:-1], "next", "--json"))
+    (lab / "held.toml").write_text("[held]\nred_gain = 1.75\n", encoding="utf-8")
+    repeated = json.loads(
+        command("defaults", *options, *more[:-1], "next", "--setting", str(lab / "held.toml"), "--json")
+    )
     assert repeated["refine"]["metrics"] == ["psnr", "delta_e"]
-    assert find_run(lab, "train", "next").config["source"] == "net"
+    run = find_run(lab, "train", "next")
+    assert run.config["source"] == "defaults"
+    predictor, frame = open_predictor(run), picture(40)[0]
+    moves = dict(zip(predictor.space.names, predictor.network.moves(frame), strict=True))
+    assert moves["red_gain"] == 0
+    assert any(moves.values())
+    assert predictor.predict([frame])[0]["red_gain"] == predictor.start(frame)["red_gain"] == 1.75

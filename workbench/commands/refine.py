@@ -10,6 +10,7 @@ import typer
 
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
 
@@ -42,6 +43,7 @@ def refine(
     task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
+    setting: SettingOption = None,
     steps: Annotated[int, typer.Option(min=1, max=MANY, help="Steps of training the network.")] = 300,
     metadata: Annotated[
         bool, typer.Option("--metadata/--image-only", help="Whether ISO, exposure and white balance are inputs.")
@@ -86,6 +88,7 @@ def refine(
             settings,
             source=source,
             task=judge,
+            setting=setting,
             steps=steps,
             metadata=metadata,
             follow_captures=follow_captures,
@@ -103,6 +106,8 @@ def refine(
     print_rounds(result.refine)
     print_follow(result.follow)
     print(f"predictor {run.name}, on top of {below['run']}; `workbench validate --predictor {run.name}` compares it")
+    if result.setting:
+        print(f"not predicted: setting {result.setting.told}")
     for line in [*(f"note: {note}" for note in result.notes), *failure_lines(result.to_json())]:
         print(line)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, removed_on_failure
-from workbench.learn.base_rule import BaseRule, find_base
+from workbench.learn.base_rule import BaseRule, base_under, find_base
 from workbench.learn.following import raws_to_choose_on
 from workbench.learn.predictor_training import choose_how_far, refuse_leaks
 from workbench.learn.predictors import RunPredictor, open_predictor
@@ -30,6 +30,8 @@ from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.refining import PURPOSE, Known, RefineSettings, Refining, known_of
 from workbench.learn.response_data import Codes, ResponseData
 from workbench.learn.results import RefineResult, TrainResult
+from workbench.rules.resolving import resolve
+from workbench.rules.setting import Setting, recorded_setting
 from workbench.rules.tuned import RULES
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
@@ -47,6 +49,7 @@ def refine(
     *,
     source: str,
     task: Task | None = None,
+    setting: str | Path | Setting | None = None,
     steps: int = STEPS,
     metadata: bool = True,
     follow_captures: int = FOLLOW_CAPTURES,
@@ -63,6 +66,7 @@ def refine(
         settings: how to refine.
         source: name of a ``train`` run that is on top of a rule, of a ``tune`` run, or of a rule for its newest run.
         task: what the images are for; by default human viewing.
+        setting: who sets parameters that do not move: ``3a`` or a TOML file; by default the setting of the source.
         steps: of training the network; metadata: whether ISO, exposure and white balance are its inputs.
         follow_captures: that choosing how far to leave the rule may look at.
         name: the run's name.
@@ -79,7 +83,11 @@ def refine(
     predictor = None if begun is None else open_predictor(begun)
     with Dataset.open(lab, create=False) as dataset:
         used, validation = task.raws(dataset, Split.TRAIN), task.raws(dataset, Split.VALIDATION)
-        asked = raws_to_choose_on(validation, info.space, (), follow_captures)
+        setting = setting or recorded_setting(begun or find_run(lab, "tune", base.run))
+        under, notes = resolve(setting, info.space, dataset)
+        base = base_under(base, info.space.defaults, under) or base
+        still = sorted(under.names) if under else []
+        asked = raws_to_choose_on(validation, info.space, still, follow_captures)
         refuse_leaks(base, {raw.scene for raw in validation})
         recipe = replace(Recipe(seed=settings.seed, steps=steps, metadata=metadata), batch=min(32, len(used)))
         run = new_run(lab, "train", name)
@@ -99,6 +107,7 @@ def refine(
                         "identity": info.identity,
                         "metadata": metadata,
                         "held": [],
+                        **({"setting": under.to_json()} if under else {}),
                         "follow_captures": follow_captures,
                     }
                 ),
@@ -106,10 +115,10 @@ def refine(
                 dataset_digest=dataset.digest(),
                 device=info,
             )
-            training, shown = (_known(raws, predictor, base, progress) for raws in (used, validation))
+            training, shown = (_known(raws, predictor, base, still, progress) for raws in (used, validation))
             bench = Bench(dataset, device, purpose=PURPOSE, patience=len(used))
             earlier = _earlier(dataset, info.identity, begun)
-            refining = Refining(bench, task, settings, training, shown, earlier=earlier, progress=progress)
+            refining = Refining(bench, task, settings, training, shown, still, earlier, progress)
             with faults_kept(dataset, device, PURPOSE) as faults:
                 response = refining.run()
                 counts = faults.counts()
@@ -118,7 +127,7 @@ def refine(
                     f"no round gained over the rule {base.run} on validation RAWs; its captures are kept: give more "
                     "--captures, a smaller --spread, or another --metric"
                 )
-            fitted = _fit(response, settings, training, shown, recipe, on_step)
+            fitted = _fit(response, settings, training, shown, still, recipe, on_step)
             save_predictor(run.path, fitted.network, info.space, info.identity, mirrored=True)
             base.save(run.path, dict.fromkeys(info.space.blocks, 1.0))
             follow, more = choose_how_far(
@@ -139,7 +148,8 @@ def refine(
                 parameters=sum(w.numel() for w in fitted.network.parameters()),
                 torch=torch.__version__,
                 averaged=fitted.averaged,
-                notes=tuple(task.notes),
+                notes=(*task.notes, *notes),
+                setting=under,
                 follow=follow,
                 refine=RefineResult(
                     metrics=tuple(m.key for m in refining.metrics),
@@ -181,10 +191,17 @@ def _earlier(dataset: Dataset, identity: str, begun: RunFolder | None) -> list[C
     return [c for c in dataset.captures(device_identity=identity, purpose=PURPOSE) if c.created < until]
 
 
-def _known(raws: list[RawRecord], predictor: RunPredictor | None, base: BaseRule, progress: Progress) -> Known:
+def _known(
+    raws: list[RawRecord],
+    predictor: RunPredictor | None,
+    base: BaseRule,
+    still: Sequence[str],
+    progress: Progress,
+) -> Known:
     def answer(frame: RawFrame) -> ParameterSet:
         assert predictor is not None
-        return predictor.predict([frame])[0]
+        predicted, start = predictor.predict([frame])[0].by_name, base.of.parameters_for(frame)
+        return start.space.from_codes({**predicted, **{name: start.by_name[name] for name in still}})
 
     def show(done: int, total: int) -> None:
         progress(done, total, "reading RAWs")
@@ -197,6 +214,7 @@ def _fit(
     settings: RefineSettings,
     training: Known,
     validation: Known,
+    still: Sequence[str],
     recipe: Recipe,
     on_step: Callable[[TrainingStep], None],
 ) -> Fitted:
@@ -214,5 +232,6 @@ def _fit(
         recipe,
         metadata_length=LENGTH,
         start=None,
+        held=still,
         on_step=on_step,
     )
