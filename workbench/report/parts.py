@@ -39,7 +39,7 @@ class Parts:
     Attributes:
         ranges: of ISO; ``over``: what gains in them are over.
         exchanges: gains by block.
-        absent: why one of them is not there, by :data:`ISO` or :data:`BLOCKS`.
+        absent: why one of them is not there, by ``ISO`` or ``BLOCKS``.
     """
 
     ranges: list[IsoRange] = field(default_factory=list)
