@@ -17,6 +17,7 @@ from drivers.registry import open_device
 from drivers.splits import Split
 from workbench.commands.refine import refine as refine_command
 from workbench.errors import RunError
+from workbench.judge.rerun import rerun
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.learn.predictors import open_predictor
@@ -91,6 +92,8 @@ def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: 
     again = run_refine(lab, name="again")
     assert asked(lab) == before
     assert TrainResult.of(again).refine == refined
+    with pytest.raises(RunError, match="run first: was refined; its command once more"):
+        rerun(lab, "first")
     with Dataset.open(lab) as dataset:
         frames = [raw.load() for raw in dataset.raws()]
     assert open_predictor(again).predict(frames) == open_predictor(run).predict(frames)

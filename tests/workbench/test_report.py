@@ -308,7 +308,7 @@ def test_without_the_data_set_the_figures_remain(full: Path, tmp_path: Path) -> 
     read = Reader(write_report(lab).read_text(encoding="utf-8"))
     assert "The data set cannot be opened" in read.text
     assert not read.images
-    assert read.tags.count("svg") == 9
+    assert read.tags.count("svg") == 13
 
 
 def test_a_capture_that_is_lost_is_said_so(full: Path, tmp_path: Path) -> None:

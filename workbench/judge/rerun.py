@@ -127,16 +127,14 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
         raise RunError(f"run {old.name}: its results hold no figure to compare with; put its files back")
     if new_name and (Path(lab) / "runs" / new_name).exists():
         raise RunError(f"run {new_name!r} is already there; choose another name")
-    new_name = new_name or _free_name(lab, old.name)
     try:
-        new = _repeat(lab, old, new_name, device)
+        new = _repeat(lab, old, new_name or _free_name(lab, old.name), device)
     except KeyError as error:
         raise RunError(
             f"run {old.name}: its record lacks {error}, so it cannot be repeated; its command was: {old.record.command}"
         ) from error
     new.update(rerun_of=old.name)
-    count, differences = compare_results(before, results_of(new))
-    return Outcome(old, new, count, differences)
+    return Outcome(old, new, *compare_results(before, results_of(new)))
 
 
 def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None) -> RunFolder:
@@ -287,7 +285,9 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
     from workbench.learn.predictor_training import train
     from workbench.learn.recipe_names import FOLLOW_CAPTURES
 
-    start, chosen, kept = None, "follow" in old.results, kept_base(old)
+    if "refine" in old.config:
+        raise RunError(f"run {old.name}: was refined; its command once more with another --name repeats it")
+    task, start, chosen, kept = task_of(old), None, "follow" in old.results, kept_base(old)
     with Dataset.open(lab) as dataset:
         if kept is None and (digest := old.config.get("start")):
             start = _set_of(dataset, dataset.space(_identity(old)), digest)
@@ -298,7 +298,7 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
         lab,
         Recipe(**_own(Recipe, old.config["recipe"])),
         proxy_run=old.config["proxy"],
-        task=task_of(old),
+        task=task,
         start=start,
         on_top_of=kept[0] if kept else None,
         setting=recorded_setting(old),

@@ -86,7 +86,8 @@ def _is_its_captures(
     metric, results = found.metric, found.results
     raws: dict[str, RawRecord] = {raw.hash: raw for raw in dataset.raws(Split.TEST)}
     own = [(raws.get(results.per_raw[i].hash), captures[name, "alone"][i]) for i in there]
-    if sum(raw.width * raw.height for raw, _ in own if raw is not None) > PIXELS:
+    # A RAW that is no test RAW is told of already, and refuses everything.
+    if any(raw is None for raw, _ in own) or sum(raw.width * raw.height for raw, _ in own if raw) > PIXELS:
         return True
     try:
         task = task_of(found.validation)
