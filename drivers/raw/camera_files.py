@@ -140,7 +140,12 @@ def _to_frame(raw: Any, tags: FileTags | None, stream: BinaryIO, name: str) -> t
 def _bayer_indices(raw: Any, name: str) -> list[int]:
     """LibRaw's colour index at the four positions of the visible area's first 2×2 block."""
     description = raw.color_desc.decode("ascii", "replace")
-    corner = raw.raw_colors_visible[:12, :12]  # twice X-Trans's period
+    try:
+        corner = raw.raw_colors_visible[:12, :12]  # twice X-Trans's period
+    except NotImplementedError as error:  # rawpy's word for a pattern that no sensor has
+        raise FrameError(
+            f"{name}: its colour filter array is unknown ({shown(error):.60}; a damaged file?); only Bayer RAWs work"
+        ) from error
     indices = [int(i) for i in corner[:2, :2].ravel()] if min(corner.shape) >= 2 else []
     tiled = np.resize(corner[:2, :2], (2, 2)) if indices else corner
     repeats = bool(indices) and np.array_equal(corner, np.tile(tiled, (6, 6))[: corner.shape[0], : corner.shape[1]])

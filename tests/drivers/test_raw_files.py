@@ -224,6 +224,32 @@ def test_a_dng_that_is_already_rgb(tmp_path: Path) -> None:
     refusal(path)
 
 
+def test_a_pattern_that_rawpy_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rawpy
+
+    class Odd:
+        color_desc = b"RGBG"
+
+        @property
+        def raw_colors_visible(self) -> np.ndarray:
+            raise NotImplementedError("filters: 148")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.raw, name)
+
+        def __enter__(self) -> Odd:
+            self.raw = opened(stream)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.raw.close()
+
+    opened, stream = rawpy.imread, io.BytesIO(dng_bytes(frame(mosaic=picture(32, 32))))
+    monkeypatch.setattr(rawpy, "imread", lambda file: Odd())
+    with pytest.raises(FrameError, match=r"^x.dng: its colour filter array is unknown \(filters: 148; a damaged file"):
+        load_camera_file(stream, "x.dng")
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_a_dng_with_a_damaged_directory_never_crashes(junk: bytes, at: int) -> None:
