@@ -18,6 +18,7 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError, load_weights, network_of, save_weights, whole_number
 from predictor.metadata import LENGTH, metadata_vector
 from predictor.model import STEP, Predictor, PredictorConfig, gflop
+from predictor.raw_features import STATISTICS, raw_statistics
 
 # A picture needs the same parameters whichever way round it is: the mean over its mirror images errs less.
 MIRRORS: tuple[list[int], ...] = ([], [2], [3], [2, 3])
@@ -35,6 +36,12 @@ def input_planes(raw: RawFrame, longest: int = INPUT_SIDE) -> Tensor:
     if any(short):
         planes = F.pad(planes, (0, short[1], 0, short[0]), mode="replicate")
     return planes
+
+
+def told_of(raw: RawFrame, *, metadata: bool, statistics: bool) -> Tensor:
+    """What is told of a RAW beside its image, ``float32 [M + S]``: metadata, then statistics, each where asked for."""
+    parts = [*([metadata_vector(raw)] if metadata else ()), *([raw_statistics(raw)] if statistics else ())]
+    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32))
 
 
 @dataclass
@@ -56,8 +63,9 @@ class LoadedPredictor:
         return bool(self.network.config.metadata)
 
     def _inputs(self, raw: RawFrame) -> tuple[Tensor, Tensor | None]:
-        metadata = torch.from_numpy(metadata_vector(raw))[None] if self.metadata else None
-        return input_planes(raw, self.longest)[None], metadata
+        config = self.network.config
+        told = told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics)) if config.told else None
+        return input_planes(raw, self.longest)[None], None if told is None else told[None]
 
     @property
     def on_top(self) -> bool:
@@ -151,6 +159,8 @@ def load_predictor(folder: Path) -> LoadedPredictor:
             raise ValueError(f"it predicts {config.parameters} parameters, its device has {len(space)}")
         if config.metadata not in (0, LENGTH):
             raise ValueError(f"it takes {config.metadata} metadata, a RAW has {LENGTH}")
+        if config.statistics not in (0, STATISTICS):
+            raise ValueError(f"it takes {config.statistics} statistics, a RAW has {STATISTICS}")
         longest = whole_number(description["longest"], "the longest side", 32, MAX_SIDE)
         identity = str(description["device"])
         mirrored = bool(description["mirrored"])

@@ -43,6 +43,8 @@ HEADS = 4
 STEP = 0.25
 """What 1 before the sigmoid moves a normalised parameter on top of a rule: the sigmoid's slope in its middle, so that
 one learning rate suits both forms."""
+_LARGEST = 2.5
+"""Deviations that a statistic counts for at most: a RAW unlike all others must not lead far away."""
 Attention = Literal["multi", "single", "self", "none"]
 
 
@@ -54,6 +56,7 @@ class PredictorConfig:
         parameters: N.
         width: channels of the first encoder; 32 gives the paper's 129.39 GFLOP at 2048×1536 and N = 32.
         metadata: length of the metadata vector, 0 for the paper's image-only form.
+        statistics: length of the vector of the RAW's statistics, which follows the metadata; 0 for none.
         attention_width: channels of the attention path's 3×3 convolution.
         attention: the paper's, or one of its ablations; see this module's docstring.
         encoders: 3 to 6; the paper's network has 5.
@@ -70,6 +73,7 @@ class PredictorConfig:
     attention: Attention = "multi"
     encoders: int = ENCODERS
     on_top: bool = False
+    statistics: int = 0
 
     def __post_init__(self) -> None:
         if self.attention not in get_args(Attention):
@@ -77,11 +81,17 @@ class PredictorConfig:
         whole_number(self.parameters, "the number of parameters", 1, MOST_PARAMETERS)
         whole_number(self.width, "width", 1, 1024)
         whole_number(self.metadata, "the number of metadata", 0, 1024)
+        whole_number(self.statistics, "the number of statistics", 0, 1024)
         whole_number(self.attention_width, "attention width", 1, 1024)
         if type(self.encoders) is not int or not 3 <= self.encoders <= 6:
             raise ValueError(f"{self.encoders} encoders; the network has 3 to 6")
         if type(self.on_top) is not bool:
             raise ValueError(f"on_top must be true or false, not {self.on_top!r:.40}")
+
+    @property
+    def told(self) -> int:
+        """Length of what is told of a RAW beside its image."""
+        return self.metadata + self.statistics
 
     def to_dict(self) -> dict[str, Any]:
         """The sizes as plain data."""
@@ -89,7 +99,10 @@ class PredictorConfig:
 
 
 class Predictor(nn.Module):
-    """``P = f_pred(I; W)`` of equation 5, with optional metadata of the RAW beside the image."""
+    """``P = f_pred(I; W)`` of equation 5, with optional metadata and statistics of the RAW beside the image."""
+
+    statistics_mean: Tensor
+    statistics_deviation: Tensor
 
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
@@ -114,16 +127,19 @@ class Predictor(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.constant_(module.bias, 0) if module.bias is not None else None
         nn.init.normal_(self.local.weight, std=0.01)
-        if config.metadata:
-            self.metadata = nn.Sequential(nn.Linear(config.metadata, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
+        if config.statistics:
+            self.register_buffer("statistics_mean", torch.zeros(config.statistics))
+            self.register_buffer("statistics_deviation", torch.ones(config.statistics))
+        if config.told:
+            self.metadata = nn.Sequential(nn.Linear(config.told, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
             # Scales and shifts the deepest features, so that what an image says can depend on its metadata.
             self.modulate = nn.Linear(64, 2 * channels[-1])
-            self.direct = nn.Linear(64 + config.metadata, config.parameters)
+            self.direct = nn.Linear(64 + config.told, config.parameters)
             for layer in (self.modulate, self.direct):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
         if config.on_top:
-            for tensor in [*self.local.parameters(), *(self.direct.parameters() if config.metadata else ())]:
+            for tensor in [*self.local.parameters(), *(self.direct.parameters() if config.told else ())]:
                 nn.init.zeros_(tensor)
 
     @torch.no_grad()
@@ -133,12 +149,19 @@ class Predictor(nn.Module):
         self.local.bias.copy_(logits)
 
     @torch.no_grad()
+    def standardise(self, statistics: Tensor) -> None:
+        """Let the statistics of the training RAWs ``[R, S]`` have mean 0 and deviation 1 where they enter."""
+        self.statistics_mean.copy_(statistics.mean(0))
+        deviation = statistics.std(0, correction=0)
+        self.statistics_deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    @torch.no_grad()
     def hold(self, held: Tensor, logits: Tensor) -> None:
         """Let the parameters marked in ``held`` (``bool [N]``) be ``logits`` for every RAW, whatever was learned."""
         assert self.local.bias is not None
         self.local.weight[held] = 0
         self.local.bias[held] = logits[held]
-        if self.config.metadata:
+        if self.config.told:
             self.direct.weight[held] = 0
             self.direct.bias[held] = 0
 
@@ -147,7 +170,7 @@ class Predictor(nn.Module):
 
         Args:
             planes: ``float32 [B, 3, H, W]``, red, green, blue planes of the RAW, black 0 and white 1; H, W at least 32.
-            metadata: ``float32 [B, M]`` where the network has metadata inputs.
+            metadata: ``float32 [B, M + S]`` where the network has such inputs: the metadata, then the statistics.
             start: ``float32 [B, N]`` in [0, 1] on top of a rule: what it gives for each RAW.
 
         Returns:
@@ -203,10 +226,14 @@ class Predictor(nn.Module):
     def _features(self, planes: Tensor, metadata: Tensor | None) -> tuple[list[Tensor], Tensor | float]:
         """The features of every encoder, with metadata also the deepest as they modulate it; and their direct term."""
         features = self._encoded(planes)
-        if not self.config.metadata:
+        if not self.config.told:
             return features, 0.0
         if metadata is None:
             raise ValueError("this predictor needs metadata")
+        if self.config.statistics:
+            own, statistics = metadata.split([self.config.metadata, self.config.statistics], 1)
+            even = (statistics - self.statistics_mean) / self.statistics_deviation
+            metadata = torch.cat([own, even.clamp(-_LARGEST, _LARGEST)], 1)
         code = self.metadata(metadata)
         scale, shift = self.modulate(code)[:, :, None, None].chunk(2, dim=1)
         direct = self.direct(torch.cat([code, metadata], 1))
@@ -271,7 +298,7 @@ def gflop(config: PredictorConfig, height: int, width: int) -> float:
     with torch.device("meta"):
         network = Predictor(config)
         planes = torch.empty(1, 3, height, width)
-        metadata = torch.empty(1, config.metadata) if config.metadata else None
+        metadata = torch.empty(1, config.told) if config.told else None
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network.logits(planes, metadata)

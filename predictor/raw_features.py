@@ -13,18 +13,26 @@ _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _CLIPPED = 0.98
 _SCALES = 4
 _LEAST = 1e-4
-LENGTH = 3 + len(_PERCENTILES) + 2 + 4 + 6 + 4 * _SCALES + 4 + 1 + METADATA
+STATISTICS = 3 + len(_PERCENTILES) + 2 + 4 + 6 + 4 * _SCALES + 4 + 1
+"""Length of :func:`raw_statistics`."""
+LENGTH = STATISTICS + METADATA
+"""Length of :func:`raw_features`."""
 
 
 def raw_features(raw: RawFrame) -> np.ndarray:
-    """What a RAW looks like, from its full resolution.
+    """What is told of a RAW beside its image: its statistics and the predictor's metadata, ``float32 [LENGTH]``."""
+    return np.concatenate([raw_statistics(raw), metadata_vector(raw)])
+
+
+def raw_statistics(raw: RawFrame) -> np.ndarray:
+    """What a RAW looks like, from the pixels of its full resolution.
 
     Returns:
-        ``float32 [LENGTH]``: log2 of the planes' means, of the green plane's percentiles and of its mean around the
+        ``float32 [STATISTICS]``: log2 of the planes' means, of the green plane's percentiles and of its mean around the
         centre; the share of clipped pixels; log2 of red and blue over green among bright and among all pixels, and of
         their percentiles; log2 of the band-passed square root's median, deviation and 95th percentile at four scales
         of green and at the finest of red and blue (shot noise has the same size in bright and dark areas under the
-        square root, so the median tells noise and the deviation detail); saturation; and the predictor's metadata.
+        square root, so the median tells noise and the deviation detail); and saturation.
     """
     planes = raw.planes()
     green = planes[1]
@@ -48,7 +56,7 @@ def raw_features(raw: RawFrame) -> np.ndarray:
         figures += _band(root - cv2.GaussianBlur(root, (0, 0), 1.0), (50,))
     balanced = planes / np.maximum([[[plane[kept].mean()]] for plane in planes], _LEAST)
     figures.append(float((balanced.max(0) - balanced.min(0)).mean()))
-    return np.array([*figures, *metadata_vector(raw)], dtype=np.float32)
+    return np.array(figures, dtype=np.float32)
 
 
 def _band(band: np.ndarray, percentiles: tuple[int, ...]) -> list[float]:

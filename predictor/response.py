@@ -29,6 +29,8 @@ _ITERATIONS = 150
 _RATE = 0.02
 CAUTION = 0.05
 """What a move by the whole spread in one parameter must gain at least, in units of the response."""
+_BEYOND = 1.0
+"""What a move beyond the spread costs, for the square of as much again as the spread."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,17 @@ class Response:
         return units - starts
 
     def promise(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float) -> Tensor:
-        """The gain ``[B]`` less the price of caution."""
-        numbers = ((units - starts) / spread)[:, self._numbers]
-        return self(codes, starts, units) - CAUTION * numbers.square().sum(1)
+        """The gain ``[B]`` of moves within ``spread``, less the price of caution; beyond it nothing was captured.
+
+        So what lies further out promises what the border does, and costs something.
+        """
+        moves = units - starts
+        within = moves.clamp(-spread, spread)
+        numbers, beyond = ((part / spread)[:, self._numbers] for part in (within, moves - within))
+        trusted = units.clone()
+        trusted[:, self._numbers] = (starts + within)[:, self._numbers]
+        price = CAUTION * numbers.square().sum(1) + _BEYOND * beyond.square().sum(1)
+        return self(codes, starts, trusted) - price
 
     def _climb(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float, moving: Tensor) -> Tensor:
         low, high = (starts - spread).clamp_min(0), (starts + spread).clamp_max(1)

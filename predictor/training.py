@@ -31,7 +31,7 @@ class Example:
     """B examples: what the predictor sees, what the proxy sees, and what the task's loss compares with.
 
     Attributes:
-        planes: ``float32 [B, 3, H, W]``; ``metadata``: ``float32 [B, M]``.
+        planes: ``float32 [B, 3, H, W]``; ``metadata``: ``float32 [B, M + S]``, the statistics after it where there are.
         raw: the proxy's own input, passed on untouched.
         target: the task's own target, passed on untouched.
         start: ``float32 [B, N]`` in [0, 1] on top of a rule: what it gives for each RAW.
@@ -157,6 +157,7 @@ def fit(
     *,
     metadata_length: int,
     start: np.ndarray | None,
+    statistics: Tensor | None = None,
     held: Sequence[str] = (),
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
@@ -177,6 +178,7 @@ def fit(
         metadata_length: length of the metadata vectors of ``data``.
         start: ``[N]`` in [0, 1], what the untrained network predicts for every RAW (the default parameters, say); None:
             each example brings its own, to which a difference is learnt.
+        statistics: ``[R, S]`` of the training RAWs, where those of its RAWs follow the metadata in every example.
         held: names of parameters that stay at ``start``: those in which the proxy does not follow the device, so that
             its gradients would lead nowhere.
         on_step: called after every step.
@@ -198,8 +200,11 @@ def fit(
         attention=recipe.attention,
         encoders=recipe.encoders,
         on_top=start is None,
+        statistics=0 if statistics is None else statistics.shape[1],
     )
     network = Predictor(config)
+    if statistics is not None:
+        network.standardise(statistics)
     logits = torch.zeros(len(space))
     if start is not None:
         logits = torch.logit(torch.as_tensor(start, dtype=torch.float32).clamp(0.02, 0.98))
@@ -215,7 +220,7 @@ def fit(
     state = resume(checkpoint, recipe.to_dict(), network, optimiser, generator, average) or State()
     if start is None and state.step == 0:
         # The rule itself is not given up for weights that are worse.
-        state.of_start = evaluate(network, data, render, loss, quantise, recipe.metadata)
+        state.of_start = evaluate(network, data, render, loss, quantise)
         state.offer(state.of_start, network.state_dict(), averaged=False)
     saved = time.monotonic()
     every = max(steps // evaluations, 1)
@@ -227,7 +232,7 @@ def fit(
         drawn, mean = sum(len(part.planes) for part in parts), 0.0
         optimiser.zero_grad(set_to_none=True)
         for part in parts:
-            metadata = part.metadata.to(device) if recipe.metadata else None
+            metadata = part.metadata.to(device) if config.told else None
             parameters = network(part.planes.to(device), metadata, _on(part.start, device))
             parameters = torch.where(still, parameters.detach(), parameters)
             value = loss(render(part.raw.to(device), quantise(parameters), whole), part.target)
@@ -248,12 +253,12 @@ def fit(
         held_out = None
         if step % every == 0 or step == steps:
             network.hold(still, logits)
-            held_out = evaluate(network, data, render, loss, quantise, recipe.metadata)
+            held_out = evaluate(network, data, render, loss, quantise)
             state.offer(held_out, network.state_dict(), averaged=False)
             if average is not None and average.begun(step):
                 with average.in_place():
                     network.hold(still, logits)
-                    of_average = evaluate(network, data, render, loss, quantise, recipe.metadata)
+                    of_average = evaluate(network, data, render, loss, quantise)
                     state.offer(of_average, network.state_dict(), averaged=True)
                 held_out = min(held_out, of_average)
         assert state.loss is not None
@@ -281,15 +286,13 @@ def _rate(recipe: Recipe, step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def evaluate(
-    network: Predictor, data: TrainingData, render: Render, loss: Loss, quantise: Quantiser, metadata: bool
-) -> float:
+def evaluate(network: Predictor, data: TrainingData, render: Render, loss: Loss, quantise: Quantiser) -> float:
     """Mean loss over the held-out examples; infinite where there are none to measure."""
     network.eval()
     losses, count = 0.0, 0
     device = next(network.parameters()).device
     for example in data.held_out():
-        told = example.metadata.to(device) if metadata else None
+        told = example.metadata.to(device) if network.config.told else None
         parameters = network(example.planes.to(device), told, _on(example.start, device))
         value = loss(render(example.raw.to(device), quantise(parameters), True), example.target)
         losses += float(value) * len(example.planes)

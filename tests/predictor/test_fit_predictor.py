@@ -58,7 +58,7 @@ def test_a_fit_improves_the_held_out_loss(metadata: bool) -> None:
     # Predicting one half for everything costs about 1/12; without metadata half of that cannot be known.
     assert best < (0.02 if metadata else 0.07)
     assert best == min(s.held_out for s in steps if s.held_out is not None)
-    measured = evaluate(net, ToyData(), toy_task.render, toy_task.loss, Quantiser(SPACE), metadata)
+    measured = evaluate(net, ToyData(), toy_task.render, toy_task.loss, Quantiser(SPACE))
     assert measured == pytest.approx(best, rel=1e-4)
     assert bool(net.config.metadata) is metadata
 

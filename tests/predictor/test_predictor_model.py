@@ -128,6 +128,23 @@ def test_metadata_change_the_prediction_and_must_be_there() -> None:
         net(image)
 
 
+def test_statistics_enter_standardised_and_within_bounds() -> None:
+    net = Predictor(PredictorConfig(3, 4, 2, statistics=2)).eval()
+    net.standardise(torch.tensor([[0.0, 7.0], [10.0, 7.0]]))
+    image, metadata = planes(1, 32, 32), [0.5, 1.0]
+
+    def logits(*statistics: float) -> torch.Tensor:
+        return net.logits(image, torch.tensor([[*metadata, *statistics]]))
+
+    assert not torch.equal(logits(0.0, 7.0), logits(5.0, 7.0))
+    # Beyond 2.5 deviations of the training RAWs a statistic says no more; one that never varied counts as it is.
+    assert torch.equal(logits(5 + 5 * 2.5, 7.0), logits(1e6, 7.0))
+    assert not torch.equal(logits(5.0, 7.5), logits(5.0, 7.0))
+    again = Predictor(net.config)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.logits(image, torch.tensor([[*metadata, 3.0, 7.0]])), logits(3.0, 7.0))
+
+
 @pytest.mark.parametrize("metadata", [0, LENGTH])
 def test_gradients_reach_every_weight(metadata: int) -> None:
     net = network(metadata)

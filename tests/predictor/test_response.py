@@ -102,6 +102,18 @@ def test_its_gradient_is_that_of_its_gain_and_no_move_gains_nothing() -> None:
         assert torch.allclose(units.grad[:, place], slope, atol=0.05, rtol=0.02)
 
 
+def test_beyond_the_spread_a_move_promises_no_more_than_at_its_border() -> None:
+    response, features, starts = fitted()
+    codes = response.code(features)
+    move = torch.tensor([0.1, 0.0, 0.0])
+    promises = [response.promise(codes, starts, starts + factor * move, 0.1) for factor in (1.0, 1.5, 2.0)]
+    assert (promises[0] > promises[1]).all()
+    assert (promises[1] > promises[2]).all()
+    within = [response.promise(codes, starts, starts + factor * move, 0.4) for factor in (1.0, 2.0)]
+    # The best gain lies at 0.6: with a wider spread the same move is trusted, and falls off as the device's figures do.
+    assert torch.allclose(within[0], promises[0] + 0.05 * (1 - 1 / 16), atol=1e-4)
+
+
 def frame(seed: int = 0, **more: Any) -> RawFrame:
     random = np.random.default_rng(seed)
     smooth = np.kron(random.uniform(0.1, 0.5, (2, 3)), np.ones((32, 32)))

@@ -22,7 +22,7 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.learn.predictors import open_predictor
 from workbench.learn.refine_run import refine
-from workbench.learn.refining import PURPOSE, RefineSettings
+from workbench.learn.refining import PURPOSE, REACHES, RefineSettings
 from workbench.learn.results import TrainResult
 from workbench.rules.tuned import BEST
 from workbench.tasks.viewing import ViewingTask
@@ -77,6 +77,8 @@ def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: 
     assert refined.metrics == ("psnr",)
     assert 0 < refined.captures <= refined.budget == SETTINGS.captures
     assert refined.rounds[refined.best].gains["psnr"] > 1
+    assert refined.reach is not None
+    assert any(abs(refined.reach - share * SETTINGS.spread) < 1e-9 for share in REACHES)
     assert follow.gain > 0.5
     with Dataset.open(lab) as dataset, open_device(DEVICE) as device:
         kept = {c.purpose for c in dataset.captures()}
@@ -112,7 +114,7 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
 
 def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
     options = ["--device", DEVICE, "--lab", str(lab), "--captures", "420", "--rounds", "1", "--spread", "0.25"]
-    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "40", "--follow-captures", "80", "--name", "net"]
+    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "100", "--follow-captures", "80", "--name", "net"]
     told = command("defaults", *options, *more)
     assert "gain over the rule on 5 validation RAWs" in told
     assert "predictor net, on top of defaults" in told

@@ -129,5 +129,8 @@ def print_rounds(refined: RefineResult) -> None:
         f"gain over the rule on {refined.rounds[0].raws} validation RAWs on the device; * what is learnt from",
         ["round", "captures", "explained", *refined.metrics],
         rows,
-        [f"{refined.captures} captures of at most {refined.budget}, {refined.device_s:.1f} s of the device"],
+        [
+            f"{refined.captures} captures of at most {refined.budget}, {refined.device_s:.1f} s of the device",
+            *([f"a parameter moves by at most {refined.reach:.2g} of its range"] if refined.reach else []),
+        ],
     )

@@ -67,7 +67,8 @@ def refine(
         source: name of a ``train`` run that is on top of a rule, of a ``tune`` run, or of a rule for its newest run.
         task: what the images are for; by default human viewing.
         setting: who sets parameters that do not move: ``3a`` or a TOML file; by default the setting of the source.
-        steps: of training the network; metadata: whether ISO, exposure and white balance are its inputs.
+        steps: of training the network; metadata: whether ISO, exposure and white balance are its inputs
+            beside image and statistics.
         follow_captures: that choosing how far to leave the rule may look at.
         name: the run's name.
         progress, on_step: see :data:`Progress`, and of the training.
@@ -127,7 +128,7 @@ def refine(
                     f"no round gained over the rule {base.run} on validation RAWs; its captures are kept: give more "
                     "--captures, a smaller --spread, or another --metric"
                 )
-            fitted = _fit(response, settings, training, shown, still, recipe, on_step)
+            fitted = _fit(response, refining.reach, training, shown, still, recipe, on_step)
             save_predictor(run.path, fitted.network, info.space, info.identity, mirrored=True)
             base.save(run.path, dict.fromkeys(info.space.blocks, 1.0))
             follow, more = choose_how_far(
@@ -160,6 +161,7 @@ def refine(
                     before_s=before_s,
                     rounds=tuple(refining.rounds),
                     best=refining.best,
+                    reach=refining.reach,
                 ),
                 faults=more or counts,
             )
@@ -211,7 +213,7 @@ def _known(
 
 def _fit(
     response: Response,
-    settings: RefineSettings,
+    reach: float,
     training: Known,
     validation: Known,
     still: Sequence[str],
@@ -219,10 +221,13 @@ def _fit(
     on_step: Callable[[TrainingStep], None],
 ) -> Fitted:
     """The network, trained through the response."""
-    data = ResponseData(*((known.raws, response.code(known.features), known.units) for known in (training, validation)))
+    of_training, of_validation = (
+        (known.raws, response.code(known.features), known.units) for known in (training, validation)
+    )
+    data = ResponseData(of_training, of_validation, metadata=recipe.metadata)
 
     def promise(raw: Codes, parameters: Tensor, whole: bool) -> Tensor:
-        return response.promise(raw.codes, raw.starts, parameters, settings.spread)
+        return response.promise(raw.codes, raw.starts, parameters, reach)
 
     return fit(
         data,
@@ -232,6 +237,7 @@ def _fit(
         recipe,
         metadata_length=LENGTH,
         start=None,
+        statistics=data.statistics,
         held=still,
         on_step=on_step,
     )

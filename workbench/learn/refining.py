@@ -36,6 +36,8 @@ PURPOSE = "refine"
 VALIDATION_RAWS = 60
 SPREAD = 0.15
 LEAST_RAWS = 16
+REACHES = (1.0, 2 / 3, 1 / 3)
+"""Shares of the spread that an answer may move by, tried on validation RAWs at the end."""
 _LATER_REACH = 0.6
 
 
@@ -113,6 +115,7 @@ class Refining:
         earlier: captures of an earlier refinement around the same rule, rehearsed with the new ones.
         progress: called with the captures looked at, how many may be, and what is being done.
         rounds: done so far; ``best``: place of the one that gained most.
+        reach: how far answers of that one may move a normalised parameter, by what the device said.
     """
 
     bench: Bench
@@ -125,6 +128,7 @@ class Refining:
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     rounds: list[RefineRound] = field(default_factory=list)
     best: int = 0
+    reach: float = math.nan
     _seen: dict[tuple[str, str], np.ndarray | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,10 +161,12 @@ class Refining:
         shown = stratified(self.validation.raws, VALIDATION_RAWS, settings.seed)
         places = {raw.hash: i for i, raw in enumerate(self.validation.raws)}
         checked = [places[raw.hash] for raw in shown]
-        a_round = (settings.captures - len(checked)) // settings.rounds - len(checked)
+        # The rule's own, those of what is refined, and the last answers within less than the spread.
+        ends = (len(REACHES) + (self.validation.answers != self.validation.starts)) * len(checked)
+        a_round = (settings.captures - ends) // settings.rounds - len(checked)
         a_raw = settings.per_raw + 1
         if a_round // a_raw < LEAST_RAWS or len(self.training.raws) < LEAST_RAWS:
-            need = settings.rounds * (LEAST_RAWS * a_raw + len(checked)) + len(checked)
+            need = settings.rounds * (LEAST_RAWS * a_raw + len(checked)) + ends
             raise RunError(
                 f"{settings.captures} captures of {len(self.training.raws)} training RAWs are too few to refine in "
                 f"{settings.rounds} rounds; give at least {LEAST_RAWS} RAWs and --captures {need}"
@@ -182,8 +188,8 @@ class Refining:
                 best_gain = self._gain(self._on_validation(checked, "what is refined"), of_rule)[0]
             response = Response(self.bench.info.space, self.training.features)
             response.fit(codes, self.training.units, Around(around.raw, around.unit, self._one(around.gain)))
-            self._answer(response, self.training, free)
-            self._answer(response, self.validation, free)
+            self._answer(response, self.training, settings.spread, free)
+            self._answer(response, self.validation, settings.spread, free)
             gain, each = self._gain(self._on_validation(checked, f"round {number + 1} on validation RAWs"), of_rule)
             told = {m.key: float(g) for m, g in zip(self.metrics, each.mean(0), strict=True)} if len(each) else {}
             self.rounds.append(
@@ -191,7 +197,13 @@ class Refining:
             )
             if gain <= best_gain:
                 break
-            best, best_gain, self.best = response, gain, number
+            best, best_gain, self.best, self.reach = response, gain, number, settings.spread
+        if best is not None and best_gain is not None:
+            for share in REACHES[1:]:
+                self._answer(best, self.validation, share * settings.spread, free)
+                what = f"answers within {share * settings.spread:.2g} on validation RAWs"
+                if (gain := self._gain(self._on_validation(checked, what), of_rule)[0]) > best_gain:
+                    best_gain, self.reach = gain, share * settings.spread
         return best
 
     def _on_validation(self, places: Sequence[int], what: str) -> list[np.ndarray | None]:
@@ -237,8 +249,8 @@ class Refining:
         figure: np.ndarray = (gains / self._scale).mean(1)
         return 2 * np.tanh(figure / 2)
 
-    def _answer(self, response: Response, known: Known, free: Tensor) -> None:
-        moves = response.best_moves(response.code(known.features), known.units, self.settings.spread, free)
+    def _answer(self, response: Response, known: Known, reach: float, free: Tensor) -> None:
+        moves = response.best_moves(response.code(known.features), known.units, reach, free)
         units = (known.units + moves).double().numpy()
         known.answers = [
             _moved(start, unit, move) for start, unit, move in zip(known.starts, units, moves.numpy(), strict=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
-from predictor.files import input_planes
-from predictor.metadata import metadata_vector
+from predictor.files import input_planes, told_of
+from predictor.raw_features import STATISTICS
 from predictor.training import Example
 from workbench.lab.dataset import RawRecord
 
@@ -28,19 +28,26 @@ class Codes:
 
 
 class ResponseData:
-    """Examples of RAWs of one split each; training examples are mirrored at random.
+    """Examples of RAWs of one split each, with the RAWs' statistics; training examples are mirrored at random.
+
+    Attributes:
+        statistics: ``float32 [R, S]`` of the training RAWs.
 
     Args:
         training, held_out: RAWs with their codes ``[R, C]`` and what the rule gives, ``[R, N]``.
+        metadata: whether the metadata are told beside the statistics.
     """
 
     def __init__(
         self,
         training: tuple[Sequence[RawRecord], Tensor, Tensor],
         held_out: tuple[Sequence[RawRecord], Tensor, Tensor],
+        *,
+        metadata: bool,
     ) -> None:
-        self._training = _Items(*training)
-        self._held_out = _Items(*held_out)
+        self._training = _Items(*training, metadata)
+        self._held_out = _Items(*held_out, metadata)
+        self.statistics = torch.stack(self._training.told)[:, -STATISTICS:]
 
     def __len__(self) -> int:
         return len(self._training)
@@ -64,19 +71,18 @@ class ResponseData:
 
 
 class _Items:
-    def __init__(self, raws: Sequence[RawRecord], codes: Tensor, starts: Tensor) -> None:
+    def __init__(self, raws: Sequence[RawRecord], codes: Tensor, starts: Tensor, metadata: bool) -> None:
         self._codes, self._starts = codes, starts
         # Half precision: thousands of RAWs are kept, and noise hides what it rounds away.
         self._planes: list[Tensor] = []
-        metadata = []
+        self.told: list[Tensor] = []
         self.buckets: dict[tuple[int, ...], list[int]] = {}
         for place, raw in enumerate(raws):
             frame: RawFrame = raw.load()
             planes = input_planes(frame).half()
             self._planes.append(planes)
-            metadata.append(torch.from_numpy(metadata_vector(frame)))
+            self.told.append(told_of(frame, metadata=metadata, statistics=True))
             self.buckets.setdefault(tuple(planes.shape), []).append(place)
-        self._metadata = metadata
 
     def __len__(self) -> int:
         return len(self._planes)
@@ -86,6 +92,6 @@ class _Items:
 
     def example(self, places: Sequence[int]) -> Example:
         planes = torch.stack([self._planes[i] for i in places]).float()
-        metadata = torch.stack([self._metadata[i] for i in places])
+        told = torch.stack([self.told[i] for i in places])
         starts = self._starts[list(places)]
-        return Example(planes, metadata, Codes(self._codes[list(places)], starts), None, starts)
+        return Example(planes, told, Codes(self._codes[list(places)], starts), None, starts)

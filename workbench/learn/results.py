@@ -219,6 +219,7 @@ class RefineResult(Model):
         captures: distinct ones looked at, of ``budget``; device_s: seconds of the device.
         before, before_s: captures, and seconds of the device, that refining and following had cost the source.
         rounds: in their order; best: place of the one that was learnt from.
+        reach: how far its answers move a normalised parameter at most; None in runs of older versions.
     """
 
     metrics: tuple[str, ...]
@@ -229,6 +230,7 @@ class RefineResult(Model):
     before_s: float = 0.0
     rounds: tuple[RefineRound, ...]
     best: int
+    reach: float | None = None
 
 
 class TrainResult(RunResult):
