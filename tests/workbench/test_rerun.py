@@ -218,7 +218,7 @@ def test_differences_are_told_largest_first() -> None:
     assert compare_results(before, before) == (6, [])
 
 
-@pytest.mark.parametrize("key", ["proxy", "fixed", "industry", "predictors", "tunes"])
+@pytest.mark.parametrize("key", ["proxy", "fixed", "industry", "auto", "predictors", "tunes"])
 @pytest.mark.parametrize("name", ["..", "../../elsewhere", "/etc", "a/../../b"])
 def test_a_record_leads_to_nothing_outside_the_lab(tmp_path: Path, key: str, name: str) -> None:
     outside = new_run(tmp_path / "other", "fit-proxy", "elsewhere")

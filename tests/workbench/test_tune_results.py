@@ -13,6 +13,7 @@ from workbench.lab.runs import RunFolder
 from workbench.rules.tuned import RULES, Rule
 from workbench.tune.methods import METHODS, SEARCHES, MethodName, is_strong
 from workbench.tune.results import (
+    AutoResult,
     FixedResult,
     MetricRecord,
     ParetoPoint,
@@ -39,6 +40,7 @@ def run_of(config: dict[str, Any], results: dict[str, Any]) -> RunFolder:
         ({"industry": True}, {"knots_iso": [100.0, 800.0], "kept": "table"}, TableResult),
         ({"rule": "industry-grey-world"}, {}, TableResult),
         ({"rule": "regression"}, {"images": ["a.npz"], "penalty": 10.0}, RegressionResult),
+        ({"rule": "auto"}, {"figures": ["iso"], "parameters": 18, "generations": 9, "kept": "rule"}, AutoResult),
         ({"rule": "fixed"}, {"proxy": "p", "held": ["gamma"]}, ProxyGradientResult),
     ],
 )

@@ -128,7 +128,7 @@ def test_a_raw_that_the_device_never_takes_is_left_out(lab: Path, spoils: bool) 
     assert results["captures"] <= 80
 
 
-@pytest.mark.parametrize("rule", ["as-shot", "industry", "industry-grey-world", "regression"])
+@pytest.mark.parametrize("rule", ["as-shot", "industry", "industry-grey-world", "regression", "auto"])
 def test_every_rule_outlives_failures(lab: Path, rule: str) -> None:
     captures = 240 if rule == "regression" else 160
     device = RefusingIsp(curve_c)

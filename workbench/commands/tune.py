@@ -50,7 +50,8 @@ def tune(
         typer.Option(
             help="fixed: one set for all. as-shot: one set, as-shot white balance sets the gains. industry: the same "
             "with a table over ISO. industry-grey-world: a table over ISO, grey-world white balance. regression: from "
-            "metadata and simple statistics to the best sets of a few training RAWs."
+            "metadata and simple statistics to the best sets of a few training RAWs. auto: as-shot white balance, the "
+            "other numbers linear in log ISO and in the log mean and 95th percentile of the RAW."
         ),
     ] = Rule.fixed,
     industry: Annotated[bool, typer.Option("--industry", help="Short for --rule industry.")] = False,
@@ -136,11 +137,12 @@ _TITLES = {
     Rule.industry: "industry's table",
     Rule.industry_grey_world: "industry's table with grey-world white balance",
     Rule.regression: "regression to per-image optima",
+    Rule.auto: "rule linear in ISO and light with as-shot white balance",
 }
 
 
 def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: str, figure: Callable[..., str]) -> None:
-    from workbench.tune.results import FixedResult, ProxyGradientResult, RegressionResult, TableResult
+    from workbench.tune.results import AutoResult, FixedResult, ProxyGradientResult, RegressionResult, TableResult
 
     print(
         f"{_TITLES[rule]} ({name}): {figure(result.score, metric)} on {result.ranked_on} training RAWs, default "
@@ -154,6 +156,12 @@ def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: str, f
         single, regression = figure(result.single_set_score, metric), figure(result.regression_score, metric)
         print(
             f"one set for all {single}, regression to the best sets of {len(result.images)} RAWs {regression}: "
+            f"kept the {result.kept}"
+        )
+    if isinstance(result, AutoResult):
+        single, linear = figure(result.single_set_score, metric), figure(result.rule_score, metric)
+        print(
+            f"one set for all {single}, {result.parameters} parameters linear in {', '.join(result.figures)} {linear}: "
             f"kept the {result.kept}"
         )
     if isinstance(result, FixedResult) and result.pareto is not None:

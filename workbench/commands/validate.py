@@ -30,6 +30,7 @@ def validate(
     industry: Annotated[
         str | None, typer.Option(help="Tune run of the industry's table; by default the newest.")
     ] = None,
+    auto: Annotated[str | None, typer.Option(help="Tune run of the rule auto; by default the newest, if any.")] = None,
     tune: Annotated[
         list[str] | None, typer.Option(help="A further tune run of any rule and method to compare, may be repeated.")
     ] = None,
@@ -100,6 +101,7 @@ def validate(
         remark,
         setting,
         by_block,
+        auto,
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),

@@ -13,6 +13,7 @@ COLOURS = {
     "expert": "#7a6a9e",
     "fixed": "#4a4f57",
     "industry": "#c46a00",
+    "auto": "#8f7a1e",
     "mean": "#86b4dd",
     "predicted": "#0b63b0",
     "oracle": "#2a8a4a",

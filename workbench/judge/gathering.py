@@ -58,7 +58,7 @@ def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: T
         run = find_run(lab, "tune", name)
         if rule_of(run) != rule:
             what = {"fixed": "a fixed set", "industry": "a table over ISO"}.get(rule_of(run), f"of rule {rule_of(run)}")
-            flag = " --industry" if rule == "industry" else ""
+            flag = {"industry": " --industry", "auto": " --rule auto"}.get(rule, "")
             raise RunError(
                 f"run {run.name}: is {what}; give a run of `workbench tune{flag}`, or compare it with --tune {run.name}"
             )
@@ -263,8 +263,11 @@ def _tunings(
     for kind, name, label in (
         (MethodKind.fixed, settings.fixed, "best fixed"),
         (MethodKind.industry, settings.industry, RULES["industry"]),
+        (MethodKind.auto, settings.auto, RULES["auto"]),
     ):
         run = find_tuned(lab, name, kind.value, info, task)
+        if run is None and kind is MethodKind.auto:
+            continue
         if run is None:
             flag = " --industry" if kind is MethodKind.industry else ""
             notes.append(f"no {label} to compare with: run `workbench tune{flag}{_option(task)}` on this device")
@@ -340,5 +343,6 @@ def compared(methods: Sequence[MethodResult]) -> dict[str, Any]:
         "predictors": of(MethodKind.predicted),
         "fixed": next(iter(of(MethodKind.fixed)), None),
         "industry": next(iter(of(MethodKind.industry)), None),
+        "auto": next(iter(of(MethodKind.auto)), None),
         "tunes": of(MethodKind.tune),
     }

@@ -12,6 +12,7 @@ from workbench.tasks.task import Metric
 OVER = {
     MethodKind.fixed: "the best fixed set",
     MethodKind.industry: "industry",
+    MethodKind.auto: "auto",
     MethodKind.expert: "the expert",
 }
 

@@ -23,6 +23,7 @@ class MethodKind(StrEnum):
     expert = "expert"
     fixed = "fixed"
     industry = "industry"
+    auto = "auto"
     tune = "tune"
     mean = "mean"
     predicted = "predicted"
@@ -32,7 +33,7 @@ class MethodKind(StrEnum):
     @property
     def tuned(self) -> bool:
         """Whether it comes from a ``tune`` run."""
-        return self in (MethodKind.fixed, MethodKind.industry, MethodKind.tune)
+        return self in (MethodKind.fixed, MethodKind.industry, MethodKind.auto, MethodKind.tune)
 
     @property
     def learnt(self) -> bool:
@@ -46,7 +47,7 @@ class MethodKind(StrEnum):
 
 
 # What the others are compared with, where it is there.
-BASELINES = (MethodKind.fixed, MethodKind.industry, MethodKind.expert)
+BASELINES = (MethodKind.fixed, MethodKind.industry, MethodKind.auto, MethodKind.expert)
 
 
 def method_key(kind: MethodKind, run: str | None) -> str:
@@ -94,7 +95,7 @@ class ValidationSettings:
 
     Attributes:
         predictors: ``train`` runs; empty: the newest with metadata and the newest without.
-        fixed, industry: ``tune`` runs; proxy: a ``fit-proxy`` run.
+        fixed, industry, auto: ``tune`` runs; proxy: a ``fit-proxy`` run.
         expert: TOML of the expert's set.
         test_raws: how many test RAWs, spread over the scenes and the ISO range by seed; 0: all.
         oracle_captures: a RAW; 0 leaves the oracle out.
@@ -118,6 +119,7 @@ class ValidationSettings:
     remark: str = ""
     setting: str | Path | Setting | None = None
     by_block: bool | None = None
+    auto: str | None = None
 
 
 ORACLE_CAPTURES = 200

@@ -32,8 +32,7 @@ from workbench.rules.setting import recorded_setting
 from workbench.tasks.registry import check_recorded, task_of
 
 KINDS = ("fit-proxy", "train", "tune", "validate", "ablate")
-# Not figures: how long it took, which boot of the device it was, what a text says around the figures, what the
-# trainings of a study are called.
+# Not figures: times, boots of the device, texts around the figures, the names of a study's trainings.
 VOLATILE = frozenset(
     (
         *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
@@ -214,7 +213,7 @@ def _check(run: RunFolder) -> None:
         raise RunError(f"run {run.name}: never finished, so it has no figures; finish it: {run.record.command}")
     check_recorded(run)
     # Names that a stranger may have written: none leads out of the lab, to be read or copied from there.
-    named = [run.config.get(key) for key in ("proxy", "fixed", "industry", "around")]
+    named = [run.config.get(key) for key in ("proxy", "fixed", "industry", "auto", "around")]
     for name in [*named, *(run.config.get("predictors") or ()), *(run.config.get("tunes") or ())]:
         if name not in (None, False, True, "(none)"):  # a tuning says with "industry" whether it made a table
             recorded_run(run.path.parent.parent, name)
@@ -387,6 +386,7 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         predictors=tuple(config["predictors"]) or (NONE,),
         fixed=config["fixed"] or NONE,
         industry=config["industry"] or NONE,
+        auto=config.get("auto") or NONE,
         proxy=config.get("proxy"),
         expert=Path(config["expert"]) if config.get("expert") else None,
         test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),

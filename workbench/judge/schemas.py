@@ -14,7 +14,7 @@ from workbench.judge.plan_results import Plan
 from workbench.judge.results import ChooseResult, ValidationResult
 from workbench.lab.results import Result
 from workbench.learn.results import ProxyFitResult, TrainResult
-from workbench.tune.results import FixedResult, ProxyGradientResult, RegressionResult, TableResult
+from workbench.tune.results import AutoResult, FixedResult, ProxyGradientResult, RegressionResult, TableResult
 
 RESULTS: dict[str, type[Result]] = {
     "validate": ValidationResult,
@@ -26,6 +26,7 @@ RESULTS: dict[str, type[Result]] = {
     "tune-fixed": FixedResult,
     "tune-table": TableResult,
     "tune-regression": RegressionResult,
+    "tune-auto": AutoResult,
     "tune-proxy-gradient": ProxyGradientResult,
 }
 

@@ -271,7 +271,7 @@ def _draw_results(page: Page) -> None:
         )
     search = results.oracle
     if search and search.curve and MethodKind.oracle not in found.refused:
-        lines = (MethodKind.fixed, MethodKind.industry)
+        lines = (MethodKind.fixed, MethodKind.industry, MethodKind.auto)
         means = {
             m.kind: m.figures[main.key].estimate or 0.0 for m in held if m.kind in lines or m.key == found.predicted
         }

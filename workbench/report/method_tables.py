@@ -58,6 +58,7 @@ def headline(found: Material) -> list[dict[str, str]]:
         (MethodKind.fixed, "predicted over best fixed"),
         (None, "of the gap from best fixed to the per-image oracle closed"),
         (MethodKind.industry, "predicted over industry (as-shot white balance, table over ISO)"),
+        (MethodKind.auto, "predicted over auto (as-shot white balance, linear in ISO and light)"),
         (MethodKind.expert, "predicted over expert"),
     ):
         if over is None:

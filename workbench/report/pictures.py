@@ -98,7 +98,7 @@ def chosen_raws(found: Material) -> list[tuple[str, int]]:
 def _shown_methods(found: Material) -> list[tuple[str, str]]:
     """Keys and short labels of the methods whose crops are shown."""
     shown = []
-    short = {MethodKind.industry: "industry", MethodKind.oracle: "oracle"}
+    short = {MethodKind.industry: "industry", MethodKind.auto: "auto", MethodKind.oracle: "oracle"}
     for m in found.results.methods:
         if m.kind not in (MethodKind.mean, MethodKind.ceiling):
             shown.append((m.key, short.get(m.kind, m.label)))

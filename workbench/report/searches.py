@@ -66,7 +66,7 @@ def curves_of(found: Material) -> list[Curve]:
     if not runs:
         return []
     first = found.tunings.get("fixed", runs[0][1])
-    names = {"fixed": "best fixed", "industry": "industry"}
+    names = {"fixed": "best fixed", "industry": "industry", "auto": "auto"}
     curves = []
     for key, run in runs:
         if metric_of(run) == metric_of(first):
@@ -114,7 +114,7 @@ def _figure(curves: Sequence[Curve], metric: str, collected: int) -> tuple[Figur
     # Best first, as the ends of the curves lie above each other.
     for curve in sorted(curves, key=lambda c: -c.points[-1, 1]):
         best = curve.key == "fixed"
-        known = curve.key in (MethodKind.fixed, MethodKind.industry)
+        known = curve.key in (MethodKind.fixed, MethodKind.industry, MethodKind.auto)
         colour = figures.colour_of(MethodKind(curve.key)) if known else next(colours)
         axes.step(
             curve.points[:, 0],

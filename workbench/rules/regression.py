@@ -1,10 +1,13 @@
-"""A regression from simple figures of a RAW, metadata and statistics of its pixels, to its parameters."""
+"""A regression from simple figures of a RAW, metadata and statistics of its pixels, to its parameters.
+
+Where it has a white balance, that sets the gains of each RAW, and the regression the rest.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.run_record import RECORD_BYTES
 from workbench.lab.runs import write_json
-from workbench.rules.balance import frame_of
+from workbench.rules.balance import WhiteBalance, balanced, frame_of
 
 FEATURES = (
     *("iso", "iso_known", "exposure", "exposure_known", "as_shot_red", "as_shot_blue", "as_shot_known"),
@@ -38,13 +41,14 @@ def features(raw: RawRecord | RawFrame) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Regression:
-    """A ridge regression to normalised parameters.
+    """A linear regression to normalised parameters.
 
     Attributes:
         space: the device's parameters.
         mean, scale: of the features, ``[F]``.
         weights: ``[F, N]``; ``intercept``: ``[N]``, the parameters of a RAW of mean features.
         choices: code of each choice and bool, by name.
+        white_balance: what sets the gains; None: the regression does.
     """
 
     space: ParameterSpace
@@ -53,17 +57,23 @@ class Regression:
     weights: np.ndarray
     intercept: np.ndarray
     choices: dict[str, int]
+    white_balance: WhiteBalance | None = None
 
     def parameters_for(self, raw: RawRecord | RawFrame) -> ParameterSet:
         """The parameters that a RAW gets, from its metadata and pixels."""
-        unit = self.intercept + (features(raw) - self.mean) / self.scale @ self.weights
+        return balanced(self.at(features(raw)), raw, self.white_balance)
+
+    def at(self, figures: np.ndarray) -> ParameterSet:
+        """The parameters of a RAW of these :func:`features`, before white balance sets its gains."""
+        unit = self.intercept + (figures - self.mean) / self.scale @ self.weights
         return self.space.from_codes({**self.space.from_unit(unit).by_name, **self.choices})
 
     def to_dict(self) -> dict[str, Any]:
         """The regression as plain JSON data."""
         arrays = {k: getattr(self, k).tolist() for k in ("mean", "scale", "weights", "intercept")}
         shared = {"format": 1, "space": self.space.to_dict(), "features": list(FEATURES)}
-        return {**shared, **arrays, "choices": self.choices}
+        balance = {"white_balance": self.white_balance} if self.white_balance else {}
+        return {**shared, **balance, **arrays, "choices": self.choices}
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_dict` as JSON."""
@@ -99,16 +109,18 @@ class Regression:
             choices = {str(k): int(v) for k, v in data["choices"].items()}
             for name, code in choices.items():
                 space[name].from_code(code)
+            white_balance = data.get("white_balance")
         except (ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
             raise RunError(f"{path}: cannot be read as a regression: {error}") from error
         if not all(np.isfinite(a).all() for a in arrays.values()) or (arrays["scale"] <= 0).any():
             raise RunError(f"{path}: holds figures that are not finite, or a scale that is not above 0")
-        return cls(space, choices=choices, **arrays)
+        if white_balance not in (None, *get_args(WhiteBalance)):
+            raise RunError(f"{path}: white balance {white_balance!r} is not one of {', '.join(get_args(WhiteBalance))}")
+        return cls(space, choices=choices, white_balance=white_balance, **arrays)
 
 
-def constant(parameters: ParameterSet) -> Regression:
-    """The regression that gives every RAW the same set."""
+def constant(parameters: ParameterSet, white_balance: WhiteBalance | None = None) -> Regression:
+    """The regression that gives every RAW the same set, but for the gains that the white balance sets."""
     zero = np.zeros(len(FEATURES))
-    return Regression(
-        parameters.space, zero, zero + 1, np.zeros((len(FEATURES), len(parameters.space))), parameters.unit, {}
-    )
+    weights = np.zeros((len(FEATURES), len(parameters.space)))
+    return Regression(parameters.space, zero, zero + 1, weights, parameters.unit, {}, white_balance)

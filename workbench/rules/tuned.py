@@ -31,6 +31,7 @@ class Rule(StrEnum):
     industry = "industry"
     industry_grey_world = "industry-grey-world"
     regression = "regression"
+    auto = "auto"
 
     @property
     def one_set(self) -> bool:
@@ -40,7 +41,7 @@ class Rule(StrEnum):
     @property
     def white_balance(self) -> WhiteBalance | None:
         """What sets the gains of each RAW; None: they are searched like all else."""
-        if self in (Rule.as_shot, Rule.industry):
+        if self in (Rule.as_shot, Rule.industry, Rule.auto):
             return "as-shot"
         return "grey-world" if self is Rule.industry_grey_world else None
 
@@ -56,6 +57,7 @@ RULES: dict[str, str] = {
     Rule.industry: "industry (as-shot WB, ISO table)",
     Rule.industry_grey_world: "industry (grey-world WB, ISO table)",
     Rule.regression: "regression to per-image optima",
+    Rule.auto: "auto (as-shot WB, linear in ISO and light)",
 }
 """What each rule is called in a table of results."""
 
@@ -162,7 +164,7 @@ def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
         settings = settings_from(data["settings"], path)
         bare = {key: value for key, value in data.items() if key != "settings"}
         return UnderSettings(rule_from(kind, bare, path), settings)
-    if kind == Rule.regression:
+    if kind in (Rule.regression, Rule.auto):
         return Regression.from_dict(data, path)
     if kind != Rule.fixed:
         return IndustryTable.from_dict(data, path)
@@ -194,7 +196,7 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
             raise RunError(f"{file}: is not the set that the run found; put the file back, or tune again")
         return under(FixedSet(best), recorded_setting(run))
     rule: TunedRule
-    if rule_of(run) == Rule.regression:
+    if rule_of(run) in (Rule.regression, Rule.auto):
         rule = Regression.load(run.path / REGRESSION)
     else:
         rule = IndustryTable.load(run.path / TABLE)

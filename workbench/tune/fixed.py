@@ -24,8 +24,9 @@ from workbench.rules.resolving import resolve
 from workbench.rules.setting import Setting
 from workbench.rules.tuned import BEST, RULES, Rule, rule_of
 from workbench.tasks.task import Task
+from workbench.tune.auto_tuning import tune_auto
 from workbench.tune.industry_tuning import tune_industry
-from workbench.tune.methods import method_of
+from workbench.tune.methods import MethodName, method_of
 from workbench.tune.proxy_gradient import find_proxy, tune_through_proxy
 from workbench.tune.regression import tune_regression
 from workbench.tune.results import FixedResult, ParetoPoint, Trial, TuneResult
@@ -176,6 +177,8 @@ def _checked(rule: str, settings: TuneSettings) -> Rule:
     kind = Rule(rule)
     if kind is not Rule.fixed and method_of(settings.method).needs_proxy:
         raise RunError(f"method {settings.method} gives one fixed set; for rule {kind} choose another method")
+    if kind is Rule.auto and settings.method != MethodName.cmaes:
+        raise RunError(f"rule auto has a search of its own (CMA-ES): leave --method {settings.method} out")
     if settings.more_metrics and not kind.one_set:
         raise RunError(f"rule {kind} is tuned for one metric; leave {', '.join(settings.more_metrics)} out")
     return kind
@@ -189,8 +192,9 @@ def _notes(rule: Rule, tuner: Tuner) -> list[str]:
     raws = tuner.train
     if rule.white_balance == "as-shot" and not notes and (unknown := sum(r.as_shot_wb is None for r in raws)):
         notes.append(f"{unknown} of {len(raws)} training RAWs tell no as-shot white balance: they keep the set's gains")
-    if rule.over_iso and (unknown := sum(not r.iso for r in raws)):
-        notes.append(f"{unknown} of {len(raws)} training RAWs tell no ISO: they take the middle of the table")
+    without_iso = {Rule.auto: "count as of the mean ISO"}.get(rule, "take the middle of the table")
+    if (rule.over_iso or rule is Rule.auto) and (unknown := sum(not r.iso for r in raws)):
+        notes.append(f"{unknown} of {len(raws)} training RAWs tell no ISO: they {without_iso}")
     return notes
 
 
@@ -204,6 +208,9 @@ def _tuned(run: RunFolder, rule: Rule, tuner: Tuner, proxy: RunFolder | None) ->
         table.save(run.path / result.file)
     elif rule is Rule.regression:
         regression, result = tune_regression(tuner)
+        regression.save(run.path / result.file)
+    elif rule is Rule.auto:
+        regression, result = tune_auto(tuner)
         regression.save(run.path / result.file)
     elif rule is Rule.as_shot:
         best, result = tune_fixed(tuner, rule.white_balance)

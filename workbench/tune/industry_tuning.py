@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from drivers.parameters import ParameterSet
 from workbench.errors import RunError
-from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
 from workbench.rules.balance import WhiteBalance
 from workbench.rules.industry import TABLE, IndustryTable, knots_of, nearest_knot
+from workbench.tune.ranking import filled
 from workbench.tune.results import TableResult
 from workbench.tune.tuner import Tuner
 
@@ -61,7 +61,7 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
     # Captures shared by several parts leave some of the budget: for more RAWs to rank on, then for the last knot.
     for _ in range(3):
         tables = [table([single] * len(knots)), table(refined)]
-        filled, left = _fill(tuner, tables, ranked)
+        wider, left = filled(tuner, [t.parameters_for for t in tables], ranked)
         left -= left % len(trials[-1])
         if left <= 0:
             break
@@ -69,8 +69,8 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
         refined[-1] = refine(len(knots) - 1, share)
     else:
         tables = [tables[0], table(refined)]
-        filled, _ = _fill(tuner, tables, ranked)
-    ranked = filled
+        wider, _ = filled(tuner, [t.parameters_for for t in tables], ranked)
+    ranked = wider
     ranking = [[(raw, tuner.given(t.parameters_for(raw), raw)) for raw in ranked] for t in tables]
     values = tuner.rank(tuner.studies[0], ranking)
     scores, which = tuner.first_values(values), tuner.best_of(values)
@@ -88,21 +88,3 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
         **tuner.spent(),
     )
     return tables[which], result
-
-
-def _fill(tuner: Tuner, tables: Sequence[IndustryTable], ranked: Sequence[RawRecord]) -> tuple[list[RawRecord], int]:
-    """The RAWs to rank the tables on, and the captures left of the budget after that.
-
-    They are ``ranked`` and as many more as the budget allows.
-    """
-    chosen, have = list(ranked), {r.hash for r in ranked}
-    keys = set(tuner.keys)
-    for raw in [*ranked, *stratified(tuner.train, len(tuner.train), tuner.settings.seed)]:
-        wider = keys | {(raw.hash, tuner.given(t.parameters_for(raw), raw).hash) for t in tables}
-        if raw.hash not in have:
-            if len(wider) > tuner.settings.captures:
-                break
-            have.add(raw.hash)
-            chosen.append(raw)
-        keys = wider
-    return chosen, tuner.settings.captures - len(keys)

@@ -192,12 +192,31 @@ class RegressionResult(TuneResult):
     penalty: float | None = None
 
 
+class AutoResult(TuneResult):
+    """Of the rule ``auto``.
+
+    Attributes:
+        single_set_score, rule_score: of one set for all RAWs and of the rule; None: a frame failed.
+        kept: the better of both.
+        figures: of a RAW that the rule follows; parameters: how many follow them.
+        generations: of the search of offsets and slopes.
+    """
+
+    single_set_score: float | None = None
+    rule_score: float | None = None
+    kept: str = ""
+    figures: tuple[str, ...] = ()
+    parameters: int | None = None
+    generations: int | None = None
+
+
 _OF_RULE: dict[Rule, type[TuneResult]] = {
     Rule.fixed: FixedResult,
     Rule.as_shot: FixedResult,
     Rule.industry: TableResult,
     Rule.industry_grey_world: TableResult,
     Rule.regression: RegressionResult,
+    Rule.auto: AutoResult,
 }
 
 
