@@ -31,8 +31,17 @@ def demo(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of everything.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all results as JSON; what is done goes to standard error.")
+    ] = False,
 ) -> None:
-    """Serve the emulated device, make scenes, collect, fit, train, tune, validate on the device, report."""
+    """Serve the emulated device, make scenes, collect, fit, train, tune, validate on the device, report.
+
+    For viewing a second table follows: exposure and white balance by rule, and another ISP's renderings as references.
+    """
+    import contextlib
+    import json
+    import sys
     from dataclasses import replace
 
     from workbench.commands import demo_sizes
@@ -48,4 +57,7 @@ def demo(
         sizes = demo_sizes.VIEWING if task == VIEWING else demo_sizes.DETECTOR
         sizes = replace(sizes, captures=captures or sizes.captures)
     where = folder or Path("demo-quick" if quick else "demo")
-    run_demo(where, task, sizes, photographs=photographs, seed=seed, trial=quick)
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        done = run_demo(where, task, sizes, photographs=photographs, seed=seed, trial=quick)
+    if as_json:
+        print(json.dumps(done.to_dict()))

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from drivers.regular_files import read_json
+from workbench.commands.demo_announcing import Options, Steps
 from workbench.commands.demo_device import PROFILE, emulated_device
 from workbench.commands.demo_sizes import TRIAL, DemoSizes
 from workbench.commands.task_options import VIEWING
-from workbench.console import terminal
 from workbench.errors import RunError
-from workbench.lab.runs import RunFolder, write_json
+from workbench.judge.format1 import spoken
+from workbench.judge.results import read_validation
+from workbench.lab.runs import RunFolder, find_run, write_json
 
 DETECTOR = "offline:mask-rcnn"
 
-Options = Mapping[str, Any]
+
+class Demo(NamedTuple):
+    """What a demo leaves: the report, the ``validate`` run of its table, and those of the second table by setting."""
+
+    page: Path
+    validation: RunFolder
+    settings: dict[str, RunFolder]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Where the report is, and all results of both tables."""
+
+        def told(run: RunFolder) -> dict[str, Any]:
+            return {"run": str(run.path), **spoken(read_validation(run))}
+
+        return {
+            "report": str(self.page),
+            "validation": told(self.validation),
+            "settings": {setting: told(run) for setting, run in self.settings.items()},
+        }
 
 
 def run_demo(
@@ -29,11 +47,12 @@ def run_demo(
     photographs: Path | None = None,
     seed: int = 0,
     trial: bool = False,
-) -> Path:
+) -> Demo:
     """Run every step; fits and searches already done in ``folder`` with the same settings are not done again.
 
     Args:
-        folder: gets ``raws/``, ``lab/`` and ``report.html``, for detectors also ``scenes/``.
+        folder: gets ``raws/``, ``lab/`` and ``report.html``, for detectors also ``scenes/``, for viewing what
+            :mod:`workbench.commands.demo_settings` adds.
         task: viewing, or detection or segmentation, judged by the offline detector on composed scenes: the test scenes
             are composed with a seed that neither training nor the detector ever used.
         sizes: of the steps; by default those of the whole demo.
@@ -41,14 +60,12 @@ def run_demo(
         seed: of everything.
         trial: whether it shows the path only, so that its figures are marked as no result.
 
-    Returns:
-        The report.
-
     Raises:
         RunError: ``folder`` holds a demo with other settings.
     """
     from workbench.commands import demo_sizes
     from workbench.commands.collect import collect
+    from workbench.commands.demo_settings import print_settings, under_settings
     from workbench.commands.fit_proxy import fit_proxy
     from workbench.commands.report import report
     from workbench.commands.sim import expert as write_expert
@@ -66,7 +83,7 @@ def run_demo(
         print(f"this is {TRIAL}")
     raws, lab, page, expert = folder / "raws", folder / "lab", folder / "report.html", folder / "expert.toml"
     write_expert(PROFILE, expert)
-    step = _Steps(lab, begin)
+    step = Steps(begin)
     judge: Options = {}
     if viewing:
         _photograph(step, raws, sizes, photographs, seed)
@@ -75,6 +92,7 @@ def run_demo(
         _compose(step, folder, raws, sizes, seed)
     common: Options = {"lab": lab, "seed": seed}
     print(f"\n$ workbench sim serve --profile {PROFILE} --zmq 127.0.0.1:0")
+    under: dict[str, RunFolder] = {}
     with emulated_device() as url:
         print(f"the emulated device answers at {url}")
         step(
@@ -83,8 +101,6 @@ def run_demo(
             collect,
             {"device": [url], "captures": sizes.captures, "raws": raws, **common},
         )
-        # The industry's table takes eight trials and the ranking of its sets at least.
-        trials = sizes.raws_per_trial and max(min(sizes.raws_per_trial, sizes.captures // 12), 1)
         for rule, told in (
             (Rule.fixed, "the best fixed parameters on the device, with as many captures"),
             (Rule.industry, "as-shot white balance sets the gains, a table over ISO the rest"),
@@ -93,7 +109,7 @@ def run_demo(
                 "device": [url],
                 "rule": rule,
                 "captures": sizes.captures,
-                "raws_per_trial": trials,
+                "raws_per_trial": demo_sizes.trials(sizes.raws_per_trial, sizes.captures),
                 "expert": expert,
             }
             step(f"tune: {told}", "tune", tune, {**judge, **options, "name": rule.value, **common})
@@ -106,6 +122,7 @@ def run_demo(
                 "base_steps": sizes.base_steps,
                 "steps": sizes.proxy_steps,
                 "width": sizes.proxy_width,
+                "loss_raws": sizes.loss_raws,
                 "name": "proxy",
                 **common,
             },
@@ -134,32 +151,30 @@ def run_demo(
                 **common,
             },
         )
+        validation = find_run(lab, "validate")
+        if sizes.settings is not None:
+            under = under_settings(step, folder, sizes, url=url, photographs=photographs, seed=seed, trial=trial)
     step("report", "report", report, {"lab": lab, "out": page})
+    if under:
+        print_settings(under, trial=trial)
     marked = f", {TRIAL}" if trial else ""
     print(f"\ndone in {time.monotonic() - begin:.0f} s{marked}; the report: {page.resolve()}")
-    return page
+    return Demo(page, validation, under)
 
 
-def _photograph(step: _Steps, raws: Path, sizes: DemoSizes, photographs: Path | None, seed: int) -> None:
+def _photograph(step: Steps, raws: Path, sizes: DemoSizes, photographs: Path | None, seed: int) -> None:
     """RAWs of photographs and lab scenes; of a user's photographs alone where there are some."""
     from workbench.commands.sim_scenes import scenes
 
-    options: dict[str, Any] = {
-        "lab_scenes": sizes.lab_scenes,
-        "raws_per_scene": sizes.raws_per_scene,
-        "raws_per_photograph": sizes.raws_per_photograph,
-    }
-    if photographs is not None:
-        options = {"lab_scenes": 0, "raws_per_photograph": 4, "photographs": photographs}
     step(
         "scenes: photographs and lab scenes, seen by a simulated sensor",
         "sim scenes",
         scenes,
-        {"folder": raws, **options, "seed": seed},
+        {"folder": raws, **sizes.of_scenes(photographs), "seed": seed},
     )
 
 
-def _compose(step: _Steps, folder: Path, raws: Path, sizes: DemoSizes, seed: int) -> None:
+def _compose(step: Steps, folder: Path, raws: Path, sizes: DemoSizes, seed: int) -> None:
     """RAWs of composed scenes, with boxes and masks."""
     from workbench.commands.sim_coco import coco
     from workbench.commands.sim_composed import composed
@@ -197,49 +212,3 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     if known != settings:
         raise RunError(f"{folder}: holds a demo with other settings ({kept}); give another --folder")
     write_json(kept, settings)
-
-
-class _Steps:
-    """Announces each step of a demo with the command that does the same, and does it unless its run is finished.
-
-    Args:
-        lab: the lab folder.
-        begin: :func:`time.monotonic` at the start of the demo.
-    """
-
-    def __init__(self, lab: Path, begin: float) -> None:
-        self._lab, self._begin = lab, begin
-
-    def __call__(self, what: str, command: str, work: Callable[..., Any], options: Options) -> None:
-        """One step: what it does, the command and its function with the same options; those that are None are left out.
-
-        ``name`` is that of the run that it leaves, ``folder`` the command's argument.
-        """
-        given = {key: value for key, value in options.items() if value is not None}
-        terminal.console().print(f"\n[{time.monotonic() - self._begin:4.0f} s] {what}", style="bold", soft_wrap=True)
-        print(f"$ workbench {shlex.join([*command.split(), *_words(given)])}")
-        name = given.get("name")
-        if name and self._finished(name):
-            print(f"already done: {self._lab / 'runs' / name}")
-        else:
-            work(**given)
-
-    def _finished(self, name: str) -> bool:
-        path = self._lab / "runs" / name
-        return (path / "run.json").is_file() and RunFolder.open(path).finished
-
-
-def _words(options: Options) -> list[str]:
-    """Options as they are typed."""
-    words = [str(options["folder"])] if "folder" in options else []
-    for key, value in options.items():
-        flag = f"--{key.replace('_', '-')}"
-        if key == "folder":
-            continue
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, list):
-            words += [word for one in value for word in (flag, str(one))]
-        else:
-            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
-    return words
