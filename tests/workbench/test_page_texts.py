@@ -19,6 +19,7 @@ from workbench.draw.style import styled
 from workbench.lab.runs import write_json
 from workbench.learn.attention_maps import draw_attention
 from workbench.report import figures
+from workbench.report.words import code
 from workbench.tasks import vision_pictures
 from workbench.tasks.detectors import Prediction
 from workbench.tasks.task import PictureRow
@@ -71,3 +72,10 @@ def test_records_keep_names_that_are_no_utf_8(tmp_path: Path) -> None:
     }
     write_text(tmp_path / "a.csv", "name-\udcff\n")
     assert (tmp_path / "a.csv").read_bytes() == b"name-\\udcff\n"
+
+
+def test_commands_in_a_text_are_code_and_nothing_else_is_markup() -> None:
+    assert (
+        code("run `workbench train <lab>`, then <b>") == "run <code>workbench train &lt;lab&gt;</code>, then &lt;b&gt;"
+    )
+    assert code("one ` alone") == "one ` alone"

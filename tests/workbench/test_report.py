@@ -285,7 +285,7 @@ def test_a_bare_validation_leaves_sections_out(tmp_path: Path) -> None:
         "No fit-proxy run in this lab.",
         "No training curve of a predictor.",
         "No predictor to look into.",
-        "no predictor for this device: run `workbench train`",
+        "no predictor for this device: run workbench train",
     ):
         assert line in read.text
     assert read.tags.count("svg") == 1

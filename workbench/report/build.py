@@ -38,7 +38,7 @@ from workbench.report.part_checks import check_parts
 from workbench.report.parts import Parts, blocks_csv, iso_csv, parts_of
 from workbench.report.pictures import Attention, CropRow, attention_of, crop_rows
 from workbench.report.searches import curves_of, draw_searches, searches_csv
-from workbench.report.words import VERDICTS, interval_text, number, with_unit
+from workbench.report.words import VERDICTS, code, interval_text, number, with_unit
 
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
@@ -157,7 +157,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
         loader=FileSystemLoader(FOLDER),
     )
-    environment.filters |= {"number": number, "interval": interval_text, "with_unit": with_unit}
+    environment.filters |= {"number": number, "interval": interval_text, "with_unit": with_unit, "code": code}
     return environment
 
 
@@ -323,7 +323,7 @@ def _draw_training(page: Page) -> None:
         "training",
         figures.predictor_loss(curves),
         "Training of the predictors",
-        "L2 loss (recipe fast: its logarithm; -4.34 times it is dB) through the frozen proxy, a promise and not a "
+        "L2 loss (recipe fast: its logarithm; −4.34 times it is dB) through the frozen proxy, a promise and not a "
         "result. Held out: the validation split.",
         PROXY,
         *found.predictors,

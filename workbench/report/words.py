@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 
 from workbench.judge.statistics import Interval
 from workbench.tasks.task import Metric
@@ -24,6 +26,11 @@ VERDICTS = {
 def number(value: float | None, form: str = ".2f") -> str:
     """A number for people, ``–`` where there is none."""
     return "–" if value is None or not np.isfinite(value) else format(value, form).replace("-", "−")
+
+
+def code(text: str) -> Markup:
+    """A text with its commands, which stand in backticks, as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def with_unit(value: float | None, metric: Metric, signed: bool = False) -> str:
