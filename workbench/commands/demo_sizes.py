@@ -78,7 +78,7 @@ VIEWING = DemoSizes(
     test_raws=60,
     oracle_captures=240,
     image_only=True,
-    settings=SettingsSizes(2000, follow_captures=600, steps=200, raws_per_scene=2, raws_per_photograph=10),
+    settings=SettingsSizes(1500, follow_captures=500, steps=150, raws_per_scene=2, raws_per_photograph=8),
 )
 DETECTOR = DemoSizes(2000, raws_per_trial=40, train_images=300, test_images=100, steps=200, batch=16)
 QUICK_VIEWING = DemoSizes(
