@@ -29,7 +29,7 @@ test: install
 	$(BIN)/deptry drivers sim proxy predictor workbench
 	$(BIN)/deptry tests tests/*/ benchmarks --ignore DEP002,DEP004
 	$(BIN)/mkdocs build --strict
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The share of lines that the tests run. Tracing costs 40 % more computing time, so it is not part of `make test`.
 coverage: install

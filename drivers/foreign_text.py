@@ -30,4 +30,6 @@ def shown(text: object, *, keep: str = "") -> str:
     string = str(text)
     if string.isascii() and string.isprintable():
         return string
-    return "".join(c if c in keep or unicodedata.category(c) not in _UNSHOWN else ascii(c)[1:-1] for c in string)
+    # Each character is looked at once: a page has millions, but few that differ.
+    unshown = [c for c in set(string) if c not in keep and unicodedata.category(c) in _UNSHOWN]
+    return string.translate({ord(c): ascii(c)[1:-1] for c in unshown}) if unshown else string

@@ -22,13 +22,15 @@ def numbers(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
     return [(path, option) for option, kind in kinds.items() if kind in (int, float)]
 
 
-def _app() -> typer.Typer:
+def _every() -> Any:
     app = typer.Typer()
     workbench.commands.register(app)
-    return app
+    return get_command(app)
 
 
-OPTIONS = numbers(get_command(_app()))
+EVERY = _every()
+"""Every command, built once: that takes longer than what is asked of it hundreds of times."""
+OPTIONS = numbers(EVERY)
 
 
 def test_there_are_such_options() -> None:
@@ -41,7 +43,7 @@ def test_odd_numbers_are_bad_usage(
     path: tuple[str, ...], option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "_register", lambda: None)
-    monkeypatch.setattr(cli, "app", _app())
+    monkeypatch.setattr(cli, "app", EVERY)
     for odd in ODD:
         if option == "--tolerance" and (odd in ("inf", "1e300") or odd.startswith("10")):
             continue  # anything agrees then
@@ -70,7 +72,7 @@ def test_numbers_within_texts(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "_register", lambda: None)
-    monkeypatch.setattr(cli, "app", _app())
+    monkeypatch.setattr(cli, "app", EVERY)
     monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -117,6 +117,14 @@ def test_a_few_scenes_that_make_the_mean_show_nothing() -> None:
     assert "but few scenes may have made it" in found.words()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[0, 0, 1, 2, 3, -4, 5], [1, 1, 2, 2, 2, -3, 3], [0.5, 1, 2, 3, 4, 5], [0, -1, -1, 1, 1, 0, 2], [0] * 5 + [2]],
+)
+def test_few_scenes_with_ties_and_zeros_are_tested_exactly(values: list[float]) -> None:
+    assert compare(values, range(len(values))).p_value == pytest.approx(wilcoxon(values).pvalue, abs=1e-12)
+
+
 def test_reasons_for_showing_nothing() -> None:
     assert compare(np.full(10, 3.0), [i % 5 for i in range(10)]).reason == "5 scenes are too few, 6 are the least"
     assert compare(np.full(10, 3.0), [i % 5 for i in range(10)]).words().startswith("Not shown: +3.00 dB on average")
