@@ -16,6 +16,10 @@ from hypothesis import HealthCheck, settings
 # for one another. Set before anything imports torch or NumPy; the processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Where it is set, each worker compiles the code and the tests anew, and each process that a test starts the code again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that starts the suite in the background ignores Ctrl-C, and every process started from here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,6 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long a draw takes is the machine's affair: the first one of a process makes Hypothesis' tables of characters.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+LONG = {"test_demo", "test_kill", "test_wheel", "test_refine", "test_vision", "test_doc_examples", "test_conformance"}
 
 
 def state_of_the_process() -> dict[str, Any]:
@@ -38,6 +44,11 @@ def state_of_the_process() -> dict[str, Any]:
     if torch := sys.modules.get("torch"):
         state["torch"] = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
     return state
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules with the longest tests are begun first, so that none of them runs alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(autouse=True)

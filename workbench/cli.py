@@ -73,8 +73,10 @@ def _run() -> int:
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except StoppedError as stop:
         return _end(f"stopped: {stop}", 130)
-    except KeyboardInterrupt:
-        return _end("stopped", 130)
+    except KeyboardInterrupt as error:
+        # Ctrl-C once more while a stopped command closes what it had open.
+        before = error.__context__
+        return _end(f"stopped: {before}" if isinstance(before, StoppedError) else "stopped", 130)
     except BrokenPipeError:
         _drop_stdout()
         return 1

@@ -16,6 +16,7 @@ from fake_isp import make_raw
 from drivers.raw.raw_files import save_npz
 from sim.profiles import expert, space
 from workbench import cli
+from workbench.errors import StoppedError
 
 CHART = "width = 64\nheight = 48\ncontainer = 'u8'\nbits = 8\ncfa = 'RGGB'\nblack_level = 0\nwhite_level = 255\n"
 
@@ -161,3 +162,20 @@ def test_what_the_system_refuses_is_one_line(
     line = capsys.readouterr().err
     assert line.startswith(f"error: {told}")
     assert line.count("\n") == 1
+
+
+def test_ctrl_c_while_a_stopped_command_closes_what_it_had_open_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(**_: object) -> None:
+        try:
+            raise StoppedError("go on with: workbench collect")
+        finally:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stopped)
+    monkeypatch.setattr(cli, "_register", lambda: None)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "stopped: go on with: workbench collect\n"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from drivers.foreign_text import shown
 from workbench import Lab
-from workbench.commands import demo_sizes
+from workbench.commands import demo_sizes, report, validate
 from workbench.commands.demo_sizes import TRIAL, SettingsSizes
 from workbench.errors import RunError
 from workbench.judge.results import ValidationResult
@@ -56,7 +56,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ),
     )
     monkeypatch.setattr(demo_sizes, "QUICK_VIEWING", viewing)
-    detector = replace(demo_sizes.QUICK_DETECTOR, **SMALL, train_images=18, test_images=6)
+    detector = replace(demo_sizes.QUICK_DETECTOR, **SMALL, train_images=12, test_images=6)
     monkeypatch.setattr(demo_sizes, "QUICK_DETECTOR", detector)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -113,7 +113,7 @@ def _check_settings(told: str, said: dict[str, Any], first: ValidationResult) ->
     assert not set(own.values()) & set(rendered.values())
 
 
-def test_the_demo_of_a_detector_goes_on_where_it_was(small: Path) -> None:
+def test_the_demo_of_a_detector_goes_on_where_it_was(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = run("--quick", "--task", "segmentation").stdout
     results = Lab("demo-quick/lab").validation()
     assert results.task == "segmentation"
@@ -132,7 +132,14 @@ def test_the_demo_of_a_detector_goes_on_where_it_was(small: Path) -> None:
     text = Path("demo-quick/report.html").read_text(encoding="utf-8")
     for piece in ("predicted over industry", number(gain.estimate, "+.3f"), shown(TRIAL), "What the detector sees"):
         assert piece in text
-    assert run("--quick", "--task", "segmentation").stdout.count("already done") == 4
+    # Once more, with the two steps that are done anew each time only noted down: each judges every image again.
+    anew: list[dict[str, Any]] = []
+    monkeypatch.setattr(validate, "validate", lambda **options: anew.append(options))
+    monkeypatch.setattr(report, "report", lambda **options: anew.append(options))
+    again = run("--quick", "--task", "segmentation").stdout
+    assert again.count("already done") == 4
+    assert [options["lab"] for options in anew] == [Path("demo-quick/lab")] * 2
+    assert anew[0]["expert"].is_file()
 
 
 def test_what_does_not_go_together_is_bad_usage(small: Path) -> None:

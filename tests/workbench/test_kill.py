@@ -16,8 +16,8 @@ from drivers.raw.raw_files import save_npz
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
 
-KILLS = 20
-CAPTURES = 3000
+KILLS = 12
+CAPTURES = 1200
 HERE = Path(__file__).resolve().parent
 
 
@@ -45,7 +45,7 @@ def test_killed_collection_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
             timer = threading.Timer(chance.uniform(0.0, 1.0), process.kill)
             timer.start()
         else:
-            timer, wanted = None, chance.randint(0, 120)
+            timer, wanted = None, chance.randint(0, 60)
         lines = 0
         for line in process.stdout:
             words = tuple(line.split())

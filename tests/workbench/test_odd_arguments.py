@@ -24,10 +24,14 @@ MAKERS = {("demo",), ("sim", "serve"), ("sim", "scenes"), ("sim", "coco"), ("sim
 STRIDE = 6
 
 
-def _app() -> typer.Typer:
+def _every() -> Any:
     app = typer.Typer()
     workbench.commands.register(app)
-    return app
+    return get_command(app)
+
+
+EVERY = _every()
+"""Every command, built once: that takes longer than most of what is asked of it."""
 
 
 def _commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -55,7 +59,7 @@ def _arguments(path: tuple[str, ...], command: Any, target: Any, odd: str) -> li
 def _cases() -> list[list[str]]:
     """Each text option of each command with every sixth of the odd values, another first one each time."""
     cases, turn = [], itertools.count()
-    for path, command in _commands(get_command(_app())):
+    for path, command in _commands(EVERY):
         targets = [p for p in command.params if _kind(p) in KINDS]
         for target in targets if path not in MAKERS else ():
             start = next(turn) % STRIDE
@@ -86,7 +90,7 @@ def test_odd_arguments(
     arguments: list[str], odd_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "_register", lambda: None)
-    monkeypatch.setattr(cli, "app", _app())
+    monkeypatch.setattr(cli, "app", EVERY)
     monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -103,5 +107,5 @@ def test_odd_arguments(
 def test_every_command_is_tried() -> None:
     assert len(CASES) > 100
     tried = {tuple(case[:2]) for case in CASES} | {tuple(case[:1]) for case in CASES}
-    for path, _ in _commands(get_command(_app())):
+    for path, _ in _commands(EVERY):
         assert path in MAKERS or path in tried, path

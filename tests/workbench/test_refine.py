@@ -113,7 +113,7 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
 
 
 def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
-    options = ["--device", DEVICE, "--lab", str(lab), "--captures", "420", "--rounds", "1", "--spread", "0.25"]
+    options = ["--device", DEVICE, "--lab", str(lab), "--captures", "160", "--rounds", "1", "--spread", "0.25"]
     more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "100", "--follow-captures", "80", "--name", "net"]
     told = command("defaults", *options, *more)
     assert "gain over the rule on 5 validation RAWs" in told
