@@ -32,20 +32,26 @@ _NAMES = {
     MethodKind.predicted: "predicted on top of industry",
 }
 _ISP = "libraw:"
-_SETTINGS = """# LibRaw as an expert sets it: more noise reduction the higher the ISO, gains by as-shot white balance.
+_SETTINGS = """# LibRaw as an expert sets it: gains by as-shot white balance, highlights without a tint (the shift
+# clips them alike), no defect pixels, and the higher the ISO, the smoother the colours.
 
 [[knot]]
 iso = 100
-
-[[knot]]
-iso = 800
-fbdd = "light"
+exposure_shift = 1.5
+fbdd = "full"
 median_passes = 1
 
 [[knot]]
-iso = 3200
+iso = 800
+exposure_shift = 1.5
 fbdd = "full"
-median_passes = 2
+median_passes = 3
+
+[[knot]]
+iso = 3200
+exposure_shift = 1.5
+fbdd = "full"
+median_passes = 5
 """
 # They bring the RAWs and their references into the lab; the proxy has learnt from the demo's own.
 _COLLECTED = 16
