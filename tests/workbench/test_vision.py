@@ -371,7 +371,7 @@ def test_segmentation_needs_a_detector_that_draws(lab: Path, monkeypatch: pytest
 
 def test_the_detectors_loss_leads_the_predictor(lab: Path) -> None:
     """What training through the proxy promises: outputs nearer to what the detector wants than at the start."""
-    run("fit-proxy", "--base-steps", "120", "--steps", "1", "--width", "4")
-    run("train", *TASK, "--steps", "60", "--batch", "8")
+    run("fit-proxy", "--base-steps", "60", "--steps", "1", "--width", "4")
+    run("train", *TASK, "--steps", "50", "--batch", "4")
     losses = [point[1] for point in find_run(lab, "train").results["curve"]]
     assert np.mean(losses[-2:]) < losses[0] - 0.2
