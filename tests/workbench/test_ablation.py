@@ -24,7 +24,8 @@ from workbench.judge.ablation.table import difference
 from workbench.judge.ablation.training import train_variants
 from workbench.judge.ablation.variants import AblationSettings, all_variants
 from workbench.judge.rerun import rerun
-from workbench.lab.runs import RunFolder, find_run, list_runs
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.learn import predictor_training
 from workbench.learn.proxy_fitting import fit_proxy
 
@@ -139,6 +140,22 @@ def test_what_is_trained_is_found_again(lab: Path, monkeypatch: pytest.MonkeyPat
     assert [p["name"] for p in kept["scatter"]["parameters"]] == ["gamma", "contrast"]
     with pytest.raises(RunError, match=r"run again-none-5-seed0: was trained with steps 2 instead of 3; give another"):
         train_variants(lab, replace(QUICK, prefix="again", recipe=replace(RECIPE, steps=3)))
+
+
+def test_a_study_under_a_setting(lab: Path) -> None:
+    only = ("--seeds", "0", "--only", "fixed-multi-5", "--only", "multi-5", "--prefix", "under")
+    told = run(*only, "--setting", "3a", "--name", "under")
+    assert "setting 3a" in told
+    results = json.loads((lab / "runs" / "under" / "results.json").read_text(encoding="utf-8"))
+    assert "digital_gain" in results["setting"]["by_rule"]
+    assert find_run(lab, "ablate", "under").config["setting"] == results["setting"]
+    assert find_recorded(lab, "train", "under-multi-5-seed0").config["setting"] == results["setting"]
+    with Dataset.open(lab) as dataset:
+        codes = [c.codes for c in dataset.captures() if c.purpose == "ablate"][-14:]
+    # The set that is fixed too has the gain of each RAW.
+    assert len({c["digital_gain"] for c in codes}) > 1
+    with pytest.raises(RunError, match=r"another rule below it \(--on-top-of, --setting\)"):
+        train_variants(lab, replace(QUICK, prefix="under", only=("multi-5",)))
 
 
 def test_a_study_that_was_stopped_goes_on(lab: Path) -> None:

@@ -75,6 +75,15 @@ def test_the_best_on_the_validation_raws_is_named_and_no_test_raw_is_seen(viewin
     assert "the best by PSNR (dB): second" in told
     assert captures(viewing_lab, "validation") == made + 3  # the fixed set's: those of the predictor are known
 
+    told = run("choose", *DEVICE, "--predictor", "second", "--setting", "3a", "--name", "under")
+    assert "setting 3a" in told
+    assert "--setting 3a --predictor second" in told
+    assert find_run(viewing_lab, "choose", "under").config["setting"]["name"] == "3a"
+    with Dataset.open(viewing_lab) as dataset:
+        under = [c for c in dataset.captures() if c.purpose == "choose"][-6:]
+    assert len({c.codes["digital_gain"] for c in under}) > 1
+    assert {c.codes["black_offset"] for c in under} == {0}
+
 
 def test_a_detectors_loss_chooses(lab: Path) -> None:  # noqa: F811
     fit_and_train(*TASK)

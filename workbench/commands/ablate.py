@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import (
     VIEWING,
     AnnotationsOption,
@@ -52,6 +53,7 @@ def ablate(
         ),
     ] = None,
     on_top_of: OnTopOfOption = None,
+    setting: SettingOption = None,
     test_raws: Annotated[
         int, typer.Option(min=0, max=MANY, help="How many test RAWs, spread over the scenes; 0: all.")
     ] = 0,
@@ -86,7 +88,7 @@ def ablate(
     settings = AblationSettings(recipe, numbers, tuple(only or ()), proxy, prefix, scatter, raw, test_raws)
     if on_top_of and start:
         raise typer.BadParameter("--start: on top of a rule training starts from the rule")
-    settings = replace(settings, on_top_of=on_top_of)
+    settings = replace(settings, on_top_of=on_top_of, setting=setting)
     with stoppable("what is trained and captured is kept; run the same command again to go on"):
         with Dataset.open(lab, create=False) as dataset, open_devices(device, lab, tolerance=pool_tolerance) as opened:
             check_device(lab, opened.info(), settings)

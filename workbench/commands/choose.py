@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import SEED
+from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import VIEWING, AnnotationsOption, DetectorOption, TaskOption, asked_task
 
 
@@ -29,6 +30,7 @@ def choose(
     task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
+    setting: SettingOption = None,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the bootstrap.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: PoolToleranceOption = 0,
@@ -63,6 +65,7 @@ def choose(
             fixed=fixed,
             task=judge,
             seed=seed,
+            setting=setting,
             progress=show,
         )
     if as_json:
@@ -74,6 +77,7 @@ def choose(
         "--task": None if task == VIEWING else task,
         "--detector": detector,
         "--annotations": annotations,
+        "--setting": setting,
         "--fixed": fixed,
     }
     again += [str(word) for option, value in options.items() if value is not None for word in (option, value)]

@@ -17,6 +17,9 @@ from workbench.learn.recipe_names import FOLLOW_CAPTURES
 if TYPE_CHECKING:
     from workbench.learn.results import RefineResult
 
+# The parts that the run tells beside its rounds, and what they count.
+_UNITS = {"reading RAWs": "RAW", "earlier captures": "capture", "choosing how far to leave the rule": "capture"}
+
 
 def refine(
     source: Annotated[
@@ -76,11 +79,13 @@ def refine(
     ):
 
         def show(done: int, total: int, what: str) -> None:
-            progress.total = total
-            progress.update(done, note=what)
+            # The rounds' captures are counted as one, whatever is looked at; the rest each for itself.
+            name, unit = (what, _UNITS[what]) if what in _UNITS else ("rounds", "capture")
+            progress.part(name, unit, done, total, what)
 
         def learn(step: TrainingStep) -> None:
-            show(step.step, step.steps, f"training, promised gain {-step.loss:.3f}")
+            note = f"training, promised gain {-step.loss:.3f}"
+            progress.part("training", "step", step.step, step.steps, note)
 
         run = run_refine(
             lab,

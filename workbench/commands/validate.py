@@ -76,6 +76,7 @@ def validate(
     """
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
+    from workbench.console.notes import say
     from workbench.console.progress import Progress
     from workbench.judge.format1 import spoken
     from workbench.judge.methods import ORACLE_CAPTURES, ValidationSettings
@@ -110,11 +111,14 @@ def validate(
         Progress("validate", 0, unit="capture") as progress,
     ):
 
+        def tell(line: str) -> None:
+            say([line])
+
         def show(phase: str, done: int, total: int) -> None:
             progress.total = total
             progress.update(done, note=phase)
 
-        run, results = validate_run(lab, dataset, opened, settings, judge, name=name, progress=show)
+        run, results = validate_run(lab, dataset, opened, settings, judge, name=name, progress=show, tell=tell)
     if as_json:
         print(json.dumps({"run": run.name, **spoken(results)}))
         return

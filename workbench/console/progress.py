@@ -27,6 +27,7 @@ class Progress:
     def __init__(self, title: str, total: int, *, unit: str = "step", done: int = 0) -> None:
         self.title, self.total, self.unit = shown(title), total, unit
         self.done, self.note = done, ""
+        self._part = ""
         self._before = done
         self._start = self._shown = time.monotonic()
         self._bar: Any = None
@@ -70,6 +71,18 @@ class Progress:
         """:meth:`update`, for jobs that say only as they go how much there is to do."""
         self.total = total
         self.update(done)
+
+    def part(self, name: str, unit: str, done: int, total: int, note: str = "") -> None:
+        """:meth:`update` of a job of several parts: where another begins, count, unit, rate and estimate are its own.
+
+        Raises:
+            StoppedError: see :meth:`update`.
+        """
+        if name != self._part or done < self.done:
+            self._part, self.unit, self._before = name, unit, done
+            self._start = time.monotonic()
+        self.total = total
+        self.update(done, note)
 
     def line(self, elapsed_s: float) -> str:
         """Count, rate and estimate after so many seconds, for people."""

@@ -19,10 +19,13 @@ from workbench.judge.gathering import check_space, find_tuned, trained_for
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import Method, MethodKind
 from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow, DeviceUsed, LeftOut
+from workbench.judge.under_setting import other_settings, overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, describe_device, find_run, list_runs, new_run, removed_on_failure
 from workbench.learn.predictors import open_predictor
+from workbench.rules.resolving import resolve
+from workbench.rules.setting import Setting
 from workbench.rules.tuned import sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task, of_raws
@@ -40,6 +43,7 @@ def choose(
     fixed: str | None = None,
     task: Task | None = None,
     seed: int = 0,
+    setting: str | Path | Setting | None = None,
     progress: Progress | None = None,
 ) -> ChooseResult:
     """Compare predictors on the validation RAWs on the device.
@@ -52,6 +56,7 @@ def choose(
         fixed: the ``tune`` run of a fixed set to stand first; by default the newest, if there is one.
         task: what the images are for; by default human viewing.
         seed: of the bootstrap.
+        setting: who sets parameters, the same for all, see :func:`workbench.rules.resolving.resolve`.
         progress: called with (run, captures done, captures in all).
 
     Raises:
@@ -66,7 +71,8 @@ def choose(
         )
     raws = task.raws(dataset, Split.VALIDATION)
     chosen = [find_run(lab, "train", name) for name in dict.fromkeys(predictors)] or _all_of(lab, info, task)
-    methods = []
+    under, of_setting = resolve(setting, info.space, dataset)
+    methods: list[Method] = []
     if (run := find_tuned(lab, fixed, "fixed", info, task)) is not None:
         _unseen(run, raws)
         methods.append(Method(MethodKind.fixed, run.name, tuple(sets_of(run, info.space, raws)), run.name))
@@ -77,6 +83,8 @@ def choose(
         check_space(run, loaded.space, info)
         sets = tuple(ParameterSet(info.space, p.codes) for p in loaded.predict(frames))
         methods.append(Method(MethodKind.predicted, run.name, sets, run.name))
+    methods = overlaid(methods, raws, under)
+    others = other_settings(lab, methods, under)
     bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     measured = measure(bench, task, raws, methods, seed=seed, progress=progress)
     metric = of_raws(task.metrics)
@@ -96,9 +104,16 @@ def choose(
         raws_left_out=len(raws) - len(measured.raws),
         left_out=[LeftOut(**entry) for entry in measured.pairing.left_out],
         scenes=len(set(measured.scenes)),
+        setting=under,
         rows=[_row(measured, m) for m in measured.methods],
         best=best,
-        notes=[*(note for run in chosen for note in trained_for(run, task)), *task.notes, *measured.pairing.notes],
+        notes=[
+            *of_setting,
+            *others,
+            *(note for run in chosen for note in trained_for(run, task)),
+            *task.notes,
+            *measured.pairing.notes,
+        ],
         per_raw=[
             ChosenRaw(
                 name=raw.name,
@@ -149,6 +164,7 @@ def choose_run(
     fixed: str | None = None,
     task: Task | None = None,
     seed: int = 0,
+    setting: str | Path | Setting | None = None,
     progress: Progress | None = None,
 ) -> tuple[RunFolder, ChooseResult]:
     """:func:`choose`, kept as a ``choose`` run with ``results.json``.
@@ -161,10 +177,19 @@ def choose_run(
         run.update(seed=seed, dataset_digest=dataset.digest(), device=device.info())
         with faults_kept(dataset, device, KIND) as faults:
             results = choose(
-                lab, dataset, device, predictors=predictors, fixed=fixed, task=task, seed=seed, progress=progress
+                lab,
+                dataset,
+                device,
+                predictors=predictors,
+                fixed=fixed,
+                task=task,
+                seed=seed,
+                setting=setting,
+                progress=progress,
             )
             results = results.model_copy(update={"faults": faults.counts()})
-    run.update(config={"task": results.task_key, "runs": [row.run for row in results.rows]})
+    under = {"setting": results.setting.to_json()} if results.setting else {}
+    run.update(config={"task": results.task_key, "runs": [row.run for row in results.rows], **under})
     results.write(run.path / "results.json")
     run.finish(results.model_copy(update={"per_raw": []}).to_json())
     return run, results

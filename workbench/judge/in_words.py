@@ -21,8 +21,7 @@ def title_of(results: Compared, split: str = "test") -> str:
     """What a table is of."""
     facts = "".join(f" with {count} {what}" for what, count in results.facts.items())
     judge = f", {results.detector}" if results.detector else ""
-    setting = results.setting if isinstance(results, ValidationResult) else None
-    under = f", setting {setting.name}" if setting else ""
+    under = f", setting {results.setting.name}" if results.setting else ""
     return (
         f"{results.raws} {split} RAWs of {results.scenes} scenes{facts} on {results.device.model}, "
         f"outputs of the device{judge}{under}"

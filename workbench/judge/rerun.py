@@ -354,7 +354,7 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
     from workbench.judge.ablation.training import train_variants
     from workbench.judge.ablation.variants import AblationSettings
 
-    config = old.config
+    config, base = old.config, _base_of(lab, old.config["trains"])
     settings = AblationSettings(
         recipe=Recipe(**_own(Recipe, config["recipe"])),
         seeds=tuple(config["seeds"]),
@@ -364,8 +364,9 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
         scatter=tuple(config["scatter"]) if config.get("scatter") else None,
         raw=config.get("raw"),
         test_raws=config["test_raws"],
-        start=_set_of(dataset, device.info().space, config.get("start")),
-        on_top_of=_base_of(lab, config["trains"]) if config.get("on_top_of") else None,
+        start=None if base else _set_of(dataset, device.info().space, config.get("start")),
+        on_top_of=base,
+        setting=recorded_setting(old),
     )
     task = task_of(old)
     return ablate_run(lab, dataset, device, settings, train_variants(lab, settings, task=task), task, name=name)[0]
@@ -373,8 +374,7 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
 
 def _base_of(lab: Path, trains: Sequence[str]) -> BaseRule | None:
     """The rule below a study's trainings, from the first of them: the tune run itself may be gone."""
-    kept = kept_base(find_recorded(lab, "train", trains[0]))
-    return kept[0] if kept else None
+    return (kept_base(find_recorded(lab, "train", trains[0])) or (None,))[0]
 
 
 def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:

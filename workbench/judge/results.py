@@ -171,6 +171,7 @@ class Compared(Result):
     raws_left_out: int = 0
     left_out: list[LeftOut] = Field(default_factory=list)
     faults: dict[str, dict[str, int]] = Field(default_factory=dict)
+    setting: Setting | None = None
     notes: list[str] = Field(default_factory=list)
 
     @property
@@ -190,7 +191,6 @@ class ValidationResult(Compared):
     Attributes:
         space: of the device, :meth:`drivers.parameters.ParameterSpace.to_dict`; empty in the run's record.
         seed: of the bootstrap and the oracle.
-        setting: who sets which parameters in every method; None: each method sets all.
         collection_captures: captures of purpose "collect…" of this device in the data set.
         methods: in the table's order; ``headline``: None where there is no predictor.
         budgets: tuned methods that had fewer captures than collection, one line each.
@@ -203,7 +203,6 @@ class ValidationResult(Compared):
 
     space: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
-    setting: Setting | None = None
     collection_captures: int = 0
     methods: list[MethodResult]
     headline: Headline | None = None

@@ -10,7 +10,7 @@ the outputs goes beside it as ``pictures.svg``.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.judge import blocks
+from workbench.judge.forecast import forecast
 from workbench.judge.gathering import check_space, collection_captures, compared, gather
 from workbench.judge.iso_ranges import by_iso
 from workbench.judge.measuring import Measured, Progress, measure
@@ -80,6 +81,7 @@ def validate(
     task: Task | None = None,
     *,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> ValidationResult:
     """Compare all methods on the test RAWs on the device.
 
@@ -89,6 +91,7 @@ def validate(
         settings: what to compare.
         task: what the images are for; by default human viewing.
         progress: called with what is measured, how much of it is done, and how much there is.
+        tell: called once with what is going to be asked of the device, one line; not where all is there.
 
     Raises:
         RunError: there is no test RAW that the task can judge, an oracle is asked for and no single image can be
@@ -110,6 +113,8 @@ def validate(
     blocks.check_asked(methods, settings)
     about = headline_method(methods)
     proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
+    if line := forecast(dataset, info, task, raws, methods, settings):
+        tell(line)
     # What a method may fail of is decided when all have been measured.
     bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     measured = measure(bench, task, raws, methods, seed=settings.seed, ceiling=True, progress=progress)
@@ -320,6 +325,7 @@ def validate_run(
     *,
     name: str | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[RunFolder, ValidationResult]:
     """:func:`validate`, kept as a ``validate`` run.
 
@@ -331,7 +337,7 @@ def validate_run(
     with removed_on_failure(run):
         run.update(seed=settings.seed, dataset_digest=dataset.digest(), device=device.info())
         with faults_kept(dataset, device, KIND) as faults:
-            results = validate(lab, dataset, device, settings, task, progress=progress)
+            results = validate(lab, dataset, device, settings, task, progress=progress, tell=tell)
             results = results.model_copy(update={"faults": faults.counts()})
     run.update(
         config={

@@ -22,11 +22,13 @@ from workbench.judge.ablation.training import PURPOSE, Progress, Trained
 from workbench.judge.ablation.variants import AblationSettings
 from workbench.judge.measuring import measure
 from workbench.judge.results import DeviceUsed, LeftOut
+from workbench.judge.under_setting import overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, describe_device, find_run, new_run
 from workbench.lab.stratified import stratified
 from workbench.learn.held import held_in_words, union
 from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.rules.setting import recorded_setting
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
@@ -154,6 +156,7 @@ def ablate_run(
     check_device(lab, info, settings)
     raws, drawn = study_raws(dataset, settings, task)
     training = stratified(task.raws(dataset, Split.TRAIN), FIXED_RAWS, 0)
+    under = recorded_setting(next(iter(trained.values())))
     run = new_run(lab, "ablate", name)
     run.update(
         seed=settings.seeds[0],
@@ -172,6 +175,7 @@ def ablate_run(
             "start": settings.start.hash if settings.start else None,
             "on_top_of": next(iter(trained.values())).config.get("on_top_of"),
             "scenes": {r.scene for r in training},
+            **({"setting": under.to_json()} if under else {}),
         },
     )
     loaded = {key: open_predictor(of) for key, of in trained.items()}
@@ -181,6 +185,7 @@ def ablate_run(
         for variant in settings.variants
         for seed in settings.seeds
     ]
+    methods = overlaid(methods, raws, under)
     bench = Bench(dataset, device, purpose=PURPOSE, patience=len(raws))
     with faults_kept(dataset, device, PURPOSE) as faults:
         measured = measure(
@@ -190,6 +195,7 @@ def ablate_run(
     results = _results(info, settings, trained, loaded, Study(settings, measured), predictions, drawn)
     results = results.model_copy(
         update={
+            "setting": under,
             "faults": mended,
             "raws_left_out": len(raws) - len(measured.raws),
             "left_out": [LeftOut(**entry) for entry in measured.pairing.left_out],

@@ -17,7 +17,8 @@ from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn import predictor_training
-from workbench.learn.base_rule import BaseRule, find_base
+from workbench.learn.base_rule import BaseRule, base_under, find_base
+from workbench.rules.resolving import resolve
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
@@ -48,10 +49,13 @@ def train_variants(
     with Dataset.open(lab, create=False) as dataset:
         test = {r.scene for r in dataset.raws(Split.TEST)}
         training = task.raws(dataset, Split.TRAIN)
+        space = load_proxy(proxy.path).space
+        under, _ = resolve(settings.setting, space, dataset)
     _check_unseen(proxy, test)
     base = settings.on_top_of
     if isinstance(base, str):
-        base = find_base(lab, base, load_proxy(proxy.path).space, task.key)
+        base = find_base(lab, base, space, task.key)
+    below = base_under(base, settings.start or space.defaults, under)
     wanted = {
         (variant.trained, seed): replace(
             settings.recipe,
@@ -66,7 +70,9 @@ def train_variants(
     done: Trained = {}
     for (key, seed), recipe in wanted.items():
         if (
-            run := _finished(lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start, task, base)
+            run := _finished(
+                lab, f"{settings.prefix}-{key}-seed{seed}", recipe, proxy.name, settings.start, task, below
+            )
         ) is not None:
             _check_unseen(run, test)
             _check_raws(run, training)
@@ -87,6 +93,7 @@ def train_variants(
             task=task,
             start=settings.start,
             on_top_of=base,
+            setting=under,
             name=f"{settings.prefix}-{key}-seed{seed}",
             on_step=show,
         )
@@ -120,7 +127,7 @@ def _finished(
     if run.config.get("start") != (start.hash if start else None):
         wrong.append("other parameters to start from (--start)")
     if (run.config.get("on_top_of") or {}).get("sha256") != (base.digest if base else None):
-        wrong.append("another rule below it (--on-top-of)")
+        wrong.append("another rule below it (--on-top-of, --setting)")
     if wrong:
         raise RunError(f"run {name}: was trained with {wrong[0]}; give another --prefix, or remove {path}")
     return run

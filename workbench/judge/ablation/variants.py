@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from drivers.parameters import ParameterSet
 from predictor.model import ENCODERS, Attention
 from predictor.training import Recipe
 from workbench.errors import RunError
 from workbench.learn.base_rule import BaseRule
+from workbench.rules.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class AblationSettings:
         test_raws: how many test RAWs, spread over scenes and ISO; 0: all.
         on_top_of: the rule that all learn a difference to: a ``tune`` run, a rule's name for the newest of it, or the
             rule itself; all is followed.
+        setting: who sets parameters that are not predicted, see :func:`workbench.rules.resolving.resolve`.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -69,6 +72,7 @@ class AblationSettings:
     test_raws: int = 0
     start: ParameterSet | None = None
     on_top_of: str | BaseRule | None = None
+    setting: str | Path | Setting | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
