@@ -14,6 +14,7 @@ from test_vision import TASK, lab  # noqa: F401
 from typer.testing import CliRunner
 
 from drivers.errors import WorkbenchError
+from drivers.registry import open_device
 from drivers.splits import Split
 from workbench.commands.choose import choose
 from workbench.commands.fit_proxy import fit_proxy
@@ -21,6 +22,8 @@ from workbench.commands.train import train
 from workbench.commands.tune import tune
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import find_run
+from workbench.rules.setting import recorded_setting
+from workbench.rules.tuned import sets_of
 
 APP = typer.Typer()
 for command, name in ((fit_proxy, "fit-proxy"), (train, "train"), (tune, "tune"), (choose, "choose")):
@@ -78,11 +81,12 @@ def test_the_best_on_the_validation_raws_is_named_and_no_test_raw_is_seen(viewin
     told = run("choose", *DEVICE, "--predictor", "second", "--setting", "3a", "--name", "under")
     assert "setting 3a" in told
     assert "--setting 3a --predictor second" in told
-    assert find_run(viewing_lab, "choose", "under").config["setting"]["name"] == "3a"
+    setting = recorded_setting(find_run(viewing_lab, "choose", "under"))
+    assert setting is not None
     with Dataset.open(viewing_lab) as dataset:
-        under = [c for c in dataset.captures() if c.purpose == "choose"][-6:]
-    assert len({c.codes["digital_gain"] for c in under}) > 1
-    assert {c.codes["black_offset"] for c in under} == {0}
+        raws, made_with = dataset.raws(Split.VALIDATION), {(c.raw_hash, c.parameters_hash) for c in dataset.captures()}
+    sets = sets_of(find_run(viewing_lab, "tune", "fixed"), open_device("sim:sim20").info().space, raws)
+    assert {(raw.hash, setting.of(p, raw).hash) for raw, p in zip(raws, sets, strict=True)} <= made_with
 
 
 def test_a_detectors_loss_chooses(lab: Path) -> None:  # noqa: F811

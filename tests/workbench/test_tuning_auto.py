@@ -34,7 +34,7 @@ from workbench.tune.fixed import tune_run
 from workbench.tune.results import AutoResult, tune_result
 from workbench.tune.tuner import TuneSettings
 
-SETTINGS = TuneSettings("cmaes", captures=480, raws_per_trial=4)
+SETTINGS = TuneSettings("cmaes", captures=720, raws_per_trial=4)
 
 
 def wanted(level: float) -> float:

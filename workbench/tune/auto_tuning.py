@@ -29,13 +29,10 @@ from workbench.tune.tuner import Tuner
 FIGURES = ("iso", "mean_green", "green_p95")
 """What the rule follows, of :data:`workbench.rules.regression.FEATURES`."""
 _WHITE_BALANCE: WhiteBalance = "as-shot"
-_SINGLE_SET_SHARE = 0.4
+_SINGLE_SET_SHARE = 0.2
 _SIGMA = 0.05
 # A slope's first step, of an offset's: three slopes move a RAW's parameter together.
 _SLOPE_STEP = 0.6
-# RAWs a generation, of those a trial of the one set: more generations learn more than surer ones do.
-_RAWS_SHARE = 0.5
-_LEAST_RAWS = 2
 _MEASURED_ON = 256
 
 
@@ -129,23 +126,16 @@ def _scores(tuner: Tuner, candidates: Sequence[Sequence[Job]], best: float) -> l
     ]
 
 
-def _raws_a_generation(tuner: Tuner) -> int:
-    """A share of a trial's; all of them where the metric judges no single RAW."""
-    whole = tuner.settings.raws_per_trial
-    return max(round(_RAWS_SHARE * whole), min(_LEAST_RAWS, whole)) if tuner.task.metrics[0].per_raw else whole
-
-
 def _searched(
     tuner: Tuner, rules: LinearRules, read: _Figures, population: int, budget: int, best: float
 ) -> tuple[Regression, int]:
     """What a search of offsets and slopes that looks at captures until ``budget`` finds, and its generations."""
     settings, generations = tuner.settings, 0
-    count = _raws_a_generation(tuner)
     scale = np.repeat([1.0, *[_SLOPE_STEP] * len(rules.columns)], len(rules.numbers))
     centres = [np.zeros(len(rules))]
     search = cmaes.SepCMA(np.zeros(len(rules)), _SIGMA, seed=settings.seed, population_size=population)
     while True:
-        raws = stratified(tuner.train, count, settings.seed + 3 + generations)
+        raws = stratified(tuner.train, settings.raws_per_trial, settings.seed + 3 + generations)
         asked = [search.ask() for _ in range(population)]
         made = [rules.rule(scale * moves) for moves in asked]
         jobs = [[(raw, tuner.given(rule.at(read(raw)), raw, _WHITE_BALANCE)) for raw in raws] for rule in made]
@@ -174,7 +164,7 @@ def tune_auto(tuner: Tuner) -> tuple[Regression, AutoResult]:
         raise RunError(f"rule auto: {tuner.info.space.name} has no number left to search; choose another rule")
     population = 4 + int(3 * np.log(size))
     starts = (len(tuner.starts) + 1) * trial
-    generation = population * _raws_a_generation(tuner)
+    generation = population * trial
     if budget < starts + generation:
         # More captures are ranked on more RAWs.
         enough = next(
