@@ -123,6 +123,8 @@ def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
         command("defaults", *options, *more[:-1], "next", "--setting", str(lab / "held.toml"), "--json")
     )
     assert repeated["refine"]["metrics"] == ["psnr", "delta_e"]
+    assert repeated["follow"]["metric"] == "psnr and delta_e"
+    assert repeated["follow"]["unit"] == "spreads"
     run = find_run(lab, "train", "next")
     assert run.config["source"] == "defaults"
     predictor, frame = open_predictor(run), picture(40)[0]

@@ -2,9 +2,10 @@
 
 ``p = start + factor · δ`` for the parameters of a block. The candidates are tried on RAWs of the validation split, from
 nothing followed and from everything followed, block by block (coordinate descent), and judged by the task's first
-metric that single images have. A choice on few RAWs is noisy, so the rule has the benefit of the doubt: a larger factor
-takes the place of a smaller one only where the mean gain, over scenes, is above one standard error; and so has the
-whole choice to gain over the rule, or nothing is followed.
+metric that single images have, or by those that a refinement was to gain in, each counted by its spread. A choice on
+few RAWs is noisy, so the rule has the benefit of the doubt: a larger factor takes the place of a smaller one only where
+the mean gain, over scenes, is above one standard error; and so has the whole
+choice to gain over the rule, or nothing is followed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
 from workbench.learn.results import FollowedBlock, FollowResult
-from workbench.tasks.task import Task, of_raws
+from workbench.tasks.task import Metric, Task, of_raws
 
 CANDIDATES = (0.0, 0.5, 1.0)
 PURPOSE = "train:follow"
@@ -41,6 +42,43 @@ class Start:
     raw: RawRecord
     rule: ParameterSet
     move: np.ndarray
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What a choice is judged by.
+
+    Attributes:
+        metrics: that single images have; ``spreads``: one each, by which their figures are divided before the mean.
+    """
+
+    metrics: tuple[Metric, ...]
+    spreads: tuple[float, ...]
+
+    @classmethod
+    def first_of(cls, task: Task) -> Yardstick:
+        """The task's first metric that single images have, as it is."""
+        return cls((of_raws(task.metrics),), (1.0,))
+
+    def __call__(self, figures: Mapping[str, float]) -> float:
+        """One figure of an output's metrics, larger is better."""
+        each = (m.sign * figures[m.key] / spread for m, spread in zip(self.metrics, self.spreads, strict=True))
+        return sum(each) / len(self.metrics)
+
+    @property
+    def name(self) -> str:
+        """The metrics' keys."""
+        return " and ".join(m.key for m in self.metrics)
+
+    @property
+    def unit(self) -> str:
+        """The metric's, or ``spreads`` of several."""
+        return self.metrics[0].unit if len(self.metrics) == 1 else "spreads"
+
+    @property
+    def sign(self) -> int:
+        """What turns :meth:`__call__` into the metric's own direction."""
+        return self.metrics[0].sign if len(self.metrics) == 1 else 1
 
 
 def raws_to_choose_on(
@@ -78,6 +116,7 @@ def choose_factors(
     starts: Sequence[Start],
     captures: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    yardstick: Yardstick | None = None,
 ) -> tuple[dict[str, float], FollowResult]:
     """Choose the factors by block.
 
@@ -87,13 +126,15 @@ def choose_factors(
         starts: RAWs of :func:`raws_to_choose_on`.
         captures: at most as many distinct captures are looked at.
         progress: called with the captures looked at, and how many may be.
+        yardstick: by what is chosen; by default the task's first metric that single images have.
 
     Raises:
         RunError: on every RAW the rule's own frame fails.
         DeviceError: the device failed; captures made are kept.
     """
     space = starts[0].rule.space
-    search = _Search(bench, task, starts, captures, progress)
+    yardstick = yardstick or Yardstick.first_of(task)
+    search = _Search(bench, task, starts, captures, progress, yardstick)
     nothing, everything = (tuple(f for _ in search.blocks) for f in (0.0, 1.0))
     of_rule = search.scores(nothing)
     if of_rule is None or np.isnan(of_rule).all():
@@ -110,10 +151,9 @@ def choose_factors(
         best = nothing
     gain, error = search.gain(best, nothing)
     follow = dict.fromkeys(space.blocks, 0.0) | dict(zip(search.blocks, best, strict=True))
-    metric = search.metric
     return follow, FollowResult(
-        metric=metric.key,
-        unit=metric.unit,
+        metric=yardstick.name,
+        unit=yardstick.unit,
         split="validation",
         raws=int((~np.isnan(of_rule)).sum()),
         scenes=len(set(search.scenes)),
@@ -138,10 +178,16 @@ class _Search:
     """
 
     def __init__(
-        self, bench: Bench, task: Task, starts: Sequence[Start], budget: int, progress: Callable[[int, int], None]
+        self,
+        bench: Bench,
+        task: Task,
+        starts: Sequence[Start],
+        budget: int,
+        progress: Callable[[int, int], None],
+        yardstick: Yardstick,
     ) -> None:
         self._bench, self._task, self._starts, self._budget, self._progress = bench, task, starts, budget, progress
-        self.metric = of_raws(task.metrics)
+        self._yardstick = yardstick
         self.scenes = [start.raw.scene for start in starts]
         self.keys: set[tuple[str, str]] = set()
         self._known: dict[Factors, np.ndarray] = {}
@@ -176,8 +222,7 @@ class _Search:
             if isinstance(outcome, FailureRecord):
                 self._judged[key] = math.nan
             elif key not in self._judged:
-                figures = self._task.judge(raw, outcome.rgb().pixels).figures
-                self._judged[key] = self.metric.sign * figures[self.metric.key]
+                self._judged[key] = self._yardstick(self._task.judge(raw, outcome.rgb().pixels).figures)
             interrupt.check()
         self._progress(len(self.keys), self._budget)
         found = np.array([self._judged[raw.hash, p.hash] for raw, p in jobs])
@@ -225,7 +270,7 @@ class _Search:
         found, nothing = self._known.get(factors), self._known[(0.0,) * len(factors)]
         if found is None or np.isnan(used := found[~np.isnan(nothing)]).any():
             return None
-        return float(self.metric.sign * used.mean())
+        return float(self._yardstick.sign * used.mean())
 
     def told(self, block: str, best: Factors) -> FollowedBlock:
         """What came of a block: with the others as chosen, what its factor gains over 0."""

@@ -26,7 +26,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
 from workbench.learn.base_rule import BaseRule, base_under, find_base
-from workbench.learn.following import PURPOSE, Start, choose_factors, raws_to_choose_on
+from workbench.learn.following import PURPOSE, Start, Yardstick, choose_factors, raws_to_choose_on
 from workbench.learn.held import not_followed
 from workbench.learn.predictors import open_predictor
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
@@ -228,8 +228,9 @@ def choose_how_far(
     raws: Sequence[RawRecord],
     captures: int,
     progress: Callable[[int, int], None],
+    yardstick: Yardstick | None = None,
 ) -> tuple[FollowResult, Counts]:
-    """Choose how far to follow the predictor of a run, and keep that beside its rule."""
+    """Choose how far to follow the predictor of a run, and keep that beside its rule; see :func:`choose_factors`."""
     predictor = open_predictor(run)
     starts = []
     for raw in raws:
@@ -237,7 +238,7 @@ def choose_how_far(
         starts.append(Start(raw, predictor.start(frame), predictor.network.moves(frame)))
     with Dataset.open(lab) as dataset, faults_kept(dataset, device, PURPOSE) as faults:
         bench = Bench(dataset, device, purpose=PURPOSE, patience=len(raws))
-        follow, result = choose_factors(bench, task, starts, captures, progress)
+        follow, result = choose_factors(bench, task, starts, captures, progress, yardstick)
         counts = faults.counts()
     base.save(run.path, follow)
     return result, counts

@@ -140,6 +140,7 @@ def refine(
                 asked,
                 follow_captures,
                 lambda done, total: progress(done, total, "choosing how far to leave the rule"),
+                refining.yardstick,
             )
             before, before_s = (0, 0.0) if begun is None else TrainResult.of(begun).asked
             result = TrainResult(

@@ -29,6 +29,7 @@ from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
+from workbench.learn.following import Yardstick
 from workbench.learn.results import RefineRound
 from workbench.tasks.task import Metric, Task
 
@@ -144,6 +145,13 @@ class Refining:
     def captures(self) -> int:
         """Distinct captures looked at."""
         return len(self._seen)
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """The metrics that are to gain, each by its spread over the captures; a single one as it is."""
+        assert self._scale is not None
+        spreads = tuple(float(scale) for scale in self._scale) if len(self.metrics) > 1 else (1.0,)
+        return Yardstick(tuple(self.metrics), spreads)
 
     def device_s(self) -> float:
         """Seconds that the device spent on them, as the data set has them."""
