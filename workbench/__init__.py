@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from workbench.errors import RunError
     from workbench.face import Lab, Run
     from workbench.judge.methods import ValidationSettings
+    from workbench.judge.plan_results import Plan
     from workbench.judge.results import ValidationResult
     from workbench.judge.statistics import Comparison, Interval
     from workbench.lab.captures import Captures
+    from workbench.learn.refining import RefineSettings
     from workbench.learn.results import ProxyFitResult, TrainResult
     from workbench.tasks.registry import open_task
     from workbench.tasks.task import TaskOptions
@@ -40,9 +42,11 @@ _WHERE = {
     "Comparison": "workbench.judge.statistics",
     "Interval": "workbench.judge.statistics",
     "Lab": "workbench.face",
+    "Plan": "workbench.judge.plan_results",
     "ProxyFitResult": "workbench.learn.results",
     "ProxyRecipe": "proxy.training",
     "Recipe": "predictor.training",
+    "RefineSettings": "workbench.learn.refining",
     "Run": "workbench.face",
     "RunError": "workbench.errors",
     "TaskOptions": "workbench.tasks.task",
@@ -60,9 +64,11 @@ __all__ = [
     "Comparison",
     "Interval",
     "Lab",
+    "Plan",
     "ProxyFitResult",
     "ProxyRecipe",
     "Recipe",
+    "RefineSettings",
     "Run",
     "RunError",
     "TaskOptions",

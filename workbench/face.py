@@ -6,7 +6,6 @@ The commands call the same functions. Devices are named as on the command line: 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from workbench.collect.campaign import CollectResult
 from workbench.collect.collector import collect
 from workbench.collect.designs import Design
 from workbench.judge.methods import ORACLE_CAPTURES, ValidationSettings
+from workbench.judge.plan_results import Plan
+from workbench.judge.planning import plan
 from workbench.judge.results import ValidationResult, read_validation
 from workbench.judge.validation import validate_run
 from workbench.lab.captures import Captures
@@ -28,10 +29,10 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.results import Result
 from workbench.lab.runs import RunFolder, find_run, list_runs
-from workbench.learn.loss_moves import sensible_rule
-from workbench.learn.predictor_training import train
-from workbench.learn.proxy_fitting import fit_proxy
+from workbench.learn import learning
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
+from workbench.learn.refine_run import STEPS
+from workbench.learn.refining import RefineSettings
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.report import write_report
 from workbench.rules.centres import find_centres
@@ -133,15 +134,8 @@ class Lab:
             RunError: there are too few captures, or the name is taken.
             DeviceError: the device failed; the proxy is kept.
         """
-        if device is None:
-            run = fit_proxy(self.path, recipe or ProxyRecipe(), identity=identity, name=name)
-        else:
-            with open_devices(_named(device), self.path) as opened:
-                around = sensible_rule(list_runs(self.path, "tune"), opened.info().space)
-                run = fit_proxy(
-                    self.path, recipe or ProxyRecipe(), device=opened, identity=identity, name=name, around=around
-                )
-        return _typed(run, ProxyFitResult.of(run))
+        run, results = learning.fit_proxy(self.path, recipe, device=device, identity=identity, name=name)
+        return _typed(run, results)
 
     def train(
         self,
@@ -175,21 +169,62 @@ class Lab:
             RunError: no proxy, no training RAW that the task can judge, or a rule or a device that does not fit.
             DeviceError: the device failed; call again to go on.
         """
-        with contextlib.ExitStack() as stack:
-            opened = None if device is None else stack.enter_context(open_devices(_named(device), self.path))
-            run = train(
-                self.path,
-                recipe or Recipe(),
-                proxy_run=_name(proxy),
-                task=task,
-                start=start,
-                on_top_of=_name(on_top_of),
-                setting=setting,
-                device=opened,
-                follow_captures=follow_captures,
-                name=name,
-            )
-        return _typed(run, TrainResult.of(run))
+        run, results = learning.train(
+            self.path,
+            recipe,
+            proxy=_name(proxy),
+            task=task,
+            start=start,
+            on_top_of=_name(on_top_of),
+            setting=setting,
+            device=device,
+            follow_captures=follow_captures,
+            name=name,
+        )
+        return _typed(run, results)
+
+    def refine(
+        self,
+        source: str | Run[TrainResult] | Run[TuneResult],
+        device: str | Sequence[str],
+        *,
+        settings: RefineSettings | None = None,
+        task: Task | None = None,
+        setting: str | Path | None = None,
+        steps: int = STEPS,
+        metadata: bool = True,
+        follow_captures: int = FOLLOW_CAPTURES,
+        name: str | None = None,
+    ) -> Run[TrainResult]:
+        """Improve a rule, or a predictor on top of one, with captures around its answers (``workbench refine``).
+
+        Args:
+            source: a ``train`` run that is on top of a rule, a ``tune`` run, or a rule's name for the newest run of it.
+            device: what decides.
+            settings: captures, rounds, metrics and seed.
+            task: what the images are for; by default human viewing.
+            setting: who sets parameters that do not move: ``3a`` or a TOML file; by default the setting of the source.
+            steps: of training the network; ``metadata``: whether ISO, exposure and white balance are its inputs.
+            follow_captures: that choosing how far to leave the rule may look at.
+            name: the run's name.
+
+        Raises:
+            RunError: no such run, it does not fit the device or the splits, or no round gained over the rule.
+            DeviceError: the device failed; call again to go on.
+        """
+        run, results = learning.refine(
+            self.path,
+            source.name if isinstance(source, Run) else source,
+            device,
+            settings or RefineSettings(),
+            task=task,
+            setting=setting,
+            steps=steps,
+            metadata=metadata,
+            follow_captures=follow_captures,
+            name=name,
+        )
+        return _typed(run, results)
 
     def tune(
         self,
@@ -257,6 +292,27 @@ class Lab:
             settings = ValidationSettings(oracle_captures=oracle)
         with Dataset.open(self.path) as dataset, open_devices(_named(device), self.path) as opened:
             return validate_run(self.path, dataset, opened, settings, task, name=name)[1]
+
+    def plan(
+        self,
+        device: str | Sequence[str] | None = None,
+        *,
+        frame_s: float | None = None,
+        identity: str | None = None,
+    ) -> Plan:
+        """What an hour, a night and a week of captures buy (``workbench plan``).
+
+        Args:
+            device: whose frame time is measured over a few captures, which are kept; or else
+            frame_s: seconds a capture, and
+            identity: of the device, where the data set holds several.
+
+        Raises:
+            RunError: neither or both of ``device`` and ``frame_s`` are given, or the data set does not tell which
+                device is meant.
+            DeviceError: the device is live, failed, or refused every frame.
+        """
+        return plan(self.path, device=device, frame_s=frame_s, identity=identity)
 
     def report(self, *, validation: str | None = None, out: str | Path | None = None) -> Path:
         """Write the report of a validation, by default the newest (``workbench report``); gives the HTML file.

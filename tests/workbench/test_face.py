@@ -63,6 +63,14 @@ def test_a_notebook_goes_from_raws_to_a_verdict(tmp_path: Path) -> None:
     assert len(frame) == len(lab.captures())
     assert {"gamma", "scene", "parameters_hash"} <= set(frame.columns)
     assert lab.report().is_file()
+    measured = lab.plan("sim:sim20")
+    assert measured.frames > 0
+    given = lab.plan(frame_s=0.5)
+    assert [t.captures for t in given.times] == [int(t.seconds / 0.5) for t in given.times]
+    assert given.identity == measured.identity
+    for both in ({}, {"device": "sim:sim20", "frame_s": 0.5}, {"frame_s": 0.0}):
+        with pytest.raises(RunError, match="needs a device or the seconds of a capture"):
+            lab.plan(**both)
     assert lab.runs("train") == [predictor.name]
     with pytest.raises(RunError, match="is a train run, not a fit-proxy run"):
         lab.train(proxy=predictor.name)

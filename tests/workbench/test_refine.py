@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from drivers.registry import open_device
 from drivers.splits import Split
+from workbench import Lab
 from workbench.commands.refine import refine as refine_command
 from workbench.errors import RunError
 from workbench.judge.rerun import rerun
@@ -69,8 +70,8 @@ def asked(lab: Path) -> int:
 
 
 def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: Path) -> None:
-    run = run_refine(lab, name="first")
-    result = TrainResult.of(run)
+    result = Lab(lab).refine("defaults", DEVICE, settings=SETTINGS, name="first", **QUICK).results
+    run = find_run(lab, "train", "first")
     refined, follow = result.refine, result.follow
     assert refined is not None
     assert follow is not None

@@ -38,7 +38,7 @@ def fit_proxy(
     RAWs, and follows the loss over moves from what the lab's rule (industry, or else the best fixed set) gives
     --loss-raws RAWs: about 300 captures, and 80 for each of those RAWs, for 20 parameters.
     """
-    from proxy.training import ProxyStep
+    from proxy.training import ProxyRecipe, ProxyStep
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
@@ -55,12 +55,9 @@ def fit_proxy(
 
         run, result = learning.fit_proxy(
             lab,
+            ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed),
             device=device,
             identity=identity,
-            steps=steps,
-            base_steps=base_steps,
-            width=width,
-            seed=seed,
             name=name,
             loss_raws=loss_raws,
             on_step=show,

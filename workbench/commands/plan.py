@@ -33,21 +33,11 @@ def plan(
         raise typer.BadParameter("give one of --device and --frame-ms", param_hint="--device")
     if device is not None and identity is not None:
         raise typer.BadParameter("goes with --frame-ms; --device says itself which it is", param_hint="--identity")
+    from workbench.judge import planning
     from workbench.judge.plan_in_words import plan_lines
-    from workbench.judge.planning import make_plan, measure_frames
-    from workbench.lab.dataset import Dataset
-    from workbench.lab.devices import open_devices
-    from workbench.learn.proxy_fitting import device_of
 
-    with Dataset.open(lab, create=False) as dataset:
-        if device is not None:
-            with open_devices(device, lab, tolerance=pool_tolerance) as opened:
-                frame_s, frames = measure_frames(dataset, opened)
-                own = opened.info().identity
-        else:
-            frame_s, frames = float(frame_ms or 0) / 1000, 0
-            own = device_of(dataset, identity)
-        made = make_plan(lab, dataset, own, frame_s, frames)
+    frame_s = None if frame_ms is None else frame_ms / 1000
+    made = planning.plan(lab, device=device, frame_s=frame_s, identity=identity, pool_tolerance=pool_tolerance)
     if as_json:
         print(json.dumps(made.to_json()))
     else:

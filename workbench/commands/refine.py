@@ -65,16 +65,13 @@ def refine(
     from workbench.commands.train import print_follow
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
-    from workbench.lab.devices import open_devices
-    from workbench.learn.refine_run import refine as run_refine
+    from workbench.learn import learning
     from workbench.learn.refining import RefineSettings
-    from workbench.learn.results import TrainResult
 
     judge = asked_task(task, detector, annotations)
     settings = RefineSettings(captures, rounds, spread=spread, metrics=tuple(metric or ()), seed=seed)
     with (
         stoppable("stopped; every capture is kept, the same command goes on"),
-        open_devices(device, lab, tolerance=pool_tolerance) as opened,
         Progress("refine", 0, unit="capture") as progress,
     ):
 
@@ -87,21 +84,21 @@ def refine(
             note = f"training, promised gain {-step.loss:.3f}"
             progress.part("training", "step", step.step, step.steps, note)
 
-        run = run_refine(
+        run, result = learning.refine(
             lab,
-            opened,
+            source,
+            device,
             settings,
-            source=source,
             task=judge,
             setting=setting,
             steps=steps,
             metadata=metadata,
             follow_captures=follow_captures,
+            pool_tolerance=pool_tolerance,
             name=name,
             progress=show,
             on_step=learn,
         )
-    result = TrainResult.of(run)
     below = run.config["on_top_of"]
     if as_json:
         print(json.dumps({"run": run.name, "on_top_of": below, **result.to_json()}))

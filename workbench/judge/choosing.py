@@ -16,13 +16,14 @@ from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.judge.gathering import check_space, find_tuned, trained_for
+from workbench.judge.header import header
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import Method, MethodKind
-from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow, DeviceUsed, LeftOut
+from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow
 from workbench.judge.under_setting import other_settings, overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
-from workbench.lab.runs import RunFolder, describe_device, find_run, list_runs, new_run, removed_on_failure
+from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, removed_on_failure
 from workbench.learn.predictors import open_predictor
 from workbench.rules.resolving import resolve
 from workbench.rules.setting import Setting
@@ -93,17 +94,9 @@ def choose(
         raise RunError(f"no predictor is left to choose: {'; '.join(measured.pairing.notes)}")
     best = max((metric.sign * measured.mean(m.key, metric), m.label) for m in candidates)[1]
     return ChooseResult(
-        task=task.name,
-        task_key=task.key,
-        detector=task.detector_name,
-        metrics=list(task.metrics),
+        **header(measured, info),
         split="validation",
         metric=metric.key,
-        device=DeviceUsed(**describe_device(info)),
-        raws=len(measured.raws),
-        raws_left_out=len(raws) - len(measured.raws),
-        left_out=[LeftOut(**entry) for entry in measured.pairing.left_out],
-        scenes=len(set(measured.scenes)),
         setting=under,
         rows=[_row(measured, m) for m in measured.methods],
         best=best,

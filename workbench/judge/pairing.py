@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from drivers.foreign_text import shown
 from workbench.collect.failures import percent, reason_text
 from workbench.errors import RunError
 from workbench.lab.dataset import FailureRecord, RawRecord
+from workbench.lab.results import Model
 
 SHARE = 0.5
 _NAMED = 8
+
+
+class LeftOut(Model):
+    """What is not compared and why: RAWs for all methods (``method`` None), or a method."""
+
+    method: str | None
+    raws: list[str]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -27,16 +35,17 @@ class Pairing:
     Attributes:
         methods: keys of the methods kept; ``places``: of the RAWs kept; both in their order.
         notes: what was left out and why, a line for each cause.
-        left_out: the same as data: ``{"method" | null, "raws": [name], "reason"}``; with ``method`` null the RAWs are
-            left out for all methods, else that method is left out.
+        left_out: the same as data.
         failed: how many frames of each method failed, by key.
+        asked: how many RAWs there were.
     """
 
     methods: list[str]
     places: list[int]
     notes: list[str]
-    left_out: list[dict[str, Any]]
+    left_out: list[LeftOut]
     failed: dict[str, int]
+    asked: int
 
 
 def reason_of(failure: FailureRecord) -> str:
@@ -58,7 +67,7 @@ def pair(
         RunError: nothing is left to compare.
     """
     notes: list[str] = []
-    left_out: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
     methods = [key for key in labels if len(failures.get(key, ())) <= SHARE * len(raws)]
     for key in labels:
         if key in methods:
@@ -70,7 +79,7 @@ def pair(
             f"{labels[key]} is left out: the device failed on {len(own)} of {len(raws)} RAWs with it "
             f"({percent(len(own) / len(raws))}), most often {reason}"
         )
-        left_out.append({"method": key, "raws": names, "reason": reason})
+        left_out.append(LeftOut(method=key, raws=names, reason=reason))
     causes: dict[tuple[str, str], list[int]] = {}
     out: set[int] = set()
     for key in methods:
@@ -83,11 +92,11 @@ def pair(
             f"{len(names)} RAW{'s are' if names[1:] else ' is'} left out for all methods, where {labels[key]} failed "
             f"({reason}): {_named(names)}"
         )
-        left_out.append({"method": None, "raws": names, "reason": f"{labels[key]}: {reason}"})
+        left_out.append(LeftOut(method=None, raws=names, reason=f"{labels[key]}: {reason}"))
     kept = [i for i in range(len(raws)) if i not in out]
     if not methods or not kept:
         raise RunError(f"nothing is left to compare: {'; '.join(notes)}")
-    return Pairing(methods, kept, notes, left_out, {key: len(failures.get(key, ())) for key in labels})
+    return Pairing(methods, kept, notes, left_out, {key: len(failures.get(key, ())) for key in labels}, len(raws))
 
 
 def _named(names: Sequence[str]) -> str:

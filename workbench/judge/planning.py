@@ -22,7 +22,9 @@ from workbench.judge.plan_results import Plan, PlannedTime, StepCosts, Validated
 from workbench.judge.results import MethodResult, ValidationResult, read_validation
 from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord
 from workbench.lab.dataset.records import SUFFIXES
+from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, list_runs
+from workbench.learn.proxy_fitting import device_of
 from workbench.tasks.task import Metric
 
 PURPOSE = "plan"
@@ -31,6 +33,41 @@ _MEASURE_S = 5.0
 _FEWEST, _MOST = 4, 64
 _RAWS = 8
 _SIZED = 200
+
+
+def plan(
+    lab: Path,
+    *,
+    device: str | Sequence[str] | None = None,
+    frame_s: float | None = None,
+    identity: str | None = None,
+    pool_tolerance: int = 0,
+) -> Plan:
+    """What an hour, a night and a week of captures buy.
+
+    Args:
+        lab: the lab folder, with its data set.
+        device: URL, or name of the lab's ``lab.toml``, or several; its frame time is measured.
+        frame_s: seconds a capture, above 0, where no device is given.
+        identity: of the device that the plan is for then, where the data set holds several.
+        pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
+
+    Raises:
+        DatasetError: no data set, or a damaged one.
+        RunError: neither or both of ``device`` and ``frame_s`` are given, the data set does not tell which device is
+            meant, or has no RAW to capture.
+        DeviceError: the device is live, failed, or refused every frame.
+    """
+    if (device is None) is (frame_s is None) or (frame_s is not None and not frame_s > 0):
+        raise RunError(f"a plan needs a device or the seconds of a capture (frame_s {frame_s}); give one of both")
+    with Dataset.open(lab, create=False) as dataset:
+        if frame_s is not None:
+            return make_plan(lab, dataset, device_of(dataset, identity), frame_s)
+        named = [device] if isinstance(device, str) else device or ()
+        with open_devices(named, lab, tolerance=pool_tolerance) as opened:
+            frame_s, frames = measure_frames(dataset, opened)
+            own = opened.info().identity
+        return make_plan(lab, dataset, own, frame_s, frames)
 
 
 def measure_frames(dataset: Dataset, device: Device) -> tuple[float, int]:

@@ -17,6 +17,7 @@ from workbench.errors import RunError
 from workbench.judge.blocks import ByBlock
 from workbench.judge.iso_ranges import IsoRange
 from workbench.judge.methods import MethodKind
+from workbench.judge.pairing import LeftOut
 from workbench.judge.statistics import RESAMPLES, Comparison, Interval
 from workbench.lab.results import Model, Result
 from workbench.lab.runs import RunFolder
@@ -35,14 +36,6 @@ class DeviceUsed(Model):
     boot_id: str = ""
     space: str = ""
     space_hash: str
-
-
-class LeftOut(Model):
-    """What is not compared and why: RAWs for all methods (``method`` None), or a method."""
-
-    method: str | None
-    raws: list[str]
-    reason: str
 
 
 class MethodResult(Model):

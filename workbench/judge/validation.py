@@ -26,6 +26,7 @@ from workbench.errors import RunError
 from workbench.judge import blocks
 from workbench.judge.forecast import forecast
 from workbench.judge.gathering import check_space, collection_captures, compared, gather
+from workbench.judge.header import header
 from workbench.judge.iso_ranges import by_iso
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import (
@@ -36,9 +37,7 @@ from workbench.judge.methods import (
     headline_method,
 )
 from workbench.judge.results import (
-    DeviceUsed,
     Headline,
-    LeftOut,
     MethodResult,
     OracleSearch,
     ProxyGap,
@@ -51,7 +50,6 @@ from workbench.judge.under_setting import other_settings, overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import (
     RunFolder,
-    describe_device,
     find_run,
     new_run,
     recorded_run,
@@ -118,7 +116,6 @@ def validate(
     # What a method may fail of is decided when all have been measured.
     bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     measured = measure(bench, task, raws, methods, seed=settings.seed, ceiling=True, progress=progress)
-    asked_raws, raws = len(raws), measured.raws
     kept = headline_method(measured.methods)
     if kept is not None and kept.run and about is not None and kept.key != about.key:
         proxy = _proxy_run(lab, settings, info, kept.run)
@@ -128,17 +125,9 @@ def validate(
     # On top of a rule a prediction has cost the rule's captures too.
     learnt = max([collected, *(m.captures or 0 for m in measured.methods if m.kind is MethodKind.predicted)])
     return ValidationResult(
-        task=task.name,
-        task_key=task.key,
-        detector=task.detector_name,
-        metrics=list(task.metrics),
-        device=DeviceUsed(**describe_device(info)),
+        **header(measured, info),
+        facts=task.facts(measured.raws),
         space=info.space.to_dict(),
-        raws=len(raws),
-        raws_left_out=asked_raws - len(raws),
-        left_out=[LeftOut(**entry) for entry in measured.pairing.left_out],
-        scenes=len(set(measured.scenes)),
-        facts=task.facts(raws),
         seed=settings.seed,
         setting=under,
         collection_captures=collected,
@@ -148,7 +137,7 @@ def validate(
         proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
         by_iso=by_iso(measured),
         by_block=parts,
-        per_raw=[_raw(measured, i) for i in range(len(raws))],
+        per_raw=[_raw(measured, i) for i in range(len(measured.raws))],
         notes=[note for note in (settings.remark, *notes, *measured.pairing.notes, *more, *task.notes) if note],
         budgets=[
             f"{m.label} ({m.run}) had {m.captures} captures, {'collection' if learnt == collected else 'prediction'} "

@@ -47,11 +47,6 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def describe_device(info: DeviceInfo) -> dict[str, str]:
-    """What records keep of a device, as plain JSON data."""
-    return RunDevice.of(info).model_dump()
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
@@ -120,7 +115,7 @@ class RunFolder:
         """Change fields of ``run.json`` (``config``, ``seed``, ``dataset_digest``, …) and write it at once."""
         changed = self.record.to_json() | plain(fields)
         if device is not None:
-            changed["device"] = describe_device(device)
+            changed["device"] = RunDevice.of(device).model_dump()
         self.record = RunRecord.of(changed)
         write_json(self.path / "run.json", self.record.to_json())
 

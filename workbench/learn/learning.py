@@ -1,20 +1,26 @@
-"""What ``workbench fit-proxy`` and ``workbench train`` do: learn from the lab, and give the run with its results."""
+"""What ``workbench fit-proxy``, ``train`` and ``refine`` do: learn from the lab, and give the run with its results.
+
+Devices are named by URL, or by a name of the lab's ``lab.toml``; several make a pool of equal boards.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drivers.device import Device
+from drivers.parameters import ParameterSet
 from predictor.training import Recipe, TrainingStep, paper_recipe
 from proxy.files import load_proxy
 from proxy.training import ProxyRecipe, ProxyStep
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run, list_runs
-from workbench.learn import predictor_training, proxy_fitting
+from workbench.learn import predictor_training, proxy_fitting, refine_run
 from workbench.learn.loss_moves import RAWS, sensible_rule
 from workbench.learn.recipe_names import FOLLOW_CAPTURES, RecipeName
+from workbench.learn.refining import RefineSettings
 from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.tasks.task import Task
 
@@ -46,13 +52,10 @@ def recipe_of(
 
 def fit_proxy(
     lab: Path,
+    recipe: ProxyRecipe | None = None,
     *,
     device: str | Sequence[str] | None = None,
     identity: str | None = None,
-    steps: int = 400,
-    base_steps: int = 1600,
-    width: int = 24,
-    seed: int = 0,
     name: str | None = None,
     loss_raws: int = RAWS,
     on_step: Callable[[ProxyStep], None] = lambda step: None,
@@ -61,12 +64,10 @@ def fit_proxy(
 
     Args:
         lab: the lab folder, with its data set.
-        device: URL, or name of the lab's ``lab.toml``; where given, it is asked how the proxy follows it (about 300
-            captures for 20 parameters, and about 80 for each of ``loss_raws``).
+        recipe: steps, sizes and seed.
+        device: where given, it is asked how the proxy follows it (about 300 captures for 20 parameters, and about 80
+            for each of ``loss_raws``).
         identity: the device's identity, where the data set holds several.
-        steps: of the whole network; base_steps: of its colour and tone base alone, before them.
-        width: channels of the network's first level.
-        seed: of weights and crops.
         name: the run's name.
         loss_raws: RAWs on which the loss is followed over moves of one parameter from what the lab's rule (industry, or
             else the best fixed set) gives; 0: none.
@@ -80,19 +81,14 @@ def fit_proxy(
         DatasetError: no data set, or a damaged one.
         DeviceError: the device failed; the proxy is kept.
     """
-    recipe = ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed)
-    with contextlib.ExitStack() as stack:
-        opened = None
-        if device:
-            opened = stack.enter_context(open_devices([device] if isinstance(device, str) else device, lab))
-        around = sensible_rule(list_runs(lab, "tune"), opened.info().space) if opened else None
+    with _opened(device, lab) as opened:
         run = proxy_fitting.fit_proxy(
             lab,
-            recipe,
+            recipe or ProxyRecipe(),
             device=opened,
             identity=identity,
             name=name,
-            around=around,
+            around=sensible_rule(list_runs(lab, "tune"), opened.info().space) if opened else None,
             loss_raws=loss_raws,
             on_step=on_step,
         )
@@ -101,20 +97,16 @@ def fit_proxy(
 
 def train(
     lab: Path,
+    recipe: Recipe | None = None,
     *,
     proxy: str | None = None,
     task: Task | None = None,
-    recipe: str = RecipeName.fast,
-    batch: int | None = None,
-    metadata: bool | None = None,
-    steps: int | None = None,
-    start: Path | None = None,
+    start: Path | ParameterSet | None = None,
     on_top_of: str | None = None,
     setting: str | Path | None = None,
     device: str | Sequence[str] | None = None,
     follow_captures: int = FOLLOW_CAPTURES,
     pool_tolerance: int = 0,
-    seed: int = 0,
     name: str | None = None,
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     on_capture: Callable[[int, int], None] = lambda done, total: None,
@@ -125,19 +117,16 @@ def train(
 
     Args:
         lab: the lab folder, with its data set.
+        recipe: optimiser, steps, sizes, inputs and seed, see :func:`recipe_of`; by default the fast one.
         proxy: name of the ``fit-proxy`` run; by default the newest.
         task: what the images are for; by default human viewing.
-        recipe: one of :class:`workbench.learn.recipe_names.RecipeName`.
-        batch, metadata, steps: see :func:`recipe_of`.
-        start: TOML of the parameters to start from; by default the device's defaults.
+        start: the parameters to start from, or their TOML; by default the device's defaults.
         on_top_of: a ``tune`` run, or a rule's name for the newest run of it: what it gives for each RAW is what the
             untrained network predicts, and the network learns a difference to it.
         setting: who sets parameters that are not predicted: ``3a`` or a TOML file.
-        device: URL, or name of the lab's ``lab.toml``, or several; where given, how far the rule is left is chosen on
-            it, on RAWs of the validation split.
+        device: where given, how far the rule is left is chosen on it, on RAWs of the validation split.
         follow_captures: that the choice may look at.
         pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
-        seed: of weights and batches.
         name: the run's name.
         on_step, on_capture: progress of the training, and of the choice.
 
@@ -151,18 +140,15 @@ def train(
         ParameterError: ``start`` is no set of the device.
         DeviceError: the device failed; call again to go on.
     """
-    space = load_proxy(find_run(lab, "fit-proxy", proxy).path).space
-    with contextlib.ExitStack() as stack:
-        opened = None
-        if device:
-            named = [device] if isinstance(device, str) else device
-            opened = stack.enter_context(open_devices(named, lab, tolerance=pool_tolerance))
+    if isinstance(start, Path):
+        start = load_proxy(find_run(lab, "fit-proxy", proxy).path).space.load_toml(start)
+    with _opened(device, lab, pool_tolerance) as opened:
         run = predictor_training.train(
             lab,
-            recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch),
+            recipe or Recipe(),
             proxy_run=proxy,
             task=task,
-            start=space.load_toml(start) if start else None,
+            start=start,
             on_top_of=on_top_of,
             setting=setting,
             device=opened,
@@ -172,3 +158,65 @@ def train(
             on_capture=on_capture,
         )
     return run, TrainResult.of(run)
+
+
+def refine(
+    lab: Path,
+    source: str,
+    device: str | Sequence[str],
+    settings: RefineSettings,
+    *,
+    task: Task | None = None,
+    setting: str | Path | None = None,
+    steps: int = refine_run.STEPS,
+    metadata: bool = True,
+    follow_captures: int = FOLLOW_CAPTURES,
+    pool_tolerance: int = 0,
+    name: str | None = None,
+    progress: refine_run.Progress = lambda done, total, what: None,
+    on_step: Callable[[TrainingStep], None] = lambda step: None,
+) -> tuple[RunFolder, TrainResult]:
+    """Improve a rule, or a predictor on top of one, with captures of the device around its answers.
+
+    Args:
+        lab: the lab folder; ``device``: what decides.
+        source, settings, task, setting, steps, metadata, follow_captures, name, progress, on_step: see
+            :func:`workbench.learn.refine_run.refine`.
+        pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
+
+    Returns:
+        The finished ``train`` run and its results.
+
+    Raises:
+        RunError: no such run, it does not fit the device or the splits, or no round gained over the rule.
+        DeviceError: the device failed; call again to go on.
+    """
+    with open_devices(_named(device), lab, tolerance=pool_tolerance) as opened:
+        run = refine_run.refine(
+            lab,
+            opened,
+            settings,
+            source=source,
+            task=task,
+            setting=setting,
+            steps=steps,
+            metadata=metadata,
+            follow_captures=follow_captures,
+            name=name,
+            progress=progress,
+            on_step=on_step,
+        )
+    return run, TrainResult.of(run)
+
+
+@contextlib.contextmanager
+def _opened(device: str | Sequence[str] | None, lab: Path, tolerance: int = 0) -> Iterator[Device | None]:
+    if not device:
+        yield None
+        return
+    with open_devices(_named(device), lab, tolerance=tolerance) as opened:
+        yield opened
+
+
+def _named(device: str | Sequence[str]) -> Sequence[str]:
+    return [device] if isinstance(device, str) else device

@@ -20,11 +20,11 @@ from workbench.judge.ablation.results import MIN_SEEDS, AblationResult, Attentio
 from workbench.judge.ablation.table import Sets, Study, method_of, order_of, raws_of, scatter_of, variant_result
 from workbench.judge.ablation.training import PURPOSE, Progress, Trained
 from workbench.judge.ablation.variants import AblationSettings
+from workbench.judge.header import header
 from workbench.judge.measuring import measure
-from workbench.judge.results import DeviceUsed, LeftOut
 from workbench.judge.under_setting import overlaid
 from workbench.lab.dataset import Dataset, RawRecord
-from workbench.lab.runs import RunFolder, describe_device, find_run, new_run
+from workbench.lab.runs import RunFolder, find_run, new_run
 from workbench.lab.stratified import stratified
 from workbench.learn.held import held_in_words, union
 from workbench.learn.predictors import RunPredictor, open_predictor
@@ -193,15 +193,8 @@ def ablate_run(
         )
         mended = faults.counts()
     results = _results(info, settings, trained, loaded, Study(settings, measured), predictions, drawn)
-    results = results.model_copy(
-        update={
-            "setting": under,
-            "faults": mended,
-            "raws_left_out": len(raws) - len(measured.raws),
-            "left_out": [LeftOut(**entry) for entry in measured.pairing.left_out],
-            "notes": [*results.notes, *measured.pairing.notes, *task.notes],
-        }
-    )
+    notes = [*results.notes, *measured.pairing.notes, *task.notes]
+    results = results.model_copy(update={"setting": under, "faults": mended, "notes": notes})
     names = figures.draw(run.path, info.space, results, predictions.frame, predictions.maps)
     results = results.model_copy(update={"figures": names})
     results.write(run.path / "results.json")
@@ -231,13 +224,7 @@ def _results(
         variants = list(predictions.maps)
         attention = AttentionDrawn(raw=drawn.name, seed=settings.seeds[0], parameters=shown, variants=variants)
     return AblationResult(
-        task=measured.task.name,
-        task_key=measured.task.key,
-        detector=measured.task.detector_name,
-        metrics=list(measured.task.metrics),
-        device=DeviceUsed(**describe_device(info)),
-        raws=len(measured.raws),
-        scenes=len(set(measured.scenes)),
+        **header(measured, info),
         facts=measured.task.facts(measured.raws),
         seeds=list(settings.seeds),
         steps=settings.recipe.steps,
