@@ -152,6 +152,6 @@ def test_choose_and_ablate_take_predictors_on_top_of_a_rule(lab: Path) -> None:
     assert [row["key"] for row in told["table"]] == ["fixed-multi-5", "multi-3"]
     assert find_run(lab, "ablate", "study").config["on_top_of"]["run"] == "table"
     failed = CliRunner().invoke(APP, ["ablate", *DEVICE, *study])
-    assert "was trained with another rule below it (--on-top-of)" in str(failed.exception)
+    assert "was trained with another rule below it (--on-top-of, --setting)" in str(failed.exception)
     told = json.loads(run("rerun", "study", "--json").splitlines()[-1])
     assert told["agrees"] is True
