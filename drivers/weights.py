@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drivers.atomic_files import write_bytes
-from drivers.errors import WorkbenchError
+from drivers.errors import ParameterError, WorkbenchError
 from drivers.foreign_text import shown
 from drivers.regular_files import size_of_regular
 
@@ -124,6 +125,25 @@ def network_of(build: Callable[[], Network], tensors: dict[str, Tensor]) -> Netw
     network = build()
     network.load_state_dict(tensors)
     return network
+
+
+@contextlib.contextmanager
+def described(folder: Path, kind: str, command: str) -> Iterator[None]:
+    """Reads a network from the description of its weights.
+
+    Args:
+        folder: of the run; ``kind``: what it holds; ``command``: makes it anew.
+
+    Raises:
+        WeightsError: what is read within does not fit.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParameterError) as error:
+        raise WeightsError(
+            f"{folder}: the {kind}'s weights do not fit their description ({shown(error):.300}); "
+            f"run `workbench {command}` again"
+        ) from error
 
 
 def whole_number(value: object, what: str, low: int, high: int) -> int:

@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drivers.errors import ParameterError
-from drivers.foreign_text import shown
 from drivers.frames import MAX_SIDE, RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.weights import WeightsError, load_weights, network_of, save_weights, whole_number
+from drivers.weights import described, load_weights, network_of, save_weights, whole_number
 from predictor.metadata import LENGTH, metadata_vector
 from predictor.model import STEP, Predictor, PredictorConfig, gflop
 from predictor.raw_features import STATISTICS, raw_statistics
@@ -152,7 +150,7 @@ def load_predictor(folder: Path) -> LoadedPredictor:
         WeightsError: missing, damaged, or not a predictor.
     """
     tensors, description = load_weights(folder, "predictor")
-    try:
+    with described(folder, "predictor", "train"):
         config = PredictorConfig(**description["config"])
         space = ParameterSpace.from_dict(description["space"])
         if config.parameters != len(space):
@@ -165,9 +163,4 @@ def load_predictor(folder: Path) -> LoadedPredictor:
         identity = str(description["device"])
         mirrored = bool(description["mirrored"])
         network = network_of(lambda: Predictor(config), tensors)
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParameterError) as error:
-        raise WeightsError(
-            f"{folder}: the predictor's weights do not fit their description ({shown(error):.300}); "
-            "run `workbench train` again"
-        ) from error
     return LoadedPredictor(network.eval(), space, longest, identity, mirrored)

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drivers.errors import ParameterError
-from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.weights import WeightsError, load_weights, network_of, save_weights
+from drivers.weights import described, load_weights, network_of, save_weights
 from proxy.crops import raw_batch
 from proxy.model import Proxy, ProxyConfig
 from proxy.training import freeze
@@ -48,16 +46,11 @@ def load_proxy(folder: Path) -> LoadedProxy:
         WeightsError: missing, damaged, or not a proxy.
     """
     tensors, description = load_weights(folder, "proxy")
-    try:
+    with described(folder, "proxy", "fit-proxy"):
         config = ProxyConfig(**description["config"])
         space = ParameterSpace.from_dict(description["space"])
         if config.parameters != len(space):
             raise ValueError(f"it takes {config.parameters} parameters, its device has {len(space)}")
         identity = str(description["device"])
         network = network_of(lambda: Proxy(config), tensors)
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParameterError) as error:
-        raise WeightsError(
-            f"{folder}: the proxy's weights do not fit their description ({shown(error):.300}); "
-            "run `workbench fit-proxy` again"
-        ) from error
     return LoadedProxy(freeze(network), space, identity)

@@ -169,6 +169,10 @@ def test_around_a_tuned_table_on_the_device(place: Path, monkeypatch: pytest.Mon
         return done.exit_code, done.stdout, done.exception
 
     assert go()[0] == 2
+    for wrong in (("--per-raw", "9"), ("--block-share", "0"), ("--keep", "gain"), ("--spread", "0.3")):
+        done = CliRunner().invoke(app, ["--device", "fake:", "--raws", "raws", "--captures", "4", *wrong])
+        assert done.exit_code == 2
+        assert f"{wrong[0]}: is for --design around" in done.output
     assert go("--rule", "table")[0] == 1  # the device went away after 30 of 32
     code, out, _ = go("--rule", "table")
     assert (code, json.loads(out)["captures"], json.loads(out)["new"]) == (0, 32, 2)

@@ -108,6 +108,10 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
         refine(lab, device, RefineSettings(captures=100, rounds=2), source="defaults", **QUICK)
     with pytest.raises(RunError, match="no tune run of the rule industry"):
         run_refine(lab, source="industry")
+    with pytest.raises(
+        RunError, match=r"no tune or train run 'other' to refine \(tune runs: defaults; train runs: none"
+    ):
+        run_refine(lab, source="other")
     with pytest.raises(RunError, match="metric 'mood' is none"), open_device(DEVICE) as device:
         refine(lab, device, RefineSettings(metrics=("mood",)), source="defaults", **QUICK)
     assert [run.name for run in list_runs(lab)] == ["defaults"]

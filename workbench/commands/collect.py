@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -47,11 +47,17 @@ def collect(
         str | None, typer.Option(help="Tune run for --design around-rule: captures around what it gives each RAW.")
     ] = None,
     per_raw: Annotated[
-        int, typer.Option(min=2, max=MANY, help="around-rule: captures of each RAW, the rule's own set among them.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            min=2, max=MANY, help="around-rule: captures of each RAW, the rule's own set among them; by default 8."
+        ),
+    ] = None,
     block_share: Annotated[
-        float, typer.Option(min=0, max=1, help="around-rule: share of the moves that are of one block's parameters.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="around-rule: share of the moves that are of one block's parameters; by default 0.5."
+        ),
+    ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="around-rule: parameter or block that stays as the rule has it.")
     ] = None,
@@ -77,14 +83,23 @@ def collect(
         raise typer.BadParameter("--around needs --design around")
     if (rule is None) is (design is Design.AROUND_RULE):
         raise typer.BadParameter("--design around-rule and --rule RUN need each other", param_hint="--rule")
+    if spread is not None and design not in (Design.AROUND, Design.AROUND_RULE):
+        raise typer.BadParameter(f"is for --design around and around-rule, not {design}", param_hint="--spread")
+    of_rule: dict[str, Any] = {"per_raw": per_raw, "block_share": block_share, "keep": tuple(keep) if keep else None}
+    given = {name: value for name, value in of_rule.items() if value is not None}
+    if given and rule is None:
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise typer.BadParameter(f"is for --design around-rule, not {design}", param_hint=option)
     if captures is None and rule is None:
         raise typer.BadParameter(f"needed by --design {design}", param_hint="--captures")
     around_rule = None
     if rule is not None:
+        from dataclasses import replace
+
         from workbench.collect.around_rule import AroundRule
         from workbench.rules.centres import find_centres
 
-        around_rule = AroundRule(find_centres(lab, rule), per_raw, block_share, tuple(keep or ()))
+        around_rule = replace(AroundRule(find_centres(lab, rule)), **given)
     with stoppable(f"every reported capture is kept; go on with: {_command()}"):
         try:
             result = collector.collect(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def fit_proxy(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     device: Annotated[
-        str | None, typer.Option(help="Device URL; measures on it how the proxy follows it (300 captures and more).")
+        str | None, typer.Option(help="Device URL; measures on it how the proxy follows it (about 700 captures).")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="Device identity, where the data set holds several.")] = None,
     steps: Annotated[int, typer.Option(min=0, max=MANY, help="Steps of the whole network.")] = 400,

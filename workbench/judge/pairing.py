@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drivers.foreign_text import shown
 from workbench.collect.failures import percent, reason_text
+from workbench.console.notes import listed
 from workbench.errors import RunError
 from workbench.lab.dataset import FailureRecord, RawRecord
 from workbench.lab.results import Model
@@ -90,15 +90,10 @@ def pair(
         names = [raws[i].name for i in places]
         notes.append(
             f"{len(names)} RAW{'s are' if names[1:] else ' is'} left out for all methods, where {labels[key]} failed "
-            f"({reason}): {_named(names)}"
+            f"({reason}): {listed(names, _NAMED)}"
         )
         left_out.append(LeftOut(method=None, raws=names, reason=f"{labels[key]}: {reason}"))
     kept = [i for i in range(len(raws)) if i not in out]
     if not methods or not kept:
         raise RunError(f"nothing is left to compare: {'; '.join(notes)}")
     return Pairing(methods, kept, notes, left_out, {key: len(failures.get(key, ())) for key in labels}, len(raws))
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(shown(name) for name in names[:_NAMED]) + more

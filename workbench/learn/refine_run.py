@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drivers.device import Device
+from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
@@ -19,6 +20,7 @@ from predictor.response import Response
 from predictor.training import Fitted, Recipe, TrainingStep, fit
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
+from workbench.console.notes import listed
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, removed_on_failure
@@ -173,7 +175,12 @@ def refine(
 def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunFolder | None, BaseRule]:
     """What is refined: a predictor's run and its rule, or a rule alone."""
     info = device.info()
-    trained = [run.name for run in list_runs(lab, "train")]
+    trained, tuned = ([run.name for run in list_runs(lab, kind)] for kind in ("train", "tune"))
+    if not {source} & {*RULES, *trained, *tuned} and not (Path(source) / "run.json").is_file():
+        raise RunError(
+            f"{lab}: no tune or train run {shown(source)!r} to refine (tune runs: {listed(tuned) or 'none'}; train "
+            f"runs: {listed(trained) or 'none'}); name one, or a rule such as industry for the newest run of it"
+        )
     if source in RULES or source not in trained:
         return None, find_base(lab, source, info.space, task.key)
     run = find_run(lab, "train", source)
