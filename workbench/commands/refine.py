@@ -71,7 +71,7 @@ def refine(
     judge = asked_task(task, detector, annotations)
     settings = RefineSettings(captures, rounds, spread=spread, metrics=tuple(metric or ()), seed=seed)
     with (
-        stoppable("stopped; every capture is kept, the same command goes on"),
+        stoppable("every capture is kept; run the same command again to go on"),
         Progress("refine", 0, unit="capture") as progress,
     ):
 
