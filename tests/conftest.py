@@ -81,6 +81,19 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of a report have their labels alone: drawing them is most of what a page costs."""
+    from markupsafe import Markup
+
+    from workbench.report import figures
+
+    def outline(figure: object, name: str, label: str) -> Markup:
+        return Markup('<svg role="img" aria-label="{}"></svg>').format(label)
+
+    monkeypatch.setattr(figures, "to_svg", outline)
+
+
+@pytest.fixture
 def serving() -> Iterator[Callable[..., str]]:
     """``serving(firmware, faults=None)`` serves it over ZeroMQ from a thread until the test's end; gives its URL."""
     from sim.firmware.zmq_server import serve_firmware

@@ -114,8 +114,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(full: Path) -> tuple[str, Reader]:
-    html = write_report(full).read_text(encoding="utf-8")
+def written(full: Path) -> Path:
+    return write_report(full)
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> tuple[str, Reader]:
+    html = written.read_text(encoding="utf-8")
     return html, Reader(html)
 
 
@@ -255,6 +260,7 @@ def test_the_same_lab_gives_the_same_report(page: tuple[str, Reader], full: Path
     assert made.sub("", again) == made.sub("", page[0])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_csv_holds_the_table(full: Path, tmp_path: Path) -> None:
     out = write_report(full, validation="final", out=tmp_path / "deep" / "r.html")
     rows = list(csv.DictReader(out.with_suffix(".csv").open(encoding="utf-8", newline="")))
@@ -292,6 +298,7 @@ def test_a_bare_validation_leaves_sections_out(tmp_path: Path) -> None:
     assert any(alt.endswith(": default") for alt in read.images)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_lost_runs_and_weights_leave_a_line(full: Path, tmp_path: Path) -> None:
     lab = copy(full, tmp_path)
     shutil.rmtree(lab / "runs" / "without")
@@ -302,6 +309,7 @@ def test_lost_runs_and_weights_leave_a_line(full: Path, tmp_path: Path) -> None:
     assert "The attention maps cannot be drawn" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_the_data_set_the_figures_remain(full: Path, tmp_path: Path) -> None:
     lab = copy(full, tmp_path)
     (lab / "dataset.sqlite").unlink()
@@ -311,6 +319,7 @@ def test_without_the_data_set_the_figures_remain(full: Path, tmp_path: Path) -> 
     assert read.tags.count("svg") == 13
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_capture_that_is_lost_is_said_so(full: Path, tmp_path: Path) -> None:
     lab = copy(full, tmp_path)
     found = read_material(lab)
@@ -386,6 +395,7 @@ def test_the_proxy_of_another_device_is_not_shown(full: Path, tmp_path: Path) ->
     assert proxy.name == "proxy"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_place_that_cannot_be_written_is_one_clear_line(full: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="the report cannot be written"):
@@ -394,6 +404,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(full: Path, tmp_path: 
         write_report(full, out=tmp_path / "report.csv")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_prints_the_path(full: Path, tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(report)
@@ -444,11 +455,10 @@ def with_script(page: Path, script: str, out: Path) -> Path:
     return out
 
 
-def test_a_browser_shows_it_without_complaint(full: Path, tmp_path: Path) -> None:
-    out = write_report(full, out=tmp_path / "r.html")
+def test_a_browser_shows_it_without_complaint(written: Path, tmp_path: Path) -> None:
     # A browser's own window has a least width, a frame has none. Wider than its frame is what a phone cuts off.
     script = "parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')"
-    page = with_script(out, script, tmp_path / "framed.html")
+    page = with_script(written, script, tmp_path / "framed.html")
     frames = "".join(f'<iframe src="{page.name}" width="{w}" height="900"></iframe>' for w in (1280, 900, 390))
     heard = "const all = []; onmessage = (e) => { all.push(e.data); document.title = JSON.stringify(all); }"
     outer = tmp_path / "outer.html"
@@ -459,14 +469,14 @@ def test_a_browser_shows_it_without_complaint(full: Path, tmp_path: Path) -> Non
     assert sorted(inner for inner, _ in widths) == [390, 900, 1280]
     assert all(needed <= inner for inner, needed in widths)
     picture = tmp_path / "page.png"
-    browse(out, tmp_path, "--window-size=900,1500", f"--screenshot={picture}")
+    browse(written, tmp_path, "--window-size=900,1500", f"--screenshot={picture}")
     shot = cv2.imread(str(picture))
     assert shot is not None
     assert shot.shape == (1500, 900, 3)
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 200
 
 
-def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, tmp_path: Path) -> None:
+def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, written: Path, tmp_path: Path) -> None:
     script = """
     const part = (name) => document.querySelector(`#viewer [data-part="${name}"]`);
     const frame = part("frame"), stage = part("stage"), said = {};
@@ -502,7 +512,7 @@ def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, tmp_p
       document.title = JSON.stringify(said);
     });
     """.replace("\n", " ")
-    page = with_script(write_report(full, out=tmp_path / "r.html"), script, tmp_path / "viewer.html")
+    page = with_script(written, script, tmp_path / "viewer.html")
     dom, console = browse(page, tmp_path, "--window-size=900,1200", "--virtual-time-budget=20000", "--dump-dom")
     assert not console
     said = json.loads(unescape(re.findall(r"<title>(.*?)</title>", dom, re.DOTALL)[0]))
@@ -522,6 +532,7 @@ def test_the_viewer_wipes_and_flickers_by_keyboard_and_pointer(full: Path, tmp_p
     assert said["other"] == ["block", "none"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
     full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -546,6 +557,7 @@ def test_whole_outputs_of_large_frames_are_in_the_file_as_far_as_there_is_room(
     assert sum("predicted (image + metadata)" in alt for alt in kept) == 5
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("held", [["blur"], ["blur", "curve"], list(SPACE.names)])
 def test_the_report_says_what_is_held(full: Path, tmp_path: Path, held: list[str]) -> None:
     lab = copy(full, tmp_path)

@@ -53,7 +53,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lab(studied: Path, tmp_path: Path) -> Path:
+def lab(studied: Path, tmp_path: Path, undrawn: None) -> Path:
     return Path(shutil.copytree(studied, tmp_path / "lab"))
 
 
@@ -68,8 +68,17 @@ def change(lab: Path, how: Callable[[dict[str, Any]], object]) -> None:
     write_json(lab / "runs" / "study" / "results.json", results)
 
 
+@pytest.fixture(scope="module")
+def written(studied: Path) -> Path:
+    return write_report(studied)
+
+
 def section(lab: Path) -> str:
-    html = write_report(lab).read_text(encoding="utf-8")
+    return section_of(write_report(lab))
+
+
+def section_of(page: Path) -> str:
+    html = page.read_text(encoding="utf-8")
     return html[html.index("<h2>Ablations") : html.index("<h2>Proxy against device")]
 
 
@@ -78,8 +87,8 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_the_study_is_in_the_report(studied: Path) -> None:
-    html, results = section(studied), results_of(studied)
+def test_the_study_is_in_the_report(studied: Path, written: Path) -> None:
+    html, results = section_of(written), results_of(studied)
     assert "Refused" not in html
     assert 'class="said"' not in html
     for row in results["table"]:
@@ -105,6 +114,7 @@ def test_the_study_is_in_the_report(studied: Path) -> None:
     assert maps == [f"{results['attention']['raw']}: {name}" for name in drawn] * 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_tables_are_beside_it(studied: Path, tmp_path: Path) -> None:
     results = results_of(studied)
     write_report(studied, ablation="study", out=tmp_path / "r.html")
@@ -246,12 +256,11 @@ def test_the_order_in_words() -> None:
     assert "no two neighbours" in order_in_words([])
 
 
-def test_a_browser_shows_the_studies_without_complaint(studied: Path, tmp_path: Path) -> None:
-    out = write_report(studied, out=tmp_path / "r.html")
+def test_a_browser_shows_the_studies_without_complaint(written: Path, tmp_path: Path) -> None:
     script = """<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth,
         [...document.images].every((i) => i.complete && i.naturalWidth > 0)], "*")</script></body>"""
     page = tmp_path / "framed.html"
-    page.write_text(out.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    page.write_text(written.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
     heard = "const all = []; onmessage = (e) => { all.push(e.data); document.title = JSON.stringify(all); }"
     frames = "".join(f'<iframe src="{page.name}" width="{w}" height="900"></iframe>' for w in (1280, 390))
     outer = tmp_path / "outer.html"

@@ -52,7 +52,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lab(honest: Path, tmp_path: Path) -> Path:
+def lab(honest: Path, tmp_path: Path, undrawn: None) -> Path:
     return Path(shutil.copytree(honest, tmp_path / "lab"))
 
 

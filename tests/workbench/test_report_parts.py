@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lab(made: Path, tmp_path: Path) -> Path:
+def lab(made: Path, tmp_path: Path, undrawn: None) -> Path:
     return Path(shutil.copytree(made, tmp_path / "lab"))
 
 
@@ -78,7 +78,8 @@ def rows_of(lab: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_page_says_where_the_gain_comes_from(lab: Path) -> None:
+def test_the_page_says_where_the_gain_comes_from(made: Path, tmp_path: Path) -> None:
+    lab = Path(shutil.copytree(made, tmp_path / "lab"))
     html, text = text_of(lab)
     results = read_validation(find_run(lab, "validate"))
     assert "Refused" not in text

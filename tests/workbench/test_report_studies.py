@@ -45,8 +45,13 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lab
 
 
+@pytest.fixture(scope="module")
+def written(studied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(studied, out=tmp_path_factory.mktemp("studies-page") / "r.html")
+
+
 @pytest.fixture
-def lab(studied: Path, tmp_path: Path) -> Path:
+def lab(studied: Path, tmp_path: Path, undrawn: None) -> Path:
     return Path(shutil.copytree(studied, tmp_path / "lab"))
 
 
@@ -70,8 +75,8 @@ def change(lab: Path, name: str, how: Callable[[dict[str, Any]], None]) -> None:
     run.update(results=results)
 
 
-def test_a_front_is_drawn_with_all_that_was_tried(studied: Path) -> None:
-    html = write_report(studied).read_text(encoding="utf-8")
+def test_a_front_is_drawn_with_all_that_was_tried(studied: Path, written: Path) -> None:
+    html = written.read_text(encoding="utf-8")
     run = find_run(studied, "tune", "two")
     assert len(run.results["tried"]) == run.results["trials"]
     front = fronts(studied)["two"]
@@ -99,9 +104,8 @@ def test_the_sets_held_against_a_front_are_on_its_raws(studied: Path) -> None:
     assert others["fixed"].beats == sum(min(s) >= 0 for s in map(list, signs) if max(s) > 0)
 
 
-def test_the_csv_holds_the_front_and_what_was_tried(studied: Path, tmp_path: Path) -> None:
-    out = write_report(studied, out=tmp_path / "r.html")
-    rows = rows_of(out.with_name("r-pareto.csv"))
+def test_the_csv_holds_the_front_and_what_was_tried(studied: Path, written: Path) -> None:
+    rows = rows_of(written.with_name("r-pareto.csv"))
     for name in ("two", "three"):
         run = find_run(studied, "tune", name)
         own = [r for r in rows if r["run"] == name]
@@ -115,7 +119,7 @@ def test_the_csv_holds_the_front_and_what_was_tried(studied: Path, tmp_path: Pat
         assert all(r["bytes"] == "" for r in own) == (name == "two")
 
 
-def test_three_metrics_with_a_cost_are_drawn_in_their_own_units(studied: Path) -> None:
+def test_three_metrics_with_a_cost_are_drawn_in_their_own_units(studied: Path, written: Path) -> None:
     front = fronts(studied)["three"]
     assert [(m.label, m.lower) for m in front.metrics] == [
         ("PSNR (dB)", False),
@@ -124,7 +128,7 @@ def test_three_metrics_with_a_cost_are_drawn_in_their_own_units(studied: Path) -
     ]
     assert not front.marks
     assert all(row.values[2] > 0 for row in (*front.sets, *front.others))
-    html = write_report(studied).read_text(encoding="utf-8")
+    html = written.read_text(encoding="utf-8")
     assert "output size (bytes), lower is better</text>" in html
 
 
@@ -165,20 +169,19 @@ def test_without_the_data_set_a_front_is_marked_as_unverified(lab: Path) -> None
     assert "Pareto front of PSNR and SSIM:" in html
 
 
-def test_every_tuning_has_its_curve(studied: Path, tmp_path: Path) -> None:
+def test_every_tuning_has_its_curve(studied: Path, written: Path) -> None:
     found = read_material(studied)
     curves = {c.run.name: c for c in curves_of(found)}
     assert set(curves) == {"best", "two", "three", "other-raws"}
     assert curves["best"].key == "fixed"
     assert curves["two"].key == "tune:two"
     assert [name for name, c in curves.items() if not c.same_raws] == ["other-raws"]
-    out = write_report(studied, out=tmp_path / "r.html")
-    html = out.read_text(encoding="utf-8")
+    html = written.read_text(encoding="utf-8")
     (drawn,) = re.findall(r'aria-label="Result against captures spent".*?</figure>', html, re.DOTALL)
     assert "Not drawn, of another metric: ssim." in drawn
     for name, curve in curves.items():
         assert f"{curve.label}: {curve.points[-1, 1]:.2f}" in drawn
         assert f"Run {name} ·" in drawn
-        rows = [r for r in rows_of(out.with_name("r-searches.csv")) if r["run"] == name]
+        rows = [r for r in rows_of(written.with_name("r-searches.csv")) if r["run"] == name]
         history = find_run(studied, "tune", name).results["history"]
         assert [[int(r["captures"]), float(r["best_so_far"])] for r in rows] == history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -92,11 +93,11 @@ def write_report(
         RunError: there is no validation, or the report cannot be written.
     """
     out = Path(lab) / "report.html" if out is None else Path(out)
-    found = read_material(lab, validation, ablation)
-    page = make_page(found)
     table = out.with_suffix(".csv")
     if table == out:
         raise RunError(f"{out}: is the name of the table; give the report a name that ends in .html")
+    found = read_material(lab, validation, ablation)
+    page = make_page(found)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, render(page))
@@ -148,8 +149,9 @@ def render(page: Page) -> str:
     )
 
 
+@functools.cache
 def templates() -> Environment:
-    """The pages' templates, with the filters that they use."""
+    """The pages' templates, with the filters that they use, compiled once a process."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
