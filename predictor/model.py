@@ -43,7 +43,7 @@ HEADS = 4
 STEP = 0.25
 """What 1 before the sigmoid moves a normalised parameter on top of a rule: the sigmoid's slope in its middle, so that
 one learning rate suits both forms."""
-_LARGEST = 2.5
+LARGEST = 2.5
 """Deviations that a statistic counts for at most: a RAW unlike all others must not lead far away."""
 Attention = Literal["multi", "single", "self", "none"]
 
@@ -233,7 +233,7 @@ class Predictor(nn.Module):
         if self.config.statistics:
             own, statistics = metadata.split([self.config.metadata, self.config.statistics], 1)
             even = (statistics - self.statistics_mean) / self.statistics_deviation
-            metadata = torch.cat([own, even.clamp(-_LARGEST, _LARGEST)], 1)
+            metadata = torch.cat([own, even.clamp(-LARGEST, LARGEST)], 1)
         code = self.metadata(metadata)
         scale, shift = self.modulate(code)[:, :, None, None].chunk(2, dim=1)
         direct = self.direct(torch.cat([code, metadata], 1))

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from drivers.parameters import ParameterSpace
+from predictor.model import LARGEST
 
 COMPONENTS = 20
 """Principal components of the RAWs' features that slopes lean on."""
 CURVATURES = 8
 """Of them, those that curvatures and choices lean on."""
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-_LARGEST = 2.5
 _SCALE = 4.0
 _FOLDS = 5
 _ITERATIONS = 150
@@ -80,7 +80,7 @@ class Response:
 
     def code(self, features: np.ndarray) -> Tensor:
         """What the response knows of RAWs: ``float [R, F]`` → ``float32 [R, C]``."""
-        parts = np.clip(self._standardised(features) @ self._axes, -_LARGEST, _LARGEST)
+        parts = np.clip(self._standardised(features) @ self._axes, -LARGEST, LARGEST)
         return torch.as_tensor(np.concatenate([np.ones((len(parts), 1)), parts], 1), dtype=torch.float32)
 
     def fit(self, codes: Tensor, starts: Tensor, around: Around) -> None:
@@ -182,7 +182,7 @@ class Response:
         return found
 
     def _standardised(self, features: np.ndarray) -> np.ndarray:
-        result: np.ndarray = np.clip((features - self._mean) / self._deviation, -_LARGEST, _LARGEST)
+        result: np.ndarray = np.clip((features - self._mean) / self._deviation, -LARGEST, LARGEST)
         return result
 
     def _chosen(self, units: Tensor) -> Tensor:

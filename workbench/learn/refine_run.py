@@ -230,7 +230,7 @@ def _fit(
 ) -> Fitted:
     """The network, trained through the response."""
     of_training, of_validation = (
-        (known.raws, response.code(known.features), known.units) for known in (training, validation)
+        (known.raws, known.features, response.code(known.features), known.units) for known in (training, validation)
     )
     data = ResponseData(of_training, of_validation, metadata=recipe.metadata)
 

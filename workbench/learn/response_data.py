@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
-from predictor.files import input_planes, told_of
+from predictor.files import input_planes
 from predictor.raw_features import STATISTICS
 from predictor.training import Example
 from workbench.lab.dataset import RawRecord
@@ -34,20 +35,21 @@ class ResponseData:
         statistics: ``float32 [R, S]`` of the training RAWs.
 
     Args:
-        training, held_out: RAWs with their codes ``[R, C]`` and what the rule gives, ``[R, N]``.
+        training, held_out: RAWs with their :func:`~predictor.raw_features.raw_features` ``[R, F]``, their codes
+            ``[R, C]`` and what the rule gives, ``[R, N]``.
         metadata: whether the metadata are told beside the statistics.
     """
 
     def __init__(
         self,
-        training: tuple[Sequence[RawRecord], Tensor, Tensor],
-        held_out: tuple[Sequence[RawRecord], Tensor, Tensor],
+        training: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor],
+        held_out: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor],
         *,
         metadata: bool,
     ) -> None:
         self._training = _Items(*training, metadata)
         self._held_out = _Items(*held_out, metadata)
-        self.statistics = torch.stack(self._training.told)[:, -STATISTICS:]
+        self.statistics = self._training.told[:, -STATISTICS:]
 
     def __len__(self) -> int:
         return len(self._training)
@@ -71,17 +73,19 @@ class ResponseData:
 
 
 class _Items:
-    def __init__(self, raws: Sequence[RawRecord], codes: Tensor, starts: Tensor, metadata: bool) -> None:
+    def __init__(
+        self, raws: Sequence[RawRecord], features: np.ndarray, codes: Tensor, starts: Tensor, metadata: bool
+    ) -> None:
         self._codes, self._starts = codes, starts
         # Half precision: thousands of RAWs are kept, and noise hides what it rounds away.
         self._planes: list[Tensor] = []
-        self.told: list[Tensor] = []
+        statistics, told = np.split(features, [STATISTICS], axis=1)
+        self.told = torch.from_numpy(np.concatenate([told, statistics], 1) if metadata else statistics)
         self.buckets: dict[tuple[int, ...], list[int]] = {}
         for place, raw in enumerate(raws):
             frame: RawFrame = raw.load()
             planes = input_planes(frame).half()
             self._planes.append(planes)
-            self.told.append(told_of(frame, metadata=metadata, statistics=True))
             self.buckets.setdefault(tuple(planes.shape), []).append(place)
 
     def __len__(self) -> int:
@@ -92,6 +96,6 @@ class _Items:
 
     def example(self, places: Sequence[int]) -> Example:
         planes = torch.stack([self._planes[i] for i in places]).float()
-        told = torch.stack([self.told[i] for i in places])
+        told = self.told[list(places)]
         starts = self._starts[list(places)]
         return Example(planes, told, Codes(self._codes[list(places)], starts), None, starts)
