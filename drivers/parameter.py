@@ -5,30 +5,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drivers.errors import ParameterError
 from drivers.validation_text import short
 
 Kind = Literal["continuous", "integer", "choice", "bool"]
 Scale = Literal["linear", "log"]
+Role = Literal["red_gain", "blue_gain"]
+Width = Literal[8, 16, 32]
 Native = float | int | str | bool
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
+"""What parameters and blocks may be called."""
 _MOST_CODE = 2**53  # a float holds every whole number up to there
 
 
-class Register(BaseModel):
-    """Where a device keeps a parameter: byte address, width in bits, and whether codes are signed."""
+@dataclass(frozen=True, kw_only=True)
+class Register:
+    """Where a device keeps a parameter: byte address, width in bits, and whether codes are signed.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Raises:
+        ParameterError: there is no such register.
+    """
 
-    address: int = Field(ge=0, lt=2**32)
-    width: Literal[8, 16, 32] = 16
+    address: int
+    width: Width = 16
     signed: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.address) is not int or not 0 <= self.address < 2**32:
+            raise ParameterError(f"register address {short(self.address)} is not a whole number in 0..{2**32 - 1}")
+        if self.width not in get_args(Width):
+            raise ParameterError(f"register width {short(self.width)} is not 8, 16 or 32 bits")
 
     def range(self) -> tuple[int, int]:
         """Smallest and largest code that the register holds."""
@@ -37,7 +52,8 @@ class Register(BaseModel):
         return 0, (1 << self.width) - 1
 
 
-class Parameter(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
     """One tunable parameter.
 
     Continuous parameters are stored in steps: ``code = round(native / step)``, so a register with 8 fraction bits has
@@ -45,12 +61,13 @@ class Parameter(BaseModel):
 
     ``role`` marks the parameters that the as-shot white balance of a RAW sets directly: the gains of the red and the
     blue channel relative to green.
+
+    Raises:
+        ParameterError: its parts do not agree.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
-    block: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    name: str
+    block: str
     kind: Kind
     low: float | None = None
     high: float | None = None
@@ -60,39 +77,72 @@ class Parameter(BaseModel):
     default: Native
     unit: str = ""
     description: str = ""
-    role: Literal["red_gain", "blue_gain"] | None = None
-    register_: Register | None = Field(default=None, alias="register")
+    role: Role | None = None
+    register: Register | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Parameter:
-        for what, number in (("low", self.low), ("high", self.high), ("step", self.step)):
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"{self.name}: {what} {number} is not a finite number")
+    def __post_init__(self) -> None:
+        for what in ("low", "high", "step"):
+            if (number := getattr(self, what)) is not None or what == "step":
+                object.__setattr__(self, what, self._number(what, number))
+        choices = self.choices if isinstance(self.choices, list | tuple) else ("",)
+        object.__setattr__(self, "choices", tuple(choices))
+        if isinstance(self.default, np.generic):
+            object.__setattr__(self, "default", self.default.item())
+        self._check_words()
+        self._check_range()
+        self.to_code(self.default)
+
+    def _number(self, what: str, number: Any) -> float:
+        try:
+            value = math.nan if isinstance(number, str | bool) else float(number)
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if not math.isfinite(value):
+            raise ParameterError(f"{short(self.name)}: {what} {short(number)} is not a finite number")
+        return value
+
+    def _check_words(self) -> None:
+        for what in ("name", "block"):
+            word = getattr(self, what)
+            # The end of a line that `$` lets through is no part of a name.
+            if not isinstance(word, str) or not re.fullmatch(NAME, word) or word.endswith("\n"):
+                raise ParameterError(
+                    f"parameter {short(self.name)}: {what} {short(word)} is not 1..63 of a-z, 0-9 and _, a letter first"
+                )
+        for what, known in (("kind", Kind), ("scale", Scale), ("role", Role)):
+            if (word := getattr(self, what)) not in get_args(known) and not (what == "role" and word is None):
+                raise ParameterError(f"{self.name}: {what} {short(word)} is not {' or '.join(get_args(known))}")
+        if not all(isinstance(text, str) for text in (self.unit, self.description, *self.choices)):
+            raise ParameterError(f"{self.name}: unit, description and choices are texts")
+
+    def _check_range(self) -> None:
         if self.kind in ("continuous", "integer"):
             if self.low is None or self.high is None or not self.low < self.high:
-                raise ValueError(f"{self.name}: low {self.low} must be below high {self.high}")
+                raise ParameterError(f"{self.name}: low {self.low} must be below high {self.high}")
             if not self.step > 0:
-                raise ValueError(f"{self.name}: step {self.step} must be above 0")
+                raise ParameterError(f"{self.name}: step {self.step} must be above 0")
             if self.scale == "log" and self.low <= 0:
-                raise ValueError(f"{self.name}: a log scale needs low above 0, not {self.low}")
+                raise ParameterError(f"{self.name}: a log scale needs low above 0, not {self.low}")
             if self.kind == "integer" and (self.step != 1 or self.low != int(self.low) or self.high != int(self.high)):
-                raise ValueError(f"{self.name}: an integer parameter needs integer bounds and step 1")
+                raise ParameterError(f"{self.name}: an integer parameter needs integer bounds and step 1")
             if max(abs(self.low), abs(self.high)) / self.step > _MOST_CODE:
-                raise ValueError(f"{self.name}: step {self.step:g} is too fine for {self.low:g}..{self.high:g}")
+                raise ParameterError(f"{self.name}: step {self.step:g} is too fine for {self.low:g}..{self.high:g}")
             if self.high_code <= self.low_code or (self.scale == "log" and self.low_code < 1):
-                raise ValueError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
+                raise ParameterError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
         if self.kind == "choice" and len(self.choices) < 2:
-            raise ValueError(f"{self.name}: a choice needs at least two choices")
+            raise ParameterError(f"{self.name}: a choice needs at least two choices")
         if self.kind in ("choice", "bool") and self.scale != "linear":
-            raise ValueError(f"{self.name}: a {self.kind} has no numbers to put on a {self.scale} scale")
-        if self.register_ is not None:
-            low, high = self.register_.range()
+            raise ParameterError(f"{self.name}: a {self.kind} has no numbers to put on a {self.scale} scale")
+        if self.register is not None:
+            low, high = self.register.range()
             if self.low_code < low or self.high_code > high:
-                raise ValueError(
+                raise ParameterError(
                     f"{self.name}: codes {self.low_code}..{self.high_code} do not fit its register ({low}..{high})"
                 )
-        self.to_code(self.default)
-        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameter as plain data."""
+        return {**dataclasses.asdict(self), "choices": list(self.choices)}
 
     @cached_property
     def low_code(self) -> int:

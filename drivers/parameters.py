@@ -19,17 +19,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from tomlkit.items import Comment
 
 from drivers.errors import ParameterError
 from drivers.parameter import Kind, Native, Parameter, Register, Scale
 from drivers.regular_files import TEXT_BYTES, read_regular
-from drivers.validation_text import fault_in_words, short
+from drivers.validation_text import short
+
+if TYPE_CHECKING:
+    from tomlkit.items import Comment
 
 __all__ = ["Kind", "Native", "Parameter", "ParameterSet", "ParameterSpace", "Register", "Scale", "parameters_hash"]
 
@@ -80,28 +80,32 @@ class ParameterSet:
         return self.values[name]
 
 
-class ParameterSpace(BaseModel):
-    """The ordered list of a device's parameters."""
+@dataclass(frozen=True)
+class ParameterSpace:
+    """The ordered list of a device's parameters.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Raises:
+        ParameterError: there are none or too many, or two have one name or share a register.
+    """
 
     name: str
-    parameters: tuple[Parameter, ...] = Field(min_length=1, max_length=MOST_PARAMETERS)
+    parameters: tuple[Parameter, ...]
 
-    @model_validator(mode="after")
-    def _check(self) -> ParameterSpace:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", tuple(self.parameters))
+        if not 1 <= len(self.parameters) <= MOST_PARAMETERS:
+            raise ParameterError(f"a space has 1..{MOST_PARAMETERS} parameters, not {len(self.parameters)}")
         names = [p.name for p in self.parameters]
         if twice := {n for n in names if names.count(n) > 1}:
-            raise ValueError(f"parameter named twice: {', '.join(sorted(twice))}")
+            raise ParameterError(f"parameter named twice: {', '.join(sorted(twice))}")
         spans: list[tuple[int, int, str]] = []
         for p in self.parameters:
-            if p.register_ is not None:
-                spans.append((p.register_.address, p.register_.address + p.register_.width // 8, p.name))
+            if p.register is not None:
+                spans.append((p.register.address, p.register.address + p.register.width // 8, p.name))
         spans.sort()
         for (_, end, one), (start, _, other) in itertools.pairwise(spans):
             if start < end:
-                raise ValueError(f"registers of {one} and {other} overlap")
-        return self
+                raise ParameterError(f"registers of {one} and {other} overlap")
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -137,7 +141,7 @@ class ParameterSpace(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """The space as plain data (for the wire, the data set and files)."""
-        return self.model_dump(mode="json", by_alias=True)
+        return {"name": self.name, "parameters": [p.to_dict() for p in self.parameters]}
 
     @classmethod
     def from_dict(cls, data: Any) -> ParameterSpace:
@@ -146,10 +150,10 @@ class ParameterSpace(BaseModel):
         Raises:
             ParameterError: the data does not describe a parameter space.
         """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ParameterError(f"parameter space: {fault_in_words(error, data, cls)}") from error
+        # Only here: a device's agent describes its own space, and has no pydantic.
+        from drivers.parameter_models import read_space
+
+        return read_space(data)
 
     @cached_property
     def defaults(self) -> ParameterSet:
@@ -199,6 +203,8 @@ class ParameterSpace(BaseModel):
 
         ``remarks`` are put beside the values of the parameters that they are about.
         """
+        import tomlkit
+
         document = tomlkit.document()
         for line in [*([title] if title else []), f"Parameter set of {self.name}, hash {parameters.hash[:12]}"]:
             document.add(_comment(line))
@@ -264,6 +270,8 @@ def _flatten(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 def _comment(text: str) -> Comment:
     """The text as a comment on one line: a device's description may hold line breaks, a TOML comment may not."""
+    import tomlkit
+
     return tomlkit.comment(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, get_args
 
 from drivers.foreign_text import shown
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 _LENGTH = 60
 _KINDS = {
@@ -136,7 +137,7 @@ def _known(model: type[BaseModel], path: Sequence[int | str]) -> str:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
         yield annotation
     for part in get_args(annotation):
         yield from _models(part)

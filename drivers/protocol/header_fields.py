@@ -105,7 +105,7 @@ def take_space(data: Any) -> ParameterSpace:
     except (ParameterError, ValueError, TypeError, ArithmeticError) as error:
         raise MessageError("bad_message", f"header: space: {str(error)[:200]}") from error
     for parameter in space.parameters:
-        if parameter.register_ is None:
+        if parameter.register is None:
             raise MessageError("bad_message", f"header: space: parameter {parameter.name} has no register")
     return space
 

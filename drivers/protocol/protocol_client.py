@@ -267,7 +267,7 @@ class ProtocolClient(Device):
         self._known = self._info = info
         self._limit = info.max_in_flight
         self._max_payload = answer.max_payload
-        registers = [(p.register_.address, p.name) for p in info.space.parameters if p.register_ is not None]
+        registers = [(p.register.address, p.name) for p in info.space.parameters if p.register is not None]
         self._addresses = [address for address, _ in registers]
         self._name = dict(registers)
         self._address = {name: address for address, name in registers}

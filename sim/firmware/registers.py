@@ -98,9 +98,9 @@ class Firmware:
         self.camera = camera
         self._by_address: dict[int, Parameter] = {}
         for p in self.space.parameters:
-            if p.register_ is None:
+            if p.register is None:
                 raise DeviceError(f"{self.space.name}: parameter {p.name} has no register; firmware cannot hold it")
-            self._by_address[p.register_.address] = p
+            self._by_address[p.register.address] = p
         self._power_on()
 
     def reboot(self) -> None:

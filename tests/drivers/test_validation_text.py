@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivers.errors import DeviceError, ParameterError
 from drivers.foreign_text import shown
+from drivers.parameter_models import SpaceModel
 from drivers.parameters import ParameterSpace
 from drivers.programs.recipes import Recipe, load
 from drivers.validation_text import fault_in_words
@@ -82,7 +83,7 @@ _KEYS = st.sampled_from([*Whole.model_fields, "parameters", "output", "devices",
 )
 
 
-@given(st.dictionaries(_KEYS, _VALUES, max_size=6), st.sampled_from([Whole, LabConfig, Recipe, ParameterSpace]))
+@given(st.dictionaries(_KEYS, _VALUES, max_size=6), st.sampled_from([Whole, LabConfig, Recipe, SpaceModel]))
 @settings(max_examples=200, deadline=None)
 def test_whatever_stands_in_a_file_its_fault_is_one_short_line(
     document: dict[Any, Any], model: type[BaseModel]

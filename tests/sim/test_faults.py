@@ -44,8 +44,8 @@ def firmware() -> Firmware:
 
 def request(n: int) -> wire.Process:
     gain = SPACE["digital_gain"]
-    assert gain.register_ is not None
-    return wire.process_request(n, RAWS[n % 3], ((gain.register_.address, gain.low_code + n),))
+    assert gain.register is not None
+    return wire.process_request(n, RAWS[n % 3], ((gain.register.address, gain.low_code + n),))
 
 
 def scripted(name: str, *at: int, seconds: float = 0.0) -> Faults:
@@ -88,7 +88,7 @@ def test_previous_is_the_frame_before_with_its_own_proof(firmware: Firmware) -> 
 
 def test_a_wrong_hash_is_not_that_of_the_registers(firmware: Firmware) -> None:
     (frame,) = frames(scripted("wrong_hash", 1).answer(firmware, request(1)))
-    names = {p.register_.address: p.name for p in SPACE.parameters if p.register_}
+    names = {p.register.address: p.name for p in SPACE.parameters if p.register}
     assert parameters_hash({names[a]: code for a, code in frame.registers}) != frame.parameters_hash
 
 

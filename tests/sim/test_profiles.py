@@ -37,12 +37,12 @@ def test_a_profile_has_its_number_of_parameters_of_mixed_kinds_in_all_blocks(nam
 @pytest.mark.parametrize("name", profiles.NAMES)
 def test_every_parameter_has_a_register_a_description_and_a_default_within_its_range(name: Any) -> None:
     space = profiles.space(name)
-    addresses = [p.register_.address for p in space.parameters if p.register_]
+    addresses = [p.register.address for p in space.parameters if p.register]
     assert len(set(addresses)) == len(space)
     for p in space.parameters:
         assert p.description
-        assert p.register_ is not None
-        low, high = p.register_.range()
+        assert p.register is not None
+        low, high = p.register.range()
         assert low <= p.low_code <= p.to_code(p.default) <= p.high_code <= high
         if p.kind == "continuous":
             assert (1 / p.step).is_integer()  # fixed point

@@ -38,7 +38,7 @@ def run(*arguments: str) -> str:
 
 def process_with(firmware: Firmware) -> Callable[[RawFrame, ParameterSet], str]:
     def process(raw: RawFrame, parameters: ParameterSet) -> str:
-        registers = [(p.register_.address, c) for p, c in zip(SPACE.parameters, parameters.codes, strict=True)]  # type: ignore[union-attr]
+        registers = [(p.register.address, c) for p, c in zip(SPACE.parameters, parameters.codes, strict=True)]  # type: ignore[union-attr]
         answer = firmware.handle(wire.process_request(1, raw, registers))
         assert isinstance(answer, wire.Frame)
         return answer.output_hash
@@ -202,7 +202,7 @@ def test_registers_that_do_not_stay_are_an_error(serving: Serve) -> None:
     firmware = emulated("sim20", echo=False)
     honest = firmware.handle
 
-    defaults = [(p.register_.address, c) for p, c in zip(SPACE.parameters, SPACE.defaults.codes, strict=True)]  # type: ignore[union-attr]
+    defaults = [(p.register.address, c) for p, c in zip(SPACE.parameters, SPACE.defaults.codes, strict=True)]  # type: ignore[union-attr]
 
     def handle(message: wire.Message) -> wire.Message:
         answer = honest(message)

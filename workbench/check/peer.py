@@ -294,8 +294,8 @@ def some_of(answers: list[wire.Message]) -> str:
 
 def address_of(parameter: Parameter) -> int:
     """The address of its register."""
-    assert parameter.register_ is not None  # INFO with a parameter that has none does not decode
-    return parameter.register_.address
+    assert parameter.register is not None  # INFO with a parameter that has none does not decode
+    return parameter.register.address
 
 
 def difference(peer: Peer, found: dict[int, int], expected: dict[int, int]) -> str:

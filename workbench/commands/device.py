@@ -173,7 +173,7 @@ def _native(space: ParameterSpace, name: str, text: str) -> object:
 
 
 def _address(parameter: Parameter) -> str:
-    return "" if parameter.register_ is None else f"0x{parameter.register_.address:04x}"
+    return "" if parameter.register is None else f"0x{parameter.register.address:04x}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivers.errors import DeviceError, ParameterError
 from drivers.frames import RawFrame
+from drivers.parameter_models import ParameterModel
 from drivers.parameters import Parameter, ParameterSet, ParameterSpace
 from drivers.regular_files import read_toml
 from drivers.validation_text import fault_in_words
@@ -92,14 +93,19 @@ class Recipe(BaseModel):
     output: Output
     settings: Settings | None = None
     text: Text = Text()
-    parameters: tuple[Parameter, ...] = Field(min_length=1, max_length=1024)
+    parameter_models: tuple[ParameterModel, ...] = Field(alias="parameters", min_length=1, max_length=1024)
     hash: str = ""
     folder: Path = Path()
 
     @cached_property
     def space(self) -> ParameterSpace:
         """The parameters."""
-        return ParameterSpace.from_dict({"name": self.model, "parameters": self.parameters})
+        return ParameterSpace(self.model, self.parameters)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters, in the order of the recipe."""
+        return tuple(model.parameter for model in self.parameter_models)
 
     def values(self, parameters: ParameterSet) -> dict[str, str]:
         """Every parameter's text by name."""
