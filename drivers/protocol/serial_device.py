@@ -30,6 +30,7 @@ from drivers.protocol.pixel_folder import PixelFolder
 from drivers.protocol.protocol_client import OPEN_DEADLINE_S
 from drivers.protocol.protocol_device import ProtocolDevice
 from drivers.protocol.serial_end import SerialEnd
+from drivers.protocol.serial_exchange import exchange
 from drivers.protocol.serial_framing import MAX_CHUNK, MIN_CHUNK
 from drivers.protocol.two_channels import TwoChannelDevice
 from drivers.protocol.zmq_keys import is_loopback
@@ -44,7 +45,6 @@ READ_S = 0.005
 WRITE_S = 1.0
 FLUSH_S = 0.2
 POKE_S = 1.0
-MAX_READS = 16
 CHUNK_S = 0.05
 """Seconds that a chunk should take on the line: what a flipped bit costs, and how long a short request waits."""
 LINE_IN_FLIGHT = 2
@@ -136,35 +136,6 @@ class SerialLink:
         except OSError as error:
             self._port.drop(error)
             self.lost = True
-
-
-def exchange(stream: ByteStream, end: SerialEnd, left: bytes) -> bytes:
-    """Take in what has arrived and write what is due; gives what could not be written yet.
-
-    Raises:
-        OSError: the stream is gone.
-    """
-    now = time.monotonic()
-    for _ in range(MAX_READS):
-        if not (data := stream.read()):
-            break
-        end.feed(data, now)
-    return flush(stream, end, left)
-
-
-def flush(stream: ByteStream, end: SerialEnd, left: bytes) -> bytes:
-    """Write what is due; gives what could not be written yet.
-
-    Raises:
-        OSError: the stream is gone.
-    """
-    now = time.monotonic()
-    while left := left or end.outgoing(now):
-        taken = stream.write(left)
-        left = left[taken:]
-        if not taken:
-            break
-    return left
 
 
 class Port:

@@ -1,1 +1,1 @@
-"""The emulated device behind a link: registers and latching, faults on order, its servers."""
+"""The emulated device on the agent kit: untidy where asked, faults on order, its servers."""

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drivers.agent.outbox import Outbox, Outcome, Send
 from drivers.device import Capture
 from drivers.frames import RawFrame
 from drivers.parameters import parameters_hash
 from drivers.protocol import wire
 from drivers.protocol.zmq_device import ZmqDevice
-from sim.firmware.faults import NAMES, Fault, Faults, FaultsError, Outbox, Outcome, Send, load
+from sim.firmware.faults import NAMES, Fault, Faults, FaultsError, load
 from sim.firmware.registers import Firmware, emulated
 from sim.firmware.zmq_server import serve_firmware
 from sim.isp.pipeline import Pipeline

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.agent.serial_lines import TcpLine
+from drivers.agent.serving import QUEUE_FACTOR
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.protocol import wire
 from drivers.protocol.byte_streams import ByteStream
-from drivers.protocol.serial_device import exchange, open_device, open_stream, parse
+from drivers.protocol.serial_device import open_device, open_stream, parse
 from drivers.protocol.serial_end import SerialEnd
+from drivers.protocol.serial_exchange import exchange
 from sim.firmware.faults import Fault, Faults
 from sim.firmware.registers import Firmware
-from sim.firmware.serial_lines import TcpLine
 from sim.firmware.serial_server import serve_firmware
-from sim.firmware.server import QUEUE_FACTOR
 from sim.isp.pipeline import Pipeline
 
 PIPELINE = Pipeline("sim20")
@@ -291,7 +292,7 @@ def test_a_path_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_system_without_pseudo_terminals_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "openpty", raising=False)
-    with pytest.raises(DeviceError, match=r"--serial socket://127\.0\.0\.1:0"):
+    with pytest.raises(DeviceError, match=r"serve on TCP: socket://127\.0\.0\.1:0"):
         serve_firmware(Firmware(PIPELINE), "pty")
 
 

@@ -14,6 +14,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drivers.agent.serving import QUEUE_FACTOR, FrameQueue
 from drivers.device import Capture
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
@@ -21,7 +22,6 @@ from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.protocol.zmq_device import open_device
 from sim.firmware.registers import Firmware
-from sim.firmware.server import QUEUE_FACTOR, FrameQueue
 from sim.firmware.zmq_server import parse_endpoint, serve_firmware
 from sim.isp.pipeline import Pipeline
 

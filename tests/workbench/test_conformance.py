@@ -240,7 +240,7 @@ class OneBank(Firmware):
     def handle(self, message: wire.Message) -> wire.Message:
         answer = super().handle(message)
         if isinstance(message, wire.Write):
-            self._active = dict(self._shadow)
+            self._banks.latch()
         return answer
 
 

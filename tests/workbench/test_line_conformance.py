@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner
 
+from drivers.agent import serial_link
 from drivers.protocol.serial_device import open_stream, parse
 from drivers.protocol.serial_end import SerialEnd
 from drivers.protocol.serial_framing import ACK, DATA, OPENED, RESET, FrameReader, LinkFrame, encode_frame
-from sim.firmware import serial_server
 from sim.firmware.registers import Firmware
 from sim.firmware.serial_server import serve_firmware
 from sim.isp.pipeline import Pipeline
@@ -132,7 +132,7 @@ ACKNOWLEDGED = {
 def test_each_fault_of_the_line_makes_the_right_requirements_fail(
     change: Callable[[], Change], failing: set[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(serial_server, "SerialEnd", changed(change))
+    monkeypatch.setattr(serial_link, "SerialEnd", changed(change))
     assert failed(request.getfixturevalue("url"), 1.5) == failing
 
 

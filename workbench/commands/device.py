@@ -13,6 +13,7 @@ import typer
 from drivers.atomic_files import write_text
 from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
+from workbench.commands.device_new import new
 from workbench.commands.device_settle import settle
 from workbench.commands.limits import DAY_S
 
@@ -23,6 +24,7 @@ app = typer.Typer(help="Find devices, look at one and its registers, set them.",
 app.command("list")(list_devices)
 app.command()(settle)
 app.command()(check)
+app.command()(new)
 
 Url = Annotated[
     str,

@@ -115,7 +115,8 @@ def validate(
             say([line])
 
         def show(phase: str, done: int, total: int) -> None:
-            progress.part(phase, "capture", done, total, phase)
+            progress.total = total
+            progress.update(done, note=phase)
 
         run, results = validate_run(lab, dataset, opened, settings, judge, name=name, progress=show, tell=tell)
     if as_json:

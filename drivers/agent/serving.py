@@ -1,4 +1,4 @@
-"""The firmware's loop, the same over every link: take requests in, make frames in turn, send answers when due."""
+"""The device's loop, the same over every link: take requests in, make frames in turn, send answers when due."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
+from types import FrameType
 from typing import Any, Protocol
 
+from drivers.agent.device_side import DeviceSide
+from drivers.agent.outbox import Answer, Outbox, Outcome, Send
 from drivers.protocol import wire
-from sim.firmware.faults import Faults, Outbox
-from sim.firmware.registers import Firmware
 
 QUEUE_FACTOR = 4
 """Requests kept for all clients together, in multiples of one client's ``max_in_flight``."""
@@ -52,56 +53,67 @@ class ServerLink(Protocol):
 
 
 def serve_link(
-    firmware: Firmware,
+    device: DeviceSide,
     open_link: Callable[[], ServerLink],
-    ready: Callable[[str], None] | None,
-    stop: threading.Event | None,
-    faults: Faults | None,
+    ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+    answer: Answer | None = None,
 ) -> None:
-    """Serve a firmware until Ctrl-C, SIGTERM or ``stop``; prints one line once it listens, and the faults at the end.
+    """Serve a device until Ctrl-C, SIGTERM or ``stop``; prints one line once it listens.
 
     Args:
-        firmware: the device.
+        device: who answers.
         open_link: opens the link.
         ready: called with the URL once the device listens.
         stop: ends the loop when set.
-        faults: what goes wrong.
+        answer: stands before the device: gives what is sent, when, and what goes wrong. Left out: its answers, at once.
 
     Raises:
         DeviceError: the link cannot be opened.
+        KeyboardInterrupt: a second Ctrl-C came before the frame being made was ready.
     """
     stop = stop or threading.Event()
-    faults = faults or Faults()
     previous = _stop_on_signals(stop)
     try:
         with closing(open_link()) as link:
-            print(f"serving {firmware.space.name} at {link.url} boot {firmware.boot_id}", flush=True)
+            print(f"serving {device.space.name} at {link.url} boot {device.boot_id}", flush=True)
             if ready is not None:
                 ready(link.url)
-            _Server(firmware, link, faults, stop).run()
-            if faults.plan:
-                print(faults.summary, flush=True)
+            _Server(device, link, answer or _plain(device), stop).run()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
+def _plain(device: DeviceSide) -> Answer:
+    def answer(request: wire.Message) -> Outcome:
+        made = device.handle(request)
+        return Outcome([Send(wire.encode(made))], is_frame=isinstance(made, wire.Frame))
+
+    return answer
+
+
 def _stop_on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    return {n: signal.signal(n, lambda *_: stop.set()) for n in numbers}
+
+    def halt(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        stop.set()
+
+    return {n: signal.signal(n, halt) for n in (signal.SIGINT, signal.SIGTERM)}
 
 
 class _Server:
     """One link, the frames that wait and the answers that are late."""
 
-    def __init__(self, firmware: Firmware, link: ServerLink, faults: Faults, stop: threading.Event) -> None:
-        self._firmware = firmware
+    def __init__(self, device: DeviceSide, link: ServerLink, answer: Answer, stop: threading.Event) -> None:
+        self._device = device
         self._link = link
-        self._faults = faults
+        self._answer = answer
         self._stop = stop
-        self._queue = FrameQueue(QUEUE_FACTOR * firmware.max_in_flight)
+        self._queue = FrameQueue(QUEUE_FACTOR * device.max_in_flight)
         self._outbox = Outbox()
         self._clients = link.clients
 
@@ -130,7 +142,7 @@ class _Server:
 
     def _take(self, peer: bytes, parts: list[wire.Buffer]) -> None:
         try:
-            message = wire.decode(parts, self._firmware.max_payload)
+            message = wire.decode(parts, self._device.max_payload)
         except wire.MessageError as error:
             self._link.send(peer, wire.encode(wire.Error(error.request_id, error.code, str(error))))
             return
@@ -141,7 +153,7 @@ class _Server:
             self._link.send(peer, wire.encode(wire.Error(message.id, "busy", text)))
 
     def _do(self, peer: bytes, request: wire.Message) -> None:
-        outcome = self._faults.answer(self._firmware, request)
+        outcome = self._answer(request)
         self._outbox.put(peer, outcome, time.monotonic())
         self._send_due()
         if outcome.forget:

@@ -1,4 +1,4 @@
-"""Where the clients of an emulated serial device come from: a pseudo terminal (POSIX), or a TCP port."""
+"""Where the clients of a serial device come from: a pseudo terminal (POSIX), a TCP port, or a port of this machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from drivers import device_urls
 from drivers.errors import DeviceError
 from drivers.protocol.byte_streams import ByteStream, descriptor_stream, socket_stream
-from drivers.protocol.zmq_keys import is_loopback
 
 RELISTEN_S = 0.05
 
@@ -41,7 +39,7 @@ class PtyLine:
 
     def __init__(self, path: Path | None) -> None:
         if not hasattr(os, "openpty"):
-            raise DeviceError("this system has no pseudo terminals; serve on TCP with --serial socket://127.0.0.1:0")
+            raise DeviceError("this system has no pseudo terminals; serve on TCP: socket://127.0.0.1:0")
         self._path = path
         self._stream: ByteStream | None = None
         self._name = ""
@@ -157,21 +155,46 @@ class TcpLine:
         self._port = self._listener.getsockname()[1]
 
 
-def open_line(where: str, bind_any: bool) -> Line:
-    """The line that ``where`` names.
+class PortLine:
+    """A serial port of this machine: the board's own end of the cable. Needs pyserial."""
+
+    def __init__(self, url: str) -> None:
+        """Open the port of ``serial:PORT?baud=N``.
+
+        Raises:
+            DeviceError: the URL is malformed, there is no such port, or another program uses it.
+        """
+        from drivers.protocol.serial_device import Port, open_stream, parse
+
+        address = parse(url)
+        self.url = url
+        self._port = Port(url, lambda: open_stream(address))
+
+    def stream(self, timeout_s: float) -> ByteStream | None:
+        """See :class:`Line`."""
+        stream = self._port.stream()
+        if stream is None:
+            time.sleep(min(timeout_s, RELISTEN_S))
+        return stream
+
+    def hang_up(self) -> None:
+        """See :class:`Line`; the port is opened again when it is back."""
+        self._port.drop(OSError("the port is gone"))
+
+    def unplug(self) -> None:
+        """See :class:`Line`; a port cannot be unplugged from here, so it only falls silent."""
+
+    def close(self) -> None:
+        """See :class:`Line`."""
+        self._port.close()
+
+
+def pty_line(where: str) -> PtyLine | None:
+    """The pseudo terminal that ``pty`` or ``pty:PATH`` names; None for everything else.
 
     Raises:
-        DeviceError: it is malformed or taken, not loopback without ``bind_any``, or not to be had on this system.
+        DeviceError: the path is taken, or this system has no pseudo terminals.
     """
     if where == "pty":
         return PtyLine(None)
-    if where.startswith("pty:") and where != "pty:":
-        return PtyLine(Path(where.removeprefix("pty:")))
-    address = device_urls.listen_address(where, ("socket",))
-    if address is None:
-        raise DeviceError(f"serial line {where!r} is not pty, pty:PATH or socket://HOST:PORT")
-    if not bind_any and not is_loopback(address[0]):
-        raise DeviceError(
-            f"serial line {where!r} is not loopback and has no encryption; add --bind-any if the network is yours"
-        )
-    return TcpLine(*address)
+    return PtyLine(Path(where.removeprefix("pty:"))) if where.startswith("pty:") and where != "pty:" else None

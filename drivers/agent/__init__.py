@@ -1,0 +1,11 @@
+"""An agent kit: parameters and one function make a device of the wire protocol; see docs/how-to/own-isp.md.
+
+What a device has to do by PROTOCOL.md is written here once; the emulated device is built on it too. An agent needs
+pyzmq, msgpack and numpy; on a serial line cobs as well, and pyserial where the line is a port.
+"""
+
+from drivers.agent.kit import Agent
+from drivers.agent.own_parameters import choice, continuous, integer, switch
+from drivers.parameter import Parameter, Register
+
+__all__ = ["Agent", "Parameter", "Register", "choice", "continuous", "integer", "switch"]

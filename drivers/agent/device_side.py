@@ -1,0 +1,191 @@
+"""The device's side of the protocol: registers, latching, boot id and the proof that goes with every frame.
+
+It knows messages and nothing of transports: :meth:`DeviceSide.handle` takes a message and gives the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from drivers.agent.banks import Banks
+from drivers.errors import WorkbenchError
+from drivers.frames import RawFrame, RgbFrame
+from drivers.parameters import ParameterSpace, parameters_hash
+from drivers.protocol import wire
+from drivers.registers import Bank
+
+DEFAULT_MAX_PAYLOAD = 256 << 20
+DEFAULT_MAX_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an ISP made of a RAW, and the codes by name that were in force for it."""
+
+    picture: RgbFrame
+    in_force: Mapping[str, int]
+
+
+class Isp(Protocol):
+    """What makes the pictures. What it raises is answered with ``failed``; the device goes on."""
+
+    def power_on(self) -> None:
+        """The device starts: nothing of frames before counts."""
+
+    def process(self, raw: RawFrame, latched: dict[str, int]) -> Made:
+        """The picture of a RAW, with the codes that the frame boundary latched."""
+
+    def photograph(self, latched: dict[str, int]) -> tuple[RawFrame, Made]:
+        """A live device's: a RAW of what is before it, and the picture of that very RAW."""
+
+
+class DeviceSide:
+    """One device, from power-on until it is dropped.
+
+    Registers have two banks. Writes go to the shadow bank; at a frame boundary, the instant before a frame is
+    processed, the shadow bank is copied to the active bank, and the frame is processed with the active bank.
+    After power-on both banks hold the defaults.
+
+    Attributes:
+        frame: frames since the start.
+    """
+
+    def __init__(
+        self,
+        isp: Isp,
+        space: ParameterSpace,
+        *,
+        model: str,
+        firmware: str,
+        serial: str,
+        boot_id: str | None = None,
+        max_payload: int = DEFAULT_MAX_PAYLOAD,
+        max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        echo: bool = True,
+        live: bool = False,
+    ) -> None:
+        """Power on.
+
+        Args:
+            isp: makes the pictures.
+            space: the parameters, each with a register.
+            model: product name; ``firmware``: its version; both are part of the device's identity.
+            serial: which unit this is.
+            boot_id: fixed for tests; None draws a new one.
+            max_payload: largest RAW taken, in bytes.
+            max_in_flight: requests that a client may have outstanding.
+            echo: frames name the codes in force. Without it the active bank reads what was latched, in force or not.
+            live: it photographs, and takes no stored RAWs.
+
+        Raises:
+            DeviceError: a parameter has no register.
+        """
+        self.space = space
+        self.model, self.version, self.serial = model, firmware, serial
+        self.boot_id = boot_id or secrets.token_hex(8)
+        self.max_payload, self.max_in_flight = max_payload, max_in_flight
+        self.echo, self.live = echo, live
+        self.frame = 0
+        self._isp = isp
+        self._banks = Banks(space)
+        isp.power_on()
+
+    def reboot(self) -> None:
+        """Start anew: another boot id, the registers at their defaults, the frame counter at zero."""
+        self.boot_id = secrets.token_hex(8)
+        self.frame = 0
+        self._banks.power_on()
+        self._isp.power_on()
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        """The answer to a request; a refusal is an :class:`~drivers.protocol.wire.Error`, nothing is raised."""
+        try:
+            match message:
+                case wire.Hello():
+                    return self._info(message)
+                case wire.Read():
+                    addresses = message.addresses or tuple(sorted(self._banks.addresses))
+                    return self._values(message.id, message.bank, addresses)
+                case wire.Write():
+                    self._banks.write(self._banks.checked(message.registers))
+                    return self._values(message.id, "shadow", tuple(address for address, _ in message.registers))
+                case wire.Process() if not self.live:
+                    return self._process(message)
+                case wire.CaptureRequest() if self.live:
+                    return self._capture(message)
+        except wire.MessageError as error:
+            return wire.Error(message.id, error.code, str(error))
+        except WorkbenchError as error:
+            return wire.Error(message.id, "failed", f"the ISP failed: {error}")
+        except Exception as error:  # whatever an ISP raises, the device goes on
+            traceback.print_exc()
+            return wire.Error(message.id, "failed", f"the ISP failed: {type(error).__name__}: {error}")
+        return wire.Error(message.id, "unsupported", f"{type(message).__name__} is not a request to this device")
+
+    def _info(self, message: wire.Hello) -> wire.Info:
+        return wire.Info(
+            message.id,
+            model=self.model,
+            firmware=self.version,
+            serial=self.serial,
+            boot_id=self.boot_id,
+            max_in_flight=self.max_in_flight,
+            max_payload=self.max_payload,
+            space=self.space,
+            echo=self.echo,
+            live=self.live,
+        )
+
+    def _values(self, request_id: int, bank: Bank, addresses: tuple[int, ...]) -> wire.RegisterValues:
+        codes = self._banks.bank(bank)
+        return wire.RegisterValues(
+            request_id,
+            boot_id=self.boot_id,
+            bank=bank,
+            registers=self._banks.pairs(codes, addresses),
+            parameters_hash=parameters_hash(codes),
+        )
+
+    def _process(self, message: wire.Process) -> wire.Frame:
+        start = time.perf_counter_ns()
+        codes = self._banks.checked(message.registers)
+        if len(message.payload) > self.max_payload:
+            raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
+        raw = wire.raw_frame(message)
+        latched = self._boundary(codes)
+        return self._frame(message.id, raw, self._isp.process(raw, latched), start)
+
+    def _capture(self, message: wire.CaptureRequest) -> wire.Frame:
+        start = time.perf_counter_ns()
+        latched = self._boundary(self._banks.checked(message.registers))
+        raw, made = self._isp.photograph(latched)
+        stored = wire.process_request(message.id, raw, ())
+        frame = self._frame(message.id, raw, made, start)
+        return dataclasses.replace(frame, metadata=stored.metadata, raw=stored.payload)
+
+    def _boundary(self, codes: dict[str, int]) -> dict[str, int]:
+        self._banks.write(codes)
+        self.frame += 1
+        return self._banks.latch()
+
+    def _frame(self, request_id: int, raw: RawFrame, made: Made, start: int) -> wire.Frame:
+        if self.echo:
+            self._banks.active = dict(made.in_force)
+        return wire.Frame(
+            request_id,
+            boot_id=self.boot_id,
+            frame=self.frame,
+            raw_hash=raw.hash,
+            parameters_hash=parameters_hash(made.in_force) if self.echo else "",
+            registers=self._banks.pairs(made.in_force, self._banks.addresses) if self.echo else (),
+            media_type=made.picture.media_type,
+            output_hash=made.picture.hash,
+            device_ns=time.perf_counter_ns() - start,
+            payload=made.picture.encoded,
+        )
