@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from workbench.lab.captures import Captures
     from workbench.learn.refining import RefineSettings
     from workbench.learn.results import ProxyFitResult, TrainResult
+    from workbench.loop.results import LoopResult
     from workbench.tasks.registry import open_task
     from workbench.tasks.task import TaskOptions
     from workbench.tune.results import TuneResult
@@ -42,6 +43,7 @@ _WHERE = {
     "Comparison": "workbench.judge.statistics",
     "Interval": "workbench.judge.statistics",
     "Lab": "workbench.face",
+    "LoopResult": "workbench.loop.results",
     "Plan": "workbench.judge.plan_results",
     "ProxyFitResult": "workbench.learn.results",
     "ProxyRecipe": "proxy.training",
@@ -64,6 +66,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "Lab",
+    "LoopResult",
     "Plan",
     "ProxyFitResult",
     "ProxyRecipe",

@@ -34,6 +34,9 @@ from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.refine_run import STEPS
 from workbench.learn.refining import RefineSettings
 from workbench.learn.results import ProxyFitResult, TrainResult
+from workbench.loop.results import LoopResult
+from workbench.loop.running import run_loop
+from workbench.loop.smoothing import SETTLE
 from workbench.report import write_report
 from workbench.rules.centres import find_centres
 from workbench.rules.tuned import Rule
@@ -292,6 +295,39 @@ class Lab:
             settings = ValidationSettings(oracle_captures=oracle)
         with Dataset.open(self.path) as dataset, open_devices(_named(device), self.path) as opened:
             return validate_run(self.path, dataset, opened, settings, task, name=name)[1]
+
+    def run(
+        self,
+        device: str,
+        *,
+        raws: str | Path | None = None,
+        predictor: str | Run[TrainResult] | None = None,
+        frames: int | None = None,
+        seconds: float | None = None,
+        settle: int = SETTLE,
+        save: str | Path | None = None,
+        keep: bool = False,
+        scene: str = "live",
+    ) -> LoopResult:
+        """Predict, push and capture frames in a loop (``workbench run``); see :func:`workbench.loop.running.run_loop`.
+
+        Raises:
+            WorkbenchError: as it says, and what ended the loop early.
+        """
+        result = run_loop(
+            self.path,
+            device,
+            predictor=_name(predictor),
+            raws=None if raws is None else Path(raws),
+            frames=frames,
+            seconds=seconds,
+            settle=settle,
+            save=None if save is None else Path(save),
+            keep=keep,
+            scene=scene,
+        )
+        result.check()
+        return result
 
     def plan(
         self,

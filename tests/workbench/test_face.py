@@ -71,6 +71,8 @@ def test_a_notebook_goes_from_raws_to_a_verdict(tmp_path: Path) -> None:
     for both in ({}, {"device": "sim:sim20", "frame_s": 0.5}, {"frame_s": 0.0}):
         with pytest.raises(RunError, match="needs a device or the seconds of a capture"):
             lab.plan(**both)
+    loop = lab.run("sim:sim20", raws=tmp_path / "raws", predictor=predictor, frames=3)
+    assert (loop.run, loop.frames) == (predictor.name, 3)
     assert lab.runs("train") == [predictor.name]
     with pytest.raises(RunError, match="is a train run, not a fit-proxy run"):
         lab.train(proxy=predictor.name)

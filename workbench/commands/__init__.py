@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     from workbench.commands.refine import refine
     from workbench.commands.report import report
     from workbench.commands.rerun import rerun
+    from workbench.commands.run import run
     from workbench.commands.train import train
     from workbench.commands.tune import tune
     from workbench.commands.validate import validate
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(validate)
     app.command()(ablate)
     app.command()(predict)
+    app.command()(run)
     app.command()(plan)
     app.command()(report)
     app.command()(rerun)

@@ -1,0 +1,1 @@
+"""Prediction in the loop: a stream of frames, each predicted, pushed and captured while the next is predicted."""

@@ -1,0 +1,75 @@
+"""What is done with each frame of a stream: its parameters predicted, scene cuts noticed, and the two smoothed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from workbench.learn.predictors import RunPredictor
+from workbench.loop.scene_cuts import SceneCuts
+from workbench.loop.smoothing import Smoother
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """The parameters for a frame.
+
+    Attributes:
+        raw: the frame.
+        parameters: to push; smoothed, in the device's space.
+        begun: when the RAW was in memory, ``done``: when the parameters were there, both as of ``time.perf_counter``.
+    """
+
+    raw: RawFrame
+    parameters: ParameterSet
+    begun: float
+    done: float
+
+
+class Controller:
+    """A predictor on a stream of frames.
+
+    Args:
+        predictor: for the device's parameters.
+        space: the device's.
+        settle: frames, see :class:`workbench.loop.smoothing.Smoother`.
+
+    Attributes:
+        cuts: scene cuts so far.
+        moved: how far the parameters moved from frame to frame, as the mean over parameters of the share of their
+            range, summed over the frames that are no first ones of a scene; moved_predicted: the same as predicted.
+        moves: how many such frames there were.
+    """
+
+    def __init__(self, predictor: RunPredictor, space: ParameterSpace, settle: int) -> None:
+        self._predictor = predictor
+        self._space = space
+        self.settle = settle
+        self._smoother = Smoother(space, settle)
+        self._scene_cuts = SceneCuts()
+        self._last: tuple[ParameterSet, ParameterSet] | None = None
+        self.cuts = self.moves = 0
+        self.moved = self.moved_predicted = 0.0
+
+    def propose(self, raw: RawFrame) -> Proposal:
+        """The parameters for the next frame of the stream."""
+        begun = time.perf_counter()
+        predicted = ParameterSet(self._space, self._predictor.predict([raw])[0].codes)
+        cut = self._scene_cuts.seen(raw)
+        parameters = self._smoother.next(predicted, cut=cut)
+        done = time.perf_counter()
+        self.cuts += cut
+        if self._last is not None and not cut:
+            self.moves += 1
+            self.moved += _distance(self._last[0], parameters)
+            self.moved_predicted += _distance(self._last[1], predicted)
+        self._last = parameters, predicted
+        return Proposal(raw, parameters, begun, done)
+
+
+def _distance(one: ParameterSet, other: ParameterSet) -> float:
+    return float(np.abs(one.unit - other.unit).mean())

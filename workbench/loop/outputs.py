@@ -1,0 +1,71 @@
+"""What becomes of a loop's captures: each is checked, saved as a picture and kept in the data set where asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from drivers.atomic_files import write_bytes
+from drivers.device import Capture, DeviceInfo, Failure
+from drivers.frames import RawFrame
+from drivers.splits import Split
+from workbench.collect.keeping import judged
+from workbench.lab.dataset import Dataset, NewRaw
+
+PURPOSE = "run"
+_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
+
+
+class Outputs:
+    """Where a loop's captures go.
+
+    Args:
+        device: that makes them.
+        save: folder for the pictures, ``000001.jpg`` and so on; None: they are not saved.
+        dataset: where captures and failures are kept, with the RAWs of a live device; None: they are not kept.
+        scene: live devices: what is before them.
+
+    Attributes:
+        kept, saved: captures that were.
+    """
+
+    def __init__(self, device: DeviceInfo, save: Path | None, dataset: Dataset | None, scene: str) -> None:
+        self._device, self._save, self._dataset, self._scene = device, save, dataset, scene
+        self.kept = self.saved = 0
+        if save is not None:
+            save.mkdir(parents=True, exist_ok=True)
+        if dataset is not None and device.live:
+            splits = (raw.split for raw in dataset.raws() if raw.scene == scene)
+            self._split = next(splits, Split.TRAIN)
+
+    def take(self, number: int, raw: RawFrame | None, answer: Capture | Failure) -> Capture | Failure:
+        """Take what the frame of that number came to; a capture that is no picture of the RAW becomes a failure.
+
+        Raises:
+            DatasetError: it could not be kept.
+            OSError: it could not be saved.
+        """
+        if raw is not None:
+            answer = judged(answer, raw.width, raw.height)
+        if self._save is not None and isinstance(answer, Capture):
+            write_bytes(self._save / _name(number, answer), answer.rgb.encoded, durable=False)
+            self.saved += 1
+        if self._dataset is not None:
+            self._keep(self._dataset, raw, answer)
+        return answer
+
+    def _keep(self, dataset: Dataset, raw: RawFrame | None, answer: Capture | Failure) -> None:
+        if isinstance(answer, Failure):
+            # The RAW of a photograph that failed is not kept, so the failure names none.
+            failure = replace(answer, raw_hash="") if self._device.live else answer
+            dataset.add_failures(self._device, [failure], purpose=PURPOSE)
+            return
+        if self._device.live and raw is not None:
+            name = f"{self._scene}-{answer.boot_id[:8]}-{answer.frame:06d}"
+            dataset.add_raws([NewRaw(raw, self._scene, self._split, name)])
+        dataset.add_captures(self._device, [answer], purpose=PURPOSE)
+        self.kept += 1
+
+
+def _name(number: int, capture: Capture) -> str:
+    return f"{number:06}{_SUFFIXES[capture.rgb.media_type]}"
