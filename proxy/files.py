@@ -12,7 +12,8 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import described, load_weights, network_of, save_weights
 from proxy.crops import raw_batch
-from proxy.model import Proxy, ProxyConfig
+from proxy.model import ProxyConfig
+from proxy.networks import Network, network_for
 from proxy.training import freeze
 
 
@@ -20,7 +21,7 @@ from proxy.training import freeze
 class LoadedProxy:
     """A frozen proxy with the parameter space of the device that it imitates."""
 
-    network: Proxy
+    network: Network
     space: ParameterSpace
     device_identity: str
 
@@ -33,7 +34,7 @@ class LoadedProxy:
         return pixels
 
 
-def save_proxy(folder: Path, network: Proxy, space: ParameterSpace, device_identity: str) -> Path:
+def save_proxy(folder: Path, network: Network, space: ParameterSpace, device_identity: str) -> Path:
     """Write the proxy into a run's folder."""
     description = {"config": network.config.to_dict(), "space": space.to_dict(), "device": device_identity}
     return save_weights(folder, "proxy", network.state_dict(), description)
@@ -52,5 +53,5 @@ def load_proxy(folder: Path) -> LoadedProxy:
         if config.parameters != len(space):
             raise ValueError(f"it takes {config.parameters} parameters, its device has {len(space)}")
         identity = str(description["device"])
-        network = network_of(lambda: Proxy(config), tensors)
+        network = network_of(lambda: network_for(config), tensors)
     return LoadedProxy(freeze(network), space, identity)

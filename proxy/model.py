@@ -1,6 +1,6 @@
 """The proxy: a network that imitates an ISP, so that gradients reach its parameters (section 4.1, equation 3).
 
-The plain form (a UNet with the parameters tiled as planes, Tseng et al. 2019) learns colour and tone slowly, because a
+The plain form (a UNet with the parameters tiled as planes, :mod:`proxy.plain`) learns colour and tone slowly, because a
 convolution has to rediscover a product of a pixel and a parameter. This form starts from what every ISP does and learns
 the rest:
 
@@ -38,17 +38,21 @@ class ProxyConfig:
         width: channels of the UNet's first level; each lower level has 1.5 times as many.
         levels: levels of the UNet.
         embedding: length of the parameters' embedding.
+        form: ``base``, that of this module, or ``plain``, see :mod:`proxy.plain`.
 
     Raises:
-        ValueError: a size that is out of range.
+        ValueError: an unknown form, or a size that is out of range.
     """
 
     parameters: int
     width: int = 32
     levels: int = 3
     embedding: int = 128
+    form: Literal["base", "plain"] = "base"
 
     def __post_init__(self) -> None:
+        if self.form not in ("base", "plain"):
+            raise ValueError(f"form {self.form!r:.40} is neither base nor plain")
         whole_number(self.parameters, "the number of parameters", 1, MOST_PARAMETERS)
         whole_number(self.width, "width", 1, 1024)
         whole_number(self.levels, "levels", 1, 8)

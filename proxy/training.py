@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from drivers.weights import training_device
 from proxy.crops import CropSet
-from proxy.model import Proxy, ProxyConfig
+from proxy.model import ProxyConfig
+from proxy.networks import Network, network_for
+from proxy.plain import PlainProxy
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class ProxyRecipe:
     """How to fit a proxy.
 
     Attributes:
-        base_steps: steps for the base alone, on many tiny crops.
+        name: ``fast``, or ``paper``: the plain UNet (:mod:`proxy.plain`) and the mean squared error.
+        base_steps: steps for the base alone, on many tiny crops; ``paper`` has no base, and takes none.
         steps: steps for the whole network.
         batch: crops a step; ``crop``: their side in pixels.
         learning_rate: peak of the one-cycle schedule.
@@ -27,6 +31,7 @@ class ProxyRecipe:
         seed: seed of weights, batches and crops.
     """
 
+    name: Literal["fast", "paper"] = "fast"
     base_steps: int = 1600
     steps: int = 400
     batch: int = 24
@@ -40,9 +45,14 @@ class ProxyRecipe:
         return asdict(self)
 
 
+def paper_recipe() -> ProxyRecipe:
+    """The paper's proxy, which says nothing of its training: as many steps and crops as the recipe ``fast``."""
+    return ProxyRecipe("paper", base_steps=0, steps=2000, learning_rate=1e-3)
+
+
 @dataclass(frozen=True)
 class ProxyStep:
-    """Where training stands: step of ``steps``, phase (``base`` or ``whole``), running loss."""
+    """Where training stands: step of ``steps``, phase (``base`` or ``whole``), running log of the squared error."""
 
     step: int
     steps: int
@@ -61,9 +71,9 @@ def fit(
     recipe: ProxyRecipe,
     *,
     on_step: Callable[[ProxyStep], None] = lambda step: None,
-    evaluate: Callable[[Proxy], None] | None = None,
+    evaluate: Callable[[Network], None] | None = None,
     evaluate_every: int = 500,
-) -> Proxy:
+) -> Network:
     """Fit a proxy to crops of captures.
 
     Args:
@@ -78,7 +88,8 @@ def fit(
     device = training_device()
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    network = Proxy(ProxyConfig(parameters=crops.parameters.shape[1], width=recipe.width)).to(device)
+    form: Literal["base", "plain"] = "plain" if recipe.name == "paper" else "base"
+    network = network_for(ProxyConfig(crops.parameters.shape[1], recipe.width, form=form)).to(device)
     total = recipe.base_steps + recipe.steps
     smooth = None
     phases = (
@@ -89,28 +100,23 @@ def fit(
     for phase, steps, batch, size, rate in phases:
         if not steps:
             continue
-        slow = [*network.embed.parameters(), *network.straight.parameters(), *network.base.parameters()]
-        fast = [*network.down.parameters(), *network.up.parameters(), *network.last.parameters()]
-        # A fitted base must not be shaken by the residual's first, wild steps.
-        rates = [rate if phase == "base" else 0.15 * rate, rate]
-        optimiser = torch.optim.AdamW(
-            [{"params": slow}, {"params": fast}] if phase == "whole" else [{"params": slow}], lr=rate, weight_decay=1e-4
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rates[: len(optimiser.param_groups)], total_steps=steps, pct_start=0.15
-        )
+        groups, rates = _rates(network, phase, rate)
+        optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=0.15)
         network.train()
         for step in range(1, steps + 1):
             raw, parameters, target = crops.draw(batch, size, generator)
             output = network(raw.to(device), parameters.to(device), residual=phase == "whole")
-            loss = log_mse(output, target.to(device))
+            error = log_mse(output, target.to(device))
+            # Equation 3's norm is read as the squared error; its logarithm weighs every capture alike.
+            loss = error if form == "base" else F.mse_loss(output, target.to(device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
             done += 1
-            value = float(loss.detach())
+            value = float(error.detach())
             smooth = value if smooth is None else 0.98 * smooth + 0.02 * value
             on_step(ProxyStep(done, total, phase, smooth))
             if evaluate and phase == "whole" and step % evaluate_every == 0:
@@ -120,7 +126,19 @@ def fit(
     return freeze(network.cpu())
 
 
-def freeze(network: Proxy) -> Proxy:
+def _rates(network: Network, phase: str, rate: float) -> tuple[list[dict[str, Any]], list[float]]:
+    """The weights that a phase trains, in groups, and each group's peak of the learning rate."""
+    if isinstance(network, PlainProxy):
+        return [{"params": list(network.parameters())}], [rate]
+    slow = [*network.embed.parameters(), *network.straight.parameters(), *network.base.parameters()]
+    if phase == "base":
+        return [{"params": slow}], [rate]
+    fast = [*network.down.parameters(), *network.up.parameters(), *network.last.parameters()]
+    # A fitted base must not be shaken by the residual's first, wild steps.
+    return [{"params": slow}, {"params": fast}], [0.15 * rate, rate]
+
+
+def freeze(network: Network) -> Network:
     """The network in evaluation mode with frozen weights (equation 4 trains through it, never it)."""
     network.eval()
     for weight in network.parameters():
@@ -129,7 +147,7 @@ def freeze(network: Proxy) -> Proxy:
 
 
 @torch.no_grad()
-def imitate(network: Proxy, crops: CropSet, batch: int = 64) -> Tensor:
+def imitate(network: Network, crops: CropSet, batch: int = 64) -> Tensor:
     """The proxy's outputs for all crops: ``float32 [M, 3, h, w]`` in [0, 1]."""
     parts = [
         network(crops.raw[slice(i, i + batch)], crops.parameters[i : i + batch]) for i in range(0, len(crops), batch)

@@ -16,6 +16,8 @@ from drivers.weights import FILE_NAME, WeightsError, save_weights
 from proxy.crops import CropBuilder, CropSet
 from proxy.files import load_proxy, save_proxy
 from proxy.model import Proxy, ProxyConfig
+from proxy.networks import Network
+from proxy.plain import PlainProxy
 from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, log_mse, psnr
 
 QUICK = ProxyRecipe(base_steps=3, steps=2, batch=4, crop=16, width=8)
@@ -26,7 +28,7 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def quality(network: Proxy) -> float:
+def quality(network: Network) -> float:
     """Mean PSNR over scenes and parameter sets that the fit never saw."""
     held_out = captures(range(100, 108), 6, seed=9)
     return float(psnr(imitate(network, held_out), held_out.output.float() / 255).mean())
@@ -50,6 +52,38 @@ def test_a_fit_learns_the_device() -> None:
     dim, bright = (imitate(network, one_crop(rgb, p.unit)).mean() for p in (low, high))
     truth = (render(rgb, high).mean() - render(rgb, low).mean()) / 255
     assert 0.5 * truth < bright - dim < 1.5 * truth
+
+
+def test_the_papers_plain_network_learns_the_device_and_comes_back_from_its_file(tmp_path: Path) -> None:
+    crops = captures(range(16), 8)
+    recipe = ProxyRecipe("paper", base_steps=0, steps=60, batch=8, crop=16, width=8, learning_rate=1e-2)
+    before = quality(fit(crops, replace(recipe, steps=0)))
+    network = fit(crops, recipe)
+    assert isinstance(network, PlainProxy)
+    assert quality(network) > before + 5
+    save_proxy(tmp_path, network, SPACE, "d")
+    again = load_proxy(tmp_path).network
+    assert isinstance(again, PlainProxy)
+    assert same(again, network)
+
+
+def test_the_plain_network_sees_colours_and_not_the_order_of_the_cfa() -> None:
+    network = PlainProxy(ProxyConfig(len(SPACE), 4, form="plain"))
+    crops = captures(range(2), 1)
+    one, colours = crops.raw[slice(0, 1)], crops.raw.colours[:1]
+    shifted = one.mosaic.view(1, 1, -1, 2, one.mosaic.shape[3]).flip(3).view_as(one.mosaic)
+    other = replace(one, mosaic=shifted, colours=colours[:, [2, 3, 0, 1]])
+    assert not torch.equal(one.mosaic, other.mosaic)
+    seen = [network(raw, torch.full((1, len(SPACE)), 0.5)) for raw in (one, other)]
+    # Only the two greens have changed places.
+    greens = replace(one, mosaic=one.mosaic.clone())
+    cells = greens.mosaic.view(1, 1, one.mosaic.shape[2] // 2, 2, one.mosaic.shape[3] // 2, 2)
+    a, b = [divmod(int(k), 2) for k in (colours[0] == 1).nonzero().flatten()]
+    cells[:, :, :, a[0], :, a[1]], cells[:, :, :, b[0], :, b[1]] = (
+        cells[:, :, :, b[0], :, b[1]].clone(),
+        cells[:, :, :, a[0], :, a[1]].clone(),
+    )
+    assert torch.equal(seen[1], network(greens, torch.full((1, len(SPACE)), 0.5)))
 
 
 def test_seeds_repeat_exactly() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.commands.limits import MANY, SEED
+from workbench.learn.recipe_names import RecipeName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +24,15 @@ def fit_proxy(
         str | None, typer.Option(help="Device URL; measures on it how the proxy follows it (about 700 captures).")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="Device identity, where the data set holds several.")] = None,
-    steps: Annotated[int, typer.Option(min=0, max=MANY, help="Steps of the whole network.")] = 400,
-    base_steps: Annotated[int, typer.Option(min=0, max=MANY, help="Steps of its colour and tone base alone.")] = 1600,
+    recipe: Annotated[
+        RecipeName, typer.Option(help="Ours, or the paper's plain UNet on the mean squared error.")
+    ] = RecipeName.fast,
+    steps: Annotated[
+        int | None, typer.Option(min=0, max=MANY, help="Steps of the whole network. [default: 400, paper: 2000]")
+    ] = None,
+    base_steps: Annotated[
+        int | None, typer.Option(min=0, max=MANY, help="Steps of its colour and tone base alone. [default: 1600]")
+    ] = None,
     width: Annotated[int, typer.Option(min=4, max=256, help="Channels of the network's first level.")] = 24,
     loss_raws: Annotated[
         int, typer.Option(min=0, max=MANY, help="With --device: RAWs on which moves from the rule's sets are followed.")
@@ -38,16 +47,26 @@ def fit_proxy(
     RAWs, and follows the loss over moves from what the lab's rule (industry, or else the best fixed set) gives
     --loss-raws RAWs: about 300 captures, and 80 for each of those RAWs, for 20 parameters.
     """
-    from proxy.training import ProxyRecipe, ProxyStep
+    from proxy.training import ProxyRecipe, ProxyStep, paper_recipe
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
     from workbench.learn import learning
     from workbench.learn.held import why_held
 
+    if recipe is RecipeName.paper and base_steps is not None:
+        raise typer.BadParameter("--base-steps: the paper's network has no base; give --steps alone")
+    chosen = paper_recipe() if recipe is RecipeName.paper else ProxyRecipe()
+    chosen = replace(
+        chosen,
+        steps=chosen.steps if steps is None else steps,
+        base_steps=chosen.base_steps if base_steps is None else base_steps,
+        width=width,
+        seed=seed,
+    )
     with (
         stoppable("no proxy was written; run the same command again"),
-        Progress("fit-proxy", base_steps + steps, unit="step") as progress,
+        Progress("fit-proxy", chosen.base_steps + chosen.steps, unit="step") as progress,
     ):
 
         def show(step: ProxyStep) -> None:
@@ -55,7 +74,7 @@ def fit_proxy(
 
         run, result = learning.fit_proxy(
             lab,
-            ProxyRecipe(base_steps=base_steps, steps=steps, width=width, seed=seed),
+            chosen,
             device=device,
             identity=identity,
             name=name,

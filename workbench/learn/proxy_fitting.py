@@ -12,7 +12,7 @@ from drivers.parameters import ParameterSpace
 from drivers.splits import Split
 from proxy.crops import CropBuilder, CropSet
 from proxy.files import load_proxy, save_proxy
-from proxy.model import Proxy
+from proxy.networks import Network
 from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
 from workbench.collect.bench import Bench
 from workbench.collect.campaign import PURPOSE
@@ -168,7 +168,7 @@ def fit_proxy(
         return run
 
 
-def _held_out_psnr(network: Proxy, crops: CropSet) -> HeldOutPsnr:
+def _held_out_psnr(network: Network, crops: CropSet) -> HeldOutPsnr:
     values = psnr(imitate(network, crops), crops.output.float() / 255).numpy()
     return HeldOutPsnr(
         captures=len(values),
