@@ -2,9 +2,9 @@
 
 In rounds: sets around the answer so far are captured for training RAWs; what their figures gain over the rule's own set
 is regressed on move and RAW (:mod:`predictor.response`); the best move that this response promises is the next answer,
-and the device says on validation RAWs whether it is better. When a round no longer is, the paper's network is trained
-through the response of the last one that was, and how far it is followed is chosen on the device as for any predictor
-on top of a rule.
+and the device says on validation RAWs whether it is better, and how far it may go. When a round no longer is, the
+paper's network is trained through the response of the last one that was, and how far it is followed is chosen on the
+device as for any predictor on top of a rule.
 
 Everything asked for follows from the settings, and captures are looked up before the device is asked: the same command
 goes on where it was stopped.
@@ -38,7 +38,7 @@ VALIDATION_RAWS = 60
 SPREAD = 0.15
 LEAST_RAWS = 16
 REACHES = (1.0, 2 / 3, 1 / 3)
-"""Shares of the spread that an answer may move by, tried on validation RAWs at the end."""
+"""Shares of the spread that an answer may move by, tried on validation RAWs in every round."""
 _LATER_REACH = 0.6
 
 
@@ -106,6 +106,16 @@ def known_of(
     return Known(list(raws), np.array(features), starts, answers)
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """Answers that move by up to ``reach``: what they gain as one figure, on how many RAWs, and in each metric."""
+
+    reach: float
+    gain: float
+    raws: int
+    each: list[float]
+
+
 @dataclass
 class Refining:
     """The rounds of captures.
@@ -169,12 +179,13 @@ class Refining:
         shown = stratified(self.validation.raws, VALIDATION_RAWS, settings.seed)
         places = {raw.hash: i for i, raw in enumerate(self.validation.raws)}
         checked = [places[raw.hash] for raw in shown]
-        # The rule's own, those of what is refined, and the last answers within less than the spread.
-        ends = (len(REACHES) + (self.validation.answers != self.validation.starts)) * len(checked)
-        a_round = (settings.captures - ends) // settings.rounds - len(checked)
+        # The rule's own, and those of what is refined; a round's answers are tried within each reach.
+        own = (1 + (self.validation.answers != self.validation.starts)) * len(checked)
+        tried = len(REACHES) * len(checked)
+        a_round = (settings.captures - own) // settings.rounds - tried
         a_raw = settings.per_raw + 1
         if a_round // a_raw < LEAST_RAWS or len(self.training.raws) < LEAST_RAWS:
-            need = settings.rounds * (LEAST_RAWS * a_raw + len(checked)) + ends
+            need = settings.rounds * (LEAST_RAWS * a_raw + tried) + own
             raise RunError(
                 f"{settings.captures} captures of {len(self.training.raws)} training RAWs are too few to refine in "
                 f"{settings.rounds} rounds; give at least {LEAST_RAWS} RAWs and --captures {need}"
@@ -196,23 +207,35 @@ class Refining:
                 best_gain = self._gain(self._on_validation(checked, "what is refined"), of_rule)[0]
             response = Response(self.bench.info.space, self.training.features)
             response.fit(codes, self.training.units, Around(around.raw, around.unit, self._one(around.gain)))
-            self._answer(response, self.training, settings.spread, free)
-            self._answer(response, self.validation, settings.spread, free)
-            gain, each = self._gain(self._on_validation(checked, f"round {number + 1} on validation RAWs"), of_rule)
-            told = {m.key: float(g) for m, g in zip(self.metrics, each.mean(0), strict=True)} if len(each) else {}
+            found = self._best_reach(response, checked, of_rule, free, number)
+            told = dict(zip((m.key for m in self.metrics), found.each, strict=True)) if found.raws else {}
             self.rounds.append(
-                RefineRound(captures=self.captures, explained=response.explained, raws=len(each), gains=told)
+                RefineRound(captures=self.captures, explained=response.explained, raws=found.raws, gains=told)
             )
-            if gain <= best_gain:
-                break
-            best, best_gain, self.best, self.reach = response, gain, number, settings.spread
-        if best is not None and best_gain is not None:
-            for share in REACHES[1:]:
-                self._answer(best, self.validation, share * settings.spread, free)
-                what = f"answers within {share * settings.spread:.2g} on validation RAWs"
-                if (gain := self._gain(self._on_validation(checked, what), of_rule)[0]) > best_gain:
-                    best_gain, self.reach = gain, share * settings.spread
+            if found.gain > best_gain:
+                best, best_gain, self.best, self.reach = response, found.gain, number, found.reach
+                self._answer(response, self.training, found.reach, free)
+            elif best is not None:
+                break  # before any has gained, more captures may yet show how
         return best
+
+    def _best_reach(
+        self,
+        response: Response,
+        places: Sequence[int],
+        of_rule: Sequence[np.ndarray | None],
+        free: Tensor,
+        number: int,
+    ) -> _Tried:
+        """How far the response's answers may move, by what the device says of them on validation RAWs."""
+        found: list[_Tried] = []
+        for share in REACHES:
+            reach = share * self.settings.spread
+            self._answer(response, self.validation, reach, free)
+            what = f"round {number + 1} on validation RAWs, answers within {reach:.2g}"
+            gain, each = self._gain(self._on_validation(places, what), of_rule)
+            found.append(_Tried(reach, gain, len(each), [float(g) for g in each.mean(0)] if len(each) else []))
+        return max(found, key=lambda tried: tried.gain)
 
     def _on_validation(self, places: Sequence[int], what: str) -> list[np.ndarray | None]:
         return self._figures([(self.validation.raws[i], self.validation.answers[i]) for i in places], what)
