@@ -34,7 +34,10 @@ def refine(
     lab: Annotated[Path, typer.Option(help="The lab folder.")] = Path("lab"),
     captures: Annotated[int, typer.Option(min=1, max=MANY, help="Captures that the rounds may look at.")] = 6000,
     rounds: Annotated[
-        int, typer.Option(min=1, max=100, help="Rounds at most; one that no longer gains is the last.")
+        int,
+        typer.Option(
+            min=1, max=100, help="Rounds at most; once one has gained, the first that gains no more is the last."
+        ),
     ] = 3,
     spread: Annotated[
         float, typer.Option(min=0.01, max=1, help="Largest move of a normalised parameter from what the rule gives.")
