@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,18 @@ def test_each_block_is_exchanged_on_the_device(lab: Path) -> None:
         assert gap.without["psnr"].verdict == "worse"
         # Lower is better of ΔE2000; a gain in it is above 0 too.
         assert (gap.alone["delta_e"].estimate or 0) > 0
+
+
+def test_a_prediction_is_taken_apart_over_the_rule_that_it_is_on_top_of(lab: Path) -> None:
+    with Dataset.open(lab) as dataset:
+        raws = dataset.raws(Split.TEST)
+        fixed, predicted, _ = methods_of(raws)
+        linear = replace(fixed, kind=MethodKind.auto, run="linear")
+        bench = Bench(dataset, SmallIsp(), purpose="validate", patience=len(raws))
+        for on_top_of, lower in (("linear", "auto"), ("gone", "fixed"), (None, "fixed")):
+            methods = [fixed, linear, replace(predicted, on_top_of=on_top_of)]
+            (part,), _ = gain_by_block(bench, measure(bench, ViewingTask(), raws, methods))
+            assert (part.lower, part.upper) == (lower, predicted.key)
 
 
 def test_methods_alike_and_methods_alone_have_no_gain_by_block(lab: Path) -> None:

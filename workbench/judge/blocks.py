@@ -5,8 +5,9 @@ the lower method with that block's parameters of the upper one says what the blo
 them of the lower one what is lost *without* it. The two differ, and do not sum up to the whole gain, where blocks work
 together: sharpening is worth more behind a stronger noise reduction.
 
-A validation exchanges between its baseline and the prediction, and between the prediction and the per-image oracle
-where there is one: there, what a block gives is what the prediction still leaves in it.
+A validation exchanges between the rule that the prediction is on top of and the prediction (of one on top of none, or
+whose rule is not in the table, between the baseline and it), and between the prediction and the per-image oracle where
+there is one: there, what a block gives is what the prediction still leaves in it.
 """
 
 from __future__ import annotations
@@ -93,10 +94,17 @@ def wanted(settings: ValidationSettings, task: Task) -> bool:
     return task.detector_name is None if settings.by_block is None else settings.by_block
 
 
+def _below(about: Method, methods: Sequence[Method]) -> Method | None:
+    """What a prediction's gain is taken apart over: its own rule where that is in the table, else the baseline."""
+    rule = next((m for m in methods if m.kind.tuned and m.run == about.on_top_of), None)
+    base = baseline_of([m.kind for m in methods])
+    return rule or next((m for m in methods if m.key == base), None)
+
+
 def gain_by_block(
     bench: Bench, measured: Measured, progress: Progress | None = None
 ) -> tuple[list[ByBlock], list[str]]:
-    """Take apart the gain of a validation's headline over its baseline, and the oracle's over the headline.
+    """Take apart the gain of a validation's headline over what is below it, and the oracle's over the headline.
 
     Args:
         bench: makes the captures.
@@ -109,11 +117,11 @@ def gain_by_block(
     Raises:
         DeviceError: the device failed; what was captured is kept.
     """
-    methods = {m.key: m for m in measured.methods}
-    base, about = baseline_of([m.kind for m in measured.methods]), headline_method(measured.methods)
+    about = headline_method(measured.methods)
     if about is None:
         return [], []
-    chain = [methods.get(base) if base else None, about, methods.get(MethodKind.oracle)]
+    methods = {m.key: m for m in measured.methods}
+    chain = [_below(about, measured.methods), about, methods.get(MethodKind.oracle)]
     pairs = [(low, high) for low, high in itertools.pairwise(chain) if low is not None and high is not None]
     exchanges = [e for low, high in pairs for e in _exchanges(low, high)]
     if not exchanges:

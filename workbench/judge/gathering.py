@@ -325,6 +325,7 @@ def _learnt(
             predictor.metadata,
             collection_s + below.device_s,
             None if training_s is None else training_s + below.compute_s,
+            on_top_of=predictor.base.run if predictor.base else None,
         )
         mean = replace(
             predicted, kind=MethodKind.mean, label=f"mean of predictions ({inputs}{name})", sets=(mean_of(sets),) * n

@@ -65,6 +65,7 @@ class Method:
             :class:`workbench.judge.results.MethodResult`.
         sets: a parameter set for each test RAW; none of the ceiling.
         rounding: captures of the budget that a search left because no whole trial fits into them.
+        on_top_of: the ``tune`` run whose rule a prediction is on top of; None: of none.
     """
 
     kind: MethodKind
@@ -78,6 +79,7 @@ class Method:
     rule: str | None = None
     search: str | None = None
     rounding: int = 0
+    on_top_of: str | None = None
 
     @property
     def key(self) -> str:
