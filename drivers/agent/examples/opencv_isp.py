@@ -40,7 +40,9 @@ def process(mosaic: np.ndarray, metadata: dict[str, Any], values: dict[str, Any]
     light = np.clip((mosaic - black) / (metadata["white_level"] - black) * gain, 0, 1)
     suffix = "_EA" if values["demosaic"] == "edge_aware" else ""
     code = getattr(cv2, f"COLOR_Bayer{cfa}2BGR{suffix}")
-    bgr = cv2.demosaicing(np.rint(65535 * light).astype(np.uint16), code).astype(np.float64) / 65535
+    # OpenCV leaves the border's colours out: it gets one of mirrored pixels, in the same order of colours.
+    wide = np.pad(np.rint(65535 * light).astype(np.uint16), 2, "reflect")
+    bgr = cv2.demosaicing(wide, code)[2:-2, 2:-2] / 65535
     picture = np.rint(255 * bgr ** (1 / values["gamma"])).astype(np.uint8)
     luma, *chroma = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb))
     luma = cv2.bilateralFilter(luma, values["bilateral_size"], values["bilateral_range"], values["bilateral_size"])
@@ -52,8 +54,8 @@ def process(mosaic: np.ndarray, metadata: dict[str, Any], values: dict[str, Any]
         chroma = [cv2.medianBlur(plane, 2 * values["chroma_median"] + 1) for plane in chroma]
     grey = 128 * (1 - values["saturation"])
     chroma = [cv2.convertScaleAbs(plane, alpha=values["saturation"], beta=grey) for plane in chroma]
-    bgr = cv2.cvtColor(cv2.merge([luma, *chroma]), cv2.COLOR_YCrCb2BGR)
-    return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+    output = cv2.cvtColor(cv2.merge([luma, *chroma]), cv2.COLOR_YCrCb2BGR)
+    return bytes(cv2.imencode(".jpg", output, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
 
 
 if __name__ == "__main__":
