@@ -100,6 +100,27 @@ def _look_at_header(path: Path) -> None:
         raise ValueError(f"its header says that it is {length:,} bytes long, at most {_LARGEST_HEADER:,} are read")
 
 
+@contextlib.contextmanager
+def without_memory() -> Iterator[None]:
+    """Networks built inside have shapes and no memory, and their weights are not initialised.
+
+    To initialise what has no memory, torch would first import its compiler, which takes seconds.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    fills = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_)
+
+    class NotFilled(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in fills or getattr(func, "__module__", "") == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), NotFilled():
+        yield
+
+
 def network_of(build: Callable[[], Network], tensors: dict[str, Tensor]) -> Network:
     """A network with the tensors in it, built only where they are what it needs.
 
@@ -111,7 +132,7 @@ def network_of(build: Callable[[], Network], tensors: dict[str, Tensor]) -> Netw
     """
     import torch
 
-    with torch.device("meta"):
+    with without_memory():
         wanted = build().state_dict()
     if odd := sorted(set(wanted) ^ set(tensors)):
         where = "the description has" if odd[0] in wanted else "the file has"

@@ -293,13 +293,19 @@ def gflop(config: PredictorConfig, height: int, width: int) -> float:
         config: the network.
         height: rows of the planes (half the mosaic's); ``width``: columns.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        network = Predictor(config)
-        planes = torch.empty(1, 3, height, width)
-        metadata = torch.empty(1, config.told) if config.told else None
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network.logits(planes, metadata)
-    return counter.get_total_flops() / 1e9
+    channels = [3, *(config.width * 2**i for i in range(config.encoders))]
+    # Pixels that each encoder sees, and what the last one gives.
+    sizes = [(-(-height // 2**i), -(-width // 2**i)) for i in range(config.encoders + 1)]
+    areas = [rows * columns for rows, columns in sizes]
+    products: int = sum(9 * a * b * area for (a, b), area in zip(itertools.pairwise(channels), areas, strict=False))
+    deepest, regions = channels[-1], areas[-1]
+    products += deepest * config.parameters * regions
+    if config.attention in ("multi", "single"):
+        maps = config.parameters if config.attention == "multi" else 1
+        products += sum(c * area for c, area in zip(channels[1:], areas[1:], strict=True))
+        products += (9 * config.encoders + maps) * config.attention_width * regions
+    elif config.attention == "self":
+        products += 4 * deepest**2 * regions + 2 * deepest * regions**2
+    if told := config.told:
+        products += told * 64 + 64 * 64 + 64 * 2 * deepest + (64 + told) * config.parameters
+    return 2 * products / 1e9

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from toy_task import SPACE
 
 from drivers.errors import WorkbenchError
@@ -16,7 +17,7 @@ from drivers.frames import RawFrame
 from drivers.weights import FILE_NAME, WeightsError, save_weights
 from predictor.files import INPUT_SIDE, input_planes, load_predictor, save_predictor
 from predictor.metadata import LENGTH, balanced, metadata_vector
-from predictor.model import ENCODERS, Predictor, PredictorConfig, gflop
+from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig, gflop
 
 
 def planes(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -104,6 +105,19 @@ def test_each_parameter_has_its_own_map() -> None:
     _, weights, _ = network().maps(planes(1, 128, 128))
     flat = weights[0].flatten(1)
     assert not any(torch.allclose(flat[i], flat[j], atol=1e-5) for i in range(6) for j in range(i))
+
+
+@pytest.mark.parametrize("attention", get_args(Attention))
+@pytest.mark.parametrize(("encoders", "metadata", "statistics"), [(3, 0, 0), (5, 7, 43), (6, 7, 0)])
+@pytest.mark.parametrize("size", [(64, 96), (70, 101)])
+def test_the_cost_is_what_torch_counts(
+    attention: Attention, encoders: int, metadata: int, statistics: int, size: tuple[int, int]
+) -> None:
+    config = PredictorConfig(20, 8, metadata, attention=attention, encoders=encoders, statistics=statistics)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        Predictor(config).logits(torch.zeros(1, 3, *size), torch.zeros(1, config.told) if config.told else None)
+    assert gflop(config, *size) == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-12)
 
 
 def test_cost_is_the_papers() -> None:
