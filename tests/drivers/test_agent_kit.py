@@ -25,7 +25,7 @@ from drivers.agent import Agent, Parameter, Register, choice, continuous, intege
 from drivers.agent.kit import MOST_LATE
 from drivers.agent.own_parameters import in_registers
 from drivers.device import FrameFailedError
-from drivers.errors import DeviceError, ParameterError
+from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.protocol import wire
@@ -434,6 +434,7 @@ class Board:
 
 sys.meta_path.insert(0, Board())
 
+import signal
 import numpy as np
 from drivers.agent import Agent, choice, continuous, integer, switch
 
@@ -444,6 +445,9 @@ agent = Agent(model="board", firmware="1", parameters=parameters)
 def process(mosaic, metadata, values):
     if values["s"]:
         raise ValueError("switched on")
+    if values["n"] == 1:  # Ctrl-C twice, while a frame is being made
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     return np.full((*mosaic.shape, 3), values["n"], np.uint8)
 
 agent.serve(sys.argv[1])
@@ -484,3 +488,17 @@ def test_a_board_needs_next_to_nothing_and_ctrl_c_ends_it(url: str, packages: st
     assert (board.returncode, rest) == (0, "")
     assert errors.count("Traceback") == 1
     assert errors.rstrip().endswith("ValueError: switched on")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_second_ctrl_c_does_not_wait_for_the_frame() -> None:
+    with started("zmq://127.0.0.1:0", "zmq,msgpack,numpy") as board:
+        try:
+            assert board.stdout is not None
+            url = board.stdout.readline().split()[3]
+            with open_device(url, 1) as opened, pytest.raises(DeviceUnreachableError):
+                opened.process(RAW, opened.info().space.parse({"n": 1}, partial=True))
+            rest, errors = board.communicate(timeout=20)
+        finally:
+            board.kill()
+    assert (board.returncode, rest, errors) == (130, "", "")

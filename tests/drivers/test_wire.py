@@ -362,6 +362,10 @@ def test_the_documents_hashes_are_right() -> None:
     digest = blocks("Their SHA-256:")
     assert hashlib.sha256(lines.encode("ascii")).hexdigest() == digest == SPACE.defaults.hash
     assert parameters_hash(SPACE.defaults.by_name) == digest
+    lines = blocks("Of three names that begin alike the bytes are these") + "\n"
+    digest = blocks("and their hash:")
+    assert hashlib.sha256(lines.encode("ascii")).hexdigest() == digest
+    assert parameters_hash({"gain1": 2, "gain_r": 3, "gain": 1}) == digest
     assert blocks("RAW metadata of the example:").encode() == REQUEST.metadata
     assert blocks("RAW hash of the example:") == RAW.hash
 
