@@ -29,7 +29,16 @@ from workbench.learn.following import raws_to_choose_on
 from workbench.learn.predictor_training import choose_how_far, refuse_leaks
 from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
-from workbench.learn.refining import PURPOSE, Known, RefineSettings, Refining, known_of
+from workbench.learn.refining import (
+    PURPOSE,
+    VALIDATION_RAWS,
+    Known,
+    RefineSettings,
+    Refining,
+    known_of,
+    metrics_of,
+    raws_a_round,
+)
 from workbench.learn.response_data import Codes, ResponseData
 from workbench.learn.results import RefineResult, TrainResult
 from workbench.rules.resolving import resolve
@@ -93,6 +102,9 @@ def refine(
         asked = raws_to_choose_on(validation, info.space, still, follow_captures)
         refuse_leaks(base, {raw.scene for raw in validation})
         recipe = replace(Recipe(seed=settings.seed, steps=steps, metadata=metadata), batch=min(32, len(used)))
+        # What cannot be done is said before the RAWs are read.
+        metrics_of(task, settings.metrics)
+        raws_a_round(settings, len(used), min(VALIDATION_RAWS, len(validation)), refined=predictor is not None)
         run = new_run(lab, "train", name)
         with removed_on_failure(run):
             run.update(

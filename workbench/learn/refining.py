@@ -179,17 +179,8 @@ class Refining:
         shown = stratified(self.validation.raws, VALIDATION_RAWS, settings.seed)
         places = {raw.hash: i for i, raw in enumerate(self.validation.raws)}
         checked = [places[raw.hash] for raw in shown]
-        # The rule's own, and those of what is refined; a round's answers are tried within each reach.
-        own = (1 + (self.validation.answers != self.validation.starts)) * len(checked)
-        tried = len(REACHES) * len(checked)
-        a_round = (settings.captures - own) // settings.rounds - tried
-        a_raw = settings.per_raw + 1
-        if a_round // a_raw < LEAST_RAWS or len(self.training.raws) < LEAST_RAWS:
-            need = settings.rounds * (LEAST_RAWS * a_raw + tried) + own
-            raise RunError(
-                f"{settings.captures} captures of {len(self.training.raws)} training RAWs are too few to refine in "
-                f"{settings.rounds} rounds; give at least {LEAST_RAWS} RAWs and --captures {need}"
-            )
+        refined = self.validation.answers != self.validation.starts
+        a_round = raws_a_round(settings, len(self.training.raws), len(checked), refined=refined)
         free = torch.tensor([name not in self.held for name in names])
         response = Response(self.bench.info.space, self.training.features)
         codes = response.code(self.training.features)
@@ -198,7 +189,7 @@ class Refining:
         best: Response | None = None
         best_gain: float | None = None
         for number in range(settings.rounds):
-            around = around.with_more(self._capture(number, a_round // a_raw, free.numpy()))
+            around = around.with_more(self._capture(number, a_round, free.numpy()))
             if not len(around.raw):
                 raise RunError("the device took none of the sets around the rule's answers; nothing can be learnt")
             if best_gain is None:
@@ -325,6 +316,30 @@ class Refining:
             self.progress(len(self._seen), self.settings.captures, what)
             interrupt.check()
         return [self._seen[raw.hash, p.hash] for raw, p in jobs]
+
+
+def raws_a_round(settings: RefineSettings, training: int, checked: int, *, refined: bool) -> int:
+    """Training RAWs that a round captures around.
+
+    Args:
+        settings: what is asked for.
+        training: RAWs that there are; ``checked``: validation RAWs that answers are tried on.
+        refined: whether a predictor is refined, whose own answers are tried too.
+
+    Raises:
+        RunError: the captures or the RAWs are too few.
+    """
+    # The rule's own, and those of what is refined; a round's answers are tried within each reach.
+    own, tried = (1 + refined) * checked, len(REACHES) * checked
+    a_raw = settings.per_raw + 1
+    raws = ((settings.captures - own) // settings.rounds - tried) // a_raw
+    if raws < LEAST_RAWS or training < LEAST_RAWS:
+        need = settings.rounds * (LEAST_RAWS * a_raw + tried) + own
+        raise RunError(
+            f"{settings.captures} captures of {training} training RAWs are too few to refine in {settings.rounds} "
+            f"rounds; give at least {LEAST_RAWS} RAWs and --captures {need}"
+        )
+    return raws
 
 
 def metrics_of(task: Task, keys: Sequence[str]) -> list[Metric]:
