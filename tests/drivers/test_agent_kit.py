@@ -29,6 +29,7 @@ from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.protocol import wire
+from drivers.protocol.zmq_keys import new_keys
 from drivers.registry import open_device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -356,6 +357,32 @@ def test_the_bench_drives_it(serving: Serving, url: str) -> None:
         with pytest.raises(FrameFailedError, match="the ISP failed: ValueError: too wide"):
             opened.process(RAW, space.parse({"radius": 4}, partial=True))
         assert opened.process(RAW, space.defaults).frame == 4
+
+
+def test_its_link_is_encrypted_with_keys(serving: Serving, tmp_path: Path) -> None:
+    for name in ("device", "bench"):
+        new_keys(tmp_path, name)
+    url = serving(agent(lambda *_: grey(3)), f"zmq://127.0.0.1:0?keys={tmp_path}")
+    with open_device(f"{url}?keys={tmp_path}", 20) as opened:
+        assert opened.process(RAW, opened.info().space.defaults).rgb.pixels[0, 0, 0] == 3
+    with pytest.raises(DeviceUnreachableError):
+        open_device(url, 0.5)
+
+
+def test_pixels_go_through_a_folder(serving: Serving, tmp_path: Path) -> None:
+    url = serving(agent(lambda *_: grey(3)), f"serial:socket://127.0.0.1:0?pixels=folder:{tmp_path}")
+    with open_device(f"{url}?pixels=folder:{tmp_path}", 20) as opened:
+        assert opened.process(RAW, opened.info().space.defaults).rgb.pixels[0, 0, 0] == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_ones_own_is_served_when_it_is_said() -> None:
+    urls: list[str] = []
+    stop = threading.Event()
+    stop.set()
+    for url in ("zmq://0.0.0.0:0?plain=1", "serial:socket://0.0.0.0:0?plain=1"):
+        agent(lambda *_: grey(3)).serve(url, ready=urls.append, stop=stop)
+    assert [url.rpartition(":")[0] for url in urls] == ["zmq://0.0.0.0", "serial:socket://0.0.0.0"]
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo terminals")
