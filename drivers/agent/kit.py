@@ -20,8 +20,10 @@ from drivers.agent.serving import serve_link
 from drivers.errors import DeviceError, FrameError, ParameterError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import Native, Parameter, ParameterSpace
+from drivers.protocol import wire
 
 DEFAULT_URL = "zmq://127.0.0.1:5599"
+MOST_SETTLE = 10_000
 MOST_LATE = 32
 """Frames after which codes that are still not in force are reported as they are."""
 T = TypeVar("T")
@@ -73,14 +75,23 @@ class Agent:
             max_payload: largest RAW taken, in bytes; ``max_in_flight``: requests that may wait for one client.
 
         Raises:
-            ParameterError: two parameters have one name or share a register, or a text is empty or too long.
+            ParameterError: two parameters have one name or share a register, or a value breaks the protocol's bounds.
         """
         for what, text in (("model", model), ("firmware", firmware), ("serial", serial)):
             if not isinstance(text, str) or not 1 <= len(text) <= 128 or not text.isprintable():
                 raise ParameterError(f"{what} {text!r:.60} is not a text of 1..128 printable characters")
-        if settle < 0:
-            raise ParameterError(f"settle {settle} is not a number of frames, 0 or more")
+        for what, number, low, high in (
+            ("settle", settle, 0, MOST_SETTLE),
+            ("max_payload", max_payload, 8, wire.MAX_PAYLOAD),
+            ("max_in_flight", max_in_flight, 1, wire.MAX_IN_FLIGHT),
+        ):
+            if type(number) is not int or not low <= number <= high:
+                raise ParameterError(f"{what} {number!r:.60} is not a whole number in {low}..{high}")
         self.space = ParameterSpace(model, in_registers(parameters))
+        for p in self.space.parameters:
+            description = "".join(c for c in p.description if c not in "\n\t")
+            if not all(text.isprintable() for text in (p.unit, description, *p.choices)):
+                raise ParameterError(f"{p.name}: its unit, description or choices hold control characters")
         self._names = {"model": model, "firmware": firmware, "serial": serial}
         self._echo, self._settle = echo, settle
         self._max_payload, self._max_in_flight = max_payload, max_in_flight

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -136,6 +137,9 @@ def test_registers_that_are_named_stay_and_the_others_lie_behind_them() -> None:
         (lambda: Agent(model="own", firmware="1", parameters=[*PARAMETERS, switch("flip")]), "named twice: flip"),
         (lambda: Agent(model="own", firmware="1", parameters=[]), "1..1024 parameters, not 0"),
         (lambda: Agent(model="own", firmware="1", parameters=PARAMETERS, settle=-1), "settle -1"),
+        (lambda: Agent(model="own", firmware="1", parameters=PARAMETERS, max_payload=4), "max_payload 4 is not"),
+        (lambda: Agent(model="own", firmware="1", parameters=PARAMETERS, max_in_flight=65), "in 1..64"),
+        (lambda: Agent(model="own", firmware="1", parameters=[choice("c", ["a", "b\x07"])]), "c: its unit, descr"),
     ],
 )
 def test_what_cannot_be_a_parameter_is_one_line(make: Callable[[], Parameter], told: str) -> None:
@@ -175,6 +179,12 @@ def test_a_file_goes_out_as_it_is() -> None:
         for given_as in (data, bytearray(data), memoryview(data)):
             made = frame(agent(lambda *_, file=given_as: file).device())
             assert (bytes(made.payload), made.media_type) == (data, media_type)
+
+
+def test_pixels_may_lie_in_any_order_in_memory() -> None:
+    pixels = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)[::-1, :, ::-1]
+    made = frame(agent(lambda *_: pixels).device())
+    np.testing.assert_array_equal(RgbFrame(bytes(made.payload), made.media_type).pixels, pixels)
 
 
 @pytest.mark.parametrize(
@@ -392,28 +402,24 @@ def test_it_serves_a_port_of_its_own(serving: Serving) -> None:
 
     board, cable = os.openpty()
     bench, other = os.openpty()
-    for end in (board, cable, bench, other):
-        if end in (cable, other):
-            tty.setraw(end)
+    for end in (cable, other):
+        tty.setraw(end)
+    stop = threading.Event()
 
-    def carry(source: int, target: int) -> None:
-        while data := os.read(source, 4096):
-            if data == b"the end":
-                return
-            os.write(target, data)
+    def carry() -> None:
+        while not stop.is_set():
+            for source in select.select([board, bench], [], [], 0.05)[0]:
+                os.write(bench if source == board else board, os.read(source, 4096))
 
-    ways = [threading.Thread(target=carry, args=way) for way in ((board, bench), (bench, board))]
-    for way in ways:
-        way.start()
+    relay = threading.Thread(target=carry)
+    relay.start()
     try:
         serving(agent(lambda *_: grey(7)), f"serial://{os.ttyname(cable)}?baud=1000000")
         with open_device(f"serial://{os.ttyname(other)}?baud=1000000", 30) as opened:
             assert opened.process(RAW, opened.info().space.defaults).rgb.pixels[0, 0, 0] == 7
     finally:
-        for end in (cable, other):
-            os.write(end, b"the end")
-        for way in ways:
-            way.join(10)
+        stop.set()
+        relay.join(10)
 
 
 @pytest.mark.parametrize(
