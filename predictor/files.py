@@ -15,11 +15,10 @@ from drivers.frames import MAX_SIDE, RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import described, load_weights, network_of, save_weights, whole_number
 from predictor.metadata import LENGTH, metadata_vector
-from predictor.model import STEP, Predictor, PredictorConfig, gflop
+from predictor.model import Predictor, PredictorConfig, gflop
+from predictor.moves import MIRRORS, STEP
 from predictor.raw_features import STATISTICS, raw_statistics
 
-# A picture needs the same parameters whichever way round it is: the mean over its mirror images errs less.
-MIRRORS: tuple[list[int], ...] = ([], [2], [3], [2, 3])
 # Planes whose longer side exceeds this are averaged down by a whole factor, as the paper down-samples by 2.
 INPUT_SIDE = 512
 
@@ -86,7 +85,7 @@ class LoadedPredictor:
         """On top of a rule: how far it moves each normalised parameter of a RAW from what the rule gives.
 
         Returns:
-            ``float64 [N]``; :func:`moved` applies it.
+            ``float64 [N]``; :func:`predictor.moves.moved` applies it.
 
         Raises:
             ValueError: it is not on top of a rule.
@@ -108,19 +107,6 @@ class LoadedPredictor:
     def gflop(self, height: int, width: int) -> float:
         """Cost in GFLOP of one prediction for planes of that size (half of the mosaic's), mirror images included."""
         return gflop(self.network.config, height, width) * (len(MIRRORS) if self.mirrored else 1)
-
-
-def moved(start: ParameterSet, move: np.ndarray) -> ParameterSet:
-    """The set with its normalised parameters moved, clipped into their ranges and quantised as the device would.
-
-    Args:
-        start: what the rule gives.
-        move: ``float [N]``; where it is 0 the code stays as it is.
-    """
-    space = start.space
-    there = space.from_unit(start.unit + move)
-    codes = (code if by else other for code, other, by in zip(there.codes, start.codes, move, strict=True))
-    return ParameterSet(space, tuple(codes))
 
 
 def save_predictor(

@@ -37,12 +37,10 @@ from torch import Tensor, nn
 
 from drivers.parameters import MOST_PARAMETERS
 from drivers.weights import whole_number
+from predictor.moves import STEP
 
 ENCODERS = 5
 HEADS = 4
-STEP = 0.25
-"""What 1 before the sigmoid moves a normalised parameter on top of a rule: the sigmoid's slope in its middle, so that
-one learning rate suits both forms."""
 LARGEST = 2.5
 """Deviations that a statistic counts for at most: a RAW unlike all others must not lead far away."""
 Attention = Literal["multi", "single", "self", "none"]

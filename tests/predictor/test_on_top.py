@@ -19,9 +19,10 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import load_weights, save_weights
 from predictor.averaging import Average
-from predictor.files import LoadedPredictor, load_predictor, moved, save_predictor
+from predictor.files import LoadedPredictor, load_predictor, save_predictor
 from predictor.metadata import LENGTH as METADATA
 from predictor.model import Predictor, PredictorConfig, clipped
+from predictor.moves import moved
 from predictor.training import Example, Fitted, Quantiser, Recipe, fit
 
 KINDS = ParameterSpace.from_dict(

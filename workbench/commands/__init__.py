@@ -12,6 +12,7 @@ def register(app: typer.Typer) -> None:
     from workbench.commands.choose import choose
     from workbench.commands.collect import collect
     from workbench.commands.demo import demo
+    from workbench.commands.export import export
     from workbench.commands.fit_proxy import fit_proxy
     from workbench.commands.plan import plan
     from workbench.commands.predict import predict
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command()(ablate)
     app.command()(predict)
     app.command()(run)
+    app.command()(export)
     app.command()(plan)
     app.command()(report)
     app.command()(rerun)

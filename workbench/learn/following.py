@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.parameters import ParameterSet, ParameterSpace
-from predictor.files import moved
+from predictor.moves import moved
 from workbench.collect.bench import Bench
 from workbench.console import interrupt
 from workbench.errors import RunError

@@ -10,7 +10,8 @@ import numpy as np
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
-from predictor.files import LoadedPredictor, load_predictor, moved
+from predictor.files import LoadedPredictor, load_predictor
+from predictor.moves import moved
 from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RunFolder
 from workbench.learn.base_rule import BaseRule, kept_base

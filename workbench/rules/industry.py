@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import read_json
 from workbench.errors import RunError
-from workbench.lab.dataset import RawRecord
-from workbench.lab.run_record import RECORD_BYTES
-from workbench.lab.runs import write_json
 from workbench.rules.balance import WhiteBalance, balanced
+
+if TYPE_CHECKING:
+    from workbench.lab.dataset import RawRecord
 
 TABLE = "table.json"
 """The file's name in a run's folder."""
@@ -96,6 +96,8 @@ class IndustryTable:
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_dict` as JSON."""
+        from workbench.lab.runs import write_json
+
         write_json(path, self.to_dict())
 
     @classmethod
@@ -105,6 +107,8 @@ class IndustryTable:
         Raises:
             RunError: the file cannot be read or is not a table.
         """
+        from workbench.lab.run_record import RECORD_BYTES
+
         try:
             data = read_json(Path(path), RECORD_BYTES)
         except (OSError, ValueError) as error:
@@ -112,8 +116,8 @@ class IndustryTable:
         return cls.from_dict(data, path)
 
     @classmethod
-    def from_dict(cls, data: Any, path: Path) -> IndustryTable:
-        """A table from plain JSON data; ``path`` is named in errors.
+    def from_dict(cls, data: Any, path: Path, space: ParameterSpace | None = None) -> IndustryTable:
+        """A table from plain JSON data; ``path`` is named in errors, ``space`` read from it where not given.
 
         Raises:
             RunError: the data is no table.
@@ -121,7 +125,7 @@ class IndustryTable:
         try:
             if data["format"] != 1:
                 raise RunError(f"{path}: table of format {data['format']}; this workbench reads format 1")
-            space = ParameterSpace.from_dict(data["space"])
+            space = space or ParameterSpace.from_dict(data["space"])
             knots = tuple(float(k["iso"]) for k in data["knots"])
             sets = tuple(space.parse(k["parameters"]) for k in data["knots"])
             white_balance = data.get("white_balance", "as-shot")

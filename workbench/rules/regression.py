@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -17,10 +17,10 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import read_json
 from predictor.metadata import metadata_vector
 from workbench.errors import RunError
-from workbench.lab.dataset import RawRecord
-from workbench.lab.run_record import RECORD_BYTES
-from workbench.lab.runs import write_json
 from workbench.rules.balance import WhiteBalance, balanced, frame_of
+
+if TYPE_CHECKING:
+    from workbench.lab.dataset import RawRecord
 
 FEATURES = (
     *("iso", "iso_known", "exposure", "exposure_known", "as_shot_red", "as_shot_blue", "as_shot_known"),
@@ -77,6 +77,8 @@ class Regression:
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_dict` as JSON."""
+        from workbench.lab.runs import write_json
+
         write_json(path, self.to_dict())
 
     @classmethod
@@ -86,6 +88,8 @@ class Regression:
         Raises:
             RunError: the file cannot be read or is not a regression.
         """
+        from workbench.lab.run_record import RECORD_BYTES
+
         try:
             data = read_json(Path(path), RECORD_BYTES)
         except (OSError, ValueError) as error:
@@ -93,8 +97,8 @@ class Regression:
         return cls.from_dict(data, path)
 
     @classmethod
-    def from_dict(cls, data: Any, path: Path) -> Regression:
-        """A regression from plain JSON data; ``path`` is named in errors.
+    def from_dict(cls, data: Any, path: Path, space: ParameterSpace | None = None) -> Regression:
+        """A regression from plain JSON data; ``path`` is named in errors, ``space`` read from it where not given.
 
         Raises:
             RunError: the data is no regression.
@@ -102,7 +106,7 @@ class Regression:
         try:
             if data["format"] != 1 or tuple(data["features"]) != FEATURES:
                 raise RunError(f"{path}: regression of another version of the workbench; tune it again")
-            space = ParameterSpace.from_dict(data["space"])
+            space = space or ParameterSpace.from_dict(data["space"])
             inputs, outputs = len(FEATURES), len(space)
             shapes = {"mean": [inputs], "scale": [inputs], "intercept": [outputs], "weights": [inputs, outputs]}
             arrays = {k: np.array(data[k], dtype=np.float64).reshape(shape) for k, shape in shapes.items()}

@@ -146,8 +146,10 @@ def under(rule: TunedRule, setting: Setting | None) -> TunedRule:
     return UnderSettings(rule, (setting,))
 
 
-def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
+def rule_from(kind: str, data: Any, path: Path, space: ParameterSpace | None = None) -> TunedRule:
     """A rule of the kind of that name (see :class:`Rule`) from plain JSON data; ``path`` is named in errors.
+
+    ``space``: of its parameters, where that is known; else it is read from the data.
 
     Raises:
         RunError: the kind is unknown, or the data is no such rule.
@@ -156,20 +158,21 @@ def rule_from(kind: str, data: Any, path: Path) -> TunedRule:
     from drivers.parameters import ParameterSpace
     from workbench.rules.industry import IndustryTable
     from workbench.rules.regression import Regression
-    from workbench.rules.setting import settings_from
 
     if kind not in RULES:
         raise RunError(f"{path}: rule {kind!r:.60} is not one of {', '.join(RULES)}")
     if isinstance(data, dict) and "settings" in data:
+        from workbench.rules.setting import settings_from
+
         settings = settings_from(data["settings"], path)
         bare = {key: value for key, value in data.items() if key != "settings"}
-        return UnderSettings(rule_from(kind, bare, path), settings)
+        return UnderSettings(rule_from(kind, bare, path, space), settings)
     if kind in (Rule.regression, Rule.auto):
-        return Regression.from_dict(data, path)
+        return Regression.from_dict(data, path, space)
     if kind != Rule.fixed:
-        return IndustryTable.from_dict(data, path)
+        return IndustryTable.from_dict(data, path, space)
     try:
-        return FixedSet(ParameterSpace.from_dict(data["space"]).parse(data["parameters"]))
+        return FixedSet((space or ParameterSpace.from_dict(data["space"])).parse(data["parameters"]))
     except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
         raise RunError(f"{path}: cannot be read as a fixed set ({error!s:.200}); put the file back") from error
 

@@ -1,0 +1,259 @@
+"""``workbench export``: the folder predicts what the workbench predicts, and needs ONNX Runtime and numpy alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sim_lab import make_lab, picture
+from typer.testing import CliRunner
+
+from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.registry import open_device
+from drivers.splits import Split
+from predictor.files import input_planes, save_predictor
+from predictor.metadata import LENGTH
+from predictor.model import Attention, Predictor, PredictorConfig
+from predictor.raw_features import STATISTICS
+from workbench.board.exporting import MODULES, export
+from workbench.board.graph import LOGITS, PLANES, TOLD, graph_of
+from workbench.board.runtime import DESCRIPTION, NETWORK, BoardError, BoardPredictor, averaged
+from workbench.commands.export import export as export_command
+from workbench.errors import RunError
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import new_run
+from workbench.learn.base_rule import BaseRule
+from workbench.rules.industry import IndustryTable
+from workbench.rules.regression import FEATURES, Regression
+from workbench.rules.setting import Setting
+from workbench.rules.tuned import FixedSet, TunedRule, under
+
+
+def lively(config: PredictorConfig, seed: int = 0) -> Predictor:
+    """A network whose every layer matters, though it was never trained."""
+    torch.manual_seed(seed)
+    network = Predictor(config).eval()
+    for tensor in network.parameters():
+        torch.nn.init.normal_(tensor, std=0.1)
+    if config.statistics:
+        network.standardise(3 * torch.randn(20, config.statistics) - 2)
+    return network
+
+
+@pytest.mark.parametrize("attention", ["multi", "single", "none"])
+@pytest.mark.parametrize(
+    ("encoders", "metadata", "statistics", "size"),
+    [(5, 7, 43, (95, 127)), (5, 0, 0, (64, 96)), (3, 0, 43, (70, 101)), (6, 7, 0, (70, 101))],
+)
+def test_the_graph_gives_what_the_network_gives(
+    attention: Attention, encoders: int, metadata: int, statistics: int, size: tuple[int, int]
+) -> None:
+    config = PredictorConfig(12, 8, metadata, attention=attention, encoders=encoders, statistics=statistics)
+    network = lively(config)
+    session = onnxruntime.InferenceSession(graph_of(network, *size), providers=["CPUExecutionProvider"])
+    planes = torch.rand(2, 3, *size) - 0.1
+    told = 2 * torch.randn(2, config.told) if config.told else None
+    given_ = {PLANES: planes.numpy(), **({TOLD: told.numpy()} if told is not None else {})}
+    with torch.no_grad():
+        wanted = network.logits(planes, told).numpy()
+    np.testing.assert_allclose(session.run([LOGITS], given_)[0], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(2, 90), columns=st.integers(2, 90), longest=st.sampled_from([32, 40, 64]), seed=st.integers(0, 99)
+)
+def test_planes_are_averaged_as_in_the_workbench(rows: int, columns: int, longest: int, seed: int) -> None:
+    mosaic = np.random.default_rng(seed).integers(0, 4096, (2 * rows, 2 * columns)).astype(np.uint16)
+    raw = RawFrame(mosaic, "GRBG", (64.0,) * 4, 4095)
+    made = averaged(raw.planes(), -(-max(rows, columns) // longest))
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, input_planes(raw, longest).numpy(), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_lab(tmp_path_factory.mktemp("board") / "lab", captures=0, train=4, validation=1, test=0)
+
+
+@pytest.fixture(scope="module")
+def space() -> ParameterSpace:
+    with open_device("sim:sim20") as device:
+        return device.info().space
+
+
+def fixed(space: ParameterSpace) -> TunedRule:
+    return FixedSet(space.defaults)
+
+
+def table(space: ParameterSpace) -> TunedRule:
+    random = np.random.default_rng(1)
+    sets = tuple(space.from_unit(random.uniform(0.2, 0.8, len(space))) for _ in range(3))
+    return IndustryTable(space, (100.0, 400.0, 1600.0), sets)
+
+
+def linear(space: ParameterSpace) -> TunedRule:
+    random = np.random.default_rng(2)
+    weights = random.normal(0, 0.1, (len(FEATURES), len(space)))
+    choices = {p.name: space.defaults.by_name[p.name] for p in space.parameters if p.kind in ("choice", "bool")}
+    ones = np.ones(len(FEATURES))
+    return Regression(space, 0 * ones, ones, weights, np.full(len(space), 0.5), choices, "as-shot")
+
+
+def trained(lab: Path, space: ParameterSpace, name: str, rule: tuple[str, TunedRule] | None) -> None:
+    """A ``train`` run of a network with metadata and statistics, on top of a rule or of none."""
+    run = new_run(lab, "train", name)
+    config = PredictorConfig(len(space), 4, LENGTH, on_top=rule is not None, statistics=STATISTICS)
+    network = lively(config)
+    # As training leaves what a setting sets.
+    aside = torch.tensor([rule is not None and name == "under-a-setting" and n in ASIDE.names for n in space.names])
+    network.hold(aside, torch.zeros(len(space)))
+    save_predictor(run.path, network, space, f"isp/1/{space.hash[:12]}", longest=32, mirrored=True)
+    if rule is not None:
+        base = BaseRule("tuned", *rule)
+        base.save(run.path, {"tone": 0.5, "demosaic": 0.0})
+        run.update(config={"on_top_of": base.record()})
+    run.finish({})
+
+
+ASIDE = Setting(name="mine", by_rule={"red_gain": {"rule": "as-shot"}, "blue_gain": "as-shot"}, held={"gamma": 2.0})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (None, None),
+        ("fixed", fixed),
+        ("industry", table),
+        ("auto", linear),
+        ("industry", lambda space: under(table(space), ASIDE)),
+    ],
+    ids=["no rule", "fixed", "table", "linear", "under a setting"],
+)
+def test_a_folder_gives_the_workbenchs_codes(
+    lab: Path,
+    space: ParameterSpace,
+    tmp_path: Path,
+    kind: str | None,
+    rule: Callable[[ParameterSpace], TunedRule] | None,
+    request: pytest.FixtureRequest,
+) -> None:
+    name = request.node.callspec.id.replace(" ", "-")
+    trained(lab, space, name, None if rule is None or kind is None else (kind, rule(space)))
+    made = export(lab, tmp_path / "out", predictor=name)
+    assert (made.run, made.width, made.height, made.checked) == (name, 64, 64, 4)
+    assert (made.other, made.parameters) == (0, 4 * len(space))
+    assert made.size < 1_000_000
+    assert {*made.left_out} == ({"red_gain", "blue_gain"} if name == "under-a-setting" else set())
+    board = BoardPredictor(tmp_path / "out")
+    raw = picture(40)[0]
+    values = board.predict(raw.mosaic, raw.metadata)
+    assert {*values} == {*space.names} - {*made.left_out}
+    assert name != "under-a-setting" or values["gamma"] == 2.0
+    # It does look at the RAW.
+    assert values != board.predict(raw.mosaic // 4 + 48, raw.metadata)
+
+
+def test_a_folder_runs_by_itself_on_numpy_and_onnx_runtime(lab: Path, space: ParameterSpace, tmp_path: Path) -> None:
+    trained(lab, space, "alone", ("industry", table(space)))
+    folder = tmp_path / "out"
+    export(lab, folder, predictor="alone")
+    raw = picture(41)[0]
+    np.savez(tmp_path / "raw.npz", mosaic=raw.mosaic, **{k: v for k, v in raw.metadata.items() if v is not None})
+    code = f"""
+import json, runpy, sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        kept = ("numpy", "onnxruntime", "drivers", "predictor", "workbench")
+        if name.split(".")[0] not in (*kept, *sys.stdlib_module_names):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refused())
+from workbench.board.runtime import main
+status = main([{str(tmp_path / "raw.npz")!r}])
+own = [m for m in sys.modules.values() if m.__name__.split(".")[0] in ("drivers", "predictor", "workbench")]
+assert all(m.__file__.startswith({str(folder.resolve())!r}) for m in own), [m.__file__ for m in own]
+sys.exit(status)
+"""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    alone = json.loads(done.stdout)
+    with Dataset.open(lab):
+        board = BoardPredictor(folder)
+    known = ParameterSet(board.space, board.space.parse(alone).codes)
+    inside = board.parameters(raw)
+    # Without OpenCV the statistics differ in their last digits.
+    assert sum(a != b for a, b in zip(known.codes, inside.codes, strict=True)) <= 1
+    assert {file.name for file in folder.iterdir()} >= {NETWORK, DESCRIPTION, "README.md", "requirements.txt"}
+
+
+def test_the_modules_are_all_that_the_runtime_needs() -> None:
+    code = (
+        "import sys, workbench.board.runtime, workbench.rules.industry, workbench.rules.regression\n"
+        "print(*(m for m in sys.modules if m.split('.')[0] in ('drivers', 'predictor', 'workbench')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120, check=True)
+    assert {*done.stdout.split()} - {"workbench"} <= {*MODULES}
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    app = typer.Typer()
+    app.command()(export_command)
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+def test_the_command_prints_and_says_what_is_wrong_in_one_line(
+    lab: Path, space: ParameterSpace, tmp_path: Path
+) -> None:
+    trained(lab, space, "shown", None)
+    here = ["--lab", str(lab), "--predictor", "shown"]
+    code, text = command(str(tmp_path / "a"), *here)
+    assert code == 0
+    assert "run by itself on 4 RAWs: 0 of 80 codes are other than the workbench's" in text
+    code, text = command(str(tmp_path / "b"), *here, "--size", "128x96", "--json")
+    assert json.loads(text)["checked"] == 0
+    assert command(str(tmp_path / "c"), *here, "--size", "wide")[0] == 2
+    with pytest.raises(RunError, match="is there already; give a new folder"):
+        command(str(tmp_path / "a"), *here)
+    with pytest.raises(RunError, match="--size 63x64: both must be even"):
+        command(str(tmp_path / "c"), *here, "--size", "63x64")
+    with pytest.raises(BoardError, match=r"the RAW has 64×64 pixels, the predictor was exported for 128×96; run"):
+        BoardPredictor(tmp_path / "b").parameters(picture(1)[0])
+    (tmp_path / "b" / NETWORK).write_bytes(b"nothing")
+    with pytest.raises(BoardError, match=f"{NETWORK}: cannot be read"):
+        BoardPredictor(tmp_path / "b")
+    (tmp_path / "b" / DESCRIPTION).write_text("{}", encoding="utf-8")
+    with pytest.raises(BoardError, match="holds no exported predictor"):
+        BoardPredictor(tmp_path / "b")
+    assert not (tmp_path / "c").exists()
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+
+
+def test_raws_of_several_sizes_ask_for_one(space: ParameterSpace, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path / "lab", captures=0, train=1, validation=1, test=0)
+    trained(lab, space, "any", None)
+    raw, _ = picture(5)
+    wide: Any = RawFrame(raw.mosaic[:32].copy(), "RGGB", (64.0,) * 4, 4095)
+    with Dataset.open(lab) as dataset:
+        dataset.add_raw(wide, scene="wide", split=Split.TRAIN, name="wide.npz", reference=None)
+    with pytest.raises(RunError, match=r"RAWs of 64x64 \(2\), 64x32 \(1\); say with --size"):
+        export(lab, tmp_path / "out")
+    assert export(lab, tmp_path / "out", size=(64, 32)).checked == 1

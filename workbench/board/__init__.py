@@ -1,0 +1,1 @@
+"""A trained predictor beside the device: without torch, on ONNX Runtime and numpy."""

@@ -1,0 +1,233 @@
+"""``workbench export``: a trained predictor as a folder for the machine beside the device."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drivers.atomic_files import write_bytes, write_text
+from drivers.frames import RawFrame
+from drivers.splits import Split
+from workbench.board.graph import graph_of
+from workbench.board.runtime import DESCRIPTION, FORMAT, NETWORK, BoardPredictor
+from workbench.errors import RunError
+from workbench.lab.dataset import Dataset, RawRecord
+from workbench.lab.runs import RunFolder, find_run, plain
+from workbench.lab.stratified import stratified
+from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.rules.tuned import TunedRule, UnderSettings
+
+MODULES = (
+    *("drivers", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.orientation"),
+    *("drivers.parameter", "drivers.parameters", "drivers.pictures", "drivers.regular_files"),
+    "drivers.validation_text",
+    *("predictor", "predictor.metadata", "predictor.moves", "predictor.raw_features"),
+    *("workbench.board", "workbench.board.runtime", "workbench.errors", "workbench.rules", "workbench.rules.balance"),
+    *("workbench.rules.industry", "workbench.rules.regression", "workbench.rules.tuned"),
+)
+"""What the runtime stands on; of :mod:`workbench` itself the folder gets an empty one."""
+CHECKED = 8
+"""RAWs on which the folder is compared with what it was made from."""
+_DEADLINE_S = 120.0
+_PACKAGE = '"""What of the workbench runs beside a device."""\n'
+_README = """# {run}: predicts the parameters of {device} for RAWs of {width}×{height} pixels
+
+Needs Python 3.11, and `pip install -r requirements.txt` (ONNX Runtime and numpy). In this folder:
+
+    python -m workbench.board.runtime RAW.npz
+
+or, with this folder on the module path, `BoardPredictor(FOLDER).predict(mosaic, metadata)` of
+`workbench.board.runtime`: `mosaic` is uint16 [height, width] in DN, `metadata` has cfa, black_level (four), white_level
+and, where they are known, iso, exposure_s and as_shot_wb (red, green, blue).
+{left_out}"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported folder.
+
+    Attributes:
+        folder: where it is; ``run``: the ``train`` run; ``device``: identity of the device that it is for.
+        width, height: of the RAWs that it takes.
+        size: bytes of all its files.
+        left_out: parameters that it does not set, by name, with what sets them.
+        checked: RAWs on which it was run and compared; ``parameters``: codes compared; ``other``: of them, those that
+            are not what the workbench predicts (rounding, at the border between two codes); ``furthest``: by how many
+            codes at most.
+    """
+
+    folder: Path
+    run: str
+    device: str
+    width: int
+    height: int
+    size: int
+    left_out: dict[str, str]
+    checked: int
+    parameters: int
+    other: int
+    furthest: int
+
+
+def export(lab: Path, folder: Path, *, predictor: str | None = None, size: tuple[int, int] | None = None) -> Exported:
+    """Write a predictor into a new folder, run it there without torch, and compare.
+
+    Args:
+        lab: the lab folder.
+        folder: to write; it must not be there, or be empty.
+        predictor: name of the ``train`` run; by default the newest.
+        size: width and height of the RAWs that it is for; by default those of the lab's RAWs.
+
+    Raises:
+        RunError: no such run, a folder that is there, RAWs of several sizes, or a network that cannot be exported.
+        BoardError: what was written does not run here.
+    """
+    run = find_run(lab, "train", predictor)
+    loaded = open_predictor(run)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: is there already; give a new folder")
+    with Dataset.open(lab, create=False) as dataset:
+        known = dataset.raws()
+        sizes = Counter((raw.width, raw.height) for raw in known)
+        if size is None and len(sizes) != 1:
+            told = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes.most_common(4))
+            raise RunError(f"the lab has RAWs of {told or 'no size'}; say with --size WIDTHxHEIGHT which it is for")
+        width, height = size or next(iter(sizes))
+        if min(width, height) < 2 or width % 2 or height % 2:
+            raise RunError(f"--size {width}x{height}: both must be even and at least 2")
+        frames = [raw.load() for raw in _to_check(known, width, height)]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        made = Path(scratch) / "made"
+        left_out = _write(made, run, loaded, width, height)
+        other, furthest = _compare(made, loaded, frames)
+        total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
+        if folder.exists():
+            folder.rmdir()
+        made.replace(folder)
+    return Exported(
+        folder,
+        run.name,
+        loaded.device_identity,
+        width,
+        height,
+        total,
+        left_out,
+        len(frames),
+        len(frames) * len(loaded.space),
+        other,
+        furthest,
+    )
+
+
+def _to_check(raws: Sequence[RawRecord], width: int, height: int) -> list[RawRecord]:
+    fitting = [raw for raw in raws if (raw.width, raw.height) == (width, height)]
+    kept = [raw for raw in fitting if raw.split is Split.TRAIN] or fitting
+    return stratified(kept, min(CHECKED, len(kept)), 0) if kept else []
+
+
+def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:
+    """The folder's files; which parameters it leaves out, with what sets them."""
+    network = predictor.network
+    config = network.network.config
+    rows, columns = height // 2, width // 2
+    factor = -(-max(rows, columns) // network.longest)
+    seen = [max(-(-side // factor), 32) for side in (rows, columns)]
+    rule, left_out, held = _bare(predictor)
+    description = {
+        "format": FORMAT,
+        "run": run.name,
+        "device": predictor.device_identity,
+        "space": predictor.space.to_dict(),
+        "width": width,
+        "height": height,
+        "averaged": factor,
+        "mirrored": network.mirrored,
+        "metadata": bool(config.metadata),
+        "statistics": bool(config.statistics),
+        "rule": {"kind": predictor.base.kind, "of": rule.to_dict()} if predictor.base and rule else None,
+        "follow": dict(predictor.follow),
+        "left_out": left_out,
+        "held": held,
+    }
+    folder.mkdir()
+    write_bytes(folder / NETWORK, graph_of(network.network, seen[0], seen[1]))
+    write_text(folder / DESCRIPTION, json.dumps(plain(description), indent=1, allow_nan=False) + "\n")
+    for name in MODULES:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        is_package = spec.submodule_search_locations is not None
+        target = folder.joinpath(*name.split("."), *(["__init__"] if is_package else ())).with_suffix(".py")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(spec.origin, target)
+    write_text(folder / "workbench" / "__init__.py", _PACKAGE)
+    versions = {name: importlib.import_module(name).__version__ for name in ("numpy", "onnxruntime")}
+    write_text(folder / "requirements.txt", "".join(f"{n}=={v}\n" for n, v in versions.items()))
+    told = "".join(f"- {name}: {who}\n" for name, who in left_out.items())
+    why = "\nNot set here, for they went by rule in the training; your camera's loops set them:\n\n"
+    text = why + told if told else ""
+    write_text(
+        folder / "README.md",
+        _README.format(run=run.name, device=predictor.device_identity, width=width, height=height, left_out=text),
+    )
+    return left_out
+
+
+def _bare(predictor: RunPredictor) -> tuple[TunedRule | None, dict[str, str], dict[str, int]]:
+    """The rule without the settings that it is under, which parameters those set by rule, and the codes they hold."""
+    base = predictor.base
+    if base is None or not isinstance(base.of, UnderSettings):
+        return None if base is None else base.of, {}, {}
+    left_out: dict[str, str] = {}
+    held: dict[str, int] = {}
+    for setting in base.of.settings:
+        left_out |= {name: f"by rule {by.rule}" for name, by in setting.by_rule.items()}
+        held |= {name: predictor.space[name].to_code(value) for name, value in setting.held.items()}
+        left_out = {name: who for name, who in left_out.items() if name not in setting.held}
+        held = {name: code for name, code in held.items() if name not in setting.by_rule}
+    return base.of.rule, left_out, held
+
+
+def _compare(folder: Path, predictor: RunPredictor, frames: list[RawFrame]) -> tuple[int, int]:
+    """Codes of those RAWs that the folder, run by itself, gives otherwise, and by how many codes at most."""
+    board = BoardPredictor(folder)
+    other = furthest = 0
+    for frame, wanted in zip(frames, predictor.predict(frames), strict=True):
+        codes = board.parameters(frame).by_name
+        for name, code in wanted.by_name.items():
+            if name not in board.left_out and codes[name] != code:
+                other, furthest = other + 1, max(furthest, abs(codes[name] - code))
+    if frames:
+        _run_alone(folder, frames[0])
+    return other, furthest
+
+
+def _run_alone(folder: Path, frame: RawFrame) -> None:
+    """See that the folder's own files do it, in a process that sees no other."""
+    raw = folder / "check.npz"
+    known = {key: value for key, value in frame.metadata.items() if value is not None}
+    np.savez(raw, mosaic=frame.mosaic, **known)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "workbench.board.runtime", raw.name],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_DEADLINE_S,
+    )
+    raw.unlink()
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RunError(f"the exported folder does not run by itself: {last:.200}")

@@ -1,0 +1,167 @@
+"""An exported predictor, beside the device: needs ONNX Runtime and numpy, and nothing else.
+
+The folder that ``workbench export`` writes holds this module and those that it stands on::
+
+    from workbench.board.runtime import BoardPredictor
+
+    predictor = BoardPredictor(".")
+    values = predictor.predict(mosaic, metadata)     # native values by name
+
+or ``python -m workbench.board.runtime RAW.npz`` in that folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivers.errors import WorkbenchError
+from drivers.frames import RawFrame
+from drivers.parameter import Native, Parameter
+from drivers.parameters import ParameterSet, ParameterSpace
+from predictor.metadata import metadata_vector
+from predictor.moves import MIRRORS, STEP, moved
+from predictor.raw_features import raw_statistics
+from workbench.rules.tuned import rule_from
+
+NETWORK, DESCRIPTION = "predictor.onnx", "predictor.json"
+FORMAT = 1
+_PLANES, _TOLD = "planes", "told"
+
+
+class BoardError(WorkbenchError):
+    """A folder that holds no exported predictor, or a RAW that it is not for."""
+
+
+class BoardPredictor:
+    """The predictor of an exported folder.
+
+    Attributes:
+        space: the device's parameters; ``device``: the identity of the device that it was trained for.
+        width, height: of the mosaics that it takes, in pixels.
+        left_out: parameters that it does not set, by name, with what sets them.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open a folder.
+
+        Raises:
+            BoardError: it holds no exported predictor, or one of another version.
+        """
+        import onnxruntime
+
+        folder = Path(folder)
+        try:
+            told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            if told["format"] != FORMAT:
+                raise BoardError(f"{folder / DESCRIPTION}: format {told['format']}; this runtime reads format {FORMAT}")
+            self.space = _space(told["space"])
+            self.device = str(told["device"])
+            self.width, self.height = int(told["width"]), int(told["height"])
+            self.left_out: dict[str, str] = {str(k): str(v) for k, v in told["left_out"].items()}
+            self._held = {str(k): int(v) for k, v in told["held"].items()}
+            self._factor = int(told["averaged"])
+            self._mirrors = MIRRORS if told["mirrored"] else MIRRORS[:1]
+            self._metadata, self._statistics = bool(told["metadata"]), bool(told["statistics"])
+            rule = told["rule"]
+            self._rule = rule and rule_from(rule["kind"], rule["of"], folder / DESCRIPTION, self.space)
+            self._follow = np.array([float(told["follow"].get(p.block, 1.0)) for p in self.space.parameters])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BoardError(
+                f"{folder}: holds no exported predictor ({error!s:.200}); run `workbench export` again"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(folder / NETWORK), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime has no base class for what it cannot read
+            raise BoardError(
+                f"{folder / NETWORK}: cannot be read ({error!s:.200}); run `workbench export` again"
+            ) from error
+
+    def predict(self, mosaic: np.ndarray, metadata: dict[str, Any]) -> dict[str, Native]:
+        """The parameters for a RAW, in native values by name, without those of :attr:`left_out`.
+
+        Args:
+            mosaic: ``uint16 [height, width]``, in DN.
+            metadata: ``cfa``, ``black_level`` (four), ``white_level``; ``iso``, ``exposure_s``, ``as_shot_wb`` (red,
+                green, blue) where they are known.
+
+        Raises:
+            BoardError: the mosaic is of another size than the predictor was exported for.
+            FrameError: the mosaic or its metadata is not as it must be.
+        """
+        chosen = self.parameters(RawFrame.from_metadata(mosaic, metadata))
+        return {name: value for name, value in chosen.values.items() if name not in self.left_out}
+
+    def parameters(self, raw: RawFrame) -> ParameterSet:
+        """The whole set for a RAW, quantised as the device would; see :meth:`predict`."""
+        if (raw.width, raw.height) != (self.width, self.height):
+            raise BoardError(
+                f"the RAW has {raw.width}×{raw.height} pixels, the predictor was exported for "
+                f"{self.width}×{self.height}; run `workbench export --size {raw.width}x{raw.height}`"
+            )
+        logits = self._logits(raw)
+        if self._rule is None:
+            return self.space.from_unit(1 / (1 + np.exp(-logits)))
+        start = self.space.from_codes({**self._rule.parameters_for(raw).by_name, **self._held})
+        return moved(start, self._follow * (STEP * logits))
+
+    def _logits(self, raw: RawFrame) -> np.ndarray:
+        planes = averaged(raw.planes(), self._factor)[None]
+        given = {_PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
+        told = [
+            *([metadata_vector(raw)] if self._metadata else ()),
+            *([raw_statistics(raw)] if self._statistics else ()),
+        ]
+        if told:
+            given[_TOLD] = np.tile(np.concatenate(told)[None], (len(self._mirrors), 1))
+        logits: np.ndarray = self._session.run(None, given)[0].mean(0)
+        return logits.astype(np.float64)
+
+
+def _space(data: dict[str, Any]) -> ParameterSpace:
+    """The parameter space as the workbench wrote it; where in registers a value lies is the driver's business."""
+    own = [{key: value for key, value in p.items() if key != "register"} for p in data["parameters"]]
+    return ParameterSpace(str(data["name"]), tuple(Parameter(**p) for p in own))
+
+
+def averaged(planes: np.ndarray, factor: int) -> np.ndarray:
+    """Planes ``float32 [3, h, w]`` averaged down by a whole factor; what is left at the edges counts as it is.
+
+    As :func:`predictor.files.input_planes` does; at least 32×32, the last row and column repeated.
+    """
+    for axis in (1, 2):
+        places = np.arange(0, planes.shape[axis], factor)
+        counts = np.diff([*places, planes.shape[axis]])
+        shape = [1, 1, 1]
+        shape[axis] = len(places)
+        planes = np.add.reduceat(planes, places, axis) / counts.reshape(shape).astype(np.float32)
+    short = [(0, max(32 - side, 0)) for side in planes.shape[1:]]
+    return np.pad(planes, [(0, 0), *short], mode="edge").astype(np.float32)
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m workbench.board.runtime RAW.npz``: print the parameters as JSON."""
+    if len(arguments) != 1:
+        print("usage: python -m workbench.board.runtime RAW.npz", file=sys.stderr)
+        return 2
+    folder = Path(__file__).resolve().parents[2]
+    try:
+        with np.load(arguments[0], allow_pickle=False) as file:
+            mosaic, metadata = file["mosaic"], {k: file[k].tolist() for k in file.files if k != "mosaic"}
+        print(json.dumps(BoardPredictor(folder).predict(mosaic, metadata)))
+    except (WorkbenchError, OSError, KeyError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
