@@ -31,7 +31,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from workbench.console.versions import workbench_version
+
+        print(f"isp-workbench {workbench_version()}")
+        raise typer.Exit
+
+
 def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
     trusted: Annotated[
         list[str] | None,
         typer.Option(

@@ -17,21 +17,13 @@ from sim_lab import make_lab, picture
 
 from drivers.raw.raw_files import save_npz
 from workbench import cli
+from workbench.console.versions import workbench_version
 
 Workbench = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "numpy", "cv2", "scipy", "skimage", "matplotlib", "rawpy", "zmq")
 COMMANDS = (
-    "demo",
-    "sim",
-    "device",
-    "collect",
-    "dataset",
-    "fit-proxy",
-    "train",
-    "tune",
-    "validate",
-    "predict",
-    "report",
+    *("demo", "sim", "device", "keys", "collect", "dataset", "fit-proxy", "train", "refine", "tune", "choose"),
+    *("validate", "ablate", "predict", "run", "export", "plan", "report", "rerun"),
 )
 
 
@@ -110,6 +102,10 @@ def test_done_is_exit_code_0(workbench: Workbench) -> None:
     code, out, err = workbench("device", "info", "sim:sim20", "--json")
     assert (code, err) == (0, "")
     assert len(json.loads(out)["space"]["parameters"]) == 20
+
+
+def test_the_version_is_that_which_records_name(workbench: Workbench) -> None:
+    assert workbench("--version") == (0, f"isp-workbench {workbench_version()}\n", "")
 
 
 def test_no_device_there(workbench: Workbench) -> None:
