@@ -247,6 +247,19 @@ def test_the_command_prints_and_says_what_is_wrong_in_one_line(
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 
+def test_in_8_bits_it_is_smaller_and_says_nearly_the_same(lab: Path, space: ParameterSpace, tmp_path: Path) -> None:
+    trained(lab, space, "eight", ("industry", table(space)))
+    whole = export(lab, tmp_path / "whole", predictor="eight")
+    small = export(lab, tmp_path / "small", predictor="eight", int8=True)
+    assert (tmp_path / "small" / NETWORK).stat().st_size < (tmp_path / "whole" / NETWORK).stat().st_size
+    assert (whole.other, small.parameters) == (0, whole.parameters)
+    raw = picture(43)[0]
+    one, other = (BoardPredictor(tmp_path / n).parameters(raw).unit for n in ("whole", "small"))
+    assert 0 < np.abs(one - other).max() < 0.1
+    with pytest.raises(RunError, match="no RAW of 128x64 to take the ranges of 8-bit features from"):
+        export(lab, tmp_path / "none", predictor="eight", size=(128, 64), int8=True)
+
+
 def test_raws_of_several_sizes_ask_for_one(space: ParameterSpace, tmp_path: Path) -> None:
     lab = make_lab(tmp_path / "lab", captures=0, train=1, validation=1, test=0)
     trained(lab, space, "any", None)

@@ -20,6 +20,7 @@ from drivers.atomic_files import write_bytes, write_text
 from drivers.frames import RawFrame
 from drivers.splits import Split
 from workbench.board.graph import graph_of
+from workbench.board.quantising import quantise
 from workbench.board.runtime import DESCRIPTION, FORMAT, NETWORK, BoardPredictor
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
@@ -37,6 +38,8 @@ MODULES = (
     *("workbench.rules.industry", "workbench.rules.regression", "workbench.rules.tuned"),
 )
 """What the runtime stands on; of :mod:`workbench` itself the folder gets an empty one."""
+CALIBRATED = 64
+"""RAWs that the ranges of 8-bit features are taken from."""
 CHECKED = 8
 """RAWs on which the folder is compared with what it was made from."""
 _DEADLINE_S = 120.0
@@ -80,7 +83,14 @@ class Exported:
     furthest: int
 
 
-def export(lab: Path, folder: Path, *, predictor: str | None = None, size: tuple[int, int] | None = None) -> Exported:
+def export(
+    lab: Path,
+    folder: Path,
+    *,
+    predictor: str | None = None,
+    size: tuple[int, int] | None = None,
+    int8: bool = False,
+) -> Exported:
     """Write a predictor into a new folder, run it there without torch, and compare.
 
     Args:
@@ -88,6 +98,7 @@ def export(lab: Path, folder: Path, *, predictor: str | None = None, size: tuple
         folder: to write; it must not be there, or be empty.
         predictor: name of the ``train`` run; by default the newest.
         size: width and height of the RAWs that it is for; by default those of the lab's RAWs.
+        int8: whether the network computes in 8 bits, with ranges of the lab's training RAWs of that size.
 
     Raises:
         RunError: no such run, a folder that is there, RAWs of several sizes, or a network that cannot be exported.
@@ -106,11 +117,18 @@ def export(lab: Path, folder: Path, *, predictor: str | None = None, size: tuple
         width, height = size or next(iter(sizes))
         if min(width, height) < 2 or width % 2 or height % 2:
             raise RunError(f"--size {width}x{height}: both must be even and at least 2")
-        frames = [raw.load() for raw in _to_check(known, width, height)]
+        typical = _typical(known, width, height)
+        if int8 and not typical:
+            raise RunError(f"the lab has no RAW of {width}x{height} to take the ranges of 8-bit features from")
+        frames = [raw.load() for raw in stratified(typical, min(CHECKED, len(typical)), 0)] if typical else []
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         made = Path(scratch) / "made"
         left_out = _write(made, run, loaded, width, height)
+        if int8:
+            board = BoardPredictor(made)
+            chosen = stratified(typical, min(CALIBRATED, len(typical)), 1)
+            quantise(made / NETWORK, [board.inputs(raw.load()) for raw in chosen])
         other, furthest = _compare(made, loaded, frames)
         total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
         if folder.exists():
@@ -131,10 +149,10 @@ def export(lab: Path, folder: Path, *, predictor: str | None = None, size: tuple
     )
 
 
-def _to_check(raws: Sequence[RawRecord], width: int, height: int) -> list[RawRecord]:
+def _typical(raws: Sequence[RawRecord], width: int, height: int) -> list[RawRecord]:
+    """RAWs of that size, of the training split where it has any."""
     fitting = [raw for raw in raws if (raw.width, raw.height) == (width, height)]
-    kept = [raw for raw in fitting if raw.split is Split.TRAIN] or fitting
-    return stratified(kept, min(CHECKED, len(kept)), 0) if kept else []
+    return [raw for raw in fitting if raw.split is Split.TRAIN] or fitting
 
 
 def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:

@@ -114,6 +114,11 @@ class BoardPredictor:
         return moved(start, self._follow * (STEP * logits))
 
     def _logits(self, raw: RawFrame) -> np.ndarray:
+        logits: np.ndarray = self._session.run(None, self.inputs(raw))[0].mean(0)
+        return logits.astype(np.float64)
+
+    def inputs(self, raw: RawFrame) -> dict[str, np.ndarray]:
+        """What the network is given of a RAW: ``planes`` of each of its mirror images, and what is ``told`` of it."""
         planes = averaged(raw.planes(), self._factor)[None]
         given = {_PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
         told = [
@@ -122,8 +127,7 @@ class BoardPredictor:
         ]
         if told:
             given[_TOLD] = np.tile(np.concatenate(told)[None], (len(self._mirrors), 1))
-        logits: np.ndarray = self._session.run(None, given)[0].mean(0)
-        return logits.astype(np.float64)
+        return given
 
 
 def _space(data: dict[str, Any]) -> ParameterSpace:
