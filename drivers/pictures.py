@@ -75,6 +75,8 @@ def check(data: bytes, kind: Kind, width: int, height: int) -> None:
     Raises:
         FrameError: it is not; the text gives one reason.
     """
+    import cv2
+
     if not data:
         raise FrameError("it is empty")
     if kind_of(data) != kind:
@@ -85,7 +87,7 @@ def check(data: bytes, kind: Kind, width: int, height: int) -> None:
     if header.bits > 8:
         raise FrameError(f"it has {header.bits} bits a channel: write 8")
     make_sure_whole(data, header)
-    image = decode(data, width * height)
+    image = opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image.shape[:2] != (height, width):
         raise FrameError(f"it decodes to {image.shape[1]}×{image.shape[0]} pixels, its header says {width}×{height}")
     if header.alpha and not is_opaque(data):

@@ -72,14 +72,14 @@ def test_a_file_replaced_with_its_size_and_time_is_another(tmp_path: Path) -> No
     os.utime(path, ns=(1_000, 1_000))
     with Dataset.open(tmp_path / "lab", create=True) as dataset:
         kept(dataset, path)
-        assert [r.name for r in dataset.raws_of_file(path)] == ["r"]
+        assert [r.name for r in dataset.known_files().raws_of(path)] == ["r"]
         for replace in (path.write_bytes, lambda data: _renamed_over(path, data)):
             replace(b"other")
             os.utime(path, ns=(1_000, 1_000))
-            assert dataset.raws_of_file(path) == []
+            assert dataset.known_files().raws_of(path) == []
             replace(b"first")
             os.utime(path, ns=(9_000, 9_000))
-            assert [r.name for r in dataset.raws_of_file(path)] == ["r"]  # touched, the content is the same
+            assert [r.name for r in dataset.known_files().raws_of(path)] == ["r"]  # touched, the content is the same
 
 
 def _renamed_over(path: Path, data: bytes) -> None:

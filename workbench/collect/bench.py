@@ -25,7 +25,7 @@ from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawReco
 
 BATCH = 64
 READ_AHEAD = 512
-RAW_CACHE_BYTES = 256 * 2**20
+RAW_CACHE_BYTES = 128 * 2**20
 
 Key = tuple[str, str]
 Request = tuple[RawFrame, ParameterSet]

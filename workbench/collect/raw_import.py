@@ -12,10 +12,12 @@ from workbench.collect.raw_folder import RawEntry
 from workbench.collect.references import read_reference
 from workbench.errors import RawFolderError
 from workbench.lab.dataset import Dataset, NewRaw, RawRecord
+from workbench.lab.dataset.source_files import KnownFiles
 
-# RAWs are kept in batches: one transaction costs the disk as much for sixty as for one.
+# RAWs are kept in batches: one transaction costs the disk as much for sixty as for one. A batch is held several times
+# over, decoded and encoded, so large RAWs, whose decoding takes far longer than a transaction, are kept one by one.
 IMPORT_FILES = 64
-IMPORT_BYTES = 256 * 2**20
+IMPORT_BYTES = 32 * 2**20
 
 
 def import_raws(
@@ -34,22 +36,29 @@ def import_raws(
     """
     records: list[RawRecord | None] = []
     waiting: list[tuple[int, NewRaw]] = []
+    size = 0
 
     def flush() -> None:
+        nonlocal size
         added = dataset.add_raws([new for _, new in waiting])
         for (place, _), record in zip(waiting, added, strict=True):
             records[place] = record
         waiting.clear()
+        size = 0
 
     notes = [] if notes is None else notes
-    scenes = _scene_folders(dataset)
+    files = dataset.known_files()
+    scenes: dict[str, set[tuple[str, Path]]] | None = None
     for place, entry in enumerate(entries):
-        records.append(_known(dataset, entry))
+        records.append(_known(files, entry))
         if records[place] is None:
-            new = _read(dataset, entry, notes)
+            waiting.append((place, _read(files, entry, notes)))
+            new = waiting[-1][1]
+            scenes = _scene_folders(dataset) if scenes is None else scenes
             notes += [(entry.path.name, note) for note in _shared_scene(entry, new, scenes)]
-            waiting.append((place, new))
-            if len(waiting) >= IMPORT_FILES or sum(new.raw.mosaic.nbytes for _, new in waiting) >= IMPORT_BYTES:
+            size += new.raw.mosaic.nbytes + (0 if new.reference is None else new.reference.nbytes)
+            del new  # while the next one is read
+            if len(waiting) >= IMPORT_FILES or size >= IMPORT_BYTES:
                 flush()
         progress(place + 1)
     flush()
@@ -65,18 +74,18 @@ def _files(entry: RawEntry) -> tuple[Path, ...]:
     return tuple(files if entry.reference is None else [*files, entry.reference])
 
 
-def _known(dataset: Dataset, entry: RawEntry) -> RawRecord | None:
+def _known(known: KnownFiles, entry: RawEntry) -> RawRecord | None:
     _, *others = _files(entry)
-    for record in dataset.raws_of_file(entry.path):
+    for record in known.raws_of(entry.path):
         if (record.scene, record.split) != (entry.scene, entry.split):
             continue
         referenced = entry.reference is None or record.has_reference
-        if referenced and all(record in dataset.raws_of_file(path) for path in others):
+        if referenced and all(record in known.raws_of(path) for path in others):
             return record
     return None
 
 
-def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -> NewRaw:
+def _read(known: KnownFiles, entry: RawEntry, notes: list[tuple[str, RawNote]]) -> NewRaw:
     told: list[RawNote] = []
     try:
         raw = load_raw(entry.path, told)
@@ -84,7 +93,7 @@ def _read(dataset: Dataset, entry: RawEntry, notes: list[tuple[str, RawNote]]) -
         raise RawFolderError(str(error)) from error
     notes += [(entry.path.name, note) for note in told]
     # The captures of the RAW as it was decoded before would stay beside those of the new one.
-    if any(record.hash != raw.hash for record in dataset.raws_of_file(entry.path)):
+    if any(record.hash != raw.hash for record in known.raws_of(entry.path)):
         raise RawFolderError(
             f"{entry.path}: the RAW file's decoding changed since it was read into this data set (its sidecar?); "
             "use a new --lab folder"

@@ -117,9 +117,13 @@ def _likeness(pixels: np.ndarray, raw: RawFrame) -> float | None:
     side = max(2, min(raw.height, raw.width) // 16 // 2 * 2)
     height, width = raw.height // side * side, raw.width // side * side
     blocks = []
-    for values in (raw.mosaic.astype(np.float32), pixels.astype(np.float32).mean(axis=2)):
-        cut = values[:height, :width].reshape(height // side, side, width // side, side)
-        blocks.append(cut.mean(axis=(1, 3)).ravel())
+    for values in (raw.mosaic, pixels):
+        means = []
+        for top in range(0, height, side):  # a row of blocks at a time: of a large frame all in float is much
+            row = values[top : top + side, :width].astype(np.float32)
+            row = row if row.ndim == 2 else row.mean(axis=2)
+            means.append(row.reshape(1, side, width // side, side).mean(axis=(1, 3)).ravel())
+        blocks.append(np.concatenate(means))
     light = np.sqrt(np.maximum(blocks[0] - np.mean(raw.black_level), 0) / (raw.white_level - np.mean(raw.black_level)))
     if len(light) < _FEWEST_BLOCKS or light.std() < 0.02 or blocks[1].std() < 5:
         return None

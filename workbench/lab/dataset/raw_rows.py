@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from workbench.lab.dataset.database import explained
 from workbench.lab.dataset.records import NewRaw, RawRecord
 from workbench.lab.dataset.rows import Rows, add, now
 from workbench.lab.dataset.schema import Blob, Raw, Reference, Scene, SourceFile
-from workbench.lab.dataset.source_files import known_files, remembered
+from workbench.lab.dataset.source_files import KnownFiles, remembered
 
 
 class RawRows(Rows):
@@ -69,14 +68,11 @@ class RawRows(Rows):
         with self.database.reading() as connection:
             return [self._raw_record(row) for row in connection.execute(query)]
 
-    def raws_of_file(self, path: Path) -> list[RawRecord]:
-        """The RAWs that were read from a file (or had it as reference), if its content is what it was then."""
+    def known_files(self) -> KnownFiles:
+        """The files that the RAWs of now and their references were read from: asked of many, in one go."""
+        raws = self.raws()
         with self.database.reading() as connection:
-            hashes = known_files(connection, path)
-            if not hashes:
-                return []
-            rows = connection.execute(_raw_query().where(Raw.hash.in_(hashes)))
-            return [self._raw_record(row) for row in rows]
+            return KnownFiles(connection, raws)
 
     def source_files(self) -> list[tuple[str, str, int, int]]:
         """Every file that a RAW or its reference was read from: RAW hash, absolute path, size, time of change in ns."""

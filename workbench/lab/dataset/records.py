@@ -128,7 +128,7 @@ class NewRaw:
         scene: the scene that it shows; ``split``: the split of that scene.
         name: what people call the RAW.
         reference: the image that it should become, ``uint8 [H, W, 3]`` sRGB, or None.
-        files: the files that it and its reference were read from, for :meth:`Dataset.raws_of_file`.
+        files: the files that it and its reference were read from, for :meth:`Dataset.known_files`.
     """
 
     raw: RawFrame

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from workbench.errors import DatasetError
+from workbench.lab.dataset.records import RawRecord
 from workbench.lab.dataset.schema import SourceFile
 
 _BLOCK = 1 << 20
@@ -38,26 +40,39 @@ def remembered(path: Path, raw_hash: str) -> dict[str, Any]:
     }
 
 
-def known_files(connection: Connection, path: Path) -> list[str]:
-    """Hashes of the RAWs that were read from a file, or had it as reference, whose content was what it is now.
+class KnownFiles:
+    """The files that RAWs and references were read from, as the data set knew them when this was made.
 
-    Raises:
-        DatasetError: the file cannot be read.
+    Args:
+        connection: to the data set.
+        raws: its RAWs.
     """
-    status = _status(path)
-    rows = connection.execute(select(SourceFile.__table__).where(SourceFile.path == str(path.absolute()))).all()
-    found: list[str] = []
-    content: str | None = None
-    now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, _whole(status.st_ino))
-    for row in rows:
-        if row.size != status.st_size:
-            continue
-        if (row.size, row.modified_ns, row.changed_ns, row.inode) != now:
-            content = content or _content(path)
-            if row.content != content:
+
+    def __init__(self, connection: Connection, raws: Iterable[RawRecord]) -> None:
+        self._raws = {raw.hash: raw for raw in raws}
+        self._rows: dict[str, list[Row[Any]]] = {}
+        for row in connection.execute(select(SourceFile.__table__)):
+            self._rows.setdefault(row.path, []).append(row)
+
+    def raws_of(self, path: Path) -> list[RawRecord]:
+        """The RAWs that were read from a file, or had it as reference, if its content is what it was then.
+
+        Raises:
+            DatasetError: the file cannot be read.
+        """
+        status = _status(path)
+        found: list[RawRecord] = []
+        content: str | None = None
+        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, _whole(status.st_ino))
+        for row in self._rows.get(str(path.absolute()), ()):
+            if row.size != status.st_size:
                 continue
-        found.append(row.raw)
-    return found
+            if (row.size, row.modified_ns, row.changed_ns, row.inode) != now:
+                content = content or _content(path)
+                if row.content != content:
+                    continue
+            found.append(self._raws[row.raw])
+        return found
 
 
 def _whole(inode: int) -> int:
