@@ -49,9 +49,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Dataset.open(lab) as dataset:
         bench = Bench(dataset, SmallIsp(), purpose="collect")
         list(bench.capture_many((r, SPACE.defaults) for r in dataset.raws(Split.TRAIN)))
+        # As-shot white balance sets the gains: no capture is made with this very set.
+        unseen = SPACE.load_toml(expert).replace(red=3.5)
         settings = TuneSettings("cmaes", captures=60, raws_per_trial=3, seed=4)
         tune_run(lab, dataset, SmallIsp(), settings, expert=SPACE.load_toml(expert), name="fixed")
-        tune_run(lab, dataset, SmallIsp(), TuneSettings("tpe", 60, 3), rule="industry", name="table")
+        tune_run(lab, dataset, SmallIsp(), TuneSettings("tpe", 60, 3), rule="industry", expert=unseen, name="table")
         learned = new_run(lab, "train", "learned")
         save_predictor(learned.path, Predictor(PredictorConfig(len(SPACE), 4, 0)), SPACE, SmallIsp().info().identity)
         learned.finish({})
@@ -149,7 +151,11 @@ def test_what_cannot_be_repeated_is_one_clear_line(lab: Path) -> None:
     with pytest.raises(RunError, match="no run there"):
         rerun(lab, "nothing")
     old = RunFolder.open(lab / "runs" / "fixed")
-    old.update(config={**old.config, "expert": "f" * 64})
+    old.update(config={**old.config, "expert_codes": {"tone": 1}})
+    with pytest.raises(RunError, match="run fixed: the expert's set in its record is damaged"):
+        rerun(lab, "fixed")
+    # As records of older versions are.
+    old.update(config={k: v for k, v in old.config.items() if k != "expert_codes"} | {"expert": "f" * 64})
     with pytest.raises(RunError, match="no capture was made with the parameter set ffffffffffff"):
         rerun(lab, "fixed")
     device = {**old.device.model_dump(), "identity": "small/9/abc"}

@@ -667,7 +667,7 @@ def test_computing_before_a_stop_counts(lab: Path, monkeypatch: pytest.MonkeyPat
 
     clock = Clock()
     monkeypatch.setattr(RandomProposer, "ask", slow)
-    for module in ("search", "tuner"):
+    for module in ("search", "tuner", "spending"):
         monkeypatch.setattr(
             f"workbench.tune.{module}.time", types.SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
         )

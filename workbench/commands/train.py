@@ -121,13 +121,10 @@ def train(
     ):
 
         def count(done: int, total: int) -> None:
-            progress.unit = "capture"
-            progress.total = total
-            progress.update(done, note="choosing how far to leave the rule")
+            progress.part("choosing", "capture", done, total, "choosing how far to leave the rule")
 
         def show(step: TrainingStep) -> None:
-            progress.total = step.steps
-            progress.update(step.step, note=f"{measure} {step.loss:.4f}")
+            progress.part("training", "step", step.step, step.steps, f"{measure} {step.loss:.4f}")
 
         run, result = learning.train(
             lab,

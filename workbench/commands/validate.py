@@ -115,8 +115,7 @@ def validate(
             say([line])
 
         def show(phase: str, done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done, note=phase)
+            progress.part(phase, "capture", done, total, phase)
 
         run, results = validate_run(lab, dataset, opened, settings, judge, name=name, progress=show, tell=tell)
     if as_json:

@@ -74,7 +74,7 @@ def choose(
     chosen = [find_run(lab, "train", name) for name in dict.fromkeys(predictors)] or _all_of(lab, info, task)
     under, of_setting = resolve(setting, info.space, dataset)
     methods: list[Method] = []
-    if (run := find_tuned(lab, fixed, "fixed", info, task)) is not None:
+    if (run := find_tuned(lab, fixed, "fixed", info, task, under)) is not None:
         _unseen(run, raws)
         methods.append(Method(MethodKind.fixed, run.name, tuple(sets_of(run, info.space, raws)), run.name))
     frames = [raw.load() for raw in raws]

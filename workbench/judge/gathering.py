@@ -15,6 +15,7 @@ from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
 from workbench.judge.methods import NONE, Method, MethodKind, ValidationSettings
 from workbench.judge.results import MethodResult
+from workbench.judge.under_setting import same_setting
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run, list_runs, recorded_run
@@ -22,6 +23,7 @@ from workbench.learn.following import follow_in_words
 from workbench.learn.held import held_by, held_in_words
 from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.learn.results import TrainResult
+from workbench.rules.setting import Setting
 from workbench.rules.tuned import RULES, label_of, rule_of, sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task
@@ -46,11 +48,13 @@ def check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> None
         )
 
 
-def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: Task) -> RunFolder | None:
+def find_tuned(
+    lab: Path, name: str | None, rule: str, info: DeviceInfo, task: Task, setting: Setting | None
+) -> RunFolder | None:
     """The run of that name, or the newest of the rule on devices like this one.
 
-    One that was tuned for the table's metric (PSNR, of a detector mAP50) by CMA-ES or TPE comes before all others: a
-    weaker baseline must not take its place unasked.
+    One that was tuned under the setting comes before all others, then one for the table's metric (PSNR, of a detector
+    mAP50) by CMA-ES or TPE: a weaker baseline must not take its place unasked.
     """
     if name == NONE:
         return None
@@ -74,7 +78,7 @@ def find_tuned(lab: Path, name: str | None, rule: str, info: DeviceInfo, task: T
     strong = [run for run in found if is_strong(run.config.get("method"))]
     asked = task.metrics[0].key
     ranked = [run for run in strong if run.config.get("metric", asked) == asked] + strong + found
-    return ranked[0] if ranked else None
+    return min(ranked, key=lambda run: not same_setting(run, setting), default=None)
 
 
 def trained_for(run: RunFolder, task: Task) -> list[str]:
@@ -126,7 +130,13 @@ def _tuned(
 
 
 def _predictors(
-    lab: Path, names: Sequence[str], info: DeviceInfo, test: set[str], notes: list[str], task: Task
+    lab: Path,
+    names: Sequence[str],
+    info: DeviceInfo,
+    test: set[str],
+    notes: list[str],
+    task: Task,
+    setting: Setting | None,
 ) -> list[tuple[RunFolder, RunPredictor]]:
     found = []
     if names:
@@ -140,7 +150,7 @@ def _predictors(
             check_space(run, loaded.space, info)
             found.append((run, loaded))
     else:
-        for run in list_runs(lab, "train"):
+        for run in sorted(list_runs(lab, "train"), key=lambda run: not same_setting(run, setting)):
             if {p.metadata for _, p in found} == {True, False}:
                 break
             if task_key(run) != task.key or run.aside:
@@ -230,8 +240,9 @@ def gather(
     task: Task,
     raws: Sequence[RawRecord],
     settings: ValidationSettings,
+    setting: Setting | None,
 ) -> tuple[list[Method], list[str]]:
-    """The methods to compare, in the table's order, and notes for the reader.
+    """The methods to compare under a setting, in the table's order, and notes for the reader.
 
     Raises:
         RunError: a run does not fit the device, or has seen a test scene.
@@ -244,18 +255,18 @@ def gather(
     methods = [
         Method(kind, kind.value, (p,) * n, captures=0, device_s=0.0, compute_s=0.0) for kind, p in by_hand.items()
     ]
-    tuned, more = _tunings(lab, info, task, settings)
+    tuned, more = _tunings(lab, info, task, settings, setting)
     notes += more
     for kind, run, label in tuned:
         method, more = _tuned(dataset, info, run, raws, task, kind, label)
         methods.append(method)
         notes += more
-    learnt, more = _learnt(lab, dataset, info, task, raws, settings.predictors)
+    learnt, more = _learnt(lab, dataset, info, task, raws, settings.predictors, setting)
     return methods + learnt, list(dict.fromkeys(notes + more))
 
 
 def _tunings(
-    lab: Path, info: DeviceInfo, task: Task, settings: ValidationSettings
+    lab: Path, info: DeviceInfo, task: Task, settings: ValidationSettings, setting: Setting | None
 ) -> tuple[list[tuple[MethodKind, RunFolder, str]], list[str]]:
     """The tune runs to compare with what they are and are called, and notes where one is not there."""
     notes = []
@@ -265,7 +276,7 @@ def _tunings(
         (MethodKind.industry, settings.industry, RULES["industry"]),
         (MethodKind.auto, settings.auto, RULES["auto"]),
     ):
-        run = find_tuned(lab, name, kind.value, info, task)
+        run = find_tuned(lab, name, kind.value, info, task, setting)
         if run is None and kind is MethodKind.auto:
             continue
         if run is None:
@@ -288,12 +299,13 @@ def _learnt(
     task: Task,
     raws: Sequence[RawRecord],
     names: Sequence[str],
+    setting: Setting | None,
 ) -> tuple[list[Method], list[str]]:
     """What predictors choose: the mean for all, and each RAW's own."""
     test, n = {r.scene for r in raws}, len(raws)
     notes: list[str] = []
     methods = []
-    predictors = _predictors(lab, names, info, test, notes, task)
+    predictors = _predictors(lab, names, info, test, notes, task, setting)
     if not predictors:
         notes.append(f"no predictor for this device: run `workbench train{_option(task)}`")
     frames = [r.load() for r in raws] if predictors else []

@@ -18,11 +18,12 @@ from typing import Any
 from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSet
 from drivers.regular_files import read_json, read_regular
 from drivers.weights import FILE_NAME, LARGEST_FILE
 from workbench.errors import RunError
 from workbench.judge.ablation.results import AblationResult
+from workbench.judge.recorded_sets import expert_of, set_of
 from workbench.judge.results import read_validation
 from workbench.lab.dataset import Dataset
 from workbench.lab.run_record import RECORD_BYTES
@@ -244,18 +245,6 @@ def _check_identity(run: RunFolder, info: DeviceInfo) -> None:
         raise RunError(f"run {run.name}: was made with {_identity(run)}, the device is {info.identity}")
 
 
-def _set_of(dataset: Dataset, space: ParameterSpace, digest: str | None) -> ParameterSet | None:
-    """The parameter set of a hash, from the captures that were made with it."""
-    if digest is None:
-        return None
-    if digest == space.defaults.hash:
-        return space.defaults
-    codes = next((c.codes for c in dataset.captures() if c.parameters_hash == digest), None)
-    if codes is None:
-        raise RunError(f"no capture was made with the parameter set {digest[:12]} that the run started from")
-    return space.from_codes(codes)
-
-
 def _own(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values that are fields of a dataclass; those that an older record lacks keep their default."""
     return {f.name: values[f.name] for f in fields(kind) if f.name in values}
@@ -289,7 +278,7 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
     task, start, chosen, kept = task_of(old), None, "follow" in old.results, kept_base(old)
     with Dataset.open(lab) as dataset:
         if kept is None and (digest := old.config.get("start")):
-            start = _set_of(dataset, dataset.space(_identity(old)), digest)
+            start = set_of(dataset, dataset.space(_identity(old)), digest)
         asked = (device or _recorded(dataset, old)) if chosen else None
     if asked is not None:
         _check_identity(old, asked.info())
@@ -324,7 +313,7 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
 
     own = _own(TuneSettings, old.config)
     settings = TuneSettings(**{**own, "more_metrics": tuple(own.get("more_metrics", ()))})
-    expert, proxy = _set_of(dataset, device.info().space, old.config.get("expert")), old.config.get("proxy")
+    expert, proxy = expert_of(dataset, device.info().space, old), old.config.get("proxy")
     runs = Path(lab) / "runs"
     # Beside the lab's own studies: there the search would find itself finished.
     with tempfile.TemporaryDirectory(prefix=".rerun-", dir=lab, ignore_cleanup_errors=True) as folder:
@@ -364,7 +353,7 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
         scatter=tuple(config["scatter"]) if config.get("scatter") else None,
         raw=config.get("raw"),
         test_raws=config["test_raws"],
-        start=None if base else _set_of(dataset, device.info().space, config.get("start")),
+        start=None if base else set_of(dataset, device.info().space, config.get("start")),
         on_top_of=base,
         setting=recorded_setting(old),
     )

@@ -19,6 +19,12 @@ def overlaid(methods: Sequence[Method], raws: Sequence[RawRecord], setting: Sett
     return [replace(m, sets=tuple(setting.of(p, raw) for p, raw in zip(m.sets, raws, strict=True))) for m in methods]
 
 
+def same_setting(run: RunFolder, setting: Setting | None) -> bool:
+    """Whether a run was made under that setting; with None, under none."""
+    own = recorded_setting(run)
+    return (own and own.hash) == (setting and setting.hash)
+
+
 def other_settings(lab: Path, methods: Sequence[Method], setting: Setting | None) -> list[str]:
     """A note on the runs that were made under another setting than the methods are compared under; one line."""
     others = {}
@@ -26,8 +32,9 @@ def other_settings(lab: Path, methods: Sequence[Method], setting: Setting | None
         folder = recorded_run(lab, run)
         if not (folder / "run.json").is_file():
             continue
-        own = recorded_setting(RunFolder.open(folder))
-        if (own and own.hash) != (setting and setting.hash):
+        made = RunFolder.open(folder)
+        if not same_setting(made, setting):
+            own = recorded_setting(made)
             others[run] = own.name if own else "none"
     if not others:
         return []

@@ -105,7 +105,7 @@ def validate(
         raws = stratified(raws, settings.test_raws, settings.seed)
     task.facts(raws)
     under, of_setting = resolve(settings.setting, info.space, dataset)
-    methods, notes = gather(lab, dataset, info, task, raws, settings)
+    methods, notes = gather(lab, dataset, info, task, raws, settings, under)
     methods = overlaid(methods, raws, under)
     notes = [*of_setting, *other_settings(lab, methods, under), *notes]
     blocks.check_asked(methods, settings)

@@ -16,14 +16,15 @@ import numpy as np
 
 from drivers.parameters import ParameterSet
 from workbench.errors import RunError
-from workbench.lab.dataset import FailureRecord, RawRecord
+from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
 from workbench.rules.balance import WhiteBalance
 from workbench.rules.regression import FEATURES, REGRESSION, Regression, constant, features
 from workbench.tune.mean_of_sets import has_order
 from workbench.tune.ranking import filled
 from workbench.tune.results import AutoResult
-from workbench.tune.search import Job, as_values, captured
+from workbench.tune.search import Job, as_values
+from workbench.tune.spending import spent_on_rule
 from workbench.tune.tuner import Tuner
 
 FIGURES = ("iso", "mean_green", "green_p95")
@@ -98,22 +99,13 @@ class LinearRules:
 
 def _scores(tuner: Tuner, candidates: Sequence[Sequence[Job]], best: float) -> list[float]:
     """The metric of each candidate, given as its jobs on the same RAWs; RAWs on which all fail are left out."""
-    bench, spent = tuner.bench(tuner.studies[0]), tuner.captures
-    judged: list[list[object]] = []
-    done = 0
-    try:
-        stream = captured(bench, [job for candidate in candidates for job in candidate])
-        for candidate in candidates:
-            own: list[object] = []
-            for raw, outcome in itertools.islice(stream, len(candidate)):
-                own.append(None if isinstance(outcome, FailureRecord) else tuner.scorer(raw, outcome))
-                done += 1
-                if tuner.progress:
-                    tuner.progress(min(spent + done, tuner.settings.captures), tuner.settings.captures, best)
-            judged.append(own)
-        next(stream, None)  # to its end
-    finally:
-        tuner.done_with(bench)
+    spent = tuner.captures
+
+    def on_frame(done: int) -> None:
+        if tuner.progress:
+            tuner.progress(min(spent + done, tuner.settings.captures), tuner.settings.captures, best)
+
+    judged, _ = tuner.judged(tuner.studies[0], candidates, on_frame)
     for candidate in candidates:
         tuner.count(candidate)
     used = [i for i in range(len(candidates[0])) if any(own[i] is not None for own in judged)]
@@ -195,10 +187,6 @@ def tune_auto(tuner: Tuner) -> tuple[Regression, AutoResult]:
         figures=tuple(FEATURES[column] for column in rules.columns),
         parameters=len(rules.numbers),
         generations=generations,
-        default_on_trial_raws=next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
-        trials=len(first.trials),
-        ranked_on=len(ranked),
-        training_scenes=tuple(sorted({r.scene for r in tuner.train})),
-        **tuner.spent(),
+        **spent_on_rule(tuner, first, ranked),
     )
     return both[which], result

@@ -31,6 +31,7 @@ from workbench.tune.proxy_gradient import find_proxy, tune_through_proxy
 from workbench.tune.regression import tune_regression
 from workbench.tune.results import FixedResult, ParetoPoint, Trial, TuneResult
 from workbench.tune.search import Progress, SearchResult
+from workbench.tune.spending import spent
 from workbench.tune.tuner import FINALISTS, Tuner, TuneSettings
 
 
@@ -89,7 +90,7 @@ def tune_fixed(tuner: Tuner, white_balance: WhiteBalance | None = None) -> tuple
         parameters=best.values,
         parameters_hash=best.hash,
         training_scenes=tuple(sorted({r.scene for r in ranked})),
-        **tuner.spent(),
+        **spent(tuner),
     )
     if not s.more_metrics:
         return best, result
@@ -148,6 +149,9 @@ def tune_run(
             "raws": [r.hash for r in tuner.raws],
         }
     )
+    if expert is not None:
+        # Where a rule sets gains, no capture has the expert's set as it is.
+        config |= {"expert_codes": expert.by_name}
     if under is not None:
         config |= {"setting": under.to_json()}
     if (record := tuner.task.record()) is not None:
@@ -156,7 +160,10 @@ def tune_run(
         config |= {"proxy": through.name, "held_out_scenes": through.config.get("held_out_scenes") or []}
     for old in list_runs(lab, "tune"):
         # Runs of older versions say less; what they do not say was so.
-        same = {"more_metrics": [], "rule": rule_of(old), **old.config} == config and name in (None, old.name)
+        said = {"more_metrics": [], "rule": rule_of(old), **old.config}
+        if expert is not None:
+            said.setdefault("expert_codes", expert.by_name)
+        same = said == config and name in (None, old.name)
         if same and (old.path / str(old.results.get("file"))).is_file():
             return old
     run = new_run(lab, "tune", name)

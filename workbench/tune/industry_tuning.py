@@ -11,6 +11,7 @@ from workbench.rules.balance import WhiteBalance
 from workbench.rules.industry import TABLE, IndustryTable, knots_of, nearest_knot
 from workbench.tune.ranking import filled
 from workbench.tune.results import TableResult
+from workbench.tune.spending import spent_on_rule
 from workbench.tune.tuner import Tuner
 
 
@@ -81,10 +82,6 @@ def tune_industry(tuner: Tuner, white_balance: WhiteBalance) -> tuple[IndustryTa
         table_score=scores[1],
         kept=("single set", "table")[which],
         knots_iso=knots,
-        default_on_trial_raws=next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
-        trials=len(first.trials),
-        ranked_on=len(ranked),
-        training_scenes=tuple(sorted({r.scene for r in tuner.train})),
-        **tuner.spent(),
+        **spent_on_rule(tuner, first, ranked),
     )
     return tables[which], result

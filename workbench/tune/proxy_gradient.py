@@ -24,6 +24,7 @@ from workbench.tasks import viewing_losses
 from workbench.tasks.viewing import with_references
 from workbench.tasks.viewing_data import ViewingData
 from workbench.tune.results import ProxyGradientResult, Trial
+from workbench.tune.spending import spent
 from workbench.tune.tuner import RANK_RAWS, Tuner
 
 STEPS = 300
@@ -118,13 +119,13 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
     collected = [
         c for c in tuner.dataset.captures(device_identity=proxy.device_identity) if c.purpose.startswith("collect")
     ]
-    spent = int(run.config.get("collected") or len(collected))
-    tuner.history = [(spent + (i + 1) * len(tuner.raws), v) for i, v in enumerate(so_far) if v is not None]
-    spent_here = tuner.spent()
-    ranking = spent_here["captures"]
-    spent_here["captures"] = spent + ranking
-    spent_here["device_s"] += sum(c.device_s for c in collected[:spent])
-    spent_here["compute_s"] += run.took_s()
+    collecting = int(run.config.get("collected") or len(collected))
+    tuner.history = [(collecting + (i + 1) * len(tuner.raws), v) for i, v in enumerate(so_far) if v is not None]
+    cost = spent(tuner)
+    ranking = cost["captures"]
+    cost["captures"] = collecting + ranking
+    cost["device_s"] += sum(c.device_s for c in collected[:collecting])
+    cost["compute_s"] += run.took_s()
     result = ProxyGradientResult(
         score=scores[order[0]],
         file=BEST,
@@ -139,6 +140,6 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
         held=tuple(held),
         training_scenes=tuple(sorted({r.scene for r in tuner.train})),
         ranking_captures=ranking,
-        **spent_here,
+        **cost,
     )
     return sets[order[0]], result

@@ -20,6 +20,7 @@ from workbench.tune.mean_of_sets import has_order, mode_of
 from workbench.tune.oracle import search_oracle
 from workbench.tune.results import RegressionResult
 from workbench.tune.search import Job
+from workbench.tune.spending import spent_on_rule
 from workbench.tune.tuner import RANK_RAWS, Tuner
 
 IMAGES = 8
@@ -138,10 +139,6 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
         captures_an_image=each,
         optima_score=float(np.mean([result.value for _, result in solved])),
         penalty=penalty,
-        default_on_trial_raws=next((v for v, p in first.trials if p.hash == tuner.starts[0].hash), None),
-        trials=len(first.trials),
-        ranked_on=len(candidates[0]),
-        training_scenes=tuple(sorted({r.scene for r in tuner.train})),
-        **tuner.spent(),
+        **spent_on_rule(tuner, first, candidates[0]),
     )
     return (constant(common), regression)[which], result

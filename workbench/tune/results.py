@@ -68,6 +68,15 @@ class Spent(TypedDict):
     metrics: tuple[MetricRecord, ...]
 
 
+class SpentOnRule(Spent):
+    """The same of a rule that a search for one set begins."""
+
+    default_on_trial_raws: float | None
+    trials: int
+    ranked_on: int
+    training_scenes: tuple[str, ...]
+
+
 class TuneResult(RunResult):
     """The results of a ``tune`` run; runs of earlier versions tell less, and what they do not tell is None or empty.
 

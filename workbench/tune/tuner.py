@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from drivers.device import Device
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
-from workbench.collect.failures import FailureTally, described, reason_text
+from workbench.collect.failures import reason_text
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
@@ -32,7 +31,7 @@ from workbench.tune.material import (
 )
 from workbench.tune.methods import REFINING, SEVERAL_METRICS, MethodName, method_of
 from workbench.tune.proposals import Values
-from workbench.tune.results import MetricRecord, Spent
+from workbench.tune.results import MetricRecord
 from workbench.tune.search import Job, Progress, SearchBench, SearchResult, as_values, captured, open_study, search
 from workbench.tune.worst_rank import worst_ranks
 
@@ -123,7 +122,7 @@ class Tuner:
         self.history: list[tuple[int, float]] = []
         self.failed_trials = 0
         self.left_out: dict[str, str] = {}
-        self._begin = time.monotonic()
+        self.begin = time.monotonic()
 
     @property
     def captures(self) -> int:
@@ -290,6 +289,30 @@ class Tuner:
         self.failed_trials += len(result.failed)
         return result
 
+    def judged(
+        self, what: str, candidates: Sequence[Sequence[Job]], on_frame: Callable[[int], None] = lambda done: None
+    ) -> tuple[list[list[Any]], dict[str, str]]:
+        """What the scorer says of every frame of each candidate, None where it failed; of RAWs that failed, a reason.
+
+        ``on_frame`` is called with how many frames are judged.
+        """
+        bench = self.bench(what)
+        reasons: dict[str, str] = {}
+        scores: list[list[Any]] = [[] for _ in candidates]
+        places = [own for own, candidate in zip(scores, candidates, strict=True) for _ in candidate]
+        try:
+            stream = captured(bench, [job for candidate in candidates for job in candidate])
+            for done, (own, (raw, outcome)) in enumerate(zip(places, stream, strict=True), 1):
+                if isinstance(outcome, FailureRecord):
+                    reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
+                    own.append(None)
+                else:
+                    own.append(self.scorer(raw, outcome))
+                on_frame(done)
+        finally:
+            self.done_with(bench)
+        return scores, reasons
+
     def rank(self, what: str, candidates: Sequence[Sequence[Job]]) -> list[Values | None]:
         """Score of each candidate, given as its jobs on the same RAWs, in each metric.
 
@@ -299,23 +322,8 @@ class Tuner:
         Raises:
             RunError: on every RAW a candidate fails.
         """
-        bench = self.bench(what)
-        jobs = [job for candidate in candidates for job in candidate]
-        self.count(jobs)
-        reasons: dict[str, str] = {}
-        scores: list[list[Any]] = [[] for _ in candidates]
-        try:
-            stream = captured(bench, jobs)
-            for own, candidate in zip(scores, candidates, strict=True):
-                for raw, outcome in itertools.islice(stream, len(candidate)):
-                    if isinstance(outcome, FailureRecord):
-                        reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
-                        own.append(None)
-                    else:
-                        own.append(self.scorer(raw, outcome))
-            next(stream, None)  # to its end
-        finally:
-            self.done_with(bench)
+        self.count([job for candidate in candidates for job in candidate])
+        scores, reasons = self.judged(what, candidates)
         places = range(len(candidates[0]))
         used = [i for i in places if any(own[i] is not None for own in scores)]
         if not any(all(own[i] is not None for i in used) for own in scores):
@@ -356,44 +364,9 @@ class Tuner:
         """Values in the metrics' own units, by metric; what is to be low without its minus."""
         return {m: -v if m in self._lower else v for m, v in zip(self.settings.metrics, values, strict=True)}
 
-    def device_s(self) -> float:
-        """Seconds that the device spent on all captures looked at, as the data set has them."""
-        return float(sum(c.device_s for c in self.dataset.find(self.info.identity, sorted(self.keys)).values()))
-
-    def _failures(self) -> FailureTally:
-        """What failed of the captures looked at, as the data set has it."""
-        found = self.dataset.find_failures(self.info.identity, sorted(self.keys))
-        made = self.dataset.find(self.info.identity, sorted(self.keys))
-        names = {raw.hash: raw.name for raw in self.train}
-        tally = FailureTally()
-        for _ in made:
-            tally.made()
-        for key, failure in found.items():
-            if key not in made:
-                p = self.info.space.from_codes(failure.codes)
-                tally.add(failure.code, failure.reason, described(names.get(key[0], key[0][:12]), p))
-        return tally
-
-    def spent(self) -> Spent:
-        """What a run records of how the tuning was done."""
-        seconds = time.monotonic() - self._begin
-        tally = self._failures()
-        return Spent(
-            captures=self.captures,
-            captures_asked_now=self.asked,
-            device_s=self.device_s(),
-            seconds=seconds,
-            compute_s=max(seconds - self.waited_s, 0.0) + self.earlier_s,
-            failed=tally.failed,
-            failed_share=tally.share,
-            failures_by_reason=tally.by_reason,
-            failed_trials=self.failed_trials,
-            raws_left_out=self.left_out,
-            studies=tuple(dict.fromkeys(self.studies)),
-            raws=tuple(r.name for r in self.raws),
-            history=tuple(self.history),
-            metrics=tuple(
-                MetricRecord(name=m, unit=self._units.get(m, ""), better="lower" if m in self._lower else "higher")
-                for m in self.settings.metrics
-            ),
+    def metric_records(self) -> tuple[MetricRecord, ...]:
+        """What is searched for, the most important first."""
+        return tuple(
+            MetricRecord(name=m, unit=self._units.get(m, ""), better="lower" if m in self._lower else "higher")
+            for m in self.settings.metrics
         )
