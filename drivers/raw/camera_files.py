@@ -15,6 +15,7 @@ from drivers.frames import RawFrame
 from drivers.orientation import exif_of_libraw
 from drivers.raw.colour_matrix import colour_matrix_of, plain_rows
 from drivers.raw.dng_tags import Window, broken_off, misplaced_area, scattered, unreadable
+from drivers.raw.dng_unfollowed import unfollowed
 from drivers.raw.own_words import amend
 from drivers.raw.raw_notes import RawNote
 from drivers.raw.tiff_tags import FileTags, begins_as_tiff, is_cut_short, read_tags
@@ -76,6 +77,8 @@ def _check_whole(stream: BinaryIO, tags: FileTags | None, name: str) -> None:
             f"{name}: its strips of pixels do not follow each other, which LibRaw takes for granted; convert it to a "
             "DNG with one strip"
         )
+    if tags is not None and (reason := unfollowed(tags)):
+        raise FrameError(f"{name}: {reason}; convert it to a DNG of another layout, or correct the tag in the file")
     if is_cut_short(stream):
         raise FrameError(f"{name}: the file is cut short: its directory lies beyond its end; copy it again")
 

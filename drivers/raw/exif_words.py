@@ -17,7 +17,8 @@ def iso_of(tags: FileTags) -> tuple[float | None, str]:
     """The file's ISO speed and the tag that says it; ``(None, "")`` where no tag does.
 
     The tag may stand in the Exif directory or beside the picture. 65535 there means that the value has no room: then
-    another tag holds it, that of ``SensitivityType`` first; with none, the answer is ``(None, "ISO 65535")``.
+    another tag holds it, that of ``SensitivityType`` first; with none, the answer is ``(None, "ISO 65535")``, as it is
+    ``(None, "ISO -100")`` of a negative one.
     """
     places = (tags.exif, tags.first, *tags.mosaics)
     stated = next((v for p in places for v in [*filter(None, p.get(ISO_SPEED, ()))] if v > 0), None)
@@ -29,7 +30,9 @@ def iso_of(tags: FileTags) -> tuple[float | None, str]:
             value = one(place.get(code))
             if value is not None and value > 0:
                 return value, _OTHER_ISO[code]
-    return None, "" if stated is None else "ISO 65535"
+    if stated is None:  # LibRaw reads a negative one as if it had no sign
+        stated = next((v for p in places for v in p.get(ISO_SPEED, ()) if v < 0), None)
+    return None, "" if stated is None else f"ISO {stated:g}"
 
 
 def exposure_of(tags: FileTags) -> tuple[float | None, str]:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from drivers.errors import FrameError
-from drivers.raw import dng_colour, dng_tags, exif_words
+from drivers.raw import dng_colour, dng_tags, dng_unfollowed, exif_words
 from drivers.raw.colour_matrix import colour_matrix_of
 from drivers.raw.dng_tags import Window
 from drivers.raw.raw_notes import RawNote
@@ -94,6 +94,8 @@ def _amend_colour(fields: dict[str, Any], directory: Directory, notes: list[RawN
 def _amend_levels(
     fields: dict[str, Any], mosaic: Directory, window: Window, file: BinaryIO, notes: list[RawNote]
 ) -> None:
+    if opcodes := dng_unfollowed.opcodes_left_out(mosaic):
+        notes.append(RawNote("opcodes", f"asks for {opcodes}, which is not done: the RAW stays as the sensor read it"))
     letters = dng_tags.cfa_of(mosaic, window)
     if letters is not None and letters != fields["cfa"]:
         notes.append(_differs("cfa", "colour filter array", letters, fields["cfa"]))

@@ -21,6 +21,7 @@ _NUMBERS = {1, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16, 17}
 _BYTES_OF_KIND = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _DNG_TAGS = range(50706, 52600)
 _TEXTS = {50931, 50932}  # compared only, so kept as the numbers of their characters
+_OPCODE_LISTS = {51008, 51009}  # kept as the numbers of their opcodes
 _MOST_VALUES = 200_000  # the longest table of a DNG has 65,536
 _MOST_DIRECTORIES = 16
 _EXIF_TAGS = (33434, 34855, 34864, 34865, 34866, 34867, 37377)
@@ -128,11 +129,26 @@ def _numbers(page: Any) -> dict[int, Values]:
     for tag in page.tags:
         if tag.code in _TEXTS:
             found[int(tag.code)] = tuple(map(float, str(tag.value)[:1000].encode()))
+        elif tag.code in _OPCODE_LISTS:
+            if isinstance(tag.value, bytes):
+                found[int(tag.code)] = _opcodes(tag.value)
         elif tag.dtype in _NUMBERS and tag.count <= _MOST_VALUES and tag.code not in (_EXIF, 34853):
             values = _plain(tag.value, tag.dtype in _RATIONALS)
             if values is not None:
                 found[int(tag.code)] = values
     return found
+
+
+def _opcodes(data: bytes) -> Values:
+    """The numbers of the opcodes of a list, which is big-endian in any file: count, then number, version, flags, size."""
+    found: list[float] = []
+    (count,) = struct.unpack(">I", data[:4].ljust(4, b"\0"))
+    at = 4
+    while len(found) < count and at + 16 <= len(data):
+        number, _, _, size = struct.unpack_from(">IIII", data, at)
+        found.append(float(number))
+        at += 16 + size
+    return tuple(found)
 
 
 def _exif(page: Any) -> dict[int, Values]:
