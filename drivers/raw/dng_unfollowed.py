@@ -1,4 +1,4 @@
-"""What a DNG's tags say of its mosaic that neither LibRaw nor this reader follows: it would be read as something else."""
+"""What a DNG's tags say of its mosaic that neither LibRaw nor this reader follows: it would be read as another one."""
 
 from __future__ import annotations
 

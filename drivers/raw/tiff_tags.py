@@ -140,7 +140,7 @@ def _numbers(page: Any) -> dict[int, Values]:
 
 
 def _opcodes(data: bytes) -> Values:
-    """The numbers of the opcodes of a list, which is big-endian in any file: count, then number, version, flags, size."""
+    """The numbers of a list's opcodes, big-endian in any file: count, then number, version, flags and size of each."""
     found: list[float] = []
     (count,) = struct.unpack(">I", data[:4].ljust(4, b"\0"))
     at = 4

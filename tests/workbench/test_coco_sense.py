@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -300,3 +301,26 @@ def test_any_value_is_read_or_one_line(tmp_path_factory, part, key, value, whole
 def test_cocos_own_files_pass_without_a_note(data_dir: Path) -> None:
     for split in ("train2017", "val2017"):
         assert read_coco(data_dir / f"coco/annotations/instances_{split}.json").notes == ()
+
+
+def runs_of(mask: np.ndarray) -> list[int]:
+    """Run lengths of a flat mask, the first of zeros."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask, [0]])))
+    return [int(n) for n in np.diff([0, *edges, len(mask)])]
+
+
+@pytest.mark.parametrize("rows", [(10, 30), (0, 80), (0, 79), (1, 80)])
+def test_run_lengths_written_row_by_row_are_noted(tmp_path: Path, rows: tuple[int, int]) -> None:
+    """COCO's go down the columns: the other way round a mask has as many pixels and is another one."""
+    mask = np.zeros((80, 100), np.int8)
+    mask[slice(*rows), 20:28] = 1
+    data = document()
+    entry = data["annotations"][0]
+    entry |= {"bbox": [20, rows[0], 8, rows[1] - rows[0]], "area": int(mask.sum())}
+    entry["segmentation"] = {"size": [80, 100], "counts": runs_of(mask.T.ravel())}
+    assert read(tmp_path, data).notes == ()
+    entry["segmentation"] = {"size": [80, 100], "counts": runs_of(mask.ravel())}
+    (note,) = read(tmp_path, data).notes
+    assert "1 masks lie elsewhere than their box: annotation 9 of image 5" in note
+    entry["segmentation"] = {"size": [80, 100], "counts": [8000]}
+    assert read(tmp_path, data).notes == ()

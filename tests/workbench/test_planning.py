@@ -25,7 +25,7 @@ from workbench.judge.planning import collected_in, make_plan, measure_frames, st
 from workbench.judge.results import DeviceUsed, Headline, MethodResult, RawResult, RawScores, ValidationResult
 from workbench.judge.statistics import Comparison, Interval
 from workbench.lab.dataset import Dataset
-from workbench.lab.runs import list_runs, new_run
+from workbench.lab.runs import find_run, list_runs, new_run
 from workbench.tasks.task import Metric
 
 INFO = SmallIsp().info()
@@ -241,6 +241,22 @@ def test_what_does_not_belong_to_the_curve_is_left_out(lab: Path) -> None:
     validation(lab, "boxes", 9000, 5.0, task="detection:abc")
     assert [b.captures for b in validated_budgets(list_runs(lab), [])[0]] == [9000]  # the newest one's task
     assert step_costs([]) == StepCosts()
+
+
+def test_refined_predictions_are_on_no_curve_and_no_cost_of_training(lab: Path) -> None:
+    for name, config in (("a", {}), ("refined", {"refine": {"captures": 6000}})):
+        run = new_run(lab, "train", name)
+        run.update(config={**config, "identity": INFO.identity})
+        run.finish({})
+    trained = find_run(lab, "train", "a")
+    assert step_costs(list_runs(lab)).train_s == trained.took_s()
+    validation(lab, "v1", 1000, 0.5, train="a")
+    validation(lab, "v2", 9000, 3.0, train="refined")
+    notes: list[str] = []
+    budgets, metric = validated_budgets(list_runs(lab), notes)
+    assert [b.run for b in budgets] == ["a"]
+    assert metric == METRICS[0]
+    assert notes == ["left out: v2's refined prediction, whose captures are not those of a collection"]
 
 
 def test_the_frame_time_is_measured_with_captures_that_are_kept(lab: Path) -> None:

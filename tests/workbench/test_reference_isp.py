@@ -188,6 +188,7 @@ def test_settings_may_be_a_table_over_iso(tmp_path: Path) -> None:
         ("[[knot]]\niso = 100\nblurr = 1\n", "knot at ISO 100: unknown parameter 'blurr'"),
         ('white_balance = "flash"\n[[knot]]\niso = 100\n', "white_balance flash is not one of as-shot, grey-world"),
         ("exposure = 1\n[[knot]]\niso = 100\n", r"exposure stands beside \[\[knot\]\]"),
+        ("knot = []\n", r"written as \[\[knot\]\]"),
         ("knot = 3\n", r"written as \[\[knot\]\]"),
         ("exposure = \n", "not valid TOML"),
         ("exposure = 99\n", "exposure: 99 is outside"),

@@ -117,6 +117,14 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
     assert [run.name for run in list_runs(lab)] == ["defaults"]
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"captures": 0}, {"rounds": 0}, {"per_raw": 0}, {"seed": -1}, {"spread": 0.0}, {"spread": float("nan")}]
+)
+def test_settings_that_no_refinement_can_have(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match=f"refining with {next(iter(wrong))} .*: give"):
+        RefineSettings(**wrong)
+
+
 def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
     options = ["--device", DEVICE, "--lab", str(lab), "--captures", "160", "--rounds", "1", "--spread", "0.25"]
     more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "100", "--follow-captures", "80", "--name", "net"]

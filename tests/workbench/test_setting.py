@@ -110,6 +110,11 @@ def test_a_setting_is_known_by_its_content(tmp_path: Path) -> None:
         ("", r"no parameter is set; write \[by_rule\] or \[held\]"),
         ('[by_rule]\nred = "auto"\n', r"by_rule\.red: rule auto is not one of as-shot, grey-world, mean, exposure"),
         ("[by_rule]\nexposure = { rule = 'mean', target = 0 }\n", "target = 0: must be above 0"),
+        ("[by_rule]\nexposure = { rule = 'mean', target = 1e300 }\n", r"target = 1e\+300: must be at most 1"),
+        (
+            "[by_rule]\nexposure = { rule = 'exposure', gain = 1, mean = -1e6, highlights = 0, iso = 0 }\n",
+            "mean = -1000000.0: must be at least -20",
+        ),
         (
             "[by_rule]\nexposure = { rule = 'exposure', gain = 2 }\n",
             "gain, mean, highlights and iso are given together",
@@ -143,6 +148,23 @@ def test_what_a_device_has_not_is_told(lab: Path, text: str, told: str) -> None:
     setting = setting_of(text, lab)
     with Dataset.open(lab) as dataset, pytest.raises(ParameterError, match=told):
         resolve(setting, SPACE, dataset)
+
+
+def test_a_rule_that_ends_at_the_end_of_a_range_is_told(lab: Path) -> None:
+    """Such as a target of 0..255 where 0..1 is meant."""
+    text = "[by_rule]\nexposure = { rule = 'mean', target = 118 }\nred = 'as-shot'\n"
+    (lab / "my.toml").write_text(text)
+    with Dataset.open(lab) as dataset:
+        (note,) = resolve(lab / "my.toml", SPACE, dataset).notes
+        assert "rule mean puts exposure beyond its range of 0.5 to 4 for 12 of 12 training RAWs" in note
+        (lab / "my.toml").write_text(text.replace("118", "0.4"))
+        assert resolve(lab / "my.toml", SPACE, dataset).notes == ()
+
+
+def test_a_gain_beyond_all_numbers_is_the_largest() -> None:
+    steep = Exposure(rule="exposure", gain=1, mean=-20, highlights=-20, iso=20)
+    setting = Setting(by_rule={"exposure": steep})
+    assert setting.of(SPACE.defaults, frame(0, iso=1e300))["exposure"] == 4
 
 
 def test_the_built_in_setting_finds_what_a_camera_sets(lab: Path) -> None:

@@ -133,6 +133,13 @@ def test_files_that_are_not_the_rule(lab: Path) -> None:
     assert "format 2" in message(json.dumps({**data, "format": 2}))
     assert "rule 'x' is not one of" in message(json.dumps({**data, "rule": "x"}))
     assert "factors go from 0 to 1, not tone 2" in message(json.dumps({**data, "follow": {"tone": 2}}))
+    assert "has a factor for tome, which is no block" in message(json.dumps({**data, "follow": {"tome": 0.5}}))
+    told = {"blocks": [{"block": "tone", "factor": 0.5}]}
+    run.update(results={**run.results, "follow": told})
+    assert "follows tone otherwise than net found" in message(good)
+    assert "follows tone otherwise than net found" in message(json.dumps({**data, "follow": {}}))
+    (run.path / FILE).write_text(json.dumps({**data, "follow": {**data["follow"], "tone": 0.5}}), encoding="utf-8")
+    assert open_predictor(run).follow["tone"] == 0.5
     data["of"]["knots"][0]["iso"] = 101
     assert "is not the rule that net was trained on top of" in message(json.dumps(data))
 

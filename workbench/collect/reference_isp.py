@@ -70,7 +70,7 @@ def _table(document: dict[str, Any], space: ParameterSpace, path: Path) -> Indus
         raise ParameterError(
             f"{path}: white_balance {shown(white_balance)} is not one of {', '.join(get_args(WhiteBalance))}"
         )
-    if not isinstance(knots, list) or not all(isinstance(k, dict) for k in knots):
+    if not knots or not isinstance(knots, list) or not all(isinstance(k, dict) for k in knots):
         raise ParameterError(f"{path}: knots are written as [[knot]], each with its iso and its parameters")
     sets: dict[float, ParameterSet] = {}
     for number, knot in enumerate(knots, start=1):

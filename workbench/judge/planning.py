@@ -175,6 +175,7 @@ def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list
         notes: gets what is left out.
     """
     by_name = {run.name: run for run in runs}
+    refined = {run.name for run in runs if _is_refined(run)}
     found: dict[str, ValidatedBudget] = {}
     of: tuple[object, object] | None = None
     metric: Metric | None = None
@@ -187,16 +188,27 @@ def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list
             notes.append(f"left out: {error}")
             continue
         asked = results.task_key, results.setting.hash if results.setting else None
-        if (about := results.about) is None or (of is not None and of[0] != asked):
+        about = results.about
+        if about is not None and about.run in refined:
+            others = (m for m in results.methods if m.kind is MethodKind.predicted and m.run not in refined)
+            about = next(others, None)
+            notes.append(f"left out: {run.name}'s refined prediction, whose captures are not those of a collection")
+        if about is None or (of is not None and of[0] != asked):
             continue
         of = of or (asked, _kind(by_name, about))
         metric = metric or results.main
         for method in results.methods:
-            if method.kind is MethodKind.predicted and _kind(by_name, method) == of[1] and method.run not in found:
+            of_curve = method.kind is MethodKind.predicted and method.run not in refined
+            if of_curve and _kind(by_name, method) == of[1] and method.run not in found:
                 point = _point(by_name, run, results, method, notes)
                 if point is not None:
                     found[point.run] = point
     return sorted(found.values(), key=lambda p: p.captures), metric
+
+
+def _is_refined(run: RunFolder) -> bool:
+    """Whether a train run was made by ``refine``: from captures around a rule, without a proxy and its collection."""
+    return run.kind == "train" and run.config.get("refine") is not None
 
 
 def _kind(by_name: Mapping[str, RunFolder], method: MethodResult) -> tuple[bool | None, str | None]:
@@ -248,9 +260,10 @@ def _collected(by_name: Mapping[str, RunFolder], results: ValidationResult, meth
 
 
 def step_costs(runs: Sequence[RunFolder]) -> StepCosts:
-    """What the newest run of each step cost."""
+    """What the newest run of each step cost; refining is none of these steps."""
     fit, train, tune, validate = (
-        next((r for r in runs if r.kind == kind), None) for kind in ("fit-proxy", "train", "tune", "validate")
+        next((r for r in runs if r.kind == kind and not _is_refined(r)), None)
+        for kind in ("fit-proxy", "train", "tune", "validate")
     )
     fidelity = (fit.results.get("fidelity") or {}).get("captures") if fit else None
     search = tune.results if tune else {}

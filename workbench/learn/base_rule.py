@@ -140,4 +140,10 @@ def kept_base(run: RunFolder) -> tuple[BaseRule, dict[str, float]] | None:
         raise RunError(f"{file}: is not the rule that {run.name} was trained on top of; {_NEXT}")
     if odd := [f"{block} {factor:g}" for block, factor in follow.items() if not 0 <= factor <= 1]:
         raise RunError(f"{file}: factors go from 0 to 1, not {odd[0]}; {_NEXT}")
+    if unknown := sorted(set(follow) - set(base.of.space.blocks)):
+        raise RunError(f"{file}: has a factor for {shown(unknown[0])}, which is no block of the device; {_NEXT}")
+    chosen = (run.results.get("follow") or {}).get("blocks") or ()
+    recorded = {one.get("block"): one.get("factor") for one in chosen if isinstance(one, dict)}
+    if changed := [block for block, factor in recorded.items() if follow.get(str(block), 1.0) != factor]:
+        raise RunError(f"{file}: follows {shown(changed[0])} otherwise than {run.name} found; {_NEXT}")
     return base, follow

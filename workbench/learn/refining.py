@@ -51,7 +51,7 @@ class RefineSettings:
         rounds: at most; per_raw: captures of each RAW in a round, the rule's own set not counted.
         spread: largest move of a normalised parameter from what the rule gives.
         metrics: what is to gain, by key; each counts by its own spread. Empty: the first that single images have.
-        seed: of the moves and the choice of RAWs.
+        seed: of the moves and the choice of RAWs. What is out of range raises a RunError.
     """
 
     captures: int = 6000
@@ -60,6 +60,13 @@ class RefineSettings:
     spread: float = SPREAD
     metrics: tuple[str, ...] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("captures", 1), ("rounds", 1), ("per_raw", 1), ("seed", 0)):
+            if (value := getattr(self, name)) < least:
+                raise RunError(f"refining with {name} {value}: give {least} or more")
+        if not 0 < self.spread <= 1:
+            raise RunError(f"refining with spread {self.spread:g}: give more than 0, at most 1")
 
 
 @dataclass
@@ -191,7 +198,7 @@ class Refining:
         for number in range(settings.rounds):
             around = around.with_more(self._capture(number, a_round, free.numpy()))
             if not len(around.raw):
-                raise RunError("the device took none of the sets around the rule's answers; nothing can be learnt")
+                raise RunError(f"the device took none of the sets around the rule's answers{self._why()}")
             if best_gain is None:
                 self._scale = np.maximum(around.gain.std(0), 1e-9)
                 # What is refined must be beaten, be it the rule itself.
@@ -227,6 +234,12 @@ class Refining:
             gain, each = self._gain(self._on_validation(places, what), of_rule)
             found.append(_Tried(reach, gain, len(each), [float(g) for g in each.mean(0)] if len(each) else []))
         return max(found, key=lambda tried: tried.gain)
+
+    def _why(self) -> str:
+        """Why frames failed that are asked now; those that failed before are in the data set with their reasons."""
+        tally = self.bench.tally
+        failed = f": {tally.told()}; mend the device, then" if tally.failed else ";"
+        return f"{failed} `workbench dataset retry` lets them be asked for again"
 
     def _on_validation(self, places: Sequence[int], what: str) -> list[np.ndarray | None]:
         return self._figures([(self.validation.raws[i], self.validation.answers[i]) for i in places], what)

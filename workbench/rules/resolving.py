@@ -24,6 +24,7 @@ from workbench.rules.setting import BUILT_IN, Balance, Exposure, MeanLevel, Sett
 GAIN, BLACK = "digital_gain", "black_offset"
 """How the parameters are called that ``3a`` sets; the second one is how their names begin."""
 _FITTED_ON = 256
+_SHOWN_ON = 32
 _DIGITS = 4
 
 
@@ -60,7 +61,10 @@ def resolve(asked: str | Path | Setting | None, space: ParameterSpace, dataset: 
     as_shot = any(isinstance(r, Balance) and r.rule == "as-shot" for r in setting.by_rule.values())
     if as_shot and (unknown := sum(r.as_shot_wb is None for r in raws)):
         notes.append(f"{unknown} of {len(raws)} training RAWs tell no as-shot white balance: they keep the set's gains")
-    return Resolved(_closed(setting, raws), tuple(f"setting {setting.name}: {note}" for note in notes))
+    closed = _closed(setting, raws)
+    if not isinstance(asked, Setting):
+        notes += _clipped(closed, space, stratified(raws, _SHOWN_ON, 0))
+    return Resolved(closed, tuple(f"setting {setting.name}: {note}" for note in notes))
 
 
 def built_in(space: ParameterSpace) -> tuple[Setting, list[str]]:
@@ -106,6 +110,22 @@ def _check(setting: Setting, space: ParameterSpace) -> None:
             raise ParameterError(f"{where}: {name} is a {space[name].kind}, which no rule sets; hold it at a value")
     if not setting.left(space.names):
         raise ParameterError(f"{where}: sets every parameter of {shown(space.name)}; leave some to be found")
+
+
+def _clipped(setting: Setting, space: ParameterSpace, raws: Sequence[RawRecord]) -> list[str]:
+    """A note for each parameter that a rule puts beyond its range for more than half of the RAWs."""
+    notes = []
+    for name, rule in setting.by_rule.items():
+        parameter = space[name]
+        low, high = (parameter.from_code(code) for code in (parameter.low_code, parameter.high_code))
+        values = [value for raw in raws if (value := rule.value(raw, parameter)) is not None]
+        beyond = [value for value in values if not float(low) <= value <= float(high)]
+        if len(beyond) > len(raws) / 2:
+            notes.append(
+                f"rule {rule.rule} puts {name} beyond its range of {low:g} to {high:g} for {len(beyond)} of "
+                f"{len(raws)} training RAWs, such as {beyond[0]:.3g}: it stays at the range's end there"
+            )
+    return notes
 
 
 def _closed(setting: Setting, raws: Sequence[RawRecord]) -> Setting:

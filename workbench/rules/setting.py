@@ -34,6 +34,8 @@ BUILT_IN = "3a"
 """As-shot white balance, the exposure gain by rule, the black level held."""
 _CACHED = 10_000
 _LEAST = 1e-4
+_STEEPEST = 20.0
+_STOPS = 1000.0  # beyond any range, within the numbers
 _levels: dict[str, tuple[float, float]] = {}
 
 
@@ -67,7 +69,7 @@ class MeanLevel(Model):
     """The gain that brings the mean of the RAW's green plane (black 0, white 1) to ``target``; None: to be fitted."""
 
     rule: Literal["mean"]
-    target: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    target: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
 
     @property
     def open(self) -> bool:
@@ -87,15 +89,15 @@ class Exposure(Model):
     mean to one target. What of it the RAW tells is fitted to references.
 
     Attributes:
-        gain: above 0; mean: a, of the mean of the green plane; highlights: b, of its 95th percentile; iso: c. All are
-            given, or all are to be fitted.
+        gain: above 0; mean: a, of the mean of the green plane; highlights: b, of its 95th percentile; iso: c, each
+            from -20 to 20. All are given, or all are to be fitted.
     """
 
     rule: Literal["exposure"]
-    gain: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    mean: float | None = Field(default=None, allow_inf_nan=False)
-    highlights: float | None = Field(default=None, allow_inf_nan=False)
-    iso: float | None = Field(default=None, allow_inf_nan=False)
+    gain: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
+    mean: float | None = Field(default=None, ge=-_STEEPEST, le=_STEEPEST, allow_inf_nan=False)
+    highlights: float | None = Field(default=None, ge=-_STEEPEST, le=_STEEPEST, allow_inf_nan=False)
+    iso: float | None = Field(default=None, ge=-_STEEPEST, le=_STEEPEST, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> Exposure:
@@ -113,7 +115,8 @@ class Exposure(Model):
         """The gain."""
         assert self.gain is not None  # it is resolved
         exponents = np.array([self.mean, self.highlights, self.iso], dtype=np.float64)
-        return float(2.0 ** (np.log2(self.gain) + features(raw) @ exponents))
+        stops = np.log2(self.gain) + features(raw) @ exponents
+        return float(2.0 ** np.clip(stops, -_STOPS, _STOPS))
 
 
 Rule = Balance | MeanLevel | Exposure

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from drivers.foreign_text import shown
 from drivers.frames import MAX_SIDE
 from drivers.regular_files import read_json
@@ -198,7 +200,9 @@ class _Reader:
         box = self._box(entry, width, height, where, name)
         segmentation = entry.get("segmentation") or None
         if isinstance(segmentation, dict):
-            _check_runs(segmentation, width, height, where)
+            extent = _extent(_check_runs(segmentation, width, height, where), height)
+            if extent is not None and _lies_elsewhere(box, *extent):
+                self.notes.add("masks lie elsewhere than their box", name)
         elif segmentation is not None:
             segmentation = self._polygons(segmentation, box, width, height, where, name)
         area = _number(entry["area"], f"{where}: area") if "area" in entry else box[2] * box[3]
@@ -257,10 +261,7 @@ class _Reader:
             raise CocoError(f"{where}: a polygon lies outside the image of {width}×{height}; draw it on this image")
         if max(-left, -top, right - width, bottom - height) > _ROUNDING:
             self.notes.add("polygons reach out of their image", name)
-        across = min(right, box[0] + box[2]) - max(left, box[0])
-        down = min(bottom, box[1] + box[3]) - max(top, box[1])
-        common = max(across, 0.0) * max(down, 0.0)
-        if common < 0.5 * max((right - left) * (bottom - top), box[2] * box[3], 16.0) - 16:
+        if _lies_elsewhere(box, left, top, right, bottom):
             self.notes.add("masks lie elsewhere than their box", name)
         return polygons
 
@@ -293,6 +294,35 @@ class _Reader:
                 )
 
 
+def _lies_elsewhere(
+    box: tuple[float, float, float, float], left: float, top: float, right: float, bottom: float
+) -> bool:
+    """Whether what a mask extends over has less than half in common with its box."""
+    across = min(right, box[0] + box[2]) - max(left, box[0])
+    down = min(bottom, box[1] + box[3]) - max(top, box[1])
+    common = max(across, 0.0) * max(down, 0.0)
+    return common < 0.5 * max((right - left) * (bottom - top), box[2] * box[3], 16.0) - 16
+
+
+def _extent(runs: Sequence[int], height: int) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of a mask, whose runs go down the columns; None of an empty one."""
+    ends = np.cumsum(runs)
+    first, last = ends[: len(ends) - 1 : 2], ends[1::2] - 1
+    there = last >= first
+    first, last = first[there], last[there]
+    if not len(first):
+        return None
+    within = first // height == last // height
+    if not within.all():  # a run that goes on in the next column touches both borders
+        return int(first[0] // height), 0, int(last[-1] // height) + 1, height
+    return (
+        int(first[0] // height),
+        int((first % height).min()),
+        int(last[-1] // height) + 1,
+        int((last % height).max() + 1),
+    )
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -300,8 +330,8 @@ def _is_file(path: Path) -> bool:
         return False  # a name that no file can have
 
 
-def _check_runs(segmentation: dict[str, Any], width: int, height: int, where: str) -> None:
-    """pycocotools trusts run lengths and writes past its memory where they are wrong."""
+def _check_runs(segmentation: dict[str, Any], width: int, height: int, where: str) -> list[int]:
+    """The run lengths; pycocotools trusts them and writes past its memory where they are wrong."""
     size = segmentation["size"]
     if not isinstance(size, list) or len(size) != 2:
         raise CocoError(f"{where}: its mask's size is {_brief(size)}, not height, width")
@@ -310,9 +340,10 @@ def _check_runs(segmentation: dict[str, Any], width: int, height: int, where: st
             f"{where}: its mask is {_brief(size[1])}×{_brief(size[0])}, the image {width}×{height}; "
             "draw it on this image"
         )
-    covered = sum(_runs(segmentation["counts"], where))
-    if covered != height * width:
+    runs = _runs(segmentation["counts"], where)
+    if (covered := sum(runs)) != height * width:
         raise CocoError(f"{where}: its mask has {covered} pixels, the image {height * width}")
+    return runs
 
 
 def _runs(counts: Any, where: str) -> list[int]:
