@@ -23,7 +23,7 @@ Workbench = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "numpy", "cv2", "scipy", "skimage", "matplotlib", "rawpy", "zmq")
 COMMANDS = (
     *("demo", "sim", "device", "keys", "collect", "dataset", "fit-proxy", "train", "refine", "tune", "choose"),
-    *("validate", "ablate", "predict", "run", "export", "plan", "report", "rerun"),
+    *("validate", "ablate", "predict", "run", "export", "export-tuning", "plan", "report", "rerun"),
 )
 
 

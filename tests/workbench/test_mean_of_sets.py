@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_isp import SPACE
 
 from drivers.parameters import ParameterSet, ParameterSpace
-from workbench.tune.mean_of_sets import mean_of, mode_of
+from workbench.rules.mean_of_sets import mean_of, mode_of
 
 LOG = ParameterSpace.from_dict(
     {

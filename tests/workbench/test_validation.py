@@ -35,8 +35,8 @@ from workbench.judge.validation import validate, validate_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.learn.attention_maps import most_concentrated
+from workbench.rules.mean_of_sets import mean_of
 from workbench.tune.fixed import tune_run
-from workbench.tune.mean_of_sets import mean_of
 from workbench.tune.tuner import TuneSettings
 
 

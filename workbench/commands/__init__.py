@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     from workbench.commands.collect import collect
     from workbench.commands.demo import demo
     from workbench.commands.export import export
+    from workbench.commands.export_tuning import export_tuning
     from workbench.commands.fit_proxy import fit_proxy
     from workbench.commands.plan import plan
     from workbench.commands.predict import predict
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
     app.command()(run)
     app.command()(export)
+    app.command("export-tuning")(export_tuning)
     app.command()(plan)
     app.command()(report)
     app.command()(rerun)

@@ -23,11 +23,11 @@ from workbench.learn.following import follow_in_words
 from workbench.learn.held import held_by, held_in_words
 from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.learn.results import TrainResult
+from workbench.rules.mean_of_sets import mean_of
 from workbench.rules.setting import Setting
 from workbench.rules.tuned import RULES, label_of, rule_of, sets_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Task
-from workbench.tune.mean_of_sets import mean_of
 from workbench.tune.methods import is_strong
 
 

@@ -19,8 +19,8 @@ from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
 from workbench.rules.balance import WhiteBalance
+from workbench.rules.mean_of_sets import has_order
 from workbench.rules.regression import FEATURES, REGRESSION, Regression, constant, features
-from workbench.tune.mean_of_sets import has_order
 from workbench.tune.ranking import filled
 from workbench.tune.results import AutoResult
 from workbench.tune.search import Job, as_values

@@ -15,8 +15,8 @@ from drivers.parameters import ParameterSet
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
+from workbench.rules.mean_of_sets import has_order, mode_of
 from workbench.rules.regression import REGRESSION, Regression, constant, features
-from workbench.tune.mean_of_sets import has_order, mode_of
 from workbench.tune.oracle import search_oracle
 from workbench.tune.results import RegressionResult
 from workbench.tune.search import Job

@@ -28,11 +28,11 @@ from workbench.lab.runs import RunFolder, find_run, new_run
 from workbench.lab.stratified import stratified
 from workbench.learn.held import held_in_words, union
 from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.rules.mean_of_sets import mean_of
 from workbench.rules.setting import recorded_setting
 from workbench.tasks.registry import recorded
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
-from workbench.tune.mean_of_sets import mean_of
 
 # As many RAWs of the training split as the paper took from COCO to fix its predictions (section 5.5).
 FIXED_RAWS = 300
