@@ -149,17 +149,32 @@ class RawFrame:
 
         Black is 0 and white 1; noise below black stays negative. Any CFA order gives the same colours.
         """
-        scaled = self.normalised()
-        quads = {(y, x): scaled[y::2, x::2] for y in (0, 1) for x in (0, 1)}
-        where = {c: [(i // 2, i % 2) for i in range(4) if self.cfa[i] == c] for c in "RGB"}
-        green = (quads[where["G"][0]] + quads[where["G"][1]]) / 2
-        return np.stack([quads[where["R"][0]], green, quads[where["B"][0]]]).astype(np.float32)
+        planes = np.empty((3, self.height // 2, self.width // 2), dtype=np.float32)
+        seen: set[str] = set()
+        for place, colour in enumerate(self.cfa):
+            plane, quarter = planes["RGB".index(colour)], self._scaled(place)
+            if colour in seen:  # the second green
+                plane += quarter
+                plane /= 2
+            else:
+                plane[:] = quarter
+            seen.add(colour)
+        return planes
 
     def normalised(self) -> np.ndarray:
         """The mosaic with black at 0 and white at 1: ``float32 [H, W]``."""
-        black = np.array(self.black_level, dtype=np.float32).reshape(2, 2)
-        tiled = np.tile(black, (self.height // 2, self.width // 2))
-        return (self.mosaic.astype(np.float32) - tiled) / (np.float32(self.white_level) - tiled)
+        scaled = np.empty(self.mosaic.shape, dtype=np.float32)
+        for place in range(4):
+            scaled[place // 2 :: 2, place % 2 :: 2] = self._scaled(place)
+        return scaled
+
+    def _scaled(self, place: int) -> np.ndarray:
+        """The pixels at one of the four CFA positions, black 0 and white 1: ``float32 [H/2, W/2]``."""
+        black = np.float32(self.black_level[place])
+        quarter = self.mosaic[place // 2 :: 2, place % 2 :: 2].astype(np.float32)
+        quarter -= black
+        quarter /= np.float32(self.white_level) - black
+        return quarter
 
 
 @dataclass(frozen=True, eq=False)
