@@ -36,6 +36,7 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.learn.attention_maps import most_concentrated
 from workbench.rules.mean_of_sets import mean_of
+from workbench.rules.tuned import load_rule
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
@@ -267,6 +268,21 @@ def test_a_predictor_of_another_task_is_noted(knowing: Path) -> None:
     run.update(config={**run.config, "task": "detection abc"})
     notes = run_validation(knowing, oracle_captures=0, predictors=("seeing",))["notes"]
     assert "predictor seeing was trained for detection abc, not for viewing" in notes
+
+
+def test_a_table_that_was_changed_is_refused(knowing: Path) -> None:
+    with Dataset.open(knowing) as dataset:
+        tuned = tune_run(knowing, dataset, SmallIsp(), TuneSettings("random", 60, 3), rule="industry", name="edited")
+    assert load_rule(tuned, SPACE).space.hash == SPACE.hash
+    file = tuned.path / "table.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["knots"][0]["parameters"]["exposure"] = 2.25
+    file.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(RunError, match=r"table\.json: is not the rule that the run found; put the file back"):
+        load_rule(tuned, SPACE)
+    # A run of an older version does not say what it wrote.
+    tuned.update(results={k: v for k, v in tuned.results.items() if k != "file_sha256"})
+    assert load_rule(tuned, SPACE).space.hash == SPACE.hash
 
 
 def test_a_best_set_that_was_changed_is_refused_and_leaves_no_run(knowing: Path) -> None:

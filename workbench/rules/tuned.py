@@ -5,6 +5,7 @@ Light to import, so that the command line can list them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -200,9 +201,14 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
         return under(FixedSet(best), recorded_setting(run))
     rule: TunedRule
     if rule_of(run) in (Rule.regression, Rule.auto):
-        rule = Regression.load(run.path / REGRESSION)
+        file = run.path / REGRESSION
+        rule = Regression.load(file)
     else:
-        rule = IndustryTable.load(run.path / TABLE)
+        file = run.path / TABLE
+        rule = IndustryTable.load(file)
+    # Runs of older versions do not have it.
+    if run.results.get("file_sha256") not in (None, hashlib.sha256(file.read_bytes()).hexdigest()):
+        raise RunError(f"{file}: is not the rule that the run found; put the file back, or tune again")
     if rule.space.hash != space.hash:
         raise RunError(
             f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "

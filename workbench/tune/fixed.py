@@ -6,8 +6,10 @@ the best sets are judged again on a larger one (up to 64 RAWs) within the same b
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -172,8 +174,10 @@ def tune_run(
         with faults_kept(dataset, device, "tune") as faults:
             notes = (*tuner.task.notes, *of_setting, *_notes(kind, tuner))
             result = _tuned(run, kind, tuner, through)
-        more = {"setting": under} if under is not None else {}
-        run.finish(result.model_copy(update={"notes": notes, "faults": faults.counts(), **more}).to_json())
+            written = hashlib.sha256((run.path / result.file).read_bytes()).hexdigest()
+        more: dict[str, Any] = {"setting": under} if under is not None else {}
+        more |= {"notes": notes, "faults": faults.counts(), "file_sha256": written}
+        run.finish(result.model_copy(update=more).to_json())
     return run
 
 
