@@ -106,6 +106,7 @@ def export(
     """
     run = find_run(lab, "train", predictor)
     loaded = open_predictor(run)
+    folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: is there already; give a new folder")
     with Dataset.open(lab, create=False) as dataset:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 Inputs = dict[str, np.ndarray]
 KINDS = ("Conv", "Relu", "MaxPool")
 """Nodes that compute in 8 bits: the image's. What is told of a RAW, and the pooling by attention, stay as they are."""
 
 
-class _Calibration(CalibrationDataReader):  # type: ignore[misc]
-    """Examples of the network's inputs, one after the other."""
-
-    def __init__(self, inputs: Sequence[Inputs]) -> None:
-        self._inputs: Iterator[Inputs] = iter(inputs)
-
-    def get_next(self) -> Inputs | None:
-        return next(self._inputs, None)
+def _quantization() -> Any:
+    """ONNX Runtime's module, whose import must not leave a folder of its own on the module path."""
+    before = list(sys.path)
+    try:
+        from onnxruntime import quantization
+    finally:
+        sys.path[:] = before
+    return quantization
 
 
 def quantise(network: Path, inputs: Sequence[Inputs]) -> None:
@@ -31,16 +32,25 @@ def quantise(network: Path, inputs: Sequence[Inputs]) -> None:
         network: the file.
         inputs: of the network, for typical RAWs; the ranges of the features are theirs.
     """
+    quantization = _quantization()
+    examples = iter(inputs)
+
+    class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        """Examples of the network's inputs, one after the other."""
+
+        def get_next(self) -> Inputs | None:
+            return next(examples, None)
+
     made = network.with_suffix(".int8.onnx")
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # it recommends steps that the graph has behind it
     try:
-        quantize_static(
+        quantization.quantize_static(
             str(network),
             str(made),
-            _Calibration(inputs),
-            quant_format=QuantFormat.QDQ,
+            Calibration(),
+            quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             op_types_to_quantize=list(KINDS),
         )

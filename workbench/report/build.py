@@ -93,6 +93,8 @@ def write_report(
         RunError: there is no validation, or the report cannot be written.
     """
     out = Path(lab) / "report.html" if out is None else Path(out)
+    if not out.name:
+        raise RunError(f"{out}: is a folder; give the report a name that ends in .html")
     table = out.with_suffix(".csv")
     if table == out:
         raise RunError(f"{out}: is the name of the table; give the report a name that ends in .html")
