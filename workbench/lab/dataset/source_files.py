@@ -71,7 +71,9 @@ class KnownFiles:
                 content = content or _content(path)
                 if row.content != content:
                     continue
-            found.append(self._raws[row.raw])
+            # Another process may have added one between the two queries: it is read again, and found to be there.
+            if (raw := self._raws.get(row.raw)) is not None:
+                found.append(raw)
         return found
 
 
