@@ -174,9 +174,11 @@ def tune_run(
         with faults_kept(dataset, device, "tune") as faults:
             notes = (*tuner.task.notes, *of_setting, *_notes(kind, tuner))
             result = _tuned(run, kind, tuner, through)
+        if result.file != BEST:  # a set has its own hash, and its file names the run
             written = hashlib.sha256((run.path / result.file).read_bytes()).hexdigest()
+            result = result.model_copy(update={"file_sha256": written})
         more: dict[str, Any] = {"setting": under} if under is not None else {}
-        more |= {"notes": notes, "faults": faults.counts(), "file_sha256": written}
+        more |= {"notes": notes, "faults": faults.counts()}
         run.finish(result.model_copy(update=more).to_json())
     return run
 

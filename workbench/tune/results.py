@@ -91,7 +91,8 @@ class TuneResult(RunResult):
         ranked_on: how many RAWs ranked the finalists; trials: how many sets were tried.
         history: captures and best score so far.
         training_scenes: scenes that the tuning saw.
-        file: ``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``; file_sha256: its hash.
+        file: ``best.toml``, ``table.json`` or ``regression.json`` beside ``run.json``.
+        file_sha256: hash of the latter two; None of a set, which has its own.
         default_on_trial_raws: score of the device's defaults; None where they failed.
         failed, failed_share, failures_by_reason: captures that failed, of those looked at.
         failed_trials: sets of which a frame failed: they rank last, and cost their captures.
