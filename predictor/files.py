@@ -14,10 +14,10 @@ from torch import Tensor
 from drivers.frames import MAX_SIDE, RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import described, load_weights, network_of, save_weights, whole_number
-from predictor.metadata import LENGTH, metadata_vector
+from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig, gflop
 from predictor.moves import MIRRORS, STEP
-from predictor.raw_features import STATISTICS, raw_statistics
+from predictor.raw_features import STATISTICS, told_of
 
 # Planes whose longer side exceeds this are averaged down by a whole factor, as the paper down-samples by 2.
 INPUT_SIDE = 512
@@ -33,12 +33,6 @@ def input_planes(raw: RawFrame, longest: int = INPUT_SIDE) -> Tensor:
     if any(short):
         planes = F.pad(planes, (0, short[1], 0, short[0]), mode="replicate")
     return planes
-
-
-def told_of(raw: RawFrame, *, metadata: bool, statistics: bool) -> Tensor:
-    """What is told of a RAW beside its image, ``float32 [M + S]``: metadata, then statistics, each where asked for."""
-    parts = [*([metadata_vector(raw)] if metadata else ()), *([raw_statistics(raw)] if statistics else ())]
-    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32))
 
 
 @dataclass
@@ -61,8 +55,10 @@ class LoadedPredictor:
 
     def _inputs(self, raw: RawFrame) -> tuple[Tensor, Tensor | None]:
         config = self.network.config
-        told = told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics)) if config.told else None
-        return input_planes(raw, self.longest)[None], None if told is None else told[None]
+        if not config.told:
+            return input_planes(raw, self.longest)[None], None
+        told = told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics))
+        return input_planes(raw, self.longest)[None], torch.from_numpy(told)[None]
 
     @property
     def on_top(self) -> bool:

@@ -23,6 +23,12 @@ def raw_features(raw: RawFrame) -> np.ndarray:
     return np.concatenate([raw_statistics(raw), metadata_vector(raw)])
 
 
+def told_of(raw: RawFrame, *, metadata: bool, statistics: bool) -> np.ndarray:
+    """What a network is told beside a RAW's image, ``float32 [M + S]``: metadata, then statistics, if asked for."""
+    parts = [*([metadata_vector(raw)] if metadata else ()), *([raw_statistics(raw)] if statistics else ())]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
 def raw_statistics(raw: RawFrame) -> np.ndarray:
     """What a RAW looks like, from the pixels of its full resolution.
 

@@ -29,8 +29,8 @@ from predictor.metadata import LENGTH
 from predictor.model import Attention, Predictor, PredictorConfig
 from predictor.raw_features import STATISTICS
 from workbench.board.exporting import MODULES, export
-from workbench.board.graph import LOGITS, PLANES, TOLD, graph_of
-from workbench.board.runtime import DESCRIPTION, NETWORK, BoardError, BoardPredictor, averaged
+from workbench.board.graph import LOGITS, graph_of
+from workbench.board.runtime import DESCRIPTION, NETWORK, PLANES, TOLD, BoardError, BoardPredictor, averaged
 from workbench.commands.export import export as export_command
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset

@@ -209,14 +209,8 @@ def _bare(predictor: RunPredictor) -> tuple[TunedRule | None, dict[str, str], di
     base = predictor.base
     if base is None or not isinstance(base.of, UnderSettings):
         return None if base is None else base.of, {}, {}
-    left_out: dict[str, str] = {}
-    held: dict[str, int] = {}
-    for setting in base.of.settings:
-        left_out |= {name: f"by rule {by.rule}" for name, by in setting.by_rule.items()}
-        held |= {name: predictor.space[name].to_code(value) for name, value in setting.held.items()}
-        left_out = {name: who for name, who in left_out.items() if name not in setting.held}
-        held = {name: code for name, code in held.items() if name not in setting.by_rule}
-    return base.of.rule, left_out, held
+    held = {name: predictor.space[name].to_code(value) for name, value in base.of.held.items()}
+    return base.of.rule, base.of.by_rule, held
 
 
 def _compare(folder: Path, predictor: RunPredictor, frames: list[RawFrame]) -> tuple[int, int]:

@@ -15,11 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from predictor.model import LARGEST, Predictor
+from workbench.board.runtime import PLANES, TOLD
 from workbench.errors import RunError
 
 OPSET = 18
-PLANES, TOLD, LOGITS = "planes", "told", "logits"
-"""The graph's inputs and output."""
+LOGITS = "logits"
+"""The graph's output; its inputs are named in the runtime."""
 
 
 def graph_of(network: Predictor, height: int, width: int) -> bytes:

@@ -23,14 +23,14 @@ from drivers.errors import WorkbenchError
 from drivers.frames import RawFrame
 from drivers.parameter import Native, Parameter
 from drivers.parameters import ParameterSet, ParameterSpace
-from predictor.metadata import metadata_vector
 from predictor.moves import MIRRORS, STEP, moved
-from predictor.raw_features import raw_statistics
+from predictor.raw_features import told_of
 from workbench.rules.tuned import rule_from
 
 NETWORK, DESCRIPTION = "predictor.onnx", "predictor.json"
 FORMAT = 1
-_PLANES, _TOLD = "planes", "told"
+PLANES, TOLD = "planes", "told"
+"""The network's inputs."""
 
 
 class BoardError(WorkbenchError):
@@ -120,13 +120,10 @@ class BoardPredictor:
     def inputs(self, raw: RawFrame) -> dict[str, np.ndarray]:
         """What the network is given of a RAW: ``planes`` of each of its mirror images, and what is ``told`` of it."""
         planes = averaged(raw.planes(), self._factor)[None]
-        given = {_PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
-        told = [
-            *([metadata_vector(raw)] if self._metadata else ()),
-            *([raw_statistics(raw)] if self._statistics else ()),
-        ]
-        if told:
-            given[_TOLD] = np.tile(np.concatenate(told)[None], (len(self._mirrors), 1))
+        given = {PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
+        told = told_of(raw, metadata=self._metadata, statistics=self._statistics)
+        if len(told):
+            given[TOLD] = np.tile(told[None], (len(self._mirrors), 1))
         return given
 
 

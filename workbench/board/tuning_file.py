@@ -135,13 +135,7 @@ def _each(rule: TunedRule | None) -> Any:
 
 def _left_out(rule: TunedRule | None, space: ParameterSpace) -> dict[str, str]:
     """The parameters that the camera's own loops set: what a setting sets by rule, and gains of a white balance."""
-    found: dict[str, str] = {}
-    bare = rule
-    if isinstance(rule, UnderSettings):
-        bare = rule.rule
-        for setting in rule.settings:
-            found = {name: why for name, why in found.items() if name not in setting.held}
-            found |= {name: f"by rule {by.rule}" for name, by in setting.by_rule.items()}
+    bare, found = (rule.rule, rule.by_rule) if isinstance(rule, UnderSettings) else (rule, {})
     if isinstance(bare, IndustryTable | Regression) and bare.white_balance is not None:
         for parameter in space.parameters:
             if parameter.role in _GAINS:
@@ -151,9 +145,7 @@ def _left_out(rule: TunedRule | None, space: ParameterSpace) -> dict[str, str]:
 
 def _held(rule: TunedRule | None, parameters: ParameterSet) -> ParameterSet:
     """The set with what settings hold."""
-    for setting in rule.settings if isinstance(rule, UnderSettings) else ():
-        parameters = parameters.replace(**setting.held)
-    return parameters
+    return parameters.replace(**rule.held) if isinstance(rule, UnderSettings) else parameters
 
 
 def _over_iso(lab: Path, run: RunFolder, chooses: Any) -> list[_Found]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drivers.frames import RawFrame
+    from drivers.parameter import Native
     from drivers.parameters import ParameterSet, ParameterSpace
     from workbench.lab.dataset import RawRecord
     from workbench.lab.runs import RunFolder
@@ -131,6 +132,24 @@ class UnderSettings:
         for setting in self.settings:
             parameters = setting.of(parameters, raw)
         return parameters
+
+    @property
+    def by_rule(self) -> dict[str, str]:
+        """The parameters that go by rule for each RAW, with the rule in words."""
+        found: dict[str, str] = {}
+        for setting in self.settings:
+            found = {name: how for name, how in found.items() if name not in setting.held}
+            found |= {name: f"by rule {rule.rule}" for name, rule in setting.by_rule.items()}
+        return found
+
+    @property
+    def held(self) -> dict[str, Native]:
+        """The parameters that are held, with their native values."""
+        found: dict[str, Native] = {}
+        for setting in self.settings:
+            found = {name: value for name, value in found.items() if name not in setting.by_rule}
+            found |= setting.held
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The rule's plain JSON data, and the settings."""
