@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, select, tuple_, update
+from sqlalchemy import Row, func, select, update
 
 from drivers.device import Capture, DeviceInfo
 from drivers.splits import Split
@@ -14,7 +14,7 @@ from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.database import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
-from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now
+from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
 from workbench.lab.dataset.seals import seal_of
 
@@ -51,15 +51,15 @@ class CaptureRows(Rows):
         """The captures of a device that are there, by (RAW hash, parameters hash)."""
         found = {}
         with self.database.reading() as connection:
-            for part in chunks(keys):
+            for raw, sets in sets_by_raw(keys):
                 query = self._capture_query().where(
+                    CaptureRow.raw == raw,
                     CaptureRow.device == device_identity,
+                    CaptureRow.parameters.in_(sets),
                     CaptureRow.repeat == repeat,
-                    tuple_(CaptureRow.raw, CaptureRow.parameters).in_(part),
                 )
                 for row in connection.execute(query):
-                    record = self._capture_record(row)
-                    found[record.raw_hash, record.parameters_hash] = record
+                    found[row.raw, row.parameters] = self._capture_record(row)
         return found
 
     def captures(

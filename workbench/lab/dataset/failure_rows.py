@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, select, tuple_
+from sqlalchemy import Row, delete, select
 
 from drivers.device import DeviceInfo, Failure
 from workbench.console.versions import workbench_version
 from workbench.lab.dataset.records import FailureRecord
-from workbench.lab.dataset.rows import Rows, add, add_device, chunks, now
+from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
 from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 
 
@@ -77,9 +77,9 @@ class FailureRows(Rows):
     ) -> dict[tuple[str, str], FailureRecord]:
         found: dict[tuple[str, str], FailureRecord] = {}
         with self.database.reading() as connection:
-            for part in chunks(keys):
+            for raw, sets in sets_by_raw(keys):
                 query = _failure_query().where(
-                    FailureRow.device == device_identity, tuple_(FailureRow.raw, FailureRow.parameters).in_(part)
+                    FailureRow.raw == raw, FailureRow.device == device_identity, FailureRow.parameters.in_(sets)
                 )
                 if purpose is not None:
                     query = query.where(FailureRow.purpose == purpose)

@@ -33,11 +33,19 @@ class Rows:
         self.blobs = BlobStore(self.lab / "blobs")
 
 
-def chunks(keys: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """Different keys, so many at a time as one query takes."""
-    unique = list(dict.fromkeys(keys))
-    for start in range(0, len(unique), CHUNK):
-        yield unique[start : start + CHUNK]
+def sets_by_raw(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Of keys (RAW hash, parameters hash) each RAW with its different sets, so many at a time as one query takes.
+
+    A query of one RAW and device is one look-up in the index of the key; a list of pairs makes SQLite go through all
+    rows of the device.
+    """
+    by_raw: dict[str, dict[str, None]] = {}
+    for raw, parameters in keys:
+        by_raw.setdefault(raw, {})[parameters] = None
+    for raw, unique in by_raw.items():
+        sets = list(unique)
+        for start in range(0, len(sets), CHUNK):
+            yield raw, sets[start : start + CHUNK]
 
 
 def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:
