@@ -150,6 +150,27 @@ def test_a_good_predictor_is_shown_to_be_better(
     assert "gap to the per-image oracle closed" in shown
 
 
+def test_the_oracle_searches_for_the_metric_that_is_asked_for(
+    knowing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = validated(knowing, oracle_metric="ssim")
+    by_key = {m.key: m.figures["ssim"].estimate or 0.0 for m in found.methods}
+    assert found.oracle is not None
+    assert found.oracle.metric == "ssim"
+    assert found.oracle.curve[-1] == pytest.approx(by_key["oracle"])
+    assert max(by_key.values()) == by_key["oracle"]
+    assert found.headline is not None
+    assert found.headline.gap_closed is not None
+    fixed, predicted, best = (by_key[key] for key in ("fixed", "predicted:with", "oracle"))
+    assert found.headline.gap_closed.estimate == pytest.approx((predicted - fixed) / (best - fixed))
+    print_results(found)
+    told = capsys.readouterr().out
+    assert "per-image oracle" in told
+    assert "gap to the per-image oracle closed in SSIM" in told
+    with pytest.raises(RunError, match="no oracle for metric 'mAP' of task viewing: choose psnr, ssim"):
+        validated(knowing, oracle_metric="mAP")
+
+
 def test_further_tune_runs_are_rows_of_their_own(knowing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Dataset.open(knowing) as dataset:
         for name, settings, rule in (

@@ -48,6 +48,10 @@ def validate(
             min=0, max=MANY, help="Captures of the per-image oracle for each RAW, 200 by default; 0 leaves it out."
         ),
     ] = None,
+    oracle_metric: Annotated[
+        str | None,
+        typer.Option(help="What the oracle searches for, such as ssim; by default the first metric of the task."),
+    ] = None,
     task: TaskOption = VIEWING,
     detector: DetectorOption = None,
     annotations: AnnotationsOption = None,
@@ -86,9 +90,12 @@ def validate(
 
     judge = asked_task(task, detector, annotations)
     if not judge.metrics[0].per_raw:
-        if oracle_captures:
-            raise typer.BadParameter(f"--oracle-captures: {judge.metrics[0].label} judges no single image")
+        if oracle_captures or oracle_metric:
+            asked = "--oracle-captures" if oracle_captures else "--oracle-metric"
+            raise typer.BadParameter(f"{asked}: {judge.metrics[0].label} judges no single image")
         oracle_captures = 0
+    if oracle_metric and oracle_captures == 0:
+        raise typer.BadParameter("--oracle-metric: there is no oracle with --oracle-captures 0; leave one of them out")
     settings = ValidationSettings(
         tuple(predictor or ()),
         fixed,
@@ -103,6 +110,7 @@ def validate(
         setting,
         by_block,
         auto,
+        oracle_metric,
     )
     with (
         stoppable("every capture is kept; run the same command again to go on"),

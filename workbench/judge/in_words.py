@@ -74,7 +74,7 @@ def validation_lines(results: ValidationResult) -> list[str]:
     if oracle := results.oracle:
         lines.append(
             f"oracle: {oracle.captures_per_raw} captures a RAW, the last quarter of them gained "
-            f"{_with_unit(oracle.last_quarter_gain, results.main)}"
+            f"{_with_unit(oracle.last_quarter_gain, results.oracle_metric)}"
         )
     if proxy := results.proxy:
         lines.append(
@@ -97,7 +97,8 @@ def _headline(results: ValidationResult) -> list[str]:
             told = "; ".join(_gain(gains[m.key], m, named=asked[1:] != []) for m in asked if m.key in gains)
             lines.append(f"  over {label}: {told}")
     if results.headline and (gap := results.headline.gap_closed):
-        lines.append(f"  gap to the per-image oracle closed: {gap.text('+.0f', 100)} %")
+        of = "" if results.oracle_metric == results.main else f" in {results.oracle_metric.label}"
+        lines.append(f"  gap to the per-image oracle closed{of}: {gap.text('+.0f', 100)} %")
     if (fixed := about.over.get(MethodKind.fixed, {}).get(results.of_raws.key)) and fixed.worse_share is not None:
         by = "" if results.of_raws == results.main else f" by {results.of_raws.label}"
         lines.append(

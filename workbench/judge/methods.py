@@ -100,7 +100,7 @@ class ValidationSettings:
         fixed, industry, auto: ``tune`` runs; proxy: a ``fit-proxy`` run.
         expert: TOML of the expert's set.
         test_raws: how many test RAWs, spread over the scenes and the ISO range by seed; 0: all.
-        oracle_captures: a RAW; 0 leaves the oracle out.
+        oracle_captures: a RAW; 0 leaves the oracle out; oracle_metric: what it searches for, by key; None: the first.
         seed: of the oracle and the bootstrap.
         tunes: further ``tune`` runs, each a method of its own.
         remark: what a reader must know, one line, the first note of the results; empty: nothing.
@@ -122,6 +122,7 @@ class ValidationSettings:
     setting: str | Path | Setting | None = None
     by_block: bool | None = None
     auto: str | None = None
+    oracle_metric: str | None = None
 
 
 ORACLE_CAPTURES = 200

@@ -381,6 +381,7 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         expert=Path(config["expert"]) if config.get("expert") else None,
         test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),
         oracle_captures=config.get("oracle_captures", 0),
+        oracle_metric=config.get("oracle_metric"),
         seed=old.record.seed or 0,
         tunes=tuple(config.get("tunes", ())),
         remark=config.get("remark", ""),

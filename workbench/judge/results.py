@@ -94,7 +94,7 @@ class RawResult(Model):
 class Headline(Model):
     """What the validation is about: the prediction ``method`` (key).
 
-    ``gap_closed`` is (predicted − fixed) / (oracle − fixed), 1 = all; None without an oracle.
+    ``gap_closed`` is (predicted − fixed) / (oracle − fixed) in the oracle's metric, 1 = all; None without an oracle.
     """
 
     method: str
@@ -105,12 +105,14 @@ class OracleSearch(Model):
     """How the per-image oracle was found.
 
     Attributes:
+        metric: what it searched for, by key; empty: the first.
         captures_per_raw: at most.
         last_quarter_gain: what the last quarter of the captures gained, in the metric's unit.
         found_from_first_start: share of RAWs whose best set is from the predictor's own.
         curve: mean best value after each capture; empty in the run's record.
     """
 
+    metric: str = ""
     captures_per_raw: int
     last_quarter_gain: float
     found_from_first_start: float | None = None
@@ -239,6 +241,12 @@ class ValidationResult(Compared):
     def of_kind(self, kind: MethodKind) -> MethodResult | None:
         """The first method of a kind."""
         return next((m for m in self.methods if m.kind is kind), None)
+
+    @property
+    def oracle_metric(self) -> Metric:
+        """What the per-image oracle searched for, and the gap closed is of."""
+        asked = self.oracle.metric if self.oracle else ""
+        return next((m for m in self.metrics if m.key == asked), self.main)
 
     @property
     def scenes_of_raws(self) -> list[str]:

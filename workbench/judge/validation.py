@@ -60,7 +60,7 @@ from workbench.rules.balance import with_as_shot
 from workbench.rules.resolving import resolve
 from workbench.rules.setting import Setting
 from workbench.tasks.registry import recorded
-from workbench.tasks.task import PictureRow, Task, of_raws
+from workbench.tasks.task import Metric, PictureRow, Task, of_raws
 from workbench.tasks.viewing import ViewingTask
 from workbench.tasks.viewing_metrics import psnr
 from workbench.tune.oracle import OracleResult, search_oracle
@@ -110,6 +110,7 @@ def validate(
     notes = [*of_setting, *other_settings(lab, methods, under), *notes]
     blocks.check_asked(methods, settings)
     about = headline_method(methods)
+    aim = _oracle_metric(task, settings)
     proxy = _proxy_run(lab, settings, info, about.run) if about is not None and about.run else None
     if line := forecast(dataset, info, task, raws, methods, settings):
         tell(line)
@@ -119,7 +120,9 @@ def validate(
     kept = headline_method(measured.methods)
     if kept is not None and kept.run and about is not None and kept.key != about.key:
         proxy = _proxy_run(lab, settings, info, kept.run)
-    oracle = _search_oracle(dataset, device, settings, under, measured, progress) if settings.oracle_captures else []
+    oracle = (
+        _search_oracle(dataset, device, settings, under, measured, aim, progress) if settings.oracle_captures else []
+    )
     parts, more = blocks.gain_by_block(bench, measured, progress) if blocks.wanted(settings, task) else ([], [])
     collected = collection_captures(dataset, info.identity)
     # On top of a rule a prediction has cost the rule's captures too.
@@ -132,8 +135,8 @@ def validate(
         setting=under,
         collection_captures=collected,
         methods=[_row(measured, m, learnt) for m in measured.methods],
-        headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept)) if kept else None,
-        oracle=_oracle_search(oracle) if oracle else None,
+        headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept, aim)) if kept else None,
+        oracle=_oracle_search(oracle, aim) if oracle else None,
         proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
         by_iso=by_iso(measured),
         by_block=parts,
@@ -190,10 +193,25 @@ def _raw(measured: Measured, place: int) -> RawResult:
     )
 
 
-def _gap_closed(measured: Measured, about: Method) -> Interval | None:
+def _oracle_metric(task: Task, settings: ValidationSettings) -> Metric:
+    """What the oracle searches for: the first metric, or the one that was asked for.
+
+    Raises:
+        RunError: no such metric, or no search is for it.
+    """
+    key = settings.oracle_metric or task.metrics[0].key
+    known = [m for m in task.metrics if m.per_raw and m.key in task.search_metrics]
+    found = next((m for m in known if m.key == key), None)
+    if settings.oracle_metric and found is None:
+        raise RunError(
+            f"no oracle for metric {key!r} of task {task.name}: choose {', '.join(m.key for m in known) or 'none'}"
+        )
+    return found or task.metrics[0]
+
+
+def _gap_closed(measured: Measured, about: Method, metric: Metric) -> Interval | None:
     if not {MethodKind.fixed, MethodKind.oracle} <= set(measured.judgements):
         return None
-    metric = measured.task.metrics[0]
     fixed = measured.values(MethodKind.fixed, metric)
     gain, gap = (metric.sign * (measured.values(k, metric) - fixed) for k in (about.key, MethodKind.oracle))
     return ratio_interval(gain, gap, measured.scenes, seed=measured.seed)
@@ -205,6 +223,7 @@ def _search_oracle(
     settings: ValidationSettings,
     under: Setting | None,
     measured: Measured,
+    aim: Metric,
     progress: Progress | None,
 ) -> list[OracleResult]:
     """Search the best set of each RAW, and add them to what was measured as a method."""
@@ -218,8 +237,8 @@ def _search_oracle(
     task, raws = measured.task, measured.raws
     found = search_oracle(
         bench,
-        task.scorer(task.metrics[0].key, raws),
-        _oracle_starts(measured, under),
+        task.scorer(aim.key, raws),
+        _oracle_starts(measured, under, aim),
         free=under.left(device.info().space.names) if under else None,
         budget=settings.oracle_captures,
         seed=settings.seed,
@@ -227,7 +246,7 @@ def _search_oracle(
     )
     best = Method(
         MethodKind.oracle,
-        "per-image oracle",
+        "per-image oracle" if aim == task.metrics[0] else f"per-image oracle for {aim.label}",
         tuple(r.parameters for r in found),
         captures=sum(r.captures for r in found),
         device_s=_device_s(dataset, device.info(), raws, found),
@@ -238,9 +257,10 @@ def _search_oracle(
     return found
 
 
-def _oracle_starts(measured: Measured, under: Setting | None) -> list[tuple[RawRecord, list[ParameterSet]]]:
+def _oracle_starts(
+    measured: Measured, under: Setting | None, metric: Metric
+) -> list[tuple[RawRecord, list[ParameterSet]]]:
     """For each RAW the predictor's answer, what every other method chose, and the same with the as-shot gains."""
-    metric = measured.task.metrics[0]
     values = {m.key: metric.sign * measured.values(m.key, metric) for m in measured.methods if m.sets}
     starts = []
     for i, raw in enumerate(measured.raws):
@@ -259,14 +279,15 @@ def _device_s(dataset: Dataset, info: DeviceInfo, raws: Sequence[RawRecord], ora
     return sum(c.device_s for c in dataset.find(info.identity, keys).values())
 
 
-def _oracle_search(results: Sequence[OracleResult]) -> OracleSearch:
+def _oracle_search(results: Sequence[OracleResult], metric: Metric) -> OracleSearch:
     length = max(r.captures for r in results)
     curves = [r.curve + [r.curve[-1]] * (length - r.captures) for r in results]
     return OracleSearch(
+        metric=metric.key,
         captures_per_raw=length,
         last_quarter_gain=float(np.mean([r.last_quarter_gain for r in results])),
         found_from_first_start=float(np.mean([r.start == 0 for r in results])),
-        curve=[float(v) for v in np.mean(curves, axis=0)],
+        curve=[metric.sign * float(v) for v in np.mean(curves, axis=0)],
     )
 
 
@@ -335,6 +356,7 @@ def validate_run(
             "proxy": results.proxy.run if results.proxy else None,
             "expert": settings.expert,
             "oracle_captures": settings.oracle_captures,
+            "oracle_metric": settings.oracle_metric,
             "remark": settings.remark,
             **({"setting": results.setting.to_json()} if results.setting else {}),
             "by_block": bool(results.by_block),

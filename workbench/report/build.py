@@ -276,16 +276,17 @@ def _draw_results(page: Page) -> None:
     search = results.oracle
     if search and search.curve and MethodKind.oracle not in found.refused:
         lines = (MethodKind.fixed, MethodKind.industry, MethodKind.auto)
+        aim = results.oracle_metric
         means = {
-            m.kind: m.figures[main.key].estimate or 0.0 for m in held if m.kind in lines or m.key == found.predicted
+            m.kind: m.figures[aim.key].estimate or 0.0 for m in held if m.kind in lines or m.key == found.predicted
         }
         _draw(
             page,
             "oracle",
-            figures.oracle(search.curve, means, main),
+            figures.oracle(search.curve, means, aim),
             "The per-image oracle's search",
             f"{search.captures_per_raw} captures for each RAW, knowing its reference; the last quarter of them "
-            f"gained {with_unit(search.last_quarter_gain, main)}. The true optimum lies at or above this.",
+            f"gained {with_unit(search.last_quarter_gain, aim)}. The true optimum lies at or above this.",
             DEVICE,
             run,
         )

@@ -63,6 +63,8 @@ def headline(found: Material) -> list[dict[str, str]]:
     ):
         if over is None:
             gap = results.headline.gap_closed
+            if results.oracle_metric != main:
+                label += f", in {results.oracle_metric.label}"
             if gap and gap.estimate is not None and not {MethodKind.fixed, MethodKind.oracle} & found.refused:
                 sure = f"95 % interval {interval_text(gap, '+.0f', 100)}"
                 if gap.low is None:
