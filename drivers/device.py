@@ -13,6 +13,7 @@ from typing import Self
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.raw_input import RawInput
 
 DEFAULT_DEADLINE_S = 30.0
 
@@ -28,6 +29,7 @@ class DeviceInfo:
         max_in_flight: frames that it takes before the first answer.
         echo: its frames prove the parameters in force; without it they are read back and frames are waited for.
         live: it photographs what is before it (:meth:`Device.capture`) and takes no stored RAW.
+        input: which RAWs it takes.
     """
 
     model: str
@@ -38,6 +40,7 @@ class DeviceInfo:
     max_in_flight: int = 1
     echo: bool = True
     live: bool = False
+    input: RawInput = field(default_factory=RawInput)
 
     @property
     def identity(self) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from drivers.agent.banks import Banks
-from drivers.errors import WorkbenchError
+from drivers.errors import FrameError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.protocol import wire
+from drivers.raw_input import RawInput
 from drivers.registers import Bank
 
 DEFAULT_MAX_PAYLOAD = 256 << 20
@@ -69,6 +70,7 @@ class DeviceSide:
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
         echo: bool = True,
         live: bool = False,
+        raw_input: RawInput | None = None,
     ) -> None:
         """Power on.
 
@@ -82,6 +84,7 @@ class DeviceSide:
             max_in_flight: requests that a client may have outstanding.
             echo: frames name the codes in force. Without it the active bank reads what was latched, in force or not.
             live: it photographs, and takes no stored RAWs.
+            raw_input: which RAWs it takes, and how they travel; None: any, two bytes a pixel.
 
         Raises:
             DeviceError: a parameter has no register.
@@ -91,6 +94,7 @@ class DeviceSide:
         self.boot_id = boot_id or secrets.token_hex(8)
         self.max_payload, self.max_in_flight = max_payload, max_in_flight
         self.echo, self.live = echo, live
+        self.input = raw_input or RawInput()
         self.frame = 0
         self._isp = isp
         self._banks = Banks(space)
@@ -140,6 +144,7 @@ class DeviceSide:
             space=self.space,
             echo=self.echo,
             live=self.live,
+            input=self.input,
         )
 
     def _values(self, request_id: int, bank: Bank, addresses: tuple[int, ...]) -> wire.RegisterValues:
@@ -157,16 +162,20 @@ class DeviceSide:
         codes = self._banks.checked(message.registers)
         if len(message.payload) > self.max_payload:
             raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
-        raw = wire.raw_frame(message)
+        raw = wire.raw_frame(message, self.input)
+        if refusal := self.input.refusal(raw):
+            raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
         latched = self._boundary(codes)
-        return self._frame(message.id, raw, self._isp.process(raw, latched), start)
+        return self._frame(message.id, message.raw_hash, self._isp.process(raw, latched), start)
 
     def _capture(self, message: wire.CaptureRequest) -> wire.Frame:
         start = time.perf_counter_ns()
         latched = self._boundary(self._banks.checked(message.registers))
         raw, made = self._isp.photograph(latched)
-        stored = wire.process_request(message.id, raw, ())
-        frame = self._frame(message.id, raw, made, start)
+        if refusal := self.input.refusal(raw):
+            raise FrameError(f"the photograph does not fit what INFO says: {refusal}")
+        stored = wire.process_request(message.id, raw, (), self.input)
+        frame = self._frame(message.id, stored.raw_hash, made, start)
         return dataclasses.replace(frame, metadata=stored.metadata, raw=stored.payload)
 
     def _boundary(self, codes: dict[str, int]) -> dict[str, int]:
@@ -174,14 +183,14 @@ class DeviceSide:
         self.frame += 1
         return self._banks.latch()
 
-    def _frame(self, request_id: int, raw: RawFrame, made: Made, start: int) -> wire.Frame:
+    def _frame(self, request_id: int, raw_hash: str, made: Made, start: int) -> wire.Frame:
         if self.echo:
             self._banks.active = dict(made.in_force)
         return wire.Frame(
             request_id,
             boot_id=self.boot_id,
             frame=self.frame,
-            raw_hash=raw.hash,
+            raw_hash=raw_hash,
             parameters_hash=parameters_hash(made.in_force) if self.echo else "",
             registers=self._banks.pairs(made.in_force, self._banks.addresses) if self.echo else (),
             media_type=made.picture.media_type,

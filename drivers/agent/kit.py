@@ -21,6 +21,7 @@ from drivers.errors import DeviceError, FrameError, ParameterError, WorkbenchErr
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import Native, Parameter, ParameterSpace
 from drivers.protocol import wire
+from drivers.raw_input import RawInput
 
 DEFAULT_URL = "zmq://127.0.0.1:5599"
 MOST_SETTLE = 10_000
@@ -63,6 +64,7 @@ class Agent:
         settle: int = 0,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        raw_input: RawInput | None = None,
     ) -> None:
         """An agent without its function.
 
@@ -73,6 +75,7 @@ class Agent:
             echo: False where the hardware cannot tell which codes made a frame, and some may be late.
             settle: frames that are made again before one counts: hardware that latches late, or filters over time.
             max_payload: largest RAW taken, in bytes; ``max_in_flight``: requests that may wait for one client.
+            raw_input: which RAWs the ISP takes, and how they travel; the function gets them unpacked all the same.
 
         Raises:
             ParameterError: two parameters have one name or share a register, or a value breaks the protocol's bounds.
@@ -95,6 +98,7 @@ class Agent:
         self._names = {"model": model, "firmware": firmware, "serial": serial}
         self._echo, self._settle = echo, settle
         self._max_payload, self._max_in_flight = max_payload, max_in_flight
+        self._raw_input = raw_input
         self._process: Process | None = None
         self._capture: Capture | None = None
         self._read_back: ReadBack | None = None
@@ -130,6 +134,7 @@ class Agent:
             max_in_flight=self._max_in_flight,
             echo=self._echo,
             live=self._capture is not None,
+            raw_input=self._raw_input,
         )
 
     def serve(

@@ -8,6 +8,7 @@ from typing import Literal
 from drivers.errors import ProtocolError
 from drivers.frames import MAX_SIDE
 from drivers.parameters import ParameterSpace
+from drivers.raw_input import RawInput
 from drivers.registers import Bank
 
 VERSION = 1
@@ -64,7 +65,8 @@ class Hello:
 class Info:
     """Who the device is and what it takes; ``max_payload`` in bytes.
 
-    ``echo``: its frames prove the parameters in force; ``live``: it photographs, and takes no stored RAW.
+    ``echo``: its frames prove the parameters in force; ``live``: it photographs, and takes no stored RAW; ``input``:
+    which RAWs it takes, and how they travel.
     """
 
     id: int
@@ -77,6 +79,7 @@ class Info:
     space: ParameterSpace = field(repr=False)
     echo: bool = True
     live: bool = False
+    input: RawInput = field(default_factory=RawInput)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class RegisterValues:
 class Process:
     """Process a RAW with these registers, latched at this frame's boundary. Answered with :class:`Frame`.
 
-    ``metadata`` is the RAW's canonical JSON, ``payload`` its little-endian uint16 mosaic.
+    ``metadata`` is the RAW's canonical JSON, ``payload`` its mosaic as INFO's ``input`` says.
     """
 
     id: int
@@ -134,7 +137,7 @@ class Frame:
     """A processed frame and the proof of what made it; ``payload`` is the encoded image.
 
     A device without an echo leaves ``parameters_hash`` and ``registers`` empty. A live device adds the RAW: its
-    ``metadata`` (canonical JSON) and ``raw``, the little-endian uint16 mosaic.
+    ``metadata`` (canonical JSON) and ``raw``, the mosaic as INFO's ``input`` says.
     """
 
     id: int

@@ -253,6 +253,7 @@ class ProtocolClient(Device):
             max_in_flight=min(answer.max_in_flight, LIVE_IN_FLIGHT if answer.live else MAX_IN_FLIGHT),
             echo=answer.echo,
             live=answer.live,
+            input=answer.input,
         )
         known = self._known
         if known is not None:
@@ -287,6 +288,7 @@ class ProtocolClient(Device):
                 ("parameter space", info.space.hash[:12], known.space.hash[:12]),
                 ("echo", info.echo, known.echo),
                 ("live", info.live, known.live),
+                ("input", info.input, known.input),
                 ("max_payload", min(max_payload, self._max_payload), self._max_payload),
             )
             if now != was

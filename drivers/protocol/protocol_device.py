@@ -205,15 +205,20 @@ class ProtocolDevice(ProtocolClient):
         if parameters.space.hash != space.hash:
             text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
             return _Job(raw, parameters, error=ParameterError(text))
-        if raw is not None and raw.mosaic.nbytes > self._max_payload:
-            text = f"the RAW has {raw.mosaic.nbytes} bytes, the device takes {self._max_payload} at most"
-            return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
+        if raw is not None:
+            size = self._info.input.size(raw.width, raw.height)
+            if size > self._max_payload:
+                text = f"the RAW has {size} bytes, the device takes {self._max_payload} at most"
+                return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
+            if refusal := self._info.input.refusal(raw):
+                text = f"the device does not take the RAW: {refusal}"
+                return _Job(raw, parameters, failure=self._failure(raw, parameters, "bad_raw", text))
         registers = tuple(zip(self._addresses, parameters.codes, strict=True))
         request: wire.Process | wire.CaptureRequest
         if raw is None:
             request = wire.CaptureRequest(self._new_id(), registers)
         else:
-            request = wire.process_request(self._new_id(), raw, registers)
+            request = wire.process_request(self._new_id(), raw, registers, self._info.input)
         job = _Job(raw, parameters, request)
         self._outstanding[job.request.id] = job
         job.sent = time.monotonic()
@@ -277,7 +282,7 @@ class ProtocolDevice(ProtocolClient):
             return self._refuse(job, "the output's hash is not that of the pixels")
         if job.raw is None:
             try:
-                job.raw = wire.raw_frame(answer)
+                job.raw = wire.raw_frame(answer, self._info.input)
             except wire.MessageError as error:
                 return self._refuse(job, str(error))
         job.capture = Capture(
@@ -296,8 +301,9 @@ class ProtocolDevice(ProtocolClient):
 
     def _disproof(self, job: _Job, answer: wire.Frame) -> str | None:
         """Why the answer does not prove that it is this job's, or None."""
-        if job.raw is not None and answer.raw_hash != job.raw.hash:
-            return f"it is of RAW {answer.raw_hash[:12]}, not {job.raw.hash[:12]}"
+        request = job.request
+        if isinstance(request, wire.Process) and answer.raw_hash != request.raw_hash:
+            return f"it is of RAW {answer.raw_hash[:12]}, not {request.raw_hash[:12]}"
         if not self._info.echo:
             return None
         if answer.parameters_hash != job.parameters.hash:

@@ -8,29 +8,41 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from drivers.errors import FrameError
 from drivers.frames import MAX_SIDE, RawFrame
 from drivers.protocol.header_fields import show
-from drivers.protocol.messages import Frame, MessageError, Process
+from drivers.protocol.messages import Buffer, Frame, MessageError, Process
+from drivers.raw_input import RawInput
+
+PLAIN = RawInput()
 
 
 def process_request(
-    request_id: int, raw: RawFrame, registers: Iterable[tuple[int, int]], *, metadata: bytes | None = None
+    request_id: int,
+    raw: RawFrame,
+    registers: Iterable[tuple[int, int]],
+    raw_input: RawInput = PLAIN,
+    *,
+    metadata: bytes | None = None,
 ) -> Process:
-    """The request that processes a RAW; the mosaic is referred to, not copied."""
+    """The request that processes a RAW, its pixels as the device takes them; plain ones are referred to, not copied.
+
+    The request's RAW hash is of the bytes that travel; :attr:`RawFrame.hash <drivers.frames.RawFrame.hash>`, by which
+    the bench knows a RAW, is of plain ones.
+    """
+    own = json.dumps(raw.metadata, sort_keys=True).encode()
+    payload = raw_input.payload(raw)
     return Process(
         id=request_id,
-        raw_hash=raw.hash,
+        raw_hash=raw.hash if raw_input.is_plain else _hash(own, payload),
         registers=tuple(registers),
-        metadata=json.dumps(raw.metadata, sort_keys=True).encode() if metadata is None else metadata,
-        payload=np.ascontiguousarray(raw.mosaic, dtype="<u2").data.cast("B"),
+        metadata=own if metadata is None else metadata,
+        payload=payload,
     )
 
 
-def raw_frame(message: Process | Frame) -> RawFrame:
-    """The RAW of a request, or of a live device's frame, its hash proven; the mosaic is a view of the payload.
+def raw_frame(message: Process | Frame, raw_input: RawInput = PLAIN) -> RawFrame:
+    """The RAW of a request, or of a live device's frame, its hash proven; a plain mosaic is a view of the payload.
 
     Raises:
         MessageError: the metadata is odd, the sizes disagree, or the hash is not that of the RAW.
@@ -42,17 +54,22 @@ def raw_frame(message: Process | Frame) -> RawFrame:
     except (ValueError, RecursionError) as error:
         raise MessageError("bad_raw", f"RAW metadata: {error}", message.id) from error
     height, width = metadata["height"], metadata["width"]
-    if len(pixels) != 2 * height * width:
-        raise MessageError("bad_raw", f"RAW of {len(pixels)} bytes is not a {width}×{height} uint16 mosaic", message.id)
-    digest = hashlib.sha256(message.metadata)
-    digest.update(pixels)
-    if digest.hexdigest() != message.raw_hash:
+    if len(pixels) != raw_input.size(width, height):
+        kind = f"{width}×{height} mosaic, {raw_input.packing}, {raw_input.stride(width)} bytes a row"
+        raise MessageError("bad_raw", f"RAW of {len(pixels)} bytes is not a {kind}", message.id)
+    if _hash(message.metadata, pixels) != message.raw_hash:
         raise MessageError("raw_hash", f"RAW hash {message.raw_hash[:12]}… is not that of the pixels", message.id)
-    mosaic = np.frombuffer(pixels, dtype="<u2").reshape(height, width).astype(np.uint16, copy=False)
+    mosaic = raw_input.mosaic(pixels, width, height)
     try:
         return RawFrame.from_metadata(mosaic, metadata, source=f"request {message.id}")
     except FrameError as error:
         raise MessageError("bad_raw", str(error), message.id) from error
+
+
+def _hash(metadata: bytes, pixels: Buffer) -> str:
+    digest = hashlib.sha256(metadata)
+    digest.update(pixels)
+    return digest.hexdigest()
 
 
 def _no_constant(name: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgpack
 
+from drivers.protocol.frame_fields import input_map, take_input
 from drivers.protocol.header_fields import (
     show,
     take_addresses,
@@ -105,6 +106,8 @@ def encode(message: Message) -> list[Buffer]:
             for key in ("model", "firmware", "serial", "boot_id", "max_in_flight", "max_payload", "echo", "live"):
                 h[key] = getattr(message, key)
             h["space"] = message.space.to_dict()
+            if told := input_map(message.input):
+                h["input"] = told
         case Read():
             h |= {"bank": message.bank, "addresses": message.addresses}
         case Write() | CaptureRequest():
@@ -178,6 +181,7 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 space=take_space(h.get("space")),
                 echo=take_flag(h, "echo", True),
                 live=take_flag(h, "live", False),
+                input=take_input(h.get("input", {})),
             )
         case "read":
             return Read(request_id, take_bank(h), take_addresses(h.get("addresses")))

@@ -4,14 +4,20 @@ The sidecar of ``frame.raw`` is ``frame.raw.toml`` or ``frame.toml``::
 
     width = 1920
     height = 1080
-    container = "u16"        # "u8" or "u16": how a pixel is stored
+    container = "u16"        # "u8", "u16", or packed as MIPI CSI-2 does: "raw10", "raw12", "raw14"
     endianness = "little"    # "little" or "big"; u16 only
     bits = 12                # significant bits, right-aligned
     cfa = "RGGB"
     black_level = 64         # one value, or four in reading order of the 2×2 block
     white_level = 4095
     # optional: offset (bytes before the pixels), iso, exposure_s, as_shot_wb = [red, green, blue],
-    # orientation (Exif's 1 to 8: how the scene lies in the pixels; 1 is upright)
+    # orientation (Exif's 1 to 8: how the scene lies in the pixels; 1 is upright),
+    # stride (bytes from one row to the next where rows are padded),
+    # knees = [[0, 0], [1024, 1024], [4095, 1048575]] of a companded dump: stored value, linear value
+
+A companded dump is linearised: straight lines between the knees, and both levels are linear values. The frame has 16
+bits: where the last knee's value L is above 65535, values and levels are multiplied by 65535 / L and values rounded, so
+that of 24 bits steps below 256 are lost in the dark. An ISP that expands by itself is given the dump without ``knees``.
 
 An odd last row or column is left out, as of camera files: a frame has whole 2×2 blocks.
 
@@ -23,90 +29,20 @@ told from the pixels.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
-from drivers.frames import MAX_SIDE, CfaPattern, RawFrame
-from drivers.orientation import UPRIGHT
+from drivers.frames import RawFrame
+from drivers.packing import unpack
 from drivers.raw.raw_notes import RawNote
-from drivers.regular_files import read_regular, read_toml
-from drivers.validation_text import short
-
-Level = Annotated[float, Field(ge=0, le=65535, strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-
-_FORMS = {
-    "width": f"a whole number, 2 to {MAX_SIDE}",
-    "height": f"a whole number, 2 to {MAX_SIDE}",
-    "container": '"u8" or "u16"',
-    "bits": "a whole number, 1 to 16",
-    "endianness": '"little" or "big"',
-    "cfa": '"RGGB", "BGGR", "GRBG" or "GBRG"',
-    "black_level": "one number, or four in reading order of the 2×2 block, each 0 to 65535",
-    "white_level": "a whole number, 1 to 65535",
-    "offset": "a whole number of bytes, 0 or more",
-    "iso": "a number above 0",
-    "exposure_s": "a number of seconds above 0",
-    "as_shot_wb": "three numbers above 0, [red, green, blue]",
-    "orientation": "a whole number, 1 to 8, as in Exif",
-}
+from drivers.raw.sidecar import Sidecar, find_sidecar, read_sidecar
+from drivers.regular_files import read_regular
 
 _SAMPLE_ROWS = 512
 _CLEAR = 0.9  # correlation between neighbours above which a frame shows a picture rather than noise
-
-
-class Sidecar(BaseModel):
-    """What a sidecar says; see the module's text for the keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    width: int = Field(ge=2, le=MAX_SIDE, strict=True)
-    height: int = Field(ge=2, le=MAX_SIDE, strict=True)
-    container: Literal["u8", "u16"]
-    bits: int = Field(ge=1, le=16, strict=True)
-    endianness: Literal["little", "big"] | None = None
-    cfa: CfaPattern
-    black_level: Level | tuple[Level, Level, Level, Level]
-    white_level: int = Field(ge=1, le=65535, strict=True)
-    offset: int = Field(default=0, ge=0, strict=True)
-    iso: Positive | None = None
-    exposure_s: Positive | None = None
-    as_shot_wb: tuple[Positive, Positive, Positive] | None = None
-    orientation: int = Field(default=UPRIGHT, ge=1, le=8, strict=True)
-
-    @model_validator(mode="after")
-    def _check(self) -> Sidecar:
-        if self.container == "u16" and self.endianness is None:
-            raise ValueError('container "u16" needs endianness = "little" or "big"')
-        if self.container == "u8" and self.bits > 8:
-            raise ValueError(f'bits = {self.bits} does not fit container "u8"')
-        if self.white_level >= 1 << self.bits:
-            raise ValueError(f"white_level = {self.white_level} does not fit bits = {self.bits} (≤ {self.largest})")
-        if max(self.black_levels) >= self.white_level:
-            raise ValueError(f"black_level = {max(self.black_levels):g} is not below white_level = {self.white_level}")
-        return self
-
-    @property
-    def largest(self) -> int:
-        """Largest DN that the bit depth allows."""
-        return (1 << self.bits) - 1
-
-    @property
-    def black_levels(self) -> tuple[float, float, float, float]:
-        """Black level at the four positions of the 2×2 block."""
-        b = self.black_level
-        return b if isinstance(b, tuple) else (b, b, b, b)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """How a pixel is stored."""
-        return np.dtype("u1") if self.container == "u8" else np.dtype(">u2" if self.endianness == "big" else "<u2")
 
 
 def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
@@ -118,14 +54,16 @@ def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
     path = Path(path)
     name = shown(path)
     sidecar_path = find_sidecar(path)
-    sidecar = _read_sidecar(sidecar_path)
+    sidecar = read_sidecar(sidecar_path)
     size = path.stat().st_size
-    wanted = sidecar.offset + sidecar.width * sidecar.height * sidecar.dtype.itemsize
+    wanted = sidecar.size
     if size != wanted:
+        told = [f"{sidecar.width}×{sidecar.height} {sidecar.container}"]
+        told += [f"in rows of {sidecar.stride} bytes"] if sidecar.stride else []
+        told += [f"after {sidecar.offset} bytes"] if sidecar.offset else []
         raise FrameError(
-            f"{name}: {size} bytes, but {shown(sidecar_path.name)} says {sidecar.width}×{sidecar.height} "
-            f"{sidecar.container}{f' after {sidecar.offset} bytes' if sidecar.offset else ''} = {wanted} bytes; "
-            "correct width, height, container or offset"
+            f"{name}: {size} bytes, but {shown(sidecar_path.name)} says {' '.join(told)} = {wanted} bytes; "
+            f"correct width, height, container{', stride' if sidecar.stride else ''} or offset"
         )
     try:
         data = read_regular(path, wanted)
@@ -133,18 +71,23 @@ def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
         raise FrameError(f"{name}: cannot read the RAW file: {error.strerror or error}") from error
     if len(data) != wanted:
         raise FrameError(f"{name}: had {size} bytes and then {len(data)}; wait until it is copied")
-    stored = np.frombuffer(data, sidecar.dtype, offset=sidecar.offset).reshape(sidecar.height, sidecar.width)
+    stored = _stored(data, sidecar)
     height, width = sidecar.height // 2 * 2, sidecar.width // 2 * 2
     if notes is not None and stored.shape != (height, width):
         text = f"odd size {sidecar.width}×{sidecar.height}: cut to {width}×{height}, whole 2×2 blocks"
         notes.append(RawNote("odd_size", text))
-    mosaic = np.array(stored[:height, :width], dtype=np.uint16, order="C")
-    _check_pixels(mosaic, sidecar, name, shown(sidecar_path.name))
+    stored = np.array(stored[:height, :width], dtype=np.uint16, order="C")
+    _check_values(stored, sidecar, name, shown(sidecar_path.name))
+    mosaic = sidecar.linear(stored)
+    _check_pixels(mosaic, stored, sidecar, name, shown(sidecar_path.name))
+    if notes is not None and sidecar.scale > 1:
+        text = f"linear values up to {sidecar.knees[-1][1]} in 16 bits: one step is {sidecar.scale:.4g} of them"  # type: ignore[index]
+        notes.append(RawNote("companded", text))
     return RawFrame(
         mosaic=mosaic,
         cfa=sidecar.cfa,
         black_level=sidecar.black_levels,
-        white_level=sidecar.white_level,
+        white_level=sidecar.white,
         iso=sidecar.iso,
         exposure_s=sidecar.exposure_s,
         as_shot_wb=sidecar.as_shot_wb,
@@ -153,62 +96,19 @@ def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
     )
 
 
-def has_sidecar(path: Path) -> bool:
-    """Whether a dump has a sidecar."""
-    return any(candidate.exists() for candidate in _sidecars(path))
+def _stored(data: bytes, sidecar: Sidecar) -> np.ndarray:
+    """The stored values, ``[H, W]`` of the sidecar's size."""
+    pixels = np.frombuffer(data, np.uint8, offset=sidecar.offset)
+    rows = pixels.reshape(sidecar.height, sidecar.stride or sidecar.row_bytes)[:, : sidecar.row_bytes]
+    if sidecar.container == "u8":
+        return rows
+    if sidecar.container == "u16":
+        return rows.view(">u2" if sidecar.endianness == "big" else "<u2")
+    return unpack(rows, sidecar.packing, sidecar.width)
 
 
-def find_sidecar(path: Path) -> Path:
-    """The sidecar of a headerless dump.
-
-    Raises:
-        FrameError: it has none.
-    """
-    candidates = _sidecars(path)
-    for candidate in candidates:
-        if candidate.exists():
-            return candidate
-    raise FrameError(
-        f"{shown(path)}: a headerless dump needs a sidecar {shown(candidates[0].name)} with width, height, container, "
-        "endianness, bits, cfa, black_level and white_level; write one"
-    )
-
-
-def _sidecars(path: Path) -> list[Path]:
-    return [path.with_name(path.name + ".toml"), path.with_suffix(".toml")]
-
-
-def _read_sidecar(path: Path) -> Sidecar:
-    name = shown(path)
-    try:
-        document = read_toml(path)
-    except OSError as error:
-        raise FrameError(f"{name}: cannot read the sidecar: {error.strerror or error}") from error
-    except ValueError as error:
-        raise FrameError(f"{name}: not valid TOML: {shown(error)}") from error
-    for key in document:
-        if key not in Sidecar.model_fields:
-            close = difflib.get_close_matches(key, Sidecar.model_fields, n=1)
-            known = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(Sidecar.model_fields)}"
-            raise FrameError(f"{name}: unknown key {short(key)} in the sidecar; {known}")
-    try:
-        return Sidecar.model_validate(document)
-    except ValidationError as error:
-        raise FrameError(f"{name}: {_fault(error, document)}") from error
-
-
-def _fault(error: ValidationError, document: dict[str, Any]) -> str:
-    """The first fault in words: the key, its value and what it must be."""
-    first = error.errors()[0]
-    if not first["loc"]:
-        return shown(first["msg"].removeprefix("Value error, "))
-    key = str(first["loc"][0])
-    if key not in document:
-        return f"{key}: missing; it is {_FORMS[key]}"
-    return f"{key} = {short(document[key])}: must be {_FORMS[key]}"
-
-
-def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
+def _check_values(mosaic: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
+    """No value beyond the bit depth."""
     largest = int(mosaic.max())
     if largest > sidecar.largest:
         shift = 16 - sidecar.bits
@@ -223,16 +123,20 @@ def _check_pixels(mosaic: np.ndarray, sidecar: Sidecar, path: str, name: str) ->
             f"{path}: holds the value {largest}, above {sidecar.largest} that bits = {sidecar.bits} in {name} allows; "
             f"{hint}"
         )
+
+
+def _check_pixels(mosaic: np.ndarray, stored: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:
     below = np.mean(mosaic < min(sidecar.black_levels))
     if below > 0.9:
         raise FrameError(
             f"{path}: {100 * below:.0f} % of the pixels lie below black_level = {min(sidecar.black_levels):g} "
             f"of {name} (their mean is {mosaic.mean():.0f}); correct black_level or endianness"
         )
-    sample = _middle(mosaic)
-    _check_container(sample, sidecar, path, name)
+    sample = _middle(stored)
+    if sidecar.container in ("u8", "u16"):
+        _check_container(sample, sidecar, path, name)
     _check_row_length(sample, sidecar, path, name)
-    _check_green_diagonal(sample, sidecar, path, name)
+    _check_green_diagonal(_middle(mosaic), sidecar, path, name)
 
 
 def _check_container(sample: np.ndarray, sidecar: Sidecar, path: str, name: str) -> None:

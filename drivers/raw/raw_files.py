@@ -94,7 +94,7 @@ def companions(path: Path) -> list[Path]:
     """
     if not _is_headerless(path):
         return []
-    from drivers.raw.headerless import find_sidecar
+    from drivers.raw.sidecar import find_sidecar
 
     return [find_sidecar(path)]
 
@@ -138,7 +138,7 @@ def _is_headerless(path: Path) -> bool:
     """Whether a file is a dump of pixels: some cameras write files of their own under ``.raw`` (as a TIFF)."""
     if path.suffix.lower() not in HEADERLESS_SUFFIXES:
         return False
-    from drivers.raw.headerless import has_sidecar
+    from drivers.raw.sidecar import has_sidecar
 
     if has_sidecar(path):
         return True

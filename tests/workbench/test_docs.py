@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
-from drivers.raw.headerless import Sidecar, load_headerless
+from drivers.raw.headerless import load_headerless
 from drivers.raw.raw_files import save_npz
+from drivers.raw.sidecar import Sidecar
 from drivers.registry import open_device
 from predictor.training import Recipe, paper_recipe
 from proxy.training import ProxyRecipe

@@ -80,10 +80,11 @@ def _boot_id(peer: Peer) -> None:
 def _raw_hash(peer: Peer) -> None:
     frame, _, raw = _proof(peer)
     if not peer.info.live:
-        expect(frame.raw_hash == raw.hash, f"RAW hash {frame.raw_hash[:12]}…, sent was {raw.hash[:12]}…")
+        sent = wire.process_request(0, raw, (), peer.info.input).raw_hash
+        expect(frame.raw_hash == sent, f"RAW hash {frame.raw_hash[:12]}…, sent was {sent[:12]}…")
         return
     try:
-        wire.raw_frame(frame)
+        wire.raw_frame(frame, peer.info.input)
     except wire.MessageError as error:
         raise NotMetError(f"the RAW of the photograph: {error}") from error
 
@@ -113,7 +114,7 @@ def _output_hash(peer: Peer) -> None:
 def _image(peer: Peer) -> None:
     frame, _, raw = _proof(peer)
     if peer.info.live:
-        raw = wire.raw_frame(frame)
+        raw = wire.raw_frame(frame, peer.info.input)
     try:
         RgbFrame(bytes(frame.payload), frame.media_type).check(raw.width, raw.height)
     except FrameError as error:

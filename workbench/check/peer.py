@@ -177,7 +177,7 @@ class Peer:
         """A request for a frame: PROCESS, or CAPTURE of a live device."""
         if self.info.live:
             return wire.CaptureRequest(self.new_id(), tuple(codes.items()))
-        return wire.process_request(self.new_id(), raw or self.raw, codes.items())
+        return wire.process_request(self.new_id(), raw or self.raw, codes.items(), self.info.input)
 
     def frame(self, codes: dict[int, int], raw: RawFrame | None = None) -> wire.Frame:
         """A frame made now."""

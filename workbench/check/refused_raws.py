@@ -16,7 +16,7 @@ from workbench.check.requirements import NoAnswerError, NotMetError, needs
 def _process_of(peer: Peer, metadata: bytes | None = None, payload: bytes | None = None) -> wire.Process:
     """PROCESS of this metadata and payload, its hash theirs."""
     needs(not peer.info.live, "a live device takes no RAW")
-    request = wire.process_request(peer.new_id(), peer.raw, peer.far(0.6).items())
+    request = wire.process_request(peer.new_id(), peer.raw, peer.far(0.6).items(), peer.info.input)
     metadata = request.metadata if metadata is None else metadata
     payload = bytes(request.payload) if payload is None else payload
     digest = hashlib.sha256(metadata + payload).hexdigest()
