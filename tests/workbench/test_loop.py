@@ -233,7 +233,7 @@ def test_a_raw_that_cannot_be_read_ends_it(trained: Path, folder: Path) -> None:
 
 
 def test_what_does_not_fit(trained: Path, folder: Path, serving: Serve, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"predicts for sim20 \(20 parameters\), the device .* has other"):
+    with pytest.raises(RunError, match=r"its parameter space \(sim20, 20 parameters\) is not that of the device"):
         run_loop(trained, "sim:sim32", raws=folder)
     with pytest.raises(DeviceError, match="leave out --raws"):
         run_loop(trained, serving(emulated("sim20", live=folder)), raws=folder)

@@ -100,6 +100,12 @@ def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: 
     with Dataset.open(lab) as dataset:
         frames = [raw.load() for raw in dataset.raws()]
     assert open_predictor(again).predict(frames) == open_predictor(run).predict(frames)
+    with Dataset.open(lab) as dataset:
+        judged = dataset.raws(Split.VALIDATION)[0].scene
+    again.update(config={**again.config, "scenes": [*again.config["scenes"], judged]})
+    with pytest.raises(RunError, match=f"run again: was made with the validation scene '{judged}'"):
+        run_refine(lab, source="again", name="leaking")
+    assert [r.name for r in list_runs(lab, "train")] == ["again", "first"]
 
 
 def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None:

@@ -15,7 +15,7 @@ from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
-from workbench.judge.gathering import check_space, find_tuned, trained_for
+from workbench.judge.gathering import find_tuned, trained_for
 from workbench.judge.header import header
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import Method, MethodKind
@@ -24,7 +24,7 @@ from workbench.judge.under_setting import other_settings, overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, removed_on_failure
-from workbench.learn.predictors import open_predictor
+from workbench.learn.predictors import check_space, open_predictor
 from workbench.rules.resolving import resolve
 from workbench.rules.setting import Setting
 from workbench.rules.tuned import sets_of

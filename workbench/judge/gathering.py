@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.device import DeviceInfo
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSet
 from drivers.weights import WeightsError
 from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
@@ -21,7 +21,7 @@ from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run, list_runs, recorded_run
 from workbench.learn.following import follow_in_words
 from workbench.learn.held import held_by, held_in_words
-from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.learn.predictors import RunPredictor, check_space, open_predictor
 from workbench.learn.results import TrainResult
 from workbench.rules.mean_of_sets import mean_of
 from workbench.rules.setting import Setting
@@ -33,19 +33,6 @@ from workbench.tune.methods import is_strong
 
 def _check_scenes(run: RunFolder, test: set[str]) -> None:
     refuse_leaks(run, test, next_step="train or tune again on this data set's splits")
-
-
-def check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> None:
-    """See that a run's parameters are the device's.
-
-    Raises:
-        RunError: they are not.
-    """
-    if space.hash != info.space.hash:
-        raise RunError(
-            f"run {run.name}: its parameter space ({space.name}, {len(space)} parameters) is not that of the device "
-            f"{info.identity} ({len(info.space)} parameters); choose a run made on this device"
-        )
 
 
 def find_tuned(

@@ -25,7 +25,7 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.judge import blocks
 from workbench.judge.forecast import forecast
-from workbench.judge.gathering import check_space, collection_captures, compared, gather
+from workbench.judge.gathering import collection_captures, compared, gather
 from workbench.judge.header import header
 from workbench.judge.iso_ranges import by_iso
 from workbench.judge.measuring import Measured, Progress, measure
@@ -56,6 +56,7 @@ from workbench.lab.runs import (
     removed_on_failure,
 )
 from workbench.lab.stratified import stratified
+from workbench.learn.predictors import check_space
 from workbench.rules.balance import with_as_shot
 from workbench.rules.resolving import resolve
 from workbench.rules.setting import Setting

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from drivers.device import DeviceInfo
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
 from predictor.files import LoadedPredictor, load_predictor
 from predictor.moves import moved
+from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RunFolder
 from workbench.learn.base_rule import BaseRule, kept_base
@@ -88,3 +90,16 @@ def open_predictor(run: RunFolder) -> RunPredictor:
     if base[0].of.space.hash != network.space.hash:
         raise WeightsError(f"{run.path}: its rule is of another device than its weights; put the run's files back")
     return RunPredictor(network, *base)
+
+
+def check_space(run: RunFolder, space: ParameterSpace, info: DeviceInfo) -> None:
+    """See that a run's parameters are the device's.
+
+    Raises:
+        RunError: they are not.
+    """
+    if space.hash != info.space.hash:
+        raise RunError(
+            f"run {run.name}: its parameter space ({space.name}, {len(space)} parameters) is not that of the device "
+            f"{info.identity} ({len(info.space)} parameters); choose a run made on this device"
+        )

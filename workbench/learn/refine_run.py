@@ -22,12 +22,13 @@ from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.console.notes import listed
 from workbench.errors import RunError
+from workbench.lab import leaks
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run, plain, removed_on_failure
 from workbench.learn.base_rule import BaseRule, base_under, find_base
 from workbench.learn.following import raws_to_choose_on
 from workbench.learn.predictor_training import choose_how_far, refuse_leaks
-from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.learn.predictors import RunPredictor, check_space, open_predictor
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.refining import (
     PURPOSE,
@@ -101,6 +102,14 @@ def refine(
         still = sorted(under.names) if under else []
         asked = raws_to_choose_on(validation, info.space, still, follow_captures)
         refuse_leaks(base, {raw.scene for raw in validation})
+        if begun is not None:
+            leaks.refuse_leaks(
+                begun,
+                {raw.scene for raw in validation},
+                split="validation",
+                next_step="refining chooses by these; refine a predictor of this data set's splits",
+                held_out=False,
+            )
         recipe = replace(Recipe(seed=settings.seed, steps=steps, metadata=metadata), batch=min(32, len(used)))
         # What cannot be done is said before the RAWs are read.
         metrics_of(task, settings.metrics)
@@ -199,8 +208,7 @@ def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunFold
     predictor = open_predictor(run)
     if predictor.base is None:
         raise RunError(f"run {source}: is on top of no rule; train with --on-top-of, or name a tune run")
-    if predictor.space.hash != info.space.hash:
-        raise RunError(f"run {source}: its parameters are not those of {info.identity}; name a run made on this device")
+    check_space(run, predictor.space, info)
     return run, predictor.base
 
 

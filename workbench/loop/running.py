@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from drivers.device import Capture, Device, DeviceInfo, Failure
+from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError, FrameError
 from drivers.raw.raw_notes import RawNote, told_once
 from workbench.collect.collector import RawsNeededError
@@ -19,11 +19,11 @@ from workbench.collect.raw_folder import RawEntry, read_raw_folder
 from workbench.collect.raw_import import import_raws
 from workbench.console.notes import say
 from workbench.console.progress import Progress
-from workbench.errors import DatasetError, RunError, StoppedError
+from workbench.errors import DatasetError, StoppedError
 from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run
-from workbench.learn.predictors import RunPredictor, open_predictor
+from workbench.learn.predictors import check_space, open_predictor
 from workbench.loop.ahead import waited
 from workbench.loop.controller import Controller
 from workbench.loop.outputs import Outputs
@@ -76,7 +76,7 @@ def run_loop(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_devices([device], lab))
         info = opened.info()
-        _check_device(run, loaded, info)
+        check_space(run, loaded.space, info)
         entries: list[RawEntry] = []
         if info.live and raws is not None:
             raise DeviceError(f"{opened.url}: a live device takes no stored RAWs; leave out --raws")
@@ -98,14 +98,6 @@ def run_loop(
             return _Loop(run, opened, controller, outputs).run(shots, frames, seconds)
         finally:
             say(told_once(notes))
-
-
-def _check_device(run: RunFolder, predictor: RunPredictor, info: DeviceInfo) -> None:
-    if predictor.space.hash != info.space.hash:
-        raise RunError(
-            f"run {run.name}: predicts for {predictor.space.name} ({len(predictor.space)} parameters), the device "
-            f"{info.identity} has other parameters ({len(info.space)}); choose a run made on this device"
-        )
 
 
 class _Loop:
