@@ -1,10 +1,10 @@
 # Two commands: `make demo` and `make test`; `make docs` builds the site alone,
-# `make coverage` measures. All set up .venv first.
+# `make coverage` measures what the tests run, `make bench` speed and memory (ten minutes and more). All set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: coverage demo docs test install clean
+.PHONY: bench coverage demo docs test install clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ test: install
 # The share of lines that the tests run. Tracing costs 40 % more computing time, so it is not part of `make test`.
 coverage: install
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+
+# Writes docs/results/bench.md and its JSON, and says what got worse since those that stand there.
+bench: install
+	$(BIN)/python benchmarks/bench.py
 
 clean:
 	rm -rf $(VENV) demo lab build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

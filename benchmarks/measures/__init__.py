@@ -1,0 +1,1 @@
+"""What ``benchmarks/bench.py`` measures: a module a group of rows, each with ``rows(size, folder)``."""

@@ -1,0 +1,132 @@
+"""Devices to collect from, as processes, each of which first measures how fast it is by itself.
+
+    python benchmarks/measures/boards.py {sim20,echo,bare} WIDTH HEIGHT FRAME_MS FRAMES
+
+``sim20`` is the emulated ISP; ``echo`` answers with a JPEG that was made before; ``bare`` moves the same bytes as
+``echo`` with pyzmq alone. Two lines come on stdout: frames a second of the device alone, and where it listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from drivers.agent import Agent, continuous
+from drivers.agent.device_side import DeviceSide
+from drivers.agent.serving import serve_link
+from drivers.agent.zmq_link import RouterLink
+from drivers.protocol import wire
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from measures import frames
+
+PARAMETERS = 20
+
+
+def main(kind: str, width: int, height: int, frame_ms: float, count: int) -> None:
+    size = (width, height)
+    if kind == "bare":
+        print("0", flush=True)
+        bare(size)
+        return
+    device = emulated(frame_ms) if kind == "sim20" else echo(size, frame_ms).device()
+    print(alone(device, size, count), flush=True)
+    serve_link(device, lambda: RouterLink("127.0.0.1", 0, device.max_payload, None))
+
+
+def emulated(frame_ms: float) -> DeviceSide:
+    from sim.firmware.registers import emulated as emulated_isp
+
+    return emulated_isp("sim20", frame_ms=frame_ms)
+
+
+def echo(size: tuple[int, int], frame_ms: float) -> Agent:
+    agent = Agent(
+        model="echo",
+        firmware="1",
+        parameters=[continuous(f"p{i}", 0, 1, step=1 / 1024, default=0, block="all") for i in range(PARAMETERS)],
+    )
+    picture = frames.jpeg(size)
+
+    @agent.process
+    def process(mosaic: Any, metadata: dict[str, Any], values: dict[str, Any]) -> bytes:
+        end = time.perf_counter() + frame_ms / 1000
+        remark = hashlib.sha256(repr((metadata["iso"], values)).encode()).digest()
+        made = frames.remarked(picture, remark)
+        time.sleep(max(end - time.perf_counter(), 0.0))
+        return made
+
+    return agent
+
+
+def alone(device: DeviceSide, size: tuple[int, int], count: int) -> float:
+    """Frames a second that a device makes without a link."""
+    raw = frames.raw(size)
+    defaults = device.space.defaults
+    registers = tuple(
+        (p.register.address, code)
+        for p, code in zip(device.space.parameters, defaults.codes, strict=True)
+        if p.register is not None
+    )
+    device.handle(wire.process_request(0, raw, registers))
+    begin = time.perf_counter()
+    for number in range(1, count + 1):
+        answer = device.handle(wire.process_request(number, raw, registers))
+        assert isinstance(answer, wire.Frame), answer
+    return count / (time.perf_counter() - begin)
+
+
+def bare(size: tuple[int, int]) -> None:
+    picture = frames.jpeg(size)
+    socket = zmq.Context().socket(zmq.ROUTER)
+    socket.bind("tcp://127.0.0.1:*")
+    print(f"listening at {socket.getsockopt_string(zmq.LAST_ENDPOINT)}", flush=True)
+    while True:
+        peer, header, _ = socket.recv_multipart(copy=False)
+        socket.send_multipart([peer, header, picture], copy=False)
+
+
+def bare_rate(endpoint: str, size: tuple[int, int], count: int, in_flight: int = 8) -> float:
+    """Frames a second that pyzmq moves there and back."""
+    raw, header = frames.raw(size), b"h" * 300
+    context = zmq.Context()
+    with context.socket(zmq.DEALER) as socket:
+        socket.connect(endpoint)
+        socket.setsockopt(zmq.RCVTIMEO, 30_000)
+        begin = time.perf_counter()
+        for number in range(count + in_flight):
+            if number < count:
+                socket.send_multipart([header, raw.mosaic.data.cast("B")], copy=False)
+            if number >= in_flight:
+                socket.recv_multipart(copy=False)
+        rate = count / (time.perf_counter() - begin)
+    context.destroy(linger=0)
+    return rate
+
+
+@contextlib.contextmanager
+def board(kind: str, size: tuple[int, int], frame_ms: float = 0.0, count: int = 50) -> Iterator[tuple[str, float]]:
+    """Such a process: where it listens, and frames a second of the device alone."""
+    arguments = [kind, *map(str, size), str(frame_ms), str(count)]
+    process = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        rate = float(process.stdout.readline())
+        yield next(word for word in process.stdout.readline().split() if "://" in word), rate
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))

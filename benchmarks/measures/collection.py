@@ -1,0 +1,129 @@
+"""Collecting: the rate beside the device's own and beside bare pyzmq, memory, and how soon a known folder is ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from drivers.raw.raw_files import save_npz
+from drivers.splits import Split
+from measures import frames
+from measures.boards import bare_rate, board
+from measures.clocks import spent, workbench
+from measures.size import Size
+from measures.table import Bar, Row, cpu_and_wall
+from workbench.collect import campaign
+from workbench.collect.bench import Bench
+from workbench.collect.designs import Design
+from workbench.collect.raw_folder import read_raw_folder
+from workbench.collect.raw_import import import_raws
+from workbench.lab.dataset import Dataset
+from workbench.lab.devices import open_devices
+
+RAWS = 6
+FEWEST = 16
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    yield from rates(size, folder)
+    yield from memory(size, folder)
+    yield from ready(size, folder)
+
+
+def rates(size: Size, folder: Path) -> Iterator[Row]:
+    """Captures a second."""
+    for pixels in (frames.SMALL, frames.HD):
+        what = f"collecting {pixels[0]}×{pixels[1]}"
+        raws = make_raws(folder / f"raws-{pixels[0]}", pixels)
+        kind = "sim20" if pixels == frames.SMALL else "echo"
+        for ms in (5, 20, 50):
+            count = max(int(size.seconds * 1000 / ms), FEWEST)
+            pairs = []
+            for turn in range(size.process_times):
+                with board(kind, pixels, ms, count // 4) as (url, alone):
+                    pairs.append((collected(url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count), alone))
+            ours, own = zip(*pairs, strict=True)
+            yield Row(
+                f"{what}, {'`sim20`' if kind == 'sim20' else 'a device'} taking {ms} ms a frame",
+                "frames/s",
+                ours,
+                "the device alone",
+                own,
+                Bar(0.95, "ratio"),
+                more_is_better=True,
+            )
+        with board("echo", pixels, 0, FEWEST) as (url, alone), board("bare", pixels) as (endpoint, _):
+            count = max(int(size.seconds * alone / 2), FEWEST)
+            pairs = []
+            for turn in range(size.process_times):
+                collection = collected(url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
+                pairs.append((collection, bare_rate(endpoint, pixels, count)))
+        ours, other = zip(*pairs, strict=True)
+        yield Row(
+            f"{what}, a device that echoes",
+            "frames/s",
+            ours,
+            "bare pyzmq, the same bytes",
+            other,
+            Bar(0.7, "ratio"),
+            more_is_better=True,
+        )
+
+
+def collected(url: str, raws: Path, lab: Path, captures: int) -> float:
+    """Captures a second of a campaign, from the first look at the plan to the last commit."""
+    with open_devices([url], lab) as device, Dataset.open(lab, create=True) as dataset:
+        records = [r for r in import_raws(dataset, read_raw_folder(raws)) if r.split != Split.TEST]
+        jobs = campaign.plan(device.info().space, records, design=Design.SOBOL, captures=captures, seed=0)
+        begin = time.perf_counter()
+        result = campaign.run(campaign.StoredCampaign(Bench(dataset, device, purpose=campaign.PURPOSE), jobs))
+        seconds = time.perf_counter() - begin
+        mended = {kind: n for counts in device.counts_by_unit().values() for kind, n in counts.items() if n}
+        if result.new != captures or mended:
+            raise RuntimeError(f"{result.new} of {captures} captures from {url}, mended {mended}")
+        return captures / seconds
+
+
+def memory(size: Size, folder: Path) -> Iterator[Row]:
+    """Peak memory of ``workbench collect``, and what it spends on a frame of 12 megapixels."""
+    raws, lab = make_raws(folder / "raws-12mp", frames.MP12, 3), str(folder / "lab-12mp")
+    few, many = size.captures
+    with board("echo", frames.MP12, 0, 2) as (url, _):
+        first, second = (
+            workbench("collect", "--raws", str(raws), "--device", url, "--lab", lab, "--captures", str(captures))
+            for captures in (few, many)
+        )
+    yield Row(
+        f"`workbench collect`, 12-MP frames, peak memory after {many:,} captures",
+        "MB",
+        [second.peak_mb],
+        f"after {few:,}",
+        [first.peak_mb],
+        Bar(600),
+    )
+    yield Row(
+        "`workbench collect`, 12-MP frames, the bench's own CPU", "ms a frame", [1000 * second.cpu / (many - few)]
+    )
+
+
+def ready(size: Size, folder: Path) -> Iterator[Row]:
+    """How soon a folder of RAWs that was read before is ready."""
+    pixels = (64, 64)
+    raws = make_raws(folder / "raws-known", pixels, size.known_raws)
+    with Dataset.open(folder / "lab-known", create=True) as dataset:
+        first = spent(lambda: import_raws(dataset, read_raw_folder(raws)))
+    again = []
+    for _ in range(size.process_times):
+        with Dataset.open(folder / "lab-known", create=True) as dataset:
+            again.append(spent(lambda: import_raws(dataset, read_raw_folder(raws))))
+    what = f"`collect` ready on {size.known_raws:,} known RAWs"
+    yield from cpu_and_wall(what, again, "the first time", [first] * len(again), bar=Bar(2.0))
+
+
+def make_raws(folder: Path, pixels: tuple[int, int], count: int = RAWS) -> Path:
+    """A folder of different RAWs."""
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        save_npz(folder / f"{i:05}.npz", frames.raw(pixels, i))
+    return folder

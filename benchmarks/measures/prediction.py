@@ -1,0 +1,85 @@
+"""From a RAW of 12 megapixels to its parameters: whole processes, and the networks in memory.
+
+The networks have the sizes of their recipes and weights that were never trained, on which their cost does not depend.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drivers.raw.dng import dng_bytes
+from drivers.registry import open_device
+from measures import frames
+from measures.clocks import Spent, in_pairs, process, workbench
+from measures.size import Size
+from measures.table import Bar, Row, cpu_and_wall
+from predictor.files import INPUT_SIDE, load_predictor, save_predictor
+from predictor.metadata import LENGTH
+from predictor.model import Predictor, PredictorConfig
+from predictor.training import Recipe, paper_recipe
+from workbench.board.exporting import export
+from workbench.board.runtime import BoardPredictor
+from workbench.lab.dataset import Dataset
+from workbench.lab.runs import new_run
+from workbench.learn.results import TrainResult
+
+PAPER_SIDE = 2048
+"""Longer side of the planes of the recipe ``paper``: half of 4096."""
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    lab, raw = folder / "lab", frames.raw(frames.MP12)
+    Dataset.open(lab, create=True).close()
+    (folder / "frame.dng").write_bytes(dng_bytes(raw))
+    known = {key: value for key, value in raw.metadata.items() if value is not None}
+    np.savez(folder / "frame.npz", mosaic=raw.mosaic, **known)
+    for recipe, longest in ((paper_recipe(), PAPER_SIDE), (Recipe(), INPUT_SIDE)):
+        run = untrained(lab, recipe, longest)
+        exported = folder / run.name
+        export(lab, exported, predictor=run.name, size=frames.MP12)
+        eager, board = load_predictor(run), BoardPredictor(exported)
+        channels_last = load_predictor(run)
+        channels_last.network.to(memory_format=torch.channels_last)
+        seen = f"{longest}×{longest * 3 // 4}"
+        what = f"12 MP in memory → parameters, `{recipe.name}` ({seen})"
+        times = size.times if longest == INPUT_SIDE else size.process_times
+        plain = partial(eager.predict, [raw])
+        for name, ours in (
+            ("exported, ONNX Runtime", partial(board.parameters, raw)),
+            ("channels-last", partial(channels_last.predict, [raw])),
+        ):
+            figures, others = in_pairs(ours, plain, times)
+            bar = Bar(0.15) if recipe.name == "fast" else Bar(1 / 6, "ratio")
+            yield from cpu_and_wall(
+                f"{what}, {name}", figures, "eager float32", others, bar=bar if name.startswith("exp") else None
+            )
+    commands: list[tuple[Spent, Spent]] = []
+    for _ in range(size.process_times + 1):
+        predicted = workbench("predict", str(folder / "frame.dng"), "--lab", str(lab), "--predictor", "fast")
+        alone = [sys.executable, "-m", "workbench.board.runtime", str(folder / "frame.npz")]
+        commands.append((predicted, process(["/usr/bin/env", "-C", str(folder / "fast"), "PYTHONPATH=.", *alone])))
+    ours_, exported_ = zip(*commands[1:], strict=True)
+    beside = "the exported folder on an .npz"
+    yield from cpu_and_wall("`workbench predict` of a 12-MP DNG, whole process", ours_, beside, exported_, bar=Bar(2.0))
+    memory = [[spent.peak_mb for spent in side] for side in (ours_, exported_)]
+    yield Row("`workbench predict` of a 12-MP DNG, peak memory", "MB", memory[0], beside, memory[1])
+
+
+def untrained(lab: Path, recipe: Recipe, longest: int) -> Path:
+    """The folder of a finished ``train`` run, named as the recipe, of a network that was never trained."""
+    with open_device("sim:sim20") as device:
+        info = device.info()
+    torch.manual_seed(0)
+    config = PredictorConfig(len(info.space), recipe.width, LENGTH if recipe.metadata else 0)
+    run = new_run(lab, "train", recipe.name)
+    network = Predictor(config).eval()
+    save_predictor(run.path, network, info.space, info.identity, longest, mirrored=recipe.name == "fast")
+    results = TrainResult(curve=(), held_out_loss=1.0, parameters=1, torch=torch.__version__, averaged=False)
+    run.finish(results.to_json())
+    return run.path
