@@ -21,9 +21,9 @@ from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
-from workbench.lab.dataset.database import upgrade
 from workbench.lab.dataset.export import export
 from workbench.lab.dataset.schema import SCHEMA_VERSION, Base
+from workbench.lab.dataset.storage import upgrade
 from workbench.lab.dataset.verify import verify
 
 REFERENCE = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -198,7 +198,7 @@ def test_older_schema_names_the_command(lab: Path) -> None:
 
 def test_upgrade_of_the_current_schema_changes_nothing(lab: Path) -> None:
     before = (lab / "dataset.sqlite").read_bytes()
-    assert upgrade(lab) == (SCHEMA_VERSION, SCHEMA_VERSION)
+    assert upgrade(lab) == (SCHEMA_VERSION, SCHEMA_VERSION, "")
     assert (lab / "dataset.sqlite").read_bytes() == before
 
 

@@ -17,7 +17,8 @@ from drivers.raw.raw_files import save_npz
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
-from workbench.lab.dataset.database import Database, upgrade
+from workbench.lab.dataset.sqlite_file import SqliteFile
+from workbench.lab.dataset.storage import upgrade
 from workbench.lab.dataset.verify import verify
 
 
@@ -26,7 +27,7 @@ def old_lab(tmp_path: Path) -> Path:
     """Two RAWs, three captures, rows as schema 0001 had them."""
     lab = tmp_path / "lab"
     lab.mkdir()
-    database = Database(lab / "dataset.sqlite")
+    database = SqliteFile(lab / "dataset.sqlite")
     (lab / "dataset.sqlite").touch()
     config = Config()
     config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
@@ -76,7 +77,7 @@ def old_lab(tmp_path: Path) -> Path:
 def test_upgraded_whole(old_lab: Path) -> None:
     with pytest.raises(DatasetError, match=r"run workbench dataset upgrade"):
         Dataset.open(old_lab)
-    assert upgrade(old_lab) == ("0001", "0002")
+    assert upgrade(old_lab) == ("0001", "0002", "dataset-0001.sqlite")
     with sqlite3.connect(old_lab / "dataset-0001.sqlite") as kept:
         assert kept.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
     with Dataset.open(old_lab) as dataset:

@@ -191,10 +191,10 @@ def export(
 @app.command()
 def upgrade(lab: Lab = Path("lab")) -> None:
     """Bring a data set that an older workbench made to this workbench's schema; the old one stays beside it."""
-    from workbench.lab.dataset.database import upgrade as run
+    from workbench.lab.dataset.storage import upgrade as run
 
-    before, after = run(lab)
+    before, after, copy = run(lab)
     if before == after:
         print(f"{lab}: has schema {after} already, nothing to do")
     else:
-        print(f"{lab}: schema {before} upgraded to {after}; the old one is dataset-{before}.sqlite")
+        print(f"{lab}: schema {before} upgraded to {after}{f'; the old one is {copy}' if copy else ''}")

@@ -300,9 +300,7 @@ def capture_bytes(dataset: Dataset, identity: str) -> float | None:
     own = [c for c in captures if c.device_identity == identity][-_SIZED:]
     if not own:
         return None
-    return float(np.mean([_output_bytes(dataset, c) for c in own])) + dataset.database.path.stat().st_size / len(
-        captures
-    )
+    return float(np.mean([_output_bytes(dataset, c) for c in own])) + dataset.database.size() / len(captures)
 
 
 def _output_bytes(dataset: Dataset, capture: CaptureRecord) -> int:

@@ -12,7 +12,7 @@ from drivers.splits import Split
 from workbench.console.versions import workbench_version
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey
-from workbench.lab.dataset.database import explained
+from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
 from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene

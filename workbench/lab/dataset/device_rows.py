@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import func, insert, select
 
 from drivers.parameters import ParameterSpace
 from workbench.console.versions import workbench_version

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drivers.foreign_text import shown
 from workbench.errors import DatasetError
-from workbench.lab.dataset.database import explained
+from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import SUFFIXES
 from workbench.lab.dataset.store import Dataset
 from workbench.lab.dataset.table import capture_row

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Row, Select, select
-from sqlalchemy.dialects.sqlite import insert
 
 from drivers.frames import RawFrame, RgbFrame
 from drivers.raw.raw_files import npz_bytes
 from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey
-from workbench.lab.dataset.database import explained
+from workbench.lab.dataset.dialects import put_row
+from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import NewRaw, RawRecord
 from workbench.lab.dataset.rows import Rows, add, now
 from workbench.lab.dataset.schema import Blob, Raw, Reference, Scene, SourceFile
@@ -124,9 +124,7 @@ class RawRows(Rows):
             add(connection, Reference, references)
             for item in items:
                 for path in item.files:
-                    row = remembered(path, item.raw.hash)
-                    statement = insert(SourceFile).values(row)
-                    connection.execute(statement.on_conflict_do_update(index_elements=["path", "raw"], set_=row))
+                    put_row(connection, SourceFile, remembered(path, item.raw.hash), ("path", "raw"))
 
     def _new_reference(self, item: NewRaw, known: RawRecord | None, kept: np.ndarray | None) -> bool:
         if item.reference is None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from drivers.device import DeviceInfo
-from workbench.lab.dataset.blobs import BlobStore
-from workbench.lab.dataset.database import BUSY_S, Database
+from workbench.lab.dataset.dialects import insert
+from workbench.lab.dataset.explained import BUSY_S
 from workbench.lab.dataset.schema import Base, DeviceRow, Sealed
 from workbench.lab.dataset.seals import sealed
+from workbench.lab.dataset.storage import blobs_of, database_of
 
 # Keys in one query: SQLite allows 32,766 values, and long lists are slow to compile.
 CHUNK = 256
@@ -29,8 +29,8 @@ class Rows:
 
     def __init__(self, lab: Path, *, busy_s: float = BUSY_S) -> None:
         self.lab = Path(lab)
-        self.database = Database(self.lab / "dataset.sqlite", busy_s)
-        self.blobs = BlobStore(self.lab / "blobs")
+        self.database = database_of(self.lab, busy_s)
+        self.blobs = blobs_of(self.lab)
 
 
 def sets_by_raw(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
@@ -54,7 +54,7 @@ def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -
         columns = table.__table__.columns
         rows = [sealed(columns, row) for row in rows]
     if rows:
-        connection.execute(insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
 
 
 def now() -> str:

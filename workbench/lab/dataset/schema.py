@@ -8,6 +8,7 @@ from sqlalchemy import JSON, CheckConstraint, Float, ForeignKey, Index, UniqueCo
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from drivers.splits import Split
+from workbench.lab.dataset.dialects import TEXT, WHOLE
 
 SCHEMA_VERSION = "0002"
 
@@ -15,7 +16,7 @@ SCHEMA_VERSION = "0002"
 class Base(DeclarativeBase):
     """Base of the mapped classes."""
 
-    type_annotation_map: ClassVar = {float: Float()}
+    type_annotation_map: ClassVar = {float: Float(), str: TEXT, int: WHOLE}
 
 
 class Sealed:
@@ -122,6 +123,7 @@ class CaptureRow(Sealed, Base):
             "repeat",
             unique=True,
             sqlite_where=text("set_aside IS NULL"),
+            postgresql_where=text("set_aside IS NULL"),
         ),
         Index("captures_by_device", "device", "purpose"),
     )

@@ -11,8 +11,8 @@ from typing import Self
 from sqlalchemy import select
 
 from workbench.lab.dataset.capture_rows import CaptureRows
-from workbench.lab.dataset.database import BUSY_S
 from workbench.lab.dataset.device_rows import DeviceRows
+from workbench.lab.dataset.explained import BUSY_S
 from workbench.lab.dataset.failure_rows import FailureRows
 from workbench.lab.dataset.raw_rows import RawRows
 from workbench.lab.dataset.schema import CaptureRow

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, func, select
 from drivers.errors import FrameError, ParameterError, WorkbenchError
 from drivers.parameters import parameters_hash
 from workbench.errors import DatasetError
+from workbench.lab.dataset.dialects import integrity_problems, numbers_rows_without_gaps
 from workbench.lab.dataset.records import RawRecord
 from workbench.lab.dataset.schema import Base, Blob, CaptureRow, ParameterSetRow, Sealed
 from workbench.lab.dataset.seals import seal_of
@@ -51,11 +52,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
     """
     result = Verification()
     with dataset.database.reading() as connection:
-        for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars():
-            if line != "ok":
-                result.problems.append(f"{dataset.database.path}: {line}")
-        for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-            result.problems.append(f"{dataset.database.path}: row {row} of {table} names a missing row of {parent}")
+        result.problems += [f"{dataset.database.name}: {line}" for line in integrity_problems(connection)]
         blobs = connection.execute(select(Blob.hash, Blob.suffix, Blob.size)).all()
         sets = connection.execute(select(ParameterSetRow.hash, ParameterSetRow.codes)).all()
         uneven = connection.execute(
@@ -66,7 +63,8 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
         result.problems += _broken_seals(connection)
         result.captures = connection.scalar(select(func.count()).select_from(CaptureRow)) or 0
         last = connection.scalar(select(func.max(CaptureRow.id))) or 0
-    if last != result.captures:  # numbers are given without gaps, and no capture is ever taken out
+        gapless = numbers_rows_without_gaps(connection)
+    if gapless and last != result.captures:  # no capture is ever taken out
         result.problems.append(f"captures: {result.captures} rows up to number {last}; rows are gone")
     total = len(blobs)
     for done, (digest, suffix, size) in enumerate(blobs, 1):

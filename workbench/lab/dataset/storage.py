@@ -1,0 +1,33 @@
+"""Where the data set of a lab folder is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.lab.dataset.blobs import BlobStore
+from workbench.lab.dataset.database import Database
+from workbench.lab.dataset.explained import BUSY_S
+from workbench.lab.dataset.sqlite_file import SqliteFile
+
+
+def database_of(lab: Path, busy_s: float = BUSY_S) -> Database:
+    """The database of a lab folder, not opened yet."""
+    return SqliteFile(lab / "dataset.sqlite", busy_s)
+
+
+def blobs_of(lab: Path) -> BlobStore:
+    """The blobs of a lab folder."""
+    return BlobStore(lab / "blobs")
+
+
+def upgrade(lab: Path, busy_s: float = BUSY_S) -> tuple[str, str, str]:
+    """Bring the data set of a lab folder to this workbench's schema: version before, after, and the copy's name.
+
+    Raises:
+        DatasetError: there is none, a newer workbench made it, or it cannot be written.
+    """
+    database = database_of(lab, busy_s)
+    try:
+        return database.brought_up()
+    finally:
+        database.engine.dispose()
