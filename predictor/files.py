@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from drivers.frames import MAX_SIDE, RawFrame
@@ -18,21 +17,12 @@ from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig, gflop
 from predictor.moves import MIRRORS, STEP
 from predictor.raw_features import STATISTICS, told_of
-
-# Planes whose longer side exceeds this are averaged down by a whole factor, as the paper down-samples by 2.
-INPUT_SIDE = 512
+from predictor.view import INPUT_SIDE, View
 
 
-def input_planes(raw: RawFrame, longest: int = INPUT_SIDE) -> Tensor:
-    """What the network sees of a RAW: ``float32 [3, h, w]``, at least 32×32, longer side at most ``longest``."""
-    planes = torch.from_numpy(raw.planes())
-    factor = -(-max(planes.shape[1:]) // longest)
-    if factor > 1:
-        planes = F.avg_pool2d(planes, factor, ceil_mode=True)
-    short = [max(32 - side, 0) for side in planes.shape[1:]]
-    if any(short):
-        planes = F.pad(planes, (0, short[1], 0, short[0]), mode="replicate")
-    return planes
+def input_planes(raw: RawFrame, longest: int = INPUT_SIDE, *, windows: bool = False) -> Tensor:
+    """What the network sees of a RAW: ``float32 [3 or 6, h, w]``; see :class:`predictor.view.View`."""
+    return torch.from_numpy(View(longest, windows).of(raw.planes()))
 
 
 @dataclass
@@ -53,12 +43,19 @@ class LoadedPredictor:
         """Whether ISO, exposure and as-shot white balance are inputs."""
         return bool(self.network.config.metadata)
 
+    @property
+    def view(self) -> View:
+        """What the network sees of a RAW."""
+        config = self.network.config
+        return View(self.longest, config.windows, bool(config.statistics))
+
     def _inputs(self, raw: RawFrame) -> tuple[Tensor, Tensor | None]:
         config = self.network.config
+        planes = torch.from_numpy(self.view.of(raw.planes()))[None]
         if not config.told:
-            return input_planes(raw, self.longest)[None], None
+            return planes, None
         told = told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics))
-        return input_planes(raw, self.longest)[None], torch.from_numpy(told)[None]
+        return planes, torch.from_numpy(told)[None]
 
     @property
     def on_top(self) -> bool:

@@ -54,6 +54,7 @@ class PredictorConfig:
         parameters: N.
         width: channels of the first encoder; 32 gives the paper's 129.39 GFLOP at 2048×1536 and N = 32.
         metadata: length of the metadata vector, 0 for the paper's image-only form.
+        windows: whether three further channels hold windows at full resolution, see :mod:`predictor.view`.
         statistics: length of the vector of the RAW's statistics, which follows the metadata; 0 for none.
         attention_width: channels of the attention path's 3×3 convolution.
         attention: the paper's, or one of its ablations; see this module's docstring.
@@ -72,6 +73,7 @@ class PredictorConfig:
     encoders: int = ENCODERS
     on_top: bool = False
     statistics: int = 0
+    windows: bool = False
 
     def __post_init__(self) -> None:
         if self.attention not in get_args(Attention):
@@ -83,8 +85,14 @@ class PredictorConfig:
         whole_number(self.attention_width, "attention width", 1, 1024)
         if type(self.encoders) is not int or not 3 <= self.encoders <= 6:
             raise ValueError(f"{self.encoders} encoders; the network has 3 to 6")
-        if type(self.on_top) is not bool:
-            raise ValueError(f"on_top must be true or false, not {self.on_top!r:.40}")
+        for name in ("on_top", "windows"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be true or false, not {value!r:.40}")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return 6 if self.windows else 3
 
     @property
     def told(self) -> int:
@@ -105,7 +113,7 @@ class Predictor(nn.Module):
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
         self.config = config
-        channels = [3] + [config.width * 2**i for i in range(config.encoders)]
+        channels = [config.channels] + [config.width * 2**i for i in range(config.encoders)]
         self.encoders = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
             for a, b in itertools.pairwise(channels)
@@ -168,6 +176,7 @@ class Predictor(nn.Module):
 
         Args:
             planes: ``float32 [B, 3, H, W]``, red, green, blue planes of the RAW, black 0 and white 1; H, W at least 32.
+                With windows at full resolution ``[B, 6, H, W]``.
             metadata: ``float32 [B, M + S]`` where the network has such inputs: the metadata, then the statistics.
             start: ``float32 [B, N]`` in [0, 1] on top of a rule: what it gives for each RAW.
 
@@ -291,7 +300,7 @@ def gflop(config: PredictorConfig, height: int, width: int) -> float:
         config: the network.
         height: rows of the planes (half the mosaic's); ``width``: columns.
     """
-    channels = [3, *(config.width * 2**i for i in range(config.encoders))]
+    channels = [config.channels, *(config.width * 2**i for i in range(config.encoders))]
     # Pixels that each encoder sees, and what the last one gives.
     sizes = [(-(-height // 2**i), -(-width // 2**i)) for i in range(config.encoders + 1)]
     areas = [rows * columns for rows, columns in sizes]

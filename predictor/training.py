@@ -18,8 +18,11 @@ from drivers.weights import training_device
 from predictor.averaging import Average
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 from predictor.state import Curve, State, keep, resume
+from predictor.view import INPUT_SIDE, View
 
 _KEEP_S = 30.0
+FAST_SIDE, PAPER_SIDE = 128, 2048
+"""Longer side of what the networks of the two recipes see at most."""
 
 
 class TrainingError(WorkbenchError):
@@ -31,7 +34,8 @@ class Example:
     """B examples: what the predictor sees, what the proxy sees, and what the task's loss compares with.
 
     Attributes:
-        planes: ``float32 [B, 3, H, W]``; ``metadata``: ``float32 [B, M + S]``, the statistics after it where there are.
+        planes: ``float32 [B, 3 or 6, H, W]``, see :mod:`predictor.view`; ``metadata``: ``float32 [B, M + S]``, the
+            statistics after it where there are; a network without metadata is told the last S alone.
         raw: the proxy's own input, passed on untouched.
         target: the task's own target, passed on untouched.
         start: ``float32 [B, N]`` in [0, 1] on top of a rule: what it gives for each RAW.
@@ -75,6 +79,7 @@ class Recipe:
         coarse: share of the steps, from the start, that go through the proxy's cheap part alone.
         seed: seed of weights and batches.
         attention, encoders: the paper's network or one of its ablations, see :mod:`predictor.model`.
+        longest, windows, statistics: what the network sees and is told of a RAW, see :class:`predictor.view.View`.
     """
 
     name: Literal["paper", "fast"] = "fast"
@@ -91,15 +96,31 @@ class Recipe:
     seed: int = 0
     attention: Attention = "multi"
     encoders: int = ENCODERS
+    longest: int = INPUT_SIDE
+    windows: bool = False
+    statistics: bool = False
+
+    @property
+    def view(self) -> View:
+        """What the network sees where a RAW of the training is too large to be seen as it is."""
+        return View(self.longest, self.windows, self.statistics)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data."""
         return asdict(self)
 
 
+def fast_recipe(seed: int = 0) -> Recipe:
+    """Minutes on a CPU at any size: of large RAWs a thumbnail, and windows at full resolution."""
+    return Recipe(seed=seed, longest=FAST_SIDE, windows=True)
+
+
 def paper_recipe(seed: int = 0) -> Recipe:
-    """Section 5.1: RMSprop, 1e-4 and 1e-6 after 200 of 400 epochs, image only, first encoder of 32 channels."""
-    return Recipe("paper", "rmsprop", 1e-4, 1e-6, 0.5, 0, 400, 8, 32, False, 0.0, seed)
+    """Section 5.1: RMSprop, 1e-4 and 1e-6 after 200 of 400 epochs, image only, first encoder of 32 channels.
+
+    The network sees 12 megapixels as planes of 2048×1536.
+    """
+    return Recipe("paper", "rmsprop", 1e-4, 1e-6, 0.5, 0, 400, 8, 32, False, 0.0, seed, longest=PAPER_SIDE)
 
 
 class Fitted(NamedTuple):
@@ -158,6 +179,7 @@ def fit(
     metadata_length: int,
     start: np.ndarray | None,
     statistics: Tensor | None = None,
+    windows: bool = False,
     held: Sequence[str] = (),
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
@@ -179,6 +201,7 @@ def fit(
         start: ``[N]`` in [0, 1], what the untrained network predicts for every RAW (the default parameters, say); None:
             each example brings its own, to which a difference is learnt.
         statistics: ``[R, S]`` of the training RAWs, where those of its RAWs follow the metadata in every example.
+        windows: whether the planes of ``data`` have the three channels of windows.
         held: names of parameters that stay at ``start``: those in which the proxy does not follow the device, so that
             its gradients would lead nowhere.
         on_step: called after every step.
@@ -201,6 +224,7 @@ def fit(
         encoders=recipe.encoders,
         on_top=start is None,
         statistics=0 if statistics is None else statistics.shape[1],
+        windows=windows,
     )
     network = Predictor(config)
     if statistics is not None:
@@ -232,8 +256,7 @@ def fit(
         drawn, mean = sum(len(part.planes) for part in parts), 0.0
         optimiser.zero_grad(set_to_none=True)
         for part in parts:
-            metadata = part.metadata.to(device) if config.told else None
-            parameters = network(part.planes.to(device), metadata, _on(part.start, device))
+            parameters = network(part.planes.to(device), _told(part, config, device), _on(part.start, device))
             parameters = torch.where(still, parameters.detach(), parameters)
             value = loss(render(part.raw.to(device), quantise(parameters), whole), part.target)
             value = value * (len(part.planes) / drawn)
@@ -273,6 +296,10 @@ def fit(
     return Fitted(network.cpu().eval(), state.best_loss, state.curve, state.averaged, state.of_start)
 
 
+def _told(example: Example, config: PredictorConfig, device: torch.device) -> Tensor | None:
+    return example.metadata[:, -config.told :].to(device) if config.told else None
+
+
 def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device)
 
@@ -292,7 +319,7 @@ def evaluate(network: Predictor, data: TrainingData, render: Render, loss: Loss,
     losses, count = 0.0, 0
     device = next(network.parameters()).device
     for example in data.held_out():
-        told = example.metadata.to(device) if network.config.told else None
+        told = _told(example, network.config, device)
         parameters = network(example.planes.to(device), told, _on(example.start, device))
         value = loss(render(example.raw.to(device), quantise(parameters), True), example.target)
         losses += float(value) * len(example.planes)

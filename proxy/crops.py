@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -61,14 +61,33 @@ class CropSet:
 
 def raw_batch(raw: RawFrame) -> RawBatch:
     """One whole RAW as a batch of 1."""
-    planes = torch.from_numpy(raw.planes())[None]
+    return crop_batch(raw, thumbnail_of(raw.planes()))
+
+
+def thumbnail_of(planes: np.ndarray) -> Tensor:
+    """The thumbnail of a :class:`~proxy.model.RawBatch` of one RAW, from its planes ``float32 [3, h, w]``."""
+    return F.interpolate(torch.from_numpy(planes)[None], size=(THUMBNAIL, THUMBNAIL), mode="nearest")
+
+
+def crop_batch(raw: RawFrame, thumbnail: Tensor) -> RawBatch:
+    """A RAW, or a crop of one that was cut at even offsets, as a batch of 1.
+
+    Args:
+        raw: the crop.
+        thumbnail: of the whole RAW, see :func:`thumbnail_of`.
+    """
     matrix = np.eye(3) if raw.colour_matrix is None else np.asarray(raw.colour_matrix)
     return RawBatch(
         mosaic=torch.from_numpy(raw.normalised())[None, None],
         colours=torch.tensor([[_COLOUR[c] for c in raw.cfa]]),
-        thumbnail=F.interpolate(planes, size=(THUMBNAIL, THUMBNAIL), mode="nearest"),
+        thumbnail=thumbnail,
         matrix=torch.from_numpy(matrix.astype(np.float32))[None],
     )
+
+
+def cut(raw: RawFrame, top: int, left: int, height: int, width: int) -> RawFrame:
+    """A crop of a RAW at even offsets, a copy: the RAW need not stay in memory for it."""
+    return replace(raw, mosaic=raw.mosaic[top : top + height, left : left + width].copy())
 
 
 def concatenate(batches: list[RawBatch]) -> RawBatch:
@@ -91,8 +110,8 @@ class CropBuilder:
         self._size = size
         self._crops = crops_per_capture
         self._random = np.random.default_rng(seed)
-        # Captures of one RAW come together; more than one whole RAW at a time could fill the memory.
-        self._last: tuple[str, RawBatch] | None = None
+        # Captures of one RAW come together.
+        self._last: tuple[str, Tensor] | None = None
         self._parts: list[tuple[RawBatch, np.ndarray, Tensor, str]] = []
 
     def add(self, raw: RawFrame, parameters: np.ndarray, output: np.ndarray) -> None:
@@ -107,22 +126,17 @@ class CropBuilder:
                 f"the RAW {raw.width}×{raw.height}; the proxy needs a device that keeps the size"
             )
         if self._last is None or self._last[0] != raw.hash:
-            self._last = (raw.hash, raw_batch(raw))
-        whole = self._last[1]
+            self._last = (raw.hash, thumbnail_of(raw.planes()))
+        thumbnail = self._last[1]
         pixels = torch.from_numpy(np.ascontiguousarray(output)).permute(2, 0, 1)
         height, width = min(self._size, raw.height), min(self._size, raw.width)
         one = height == raw.height and width == raw.width
         for _ in range(1 if one else self._crops):
             top = 2 * int(self._random.integers((raw.height - height) // 2 + 1))
             left = 2 * int(self._random.integers((raw.width - width) // 2 + 1))
-            crop = RawBatch(
-                whole.mosaic[:, :, top : top + height, left : left + width].clone(),
-                whole.colours,
-                whole.thumbnail,
-                whole.matrix,
-            )
-            cut = pixels[:, top : top + height, left : left + width].clone()
-            self._parts.append((crop, parameters, cut, raw.hash))
+            crop = crop_batch(cut(raw, top, left, height, width), thumbnail)
+            seen = pixels[:, top : top + height, left : left + width].clone()
+            self._parts.append((crop, parameters, seen, raw.hash))
 
     def build(self) -> CropSet:
         """All crops; frames smaller than the others decide the common size.

@@ -15,9 +15,10 @@ from toy_task import SPACE
 from drivers.errors import WorkbenchError
 from drivers.frames import RawFrame
 from drivers.weights import FILE_NAME, WeightsError, save_weights
-from predictor.files import INPUT_SIDE, input_planes, load_predictor, save_predictor
+from predictor.files import input_planes, load_predictor, save_predictor
 from predictor.metadata import LENGTH, balanced, metadata_vector
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig, gflop
+from predictor.view import INPUT_SIDE
 
 
 def planes(batch: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -15,8 +15,6 @@ import onnxruntime
 import pytest
 import torch
 import typer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sim_lab import make_lab, picture
 from typer.testing import CliRunner
 
@@ -24,13 +22,13 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
 from drivers.splits import Split
-from predictor.files import input_planes, save_predictor
+from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Attention, Predictor, PredictorConfig
 from predictor.raw_features import STATISTICS
 from workbench.board.exporting import MODULES, export
 from workbench.board.graph import LOGITS, graph_of
-from workbench.board.runtime import DESCRIPTION, NETWORK, PLANES, TOLD, BoardError, BoardPredictor, averaged
+from workbench.board.runtime import DESCRIPTION, NETWORK, PLANES, TOLD, BoardError, BoardPredictor
 from workbench.commands.export import export as export_command
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
@@ -55,33 +53,28 @@ def lively(config: PredictorConfig, seed: int = 0) -> Predictor:
 
 @pytest.mark.parametrize("attention", ["multi", "single", "none"])
 @pytest.mark.parametrize(
-    ("encoders", "metadata", "statistics", "size"),
-    [(5, 7, 43, (95, 127)), (5, 0, 0, (64, 96)), (3, 0, 43, (70, 101)), (6, 7, 0, (70, 101))],
+    ("encoders", "metadata", "statistics", "windows", "size"),
+    [
+        (5, 7, 43, True, (95, 127)),
+        (5, 0, 0, False, (64, 96)),
+        (3, 0, 43, True, (70, 101)),
+        (6, 7, 0, False, (70, 101)),
+    ],
 )
 def test_the_graph_gives_what_the_network_gives(
-    attention: Attention, encoders: int, metadata: int, statistics: int, size: tuple[int, int]
+    attention: Attention, encoders: int, metadata: int, statistics: int, windows: bool, size: tuple[int, int]
 ) -> None:
-    config = PredictorConfig(12, 8, metadata, attention=attention, encoders=encoders, statistics=statistics)
+    config = PredictorConfig(
+        12, 8, metadata, attention=attention, encoders=encoders, statistics=statistics, windows=windows
+    )
     network = lively(config)
     session = onnxruntime.InferenceSession(graph_of(network, *size), providers=["CPUExecutionProvider"])
-    planes = torch.rand(2, 3, *size) - 0.1
+    planes = torch.rand(2, config.channels, *size) - 0.1
     told = 2 * torch.randn(2, config.told) if config.told else None
     given_ = {PLANES: planes.numpy(), **({TOLD: told.numpy()} if told is not None else {})}
     with torch.no_grad():
         wanted = network.logits(planes, told).numpy()
     np.testing.assert_allclose(session.run([LOGITS], given_)[0], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    rows=st.integers(2, 90), columns=st.integers(2, 90), longest=st.sampled_from([32, 40, 64]), seed=st.integers(0, 99)
-)
-def test_planes_are_averaged_as_in_the_workbench(rows: int, columns: int, longest: int, seed: int) -> None:
-    mosaic = np.random.default_rng(seed).integers(0, 4096, (2 * rows, 2 * columns)).astype(np.uint16)
-    raw = RawFrame(mosaic, "GRBG", (64.0,) * 4, 4095)
-    made = averaged(raw.planes(), -(-max(rows, columns) // longest))
-    assert made.dtype == np.float32
-    np.testing.assert_allclose(made, input_planes(raw, longest).numpy(), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +109,7 @@ def linear(space: ParameterSpace) -> TunedRule:
 def trained(lab: Path, space: ParameterSpace, name: str, rule: tuple[str, TunedRule] | None) -> None:
     """A ``train`` run of a network with metadata and statistics, on top of a rule or of none."""
     run = new_run(lab, "train", name)
-    config = PredictorConfig(len(space), 4, LENGTH, on_top=rule is not None, statistics=STATISTICS)
+    config = PredictorConfig(len(space), 4, LENGTH, on_top=rule is not None, statistics=STATISTICS, windows=True)
     network = lively(config)
     # As training leaves what a setting sets.
     aside = torch.tensor([rule is not None and name == "under-a-setting" and n in ASIDE.names for n in space.names])

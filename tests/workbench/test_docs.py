@@ -17,7 +17,7 @@ from drivers.raw.headerless import load_headerless
 from drivers.raw.raw_files import save_npz
 from drivers.raw.sidecar import Sidecar
 from drivers.registry import open_device
-from predictor.training import Recipe, paper_recipe
+from predictor.training import fast_recipe, paper_recipe
 from proxy.training import ProxyRecipe
 from workbench import commands
 from workbench.cli import _every_command
@@ -140,7 +140,7 @@ def test_a_device_writes_the_file_to_edit(tmp_path: Path, url: str) -> None:
 
 
 def test_the_table_of_recipes_is_the_codes() -> None:
-    fast, paper = Recipe(), paper_recipe()
+    fast, paper = fast_recipe(), paper_recipe()
     rows: dict[str, list[Any]] = {
         "optimiser": [r.optimiser for r in (fast, paper)],
         "first learning rate": [r.learning_rate for r in (fast, paper)],
@@ -150,6 +150,8 @@ def test_the_table_of_recipes_is_the_codes() -> None:
         "channels of the first encoder": [r.width for r in (fast, paper)],
         "metadata as inputs": ["yes" if r.metadata else "no" for r in (fast, paper)],
         "share of steps through the proxy's base alone": [r.coarse for r in (fast, paper)],
+        "longer side of the planes that the network sees, at most": [r.longest for r in (fast, paper)],
+        "windows at full resolution beside them": ["yes" if r.windows else "no" for r in (fast, paper)],
     }
     for name, (one, other) in rows.items():
         assert f"| {name} | {one} | {other} |" in WORDS
@@ -163,7 +165,7 @@ def test_the_table_of_recipes_is_the_codes() -> None:
 
 
 def test_the_help_of_train_gives_the_defaults_of_both_recipes() -> None:
-    fast, paper = Recipe(), paper_recipe()
+    fast, paper = fast_recipe(), paper_recipe()
     told = " ".join(CliRunner().invoke(APP, ["train", "--help"], env={"COLUMNS": "240"}).output.split())
     assert f"fast: {fast.steps} steps of {fast.batch} RAWs, AdamW {fast.learning_rate:g}, {fast.width} channels" in told
     assert (

@@ -21,7 +21,9 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import load_predictor, save_predictor
+from predictor.raw_features import STATISTICS
 from predictor.training import TrainingStep, paper_recipe
+from predictor.view import View
 from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.errors import RunError
@@ -337,3 +339,20 @@ def test_a_task_that_knows_no_rule_is_told_in_one_line(lab: Path) -> None:
 
     with pytest.raises(RunError, match="task viewing: its training_data takes no `starts`"):
         train(lab, BARELY, on_top_of="ind", task=OldTask())  # type: ignore[arg-type]
+
+
+def test_where_a_raw_is_large_a_training_with_windows_sees_a_view_of_each(lab: Path) -> None:
+    recipe = replace(BARELY, longest=32, windows=True, statistics=True, metadata=False)
+    small = load_predictor(train(lab, recipe, on_top_of="ind", name="small").path)
+    assert (small.view, small.network.config.told) == (View(), 0)
+    large = RawFrame(np.tile(picture(7)[0].mosaic, (2, 3)), "RGGB", (64,) * 4, 4095, iso=800.0)
+    with Dataset.open(lab) as dataset:
+        reference = np.tile(picture(7)[1], (2, 3, 1))
+        dataset.add_raw(large, scene="large", split=Split.TRAIN, name="large.npz", reference=reference)
+    run = train(lab, recipe, on_top_of="ind", name="large")
+    predictor = open_predictor(run)
+    assert predictor.network.view == View(32, windows=True, statistics=True)
+    assert predictor.network.network.config.told == STATISTICS
+    assert predictor.network.network.statistics_deviation.std() > 0
+    assert predictor.predict([large])[0].codes == predictor.start(large).codes
+    assert predictor.network.attention(large).shape[1:] == (1, 1)

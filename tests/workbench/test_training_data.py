@@ -10,9 +10,13 @@ from sim_lab import picture
 from drivers.frames import CFA_PATTERNS, CfaPattern, RawFrame
 from predictor.files import input_planes
 from predictor.metadata import metadata_vector
+from predictor.raw_features import raw_statistics
 from predictor.training import Example
+from predictor.view import View
 from proxy.crops import raw_batch
 from proxy.model import demosaic_bilinear
+from workbench.tasks import viewing_data
+from workbench.tasks.kept_arrays import KeptArrays
 from workbench.tasks.viewing_data import WHOLE_SIDE, ViewingData
 
 
@@ -164,3 +168,44 @@ def test_held_out_examples_are_centre_crops_of_every_raw() -> None:
         assert batch.target.shape[2:] == (40, 40)
         top = int(batch.target[0, 0, 0, 0] * 255 + 0.5)
         assert top == (12 if len(batch.planes) == 2 else 44)
+
+
+def test_arrays_beyond_the_limit_come_from_a_file_as_they_were() -> None:
+    random = np.random.default_rng(0)
+    bytes_, floats = random.integers(0, 9, (3, 5, 7), dtype=np.uint8), random.random((2, 40), dtype=np.float32)
+    arrays: list[np.ndarray] = [bytes_, floats] * 3
+    kept = KeptArrays(limit=500)
+    reads = [kept.keep(array.transpose()) for array in arrays]
+    for array, read in reversed(list(zip(arrays, reads, strict=True))):
+        for _ in range(2):
+            assert read().dtype == array.dtype
+            np.testing.assert_array_equal(read(), array.transpose())
+
+
+def test_of_large_raws_the_predictor_sees_a_view_with_windows_and_statistics() -> None:
+    view = View(32, windows=True, statistics=True)
+    pairs = [picture(i) for i in range(3)]
+    data = ViewingData(pairs, [picture(9)], crop=24, vary=False, view=view)
+    assert data.statistics is not None
+    assert data.statistics.shape == (3, len(raw_statistics(pairs[0][0])))
+    (example,) = draws(data, 1, batch=5)
+    for k in range(5):
+        raw = next(p[0] for p in pairs if np.array_equal(view.of(p[0].planes()), example.planes[k].numpy()))
+        np.testing.assert_array_equal(example.metadata[k, :7].numpy(), metadata_vector(raw))
+        np.testing.assert_array_equal(example.metadata[k, 7:].numpy(), raw_statistics(raw))
+    (held_out,) = data.held_out()
+    assert held_out.planes.shape == example.planes[:1].shape
+    varied = draws(ViewingData(pairs, [], crop=24, view=view), 1, batch=5)[0]
+    assert varied.planes.shape == example.planes.shape
+
+
+def test_a_batch_of_large_inputs_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [picture(i) for i in range(3)]
+    data = ViewingData(pairs, pairs, crop=24, vary=False)
+    (whole,) = data.draw(5, torch.Generator().manual_seed(0))
+    (whole_held_out,) = data.held_out()
+    monkeypatch.setattr(viewing_data, "PART_PIXELS", 2 * whole.planes[0, 0].numel() + 1)
+    parts = data.draw(5, torch.Generator().manual_seed(0))
+    assert [len(part.planes) for part in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([part.planes for part in parts]), whole.planes)
+    assert torch.equal(torch.cat([part.planes for part in data.held_out()]), whole_held_out.planes)

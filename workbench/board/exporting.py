@@ -33,7 +33,7 @@ MODULES = (
     *("drivers", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.orientation"),
     *("drivers.parameter", "drivers.parameters", "drivers.pictures", "drivers.regular_files"),
     "drivers.validation_text",
-    *("predictor", "predictor.metadata", "predictor.moves", "predictor.raw_features"),
+    *("predictor", "predictor.metadata", "predictor.moves", "predictor.raw_features", "predictor.view"),
     *("workbench.board", "workbench.board.runtime", "workbench.errors", "workbench.rules", "workbench.rules.balance"),
     *("workbench.rules.industry", "workbench.rules.regression", "workbench.rules.tuned"),
 )
@@ -161,8 +161,6 @@ def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, he
     network = predictor.network
     config = network.network.config
     rows, columns = height // 2, width // 2
-    factor = -(-max(rows, columns) // network.longest)
-    seen = [max(-(-side // factor), 32) for side in (rows, columns)]
     rule, left_out, held = _bare(predictor)
     description = {
         "format": FORMAT,
@@ -171,7 +169,8 @@ def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, he
         "space": predictor.space.to_dict(),
         "width": width,
         "height": height,
-        "averaged": factor,
+        "averaged": network.view.factor(rows, columns),
+        "windows": bool(config.windows),
         "mirrored": network.mirrored,
         "metadata": bool(config.metadata),
         "statistics": bool(config.statistics),
@@ -181,7 +180,7 @@ def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, he
         "held": held,
     }
     folder.mkdir()
-    write_bytes(folder / NETWORK, graph_of(network.network, seen[0], seen[1]))
+    write_bytes(folder / NETWORK, graph_of(network.network, *network.view.size(rows, columns)))
     write_text(folder / DESCRIPTION, json.dumps(plain(description), indent=1, allow_nan=False) + "\n")
     for name in MODULES:
         spec = importlib.util.find_spec(name)

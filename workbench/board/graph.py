@@ -31,8 +31,8 @@ def graph_of(network: Predictor, height: int, width: int) -> bytes:
         height, width: of the planes that it sees.
 
     Returns:
-        A serialised model: ``planes`` ``float32 [B, 3, height, width]`` and, where something is told of a RAW beside
-        its image, ``told`` ``float32 [B, M + S]`` give ``logits`` ``float32 [B, N]``
+        A serialised model: ``planes`` ``float32 [B, 3 or 6, height, width]`` and, where something is told of a RAW
+        beside its image, ``told`` ``float32 [B, M + S]`` give ``logits`` ``float32 [B, N]``
         (:meth:`predictor.model.Predictor.logits`).
 
     Raises:
@@ -71,7 +71,7 @@ def graph_of(network: Predictor, height: int, width: int) -> bytes:
         pooled = g("ReduceSum", g("Mul", flat, weights), g.constant([2]), keepdims=0)
     if direct is not None:
         pooled = g("Add", pooled, direct)
-    return g.model(pooled, (height, width), config.told, config.parameters)
+    return g.model(pooled, (config.channels, height, width), config.told, config.parameters)
 
 
 def _told(g: _Graph, network: Predictor) -> str:
@@ -160,9 +160,9 @@ class _Graph:
         how = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
         return self("Resize", x, "", "", self.constant([*size]), axes=[2, 3], **how)
 
-    def model(self, output: str, size: tuple[int, int], told: int, parameters: int) -> bytes:
+    def model(self, output: str, size: tuple[int, int, int], told: int, parameters: int) -> bytes:
         self._nodes.append(helper.make_node("Identity", [output], [LOGITS]))
-        shapes: dict[str, list[str | int | None]] = {PLANES: ["batch", 3, *size]}
+        shapes: dict[str, list[str | int | None]] = {PLANES: ["batch", *size]}
         if told:
             shapes[TOLD] = ["batch", told]
         graph = helper.make_graph(

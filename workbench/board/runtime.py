@@ -25,6 +25,7 @@ from drivers.parameter import Native, Parameter
 from drivers.parameters import ParameterSet, ParameterSpace
 from predictor.moves import MIRRORS, STEP, moved
 from predictor.raw_features import told_of
+from predictor.view import seen
 from workbench.rules.tuned import rule_from
 
 NETWORK, DESCRIPTION = "predictor.onnx", "predictor.json"
@@ -64,7 +65,7 @@ class BoardPredictor:
             self.width, self.height = int(told["width"]), int(told["height"])
             self.left_out: dict[str, str] = {str(k): str(v) for k, v in told["left_out"].items()}
             self._held = {str(k): int(v) for k, v in told["held"].items()}
-            self._factor = int(told["averaged"])
+            self._factor, self._windows = int(told["averaged"]), bool(told.get("windows"))
             self._mirrors = MIRRORS if told["mirrored"] else MIRRORS[:1]
             self._metadata, self._statistics = bool(told["metadata"]), bool(told["statistics"])
             rule = told["rule"]
@@ -119,7 +120,7 @@ class BoardPredictor:
 
     def inputs(self, raw: RawFrame) -> dict[str, np.ndarray]:
         """What the network is given of a RAW: ``planes`` of each of its mirror images, and what is ``told`` of it."""
-        planes = averaged(raw.planes(), self._factor)[None]
+        planes = seen(raw.planes(), self._factor, windows=self._windows)[None]
         given = {PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
         told = told_of(raw, metadata=self._metadata, statistics=self._statistics)
         if len(told):
@@ -131,21 +132,6 @@ def _space(data: dict[str, Any]) -> ParameterSpace:
     """The parameter space as the workbench wrote it; where in registers a value lies is the driver's business."""
     own = [{key: value for key, value in p.items() if key != "register"} for p in data["parameters"]]
     return ParameterSpace(str(data["name"]), tuple(Parameter(**p) for p in own))
-
-
-def averaged(planes: np.ndarray, factor: int) -> np.ndarray:
-    """Planes ``float32 [3, h, w]`` averaged down by a whole factor; what is left at the edges counts as it is.
-
-    As :func:`predictor.files.input_planes` does; at least 32×32, the last row and column repeated.
-    """
-    for axis in (1, 2):
-        places = np.arange(0, planes.shape[axis], factor)
-        counts = np.diff([*places, planes.shape[axis]])
-        shape = [1, 1, 1]
-        shape[axis] = len(places)
-        planes = np.add.reduceat(planes, places, axis) / counts.reshape(shape).astype(np.float32)
-    short = [(0, max(32 - side, 0)) for side in planes.shape[1:]]
-    return np.pad(planes, [(0, 0), *short], mode="edge").astype(np.float32)
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drivers.device import Device
 from drivers.parameters import ParameterSet
-from predictor.training import Recipe, TrainingStep, paper_recipe
+from predictor.training import Recipe, TrainingStep, fast_recipe, paper_recipe
 from proxy.files import load_proxy
 from proxy.training import ProxyRecipe, ProxyStep
 from workbench.lab.devices import open_devices
@@ -42,7 +42,7 @@ def recipe_of(
         steps: optimiser steps.
         batch: RAWs a step.
     """
-    chosen = paper_recipe(seed) if RecipeName(name) is RecipeName.paper else Recipe(seed=seed)
+    chosen = paper_recipe(seed) if RecipeName(name) is RecipeName.paper else fast_recipe(seed)
     if metadata is not None:
         chosen = replace(chosen, metadata=metadata)
     if steps is not None:
@@ -145,7 +145,7 @@ def train(
     with _opened(device, lab, pool_tolerance) as opened:
         run = predictor_training.train(
             lab,
-            recipe or Recipe(),
+            recipe or fast_recipe(),
             proxy_run=proxy,
             task=task,
             start=start,

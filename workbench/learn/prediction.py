@@ -10,7 +10,6 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote
-from predictor.files import input_planes
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.held import REMARK, held_by
 from workbench.learn.predictors import RunPredictor, open_predictor
@@ -76,7 +75,7 @@ def predict(
     run = find_run(lab, "train", predictor)
     loaded = open_predictor(run)
     parameters = loaded.predict([raw])[0]
-    height, width = (int(side) for side in input_planes(raw, loaded.network.longest).shape[1:])
+    height, width = loaded.network.view.size(raw.height // 2, raw.width // 2)
     return Prediction(
         file,
         raw,

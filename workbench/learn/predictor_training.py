@@ -19,6 +19,7 @@ from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.training import Recipe, TrainingStep, fit
+from predictor.view import View, view_for
 from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import Counts, faults_kept
@@ -133,12 +134,13 @@ def train(
         if device is not None:
             run.update(device=device.info())
         vary = recipe.name == "fast"
-        if base is None:
-            data = task.training_data(used, held_out, vary=vary, seed=recipe.seed)
-        else:
-            data = task.training_data(
-                used, held_out, vary=vary, seed=recipe.seed, starts=_starts(base, [*used, *held_out])
-            )
+        view = view_for(recipe.view, [(raw.height, raw.width) for raw in used])
+        # A task that knows neither rules nor views trains as it did before there were any.
+        asked_for: dict[str, Any] = {} if base is None else {"starts": _starts(base, [*used, *held_out])}
+        if view != View() and "view" in inspect.signature(task.training_data).parameters:
+            asked_for["view"] = view
+        view = asked_for.get("view", View())
+        data = task.training_data(used, held_out, vary=vary, seed=recipe.seed, **asked_for)
 
     def render(raw: Any, parameters: Tensor, whole: bool) -> Tensor:
         # Training may run on another torch device than the one that the proxy was loaded to.
@@ -153,11 +155,13 @@ def train(
         recipe,
         metadata_length=LENGTH,
         start=None if base is not None else (start or proxy.space.defaults).unit,
+        statistics=getattr(data, "statistics", None),
+        windows=view.windows,
         held=still,
         on_step=on_step,
         checkpoint=run.path / CHECKPOINT / key,
     )
-    save_predictor(run.path, fitted.network, proxy.space, proxy.device_identity, mirrored=vary)
+    save_predictor(run.path, fitted.network, proxy.space, proxy.device_identity, longest=view.longest, mirrored=vary)
     results = TrainResult(
         curve=tuple(fitted.curve),
         held_out_loss=fitted.held_out,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from drivers.splits import Split
 from predictor.training import TrainingData
+from predictor.view import View
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 
 Starts = Mapping[str, Tensor]
@@ -168,6 +169,7 @@ class Task(Protocol):
         vary: bool,
         seed: int,
         starts: Starts | None = None,
+        view: View = View(),  # noqa: B008 (frozen)
     ) -> TrainingData:
         """Examples to train a predictor on, of RAWs of :meth:`raws`.
 
@@ -177,6 +179,8 @@ class Task(Protocol):
             seed: of fixed choices.
             starts: on top of a rule, which is when it is given: what each example's ``start`` is. Light is not varied
                 then, since the start would not follow.
+            view: what the predictor sees, and is told, of each RAW. Told statistics follow the metadata, and the data
+                then has them of the training RAWs as ``statistics``, ``float32 [R, S]``.
 
         Raises:
             RunError: they cannot be learnt from.

@@ -12,6 +12,7 @@ from torch import Tensor
 from drivers.frames import RawFrame
 from drivers.splits import Split
 from predictor.training import TrainingData
+from predictor.view import View
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.tasks import viewing_losses as losses
@@ -151,11 +152,14 @@ class ViewingTask:
         vary: bool,
         seed: int,
         starts: Starts | None = None,
+        view: View = View(),  # noqa: B008 (frozen)
     ) -> TrainingData:
         """Crops of RAWs with those of their references."""
         from workbench.tasks.viewing_data import ViewingData
 
-        return ViewingData(with_references(training), with_references(held_out), vary=vary, seed=seed, starts=starts)
+        return ViewingData(
+            with_references(training), with_references(held_out), vary=vary, seed=seed, starts=starts, view=view
+        )
 
     @property
     def loss_name(self) -> str:

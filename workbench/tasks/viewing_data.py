@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
@@ -11,16 +12,21 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
-from predictor.files import INPUT_SIDE, input_planes
-from predictor.metadata import metadata_vector
+from predictor.metadata import LENGTH
+from predictor.raw_features import told_of
 from predictor.training import Example
-from proxy.crops import concatenate, raw_batch
+from predictor.view import View
+from proxy.crops import concatenate, crop_batch, cut, thumbnail_of
 from proxy.model import RawBatch
+from workbench.tasks.kept_arrays import KeptArrays
 from workbench.tasks.task import Starts
 
 HELD_OUT_BATCH = 32
+PART_PIXELS = 2**21
+"""Pixels of the predictor's inputs that pass it at once: a batch of larger ones goes in parts, in bounded memory."""
 WHOLE_SIDE = 256
-"""Frames up to this side are kept whole for the proxy; of larger ones a few crops are kept."""
+"""Frames up to this side are kept whole for the proxy; of larger ones :data:`CROPS` crops are kept."""
+CROPS = 4
 # In powers of two. More variety than this costs dearly: how bright a RAW is, and how its colours lean, says what the
 # camera's meter and white balance were looking at, and an example moved further no longer says so.
 EXPOSURE_SIGMA = 0.05
@@ -29,6 +35,9 @@ BALANCE_SIGMA = 0.03
 
 class ViewingData:
     """Examples of the viewing task: the target is the reference's crop, ``float32 [B, 3, h, w]`` in [0, 1].
+
+    RAWs and references are decoded once, one at a time; what steps need of them is kept, beyond a limit in a temporary
+    file (:mod:`workbench.tasks.kept_arrays`).
 
     Training examples are varied as a camera would vary them: mirrored, exposed a little more or less, under a slightly
     different illuminant (the metadata follow, with the error that they had).
@@ -39,6 +48,7 @@ class ViewingData:
         crop: side of the crops that the loss is measured on, in pixels.
         vary: whether to vary the training examples.
         seed: seed of the fixed crops of large frames and of the held-out crops.
+        view: what the predictor sees, and is told.
         starts: on top of a rule: what it gives for each RAW; mirroring is then all that varies.
     """
 
@@ -52,7 +62,7 @@ class ViewingData:
         crop: int = 64,
         vary: bool = True,
         seed: int = 0,
-        longest: int = INPUT_SIDE,
+        view: View = View(),  # noqa: B008 (frozen)
         starts: Starts | None = None,
     ) -> None:
         if starts is not None:
@@ -61,8 +71,14 @@ class ViewingData:
         self._starts = starts
         random = np.random.default_rng(seed)
         self._crop, self._vary = crop, vary
-        self._training = [_Item(raw, reference, longest, random) for raw, reference in training]
-        self._held_out = sorted((_Item(raw, reference, longest, random) for raw, reference in held_out), key=_Item.size)
+        kept = KeptArrays()
+        self._training = [_Item(raw, reference, view, random, kept) for raw, reference in training]
+        self._held_out = sorted(
+            (_Item(raw, reference, view, random, kept) for raw, reference in held_out), key=_Item.size
+        )
+        self.statistics: Tensor | None = None
+        if view.statistics:
+            self.statistics = torch.stack([item.metadata[LENGTH:] for item in self._training])
         self._buckets: dict[tuple[int, ...], list[int]] = {}
         for i, item in enumerate(self._training):
             self._buckets.setdefault(item.size(), []).append(i)
@@ -71,26 +87,29 @@ class ViewingData:
         return len(self._training)
 
     def draw(self, batch: int, generator: torch.Generator) -> list[Example]:
-        """A random batch of RAWs of one size."""
+        """A random batch of RAWs of one size, in parts that pass the predictor in bounded memory."""
         first = int(torch.randint(len(self), (1,), generator=generator))
         item = self._training[first]
         bucket = self._buckets[item.size()]
         chosen = [self._training[bucket[i]] for i in torch.randint(len(bucket), (batch,), generator=generator).tolist()]
-        height, width = item.reference.shape[2:]
+        return [self._example(part, generator) for part in _parts(chosen, batch)]
+
+    def _example(self, chosen: Sequence[_Item], generator: torch.Generator) -> Example:
+        height, width = chosen[0].height, chosen[0].width
         size_y, size_x = min(self._crop, height), min(self._crop, width)
         crops = []
         for one in chosen:
-            k = int(torch.randint(one.reference.shape[0], (1,), generator=generator))
+            k = int(torch.randint(len(one.crops), (1,), generator=generator))
             top = 2 * int(torch.randint((height - size_y) // 2 + 1, (1,), generator=generator))
             left = 2 * int(torch.randint((width - size_x) // 2 + 1, (1,), generator=generator))
             crops.append(one.cut(k, top, left, size_y, size_x))
         raw = concatenate([c[0] for c in crops])
-        planes = torch.stack([one.planes for one in chosen])
+        planes = torch.stack([one.planes() for one in chosen])
         metadata = torch.stack([one.metadata for one in chosen])
         target = torch.cat([c[1] for c in crops])
         if self._vary:
             planes, metadata, raw, target = self._varied(planes, metadata, raw, target, generator)
-        return [Example(planes, metadata, raw, target, self._start(chosen))]
+        return Example(planes, metadata, raw, target, self._start(chosen))
 
     def _start(self, items: Sequence[_Item]) -> Tensor | None:
         return None if self._starts is None else torch.stack([self._starts[item.hash] for item in items])
@@ -98,12 +117,10 @@ class ViewingData:
     def held_out(self) -> Iterator[Example]:
         """Centre crops of the validation split, in batches of one size."""
         for _, same in groupby(self._held_out, key=_Item.size):
-            items = list(same)
-            for start in range(0, len(items), HELD_OUT_BATCH):
-                batch = items[start : start + HELD_OUT_BATCH]
+            for batch in _parts(list(same), HELD_OUT_BATCH):
                 cuts = [item.centre(2 * self._crop) for item in batch]
                 yield Example(
-                    torch.stack([item.planes for item in batch]),
+                    torch.stack([item.planes() for item in batch]),
                     torch.stack([item.metadata for item in batch]),
                     concatenate([c[0] for c in cuts]),
                     torch.cat([c[1] for c in cuts]),
@@ -140,44 +157,66 @@ def light_varied(
     metadata[:, 4] -= 2 * balance[:, 0] * metadata[:, 6]
     metadata[:, 5] -= 2 * balance[:, 2] * metadata[:, 6]
     spread = factor[:, :, None, None]
-    planes = (planes * spread).clamp(max=1)
+    planes = (planes * spread.repeat(1, planes.shape[1] // 3, 1, 1)).clamp(max=1)
     at_positions = factor.gather(1, raw.colours).view(-1, 1, 2, 2)
     tiled = at_positions.repeat(1, 1, raw.mosaic.shape[2] // 2, raw.mosaic.shape[3] // 2)
     raw = RawBatch((raw.mosaic * tiled).clamp(max=1), raw.colours, (raw.thumbnail * spread).clamp(max=1), raw.matrix)
     return planes, metadata, raw
 
 
-class _Item:
-    """One RAW: the predictor's input, and what the proxy and the loss need, whole or as a few crops."""
+def _parts(items: Sequence[_Item], most: int) -> list[Sequence[_Item]]:
+    """Items of one size in parts that pass the predictor at once, each of ``most`` at most."""
+    if not items:
+        return []
+    rows, columns = items[0].seen
+    most = min(most, max(PART_PIXELS // (rows * columns), 1))
+    return [items[start : start + most] for start in range(0, len(items), most)]
 
-    def __init__(self, raw: RawFrame, reference: np.ndarray, longest: int, random: np.random.Generator) -> None:
+
+class _Item:
+    """One RAW: the predictor's input, and what the proxy and the loss need, whole or as a few crops.
+
+    Attributes:
+        seen: rows and columns of the predictor's input; ``metadata``: what it is told.
+        height, width: of the crops; ``crops``: give a crop's mosaic ``uint16 [height, width]`` and its reference
+            ``uint8 [height, width, 3]``.
+    """
+
+    def __init__(
+        self, raw: RawFrame, reference: np.ndarray, view: View, random: np.random.Generator, kept: KeptArrays
+    ) -> None:
         self.hash = raw.hash
-        self.planes = input_planes(raw, longest)
-        self.metadata = torch.from_numpy(metadata_vector(raw))
-        whole = raw_batch(raw)
-        pixels = torch.from_numpy(np.ascontiguousarray(reference)).permute(2, 0, 1)
-        height, width = min(WHOLE_SIDE, raw.height), min(WHOLE_SIDE, raw.width)
-        count = 1 if (height, width) == (raw.height, raw.width) else 4
-        mosaics, references = [], []
-        for _ in range(count):
-            top = 2 * int(random.integers((raw.height - height) // 2 + 1))
-            left = 2 * int(random.integers((raw.width - width) // 2 + 1))
-            mosaics.append(whole.mosaic[0, :, top : top + height, left : left + width].clone())
-            references.append(pixels[:, top : top + height, left : left + width].clone())
-        self.mosaic, self.reference = torch.stack(mosaics), torch.stack(references)
-        self.colours, self.matrix = whole.colours, whole.matrix
-        self.thumbnail = whole.thumbnail
+        planes = raw.planes()
+        self._thumbnail = thumbnail_of(planes)
+        seen = view.of(planes)
+        self.seen: tuple[int, ...] = seen.shape[1:]
+        self._planes = kept.keep(seen)
+        self.metadata = torch.from_numpy(told_of(raw, metadata=True, statistics=view.statistics))
+        self.height, self.width = min(WHOLE_SIDE, raw.height), min(WHOLE_SIDE, raw.width)
+        self.crops = []
+        for _ in range(1 if (self.height, self.width) == (raw.height, raw.width) else CROPS):
+            top = 2 * int(random.integers((raw.height - self.height) // 2 + 1))
+            left = 2 * int(random.integers((raw.width - self.width) // 2 + 1))
+            place = slice(top, top + self.height), slice(left, left + self.width)
+            self.crops.append((kept.keep(raw.mosaic[place]), kept.keep(reference[place])))
+        # What a crop needs beside its pixels; the RAW itself is let go.
+        self._frame = cut(raw, 0, 0, 2, 2)
+
+    def planes(self) -> Tensor:
+        """The predictor's input, ``float32 [C, *seen]``."""
+        return torch.from_numpy(self._planes().copy())
 
     def size(self) -> tuple[int, ...]:
         """Items of one size can share a batch."""
-        return (*self.planes.shape[1:], *self.reference.shape[2:])
+        return (*self.seen, self.height, self.width)
 
     def centre(self, side: int) -> tuple[RawBatch, Tensor]:
-        height, width = self.reference.shape[2:]
-        size_y, size_x = min(side, height), min(side, width)
-        return self.cut(0, (height - size_y) // 4 * 2, (width - size_x) // 4 * 2, size_y, size_x)
+        size_y, size_x = min(side, self.height), min(side, self.width)
+        return self.cut(0, (self.height - size_y) // 4 * 2, (self.width - size_x) // 4 * 2, size_y, size_x)
 
     def cut(self, k: int, top: int, left: int, height: int, width: int) -> tuple[RawBatch, Tensor]:
-        window = (slice(k, k + 1), slice(None), slice(top, top + height), slice(left, left + width))
-        raw = RawBatch(self.mosaic[window], self.colours, self.thumbnail, self.matrix)
-        return raw, self.reference[window].float() / 255
+        mosaic, reference = self.crops[k]
+        place = slice(top, top + height), slice(left, left + width)
+        raw = crop_batch(replace(self._frame, mosaic=mosaic()[place].copy()), self._thumbnail)
+        pixels = torch.from_numpy(reference()[place].copy()).permute(2, 0, 1).contiguous()
+        return raw, pixels[None].float() / 255

@@ -21,6 +21,7 @@ from drivers.foreign_text import shown
 from drivers.regular_files import read_regular
 from drivers.splits import Split
 from predictor.training import TrainingData
+from predictor.view import View
 from workbench.console.notes import listed, say
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
@@ -170,11 +171,12 @@ class VisionTask:
         vary: bool,
         seed: int,
         starts: Starts | None = None,
+        view: View = View(),  # noqa: B008 (frozen)
     ) -> TrainingData:
         """Whole RAWs with their objects; the detector's loss is tried once."""
         from workbench.tasks.vision_data import VisionData
 
-        data = VisionData(self, training, held_out, vary=vary, starts=starts)
+        data = VisionData(self, training, held_out, vary=vary, starts=starts, view=view)
         check_loss(self.detector, *data.judged())
         return data
 

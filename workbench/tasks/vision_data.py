@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
-from predictor.files import INPUT_SIDE, input_planes
-from predictor.metadata import metadata_vector
+from predictor.metadata import LENGTH
+from predictor.raw_features import told_of
 from predictor.training import Example
+from predictor.view import View
 from proxy.crops import concatenate, raw_batch
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
@@ -34,7 +35,7 @@ class VisionData:
         task: the task.
         training: RAWs of the training split with annotations; ``held_out``: of the validation split.
         vary: whether to vary the training examples.
-        longest: longer side of the predictor's input at most.
+        view: what the predictor sees, and is told.
         starts: on top of a rule: what it gives for each RAW.
     """
 
@@ -45,11 +46,12 @@ class VisionData:
         held_out: Sequence[RawRecord],
         *,
         vary: bool = True,
-        longest: int = INPUT_SIDE,
+        view: View = View(),  # noqa: B008 (frozen)
         starts: Starts | None = None,
     ) -> None:
         self._starts = starts
-        self._task, self._training, self._vary, self._longest = task, training, vary, longest
+        self._task, self._training, self._vary, self._view = task, training, vary, view
+        self._told_of: dict[str, Tensor] = {}
         self._held_out = sorted(held_out, key=_size)
         self._targets = task.targets([*training, *held_out])
 
@@ -66,6 +68,20 @@ class VisionData:
         for part in _parts(self._held_out):
             yield self._example(part, None)
 
+    @property
+    def statistics(self) -> Tensor | None:
+        """Of the training RAWs, ``float32 [R, S]``, where the predictor is told them; else None."""
+        if not self._view.statistics:
+            return None
+        return torch.stack([self._told(raw, None)[LENGTH:] for raw in self._training])
+
+    def _told(self, raw: RawRecord, frame: RawFrame | None) -> Tensor:
+        """What is told of a RAW; its statistics take a while on a large one, so they are kept."""
+        if raw.hash not in self._told_of:
+            told = told_of(frame or raw.load(), metadata=True, statistics=self._view.statistics)
+            self._told_of[raw.hash] = torch.from_numpy(told)
+        return self._told_of[raw.hash]
+
     def judged(self) -> tuple[Tensor, list[Target]]:
         """An image as a detector is given it, from the first RAW with an object, and its target.
 
@@ -81,8 +97,8 @@ class VisionData:
 
     def _example(self, raws: Sequence[RawRecord], generator: torch.Generator | None) -> Example:
         frames = [raw.load() for raw in raws]
-        planes = torch.stack([input_planes(frame, self._longest) for frame in frames])
-        metadata = torch.stack([torch.from_numpy(metadata_vector(frame)) for frame in frames])
+        planes = torch.stack([torch.from_numpy(self._view.of(frame.planes())) for frame in frames])
+        metadata = torch.stack([self._told(raw, frame) for raw, frame in zip(raws, frames, strict=True)])
         batch = concatenate([raw_batch(frame) for frame in frames])
         objects = [self._targets[raw.hash] for raw in raws]
         reference = None

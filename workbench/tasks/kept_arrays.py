@@ -1,0 +1,44 @@
+"""Arrays that a training needs again and again: in memory up to a limit, and beyond it in a temporary file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+
+LIMIT = 512 * 2**20
+
+
+class KeptArrays:
+    """Keeps arrays; the file is removed with the last reference to them, or with the process.
+
+    Args:
+        limit: bytes that may lie in memory.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._left = limit
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the arrays)
+        self._end = 0
+
+    def keep(self, array: np.ndarray) -> Callable[[], np.ndarray]:
+        """Keep an array; the answer gives it, read-only, as often as it is called.
+
+        Raises:
+            OSError: the disk of the temporary files is full.
+        """
+        if array.nbytes <= self._left:
+            self._left -= array.nbytes
+            own = array.copy()
+            own.flags.writeable = False
+            return lambda: own
+        place, size, shape, dtype = self._end, array.nbytes, array.shape, array.dtype
+        self._file.seek(place)
+        self._file.write(np.ascontiguousarray(array).data)
+        self._end += array.nbytes
+        return lambda: np.frombuffer(self._read(place, size), dtype).reshape(shape)
+
+    def _read(self, place: int, size: int) -> bytes:
+        self._file.seek(place)
+        return self._file.read(size)
