@@ -13,9 +13,12 @@ from typing import Self
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.plain_pictures import PictureOutput
 from drivers.raw_input import RawInput
 
 DEFAULT_DEADLINE_S = 30.0
+OUTPUT = "output"
+"""Code of the failure of a frame whose output is no picture of the RAW."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class DeviceInfo:
         max_in_flight: frames that it takes before the first answer.
         echo: its frames prove the parameters in force; without it they are read back and frames are waited for.
         live: it photographs what is before it (:meth:`Device.capture`) and takes no stored RAW.
-        input: which RAWs it takes.
+        input: which RAWs it takes; ``output``: what its pictures are before the bench reads them.
     """
 
     model: str
@@ -41,6 +44,7 @@ class DeviceInfo:
     echo: bool = True
     live: bool = False
     input: RawInput = field(default_factory=RawInput)
+    output: PictureOutput = field(default_factory=PictureOutput)
 
     @property
     def identity(self) -> str:

@@ -7,6 +7,7 @@ pyzmq, msgpack and numpy; on a serial line cobs as well, and pyserial where the 
 from drivers.agent.kit import Agent
 from drivers.agent.own_parameters import choice, continuous, integer, switch
 from drivers.parameter import Parameter, Register
+from drivers.plain_pictures import PictureOutput
 from drivers.raw_input import RawInput
 
-__all__ = ["Agent", "Parameter", "RawInput", "Register", "choice", "continuous", "integer", "switch"]
+__all__ = ["Agent", "Parameter", "PictureOutput", "RawInput", "Register", "choice", "continuous", "integer", "switch"]

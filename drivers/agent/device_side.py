@@ -17,6 +17,7 @@ from drivers.agent.banks import Banks
 from drivers.errors import FrameError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSpace, parameters_hash
+from drivers.plain_pictures import PictureOutput, PlainPicture
 from drivers.protocol import wire
 from drivers.raw_input import RawInput
 from drivers.registers import Bank
@@ -29,7 +30,7 @@ DEFAULT_MAX_IN_FLIGHT = 8
 class Made:
     """What an ISP made of a RAW, and the codes by name that were in force for it."""
 
-    picture: RgbFrame
+    picture: RgbFrame | PlainPicture
     in_force: Mapping[str, int]
 
 
@@ -71,6 +72,7 @@ class DeviceSide:
         echo: bool = True,
         live: bool = False,
         raw_input: RawInput | None = None,
+        output: PictureOutput | None = None,
     ) -> None:
         """Power on.
 
@@ -85,6 +87,7 @@ class DeviceSide:
             echo: frames name the codes in force. Without it the active bank reads what was latched, in force or not.
             live: it photographs, and takes no stored RAWs.
             raw_input: which RAWs it takes, and how they travel; None: any, two bytes a pixel.
+            output: what the pictures are; None: JPEG or PNG files.
 
         Raises:
             DeviceError: a parameter has no register.
@@ -94,7 +97,7 @@ class DeviceSide:
         self.boot_id = boot_id or secrets.token_hex(8)
         self.max_payload, self.max_in_flight = max_payload, max_in_flight
         self.echo, self.live = echo, live
-        self.input = raw_input or RawInput()
+        self.input, self.output = raw_input or RawInput(), output or PictureOutput()
         self.frame = 0
         self._isp = isp
         self._banks = Banks(space)
@@ -145,6 +148,7 @@ class DeviceSide:
             echo=self.echo,
             live=self.live,
             input=self.input,
+            output=self.output,
         )
 
     def _values(self, request_id: int, bank: Bank, addresses: tuple[int, ...]) -> wire.RegisterValues:

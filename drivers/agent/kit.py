@@ -20,6 +20,7 @@ from drivers.agent.serving import serve_link
 from drivers.errors import DeviceError, FrameError, ParameterError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import Native, Parameter, ParameterSpace
+from drivers.plain_pictures import PictureOutput, PlainPicture
 from drivers.protocol import wire
 from drivers.raw_input import RawInput
 
@@ -65,6 +66,7 @@ class Agent:
         max_payload: int = DEFAULT_MAX_PAYLOAD,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
         raw_input: RawInput | None = None,
+        output: PictureOutput | None = None,
     ) -> None:
         """An agent without its function.
 
@@ -76,6 +78,8 @@ class Agent:
             settle: frames that are made again before one counts: hardware that latches late, or filters over time.
             max_payload: largest RAW taken, in bytes; ``max_in_flight``: requests that may wait for one client.
             raw_input: which RAWs the ISP takes, and how they travel; the function gets them unpacked all the same.
+            output: what the function returns where that is not sRGB or a file: its bytes, rows padded, as an array or
+                as ``bytes``.
 
         Raises:
             ParameterError: two parameters have one name or share a register, or a value breaks the protocol's bounds.
@@ -98,7 +102,7 @@ class Agent:
         self._names = {"model": model, "firmware": firmware, "serial": serial}
         self._echo, self._settle = echo, settle
         self._max_payload, self._max_in_flight = max_payload, max_in_flight
-        self._raw_input = raw_input
+        self._raw_input, self._output = raw_input, output or PictureOutput()
         self._process: Process | None = None
         self._capture: Capture | None = None
         self._read_back: ReadBack | None = None
@@ -127,7 +131,7 @@ class Agent:
         if (self._process is None) == (self._capture is None):
             raise DeviceError(f"{self.space.name}: put @agent.process or @agent.capture above one function")
         return DeviceSide(
-            _OwnIsp(self.space, self._process, self._capture, self._read_back, self._settle),
+            _OwnIsp(self.space, self._process, self._capture, self._read_back, self._settle, self._output),
             self.space,
             **self._names,
             max_payload=self._max_payload,
@@ -135,6 +139,7 @@ class Agent:
             echo=self._echo,
             live=self._capture is not None,
             raw_input=self._raw_input,
+            output=self._output,
         )
 
     def serve(
@@ -175,8 +180,9 @@ class _OwnIsp:
         capture: Capture | None,
         read_back: ReadBack | None,
         settle: int,
+        output: PictureOutput,
     ) -> None:
-        self._space, self._settle = space, settle
+        self._space, self._settle, self._output = space, settle, output
         self._functions = process, capture
         self._read_back = read_back
 
@@ -188,9 +194,9 @@ class _OwnIsp:
         process = self._functions[0]
         assert process is not None
 
-        def once() -> RgbFrame:
+        def once() -> RgbFrame | PlainPicture:
             made = process(raw.mosaic, copy.deepcopy(raw.metadata), self._values(latched))
-            return _picture(made, raw.width, raw.height, process.__name__)
+            return _picture(made, raw.width, raw.height, process.__name__, self._output)
 
         return Made(*self._in_force(once, latched))
 
@@ -199,12 +205,12 @@ class _OwnIsp:
         capture = self._functions[1]
         assert capture is not None
 
-        def once() -> tuple[RawFrame, RgbFrame]:
+        def once() -> tuple[RawFrame, RgbFrame | PlainPicture]:
             taken = capture(self._values(latched))
             if not isinstance(taken, tuple) or len(taken) != 3:
                 raise FrameError(f"{capture.__name__} returned {_kind(taken)}; return mosaic, metadata and picture")
             raw = RawFrame.from_metadata(taken[0], taken[1], capture.__name__)
-            return raw, _picture(taken[2], raw.width, raw.height, capture.__name__)
+            return raw, _picture(taken[2], raw.width, raw.height, capture.__name__, self._output)
 
         (raw, picture), in_force = self._in_force(once, latched)
         return raw, Made(picture, in_force)
@@ -246,8 +252,10 @@ def _guarded(call: Callable[[], T]) -> T:
         raise FrameError(told.removesuffix(":")) from error
 
 
-def _picture(made: Any, width: int, height: int, who: str) -> RgbFrame:
+def _picture(made: Any, width: int, height: int, who: str, output: PictureOutput) -> RgbFrame | PlainPicture:
     """What the function returned, as it travels."""
+    if not output.is_file:
+        return _plain(made, width, height, who, output)
     wanted = f"return uint8 [{height}, {width}, 3], red first, or the bytes of a JPEG or PNG"
     if isinstance(made, np.ndarray):
         if made.dtype != np.uint8 or made.shape != (height, width, 3):
@@ -264,6 +272,19 @@ def _picture(made: Any, width: int, height: int, who: str) -> RgbFrame:
         told = f"a {header.kind} of {header.width}×{header.height} pixels, {header.bits} bits a channel"
         raise FrameError(f"{who} returned {told}; it must have {width}×{height} and 8 bits")
     return RgbFrame(encoded, "image/png" if header.kind == "PNG" else "image/jpeg")
+
+
+def _plain(made: Any, width: int, height: int, who: str, output: PictureOutput) -> PlainPicture:
+    wanted = output.size(width, height)
+    if isinstance(made, np.ndarray) and made.dtype.newbyteorder("=") in (np.uint8, np.uint16):
+        encoded = made.astype(made.dtype.newbyteorder("<"), copy=False).tobytes()
+    elif isinstance(made, bytes | bytearray | memoryview):
+        encoded = bytes(made)
+    else:
+        raise FrameError(f"{who} returned {_kind(made)}; return the {wanted} bytes of {output.format}")
+    if len(encoded) != wanted:
+        raise FrameError(f"{who} returned {len(encoded)} bytes; {output.format} of {width}×{height} has {wanted}")
+    return PlainPicture(encoded)
 
 
 def _kind(value: Any) -> str:

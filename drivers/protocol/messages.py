@@ -8,6 +8,7 @@ from typing import Literal
 from drivers.errors import ProtocolError
 from drivers.frames import MAX_SIDE
 from drivers.parameters import ParameterSpace
+from drivers.plain_pictures import PLAIN, PictureOutput
 from drivers.raw_input import RawInput
 from drivers.registers import Bank
 
@@ -21,7 +22,7 @@ MAX_IN_FLIGHT = 64
 MAX_ID = 2**64 - 1
 MAX_COUNT = 2**63 - 1
 """Largest frame number and device time: what a signed integer of 64 bits holds, as data bases and languages have it."""
-MEDIA_TYPES = ("image/jpeg", "image/png")
+MEDIA_TYPES = ("image/jpeg", "image/png", PLAIN)
 ERROR_CODES = (
     "bad_message",
     "version",
@@ -66,7 +67,7 @@ class Info:
     """Who the device is and what it takes; ``max_payload`` in bytes.
 
     ``echo``: its frames prove the parameters in force; ``live``: it photographs, and takes no stored RAW; ``input``:
-    which RAWs it takes, and how they travel.
+    which RAWs it takes, and how they travel; ``output``: what its pictures are.
     """
 
     id: int
@@ -80,6 +81,7 @@ class Info:
     echo: bool = True
     live: bool = False
     input: RawInput = field(default_factory=RawInput)
+    output: PictureOutput = field(default_factory=PictureOutput)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A processed frame and the proof of what made it; ``payload`` is the encoded image.
+    """A processed frame and the proof of what made it; ``payload`` is the encoded image, or plain pixels.
 
     A device without an echo leaves ``parameters_hash`` and ``registers`` empty. A live device adds the RAW: its
     ``metadata`` (canonical JSON) and ``raw``, the mosaic as INFO's ``input`` says.
@@ -146,7 +148,7 @@ class Frame:
     raw_hash: str
     parameters_hash: str
     registers: Registers
-    media_type: Literal["image/jpeg", "image/png"]
+    media_type: Literal["image/jpeg", "image/png", "video/raw"]
     output_hash: str
     device_ns: int
     payload: Buffer = field(repr=False)

@@ -254,6 +254,7 @@ class ProtocolClient(Device):
             echo=answer.echo,
             live=answer.live,
             input=answer.input,
+            output=answer.output,
         )
         known = self._known
         if known is not None:
@@ -289,6 +290,7 @@ class ProtocolClient(Device):
                 ("echo", info.echo, known.echo),
                 ("live", info.live, known.live),
                 ("input", info.input, known.input),
+                ("output", info.output, known.output),
                 ("max_payload", min(max_payload, self._max_payload), self._max_payload),
             )
             if now != was

@@ -8,6 +8,7 @@ outstanding ones are sent again. A device without an echo is used by read-back a
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
@@ -15,9 +16,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from drivers import device_urls, stopping
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Failure, FrameFailedError
-from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, WorkbenchError
-from drivers.frames import RawFrame, RgbFrame
+from drivers.device import DEFAULT_DEADLINE_S, OUTPUT, Capture, Failure, FrameFailedError
+from drivers.errors import DeviceError, DeviceUnreachableError, FrameError, ParameterError, WorkbenchError
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.protocol.protocol_client import OPEN_DEADLINE_S, ProtocolClient
@@ -277,14 +278,17 @@ class ProtocolDevice(ProtocolClient):
             return False
         if problem := self._disproof(job, answer):
             return self._refuse(job, problem)
-        rgb = RgbFrame(bytes(answer.payload), answer.media_type)
-        if rgb.hash != answer.output_hash:
+        if hashlib.sha256(answer.payload).hexdigest() != answer.output_hash:
             return self._refuse(job, "the output's hash is not that of the pixels")
         if job.raw is None:
             try:
                 job.raw = wire.raw_frame(answer, self._info.input)
             except wire.MessageError as error:
                 return self._refuse(job, str(error))
+        try:
+            rgb = wire.picture(answer, self._info.output, job.raw.width, job.raw.height)
+        except FrameError as error:
+            return self._fail_frame(job, OUTPUT, str(error))
         job.capture = Capture(
             raw_hash=job.raw.hash,
             parameters=job.parameters,
@@ -323,11 +327,14 @@ class ProtocolDevice(ProtocolClient):
             return self._refuse(job, answer.text)
         if answer.code in FRAME_ERRORS:
             text = f"the device refused the frame ({answer.code}): {answer.text}"
-            job.failure = self._failure(job.raw, job.parameters, answer.code, text)
-            del self._outstanding[job.request.id]
-            self._reboots = 0
-            return True
+            return self._fail_frame(job, answer.code, text)
         return self._fail(job, DeviceError(f"{self.url}: the device refused a frame ({answer.code}): {answer.text}"))
+
+    def _fail_frame(self, job: _Job, code: str, reason: str) -> bool:
+        job.failure = self._failure(job.raw, job.parameters, code, reason)
+        del self._outstanding[job.request.id]
+        self._reboots = 0
+        return True
 
     def _failure(self, raw: RawFrame | None, parameters: ParameterSet, code: str, reason: str) -> Failure:
         return Failure("" if raw is None else raw.hash, parameters, code, reason, self._info.boot_id)

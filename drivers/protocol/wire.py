@@ -12,7 +12,8 @@ from typing import Any
 
 import msgpack
 
-from drivers.protocol.frame_fields import input_map, take_input
+from drivers.plain_pictures import PictureOutput
+from drivers.protocol.frame_fields import take_told, told_map
 from drivers.protocol.header_fields import (
     show,
     take_addresses,
@@ -53,7 +54,9 @@ from drivers.protocol.messages import (
     RegisterValues,
     Write,
 )
+from drivers.protocol.picture_messages import picture
 from drivers.protocol.raw_messages import process_request, raw_frame
+from drivers.raw_input import RawInput
 
 __all__ = [
     "ERROR_CODES",
@@ -83,6 +86,7 @@ __all__ = [
     "Write",
     "decode",
     "encode",
+    "picture",
     "process_request",
     "raw_frame",
 ]
@@ -106,8 +110,9 @@ def encode(message: Message) -> list[Buffer]:
             for key in ("model", "firmware", "serial", "boot_id", "max_in_flight", "max_payload", "echo", "live"):
                 h[key] = getattr(message, key)
             h["space"] = message.space.to_dict()
-            if told := input_map(message.input):
-                h["input"] = told
+            for key in ("input", "output"):
+                if told := told_map(getattr(message, key)):
+                    h[key] = told
         case Read():
             h |= {"bank": message.bank, "addresses": message.addresses}
         case Write() | CaptureRequest():
@@ -181,7 +186,8 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 space=take_space(h.get("space")),
                 echo=take_flag(h, "echo", True),
                 live=take_flag(h, "live", False),
-                input=take_input(h.get("input", {})),
+                input=take_told(RawInput, h, "input"),
+                output=take_told(PictureOutput, h, "output"),
             )
         case "read":
             return Read(request_id, take_bank(h), take_addresses(h.get("addresses")))

@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from drivers.agent import Agent, Parameter, Register, choice, continuous, integer, png, switch
+from drivers.agent import Agent, Parameter, PictureOutput, Register, choice, continuous, integer, png, switch
 from drivers.agent.kit import MOST_LATE
 from drivers.agent.own_parameters import in_registers
 from drivers.device import FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
-from drivers.frames import RawFrame, RgbFrame
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.protocol import wire
 from drivers.protocol.zmq_keys import new_keys
@@ -78,7 +78,7 @@ def failure(device: Any) -> str:
 
 
 def level(answer: wire.Frame) -> int:
-    return int(RgbFrame(bytes(answer.payload), answer.media_type).pixels[0, 0, 0])
+    return int(wire.picture(answer, PictureOutput(), RAW.width, RAW.height).pixels[0, 0, 0])
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_a_file_goes_out_as_it_is() -> None:
 def test_pixels_may_lie_in_any_order_in_memory() -> None:
     pixels = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)[::-1, :, ::-1]
     made = frame(agent(lambda *_: pixels).device())
-    np.testing.assert_array_equal(RgbFrame(bytes(made.payload), made.media_type).pixels, pixels)
+    np.testing.assert_array_equal(wire.picture(made, PictureOutput(), RAW.width, RAW.height).pixels, pixels)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from drivers.agent import PictureOutput
 from drivers.agent.kit import DEFAULT_URL
-from drivers.frames import RawFrame, RgbFrame
+from drivers.frames import RawFrame
 from drivers.protocol import wire
 from drivers.registry import open_device
 from workbench.commands import device
@@ -153,7 +154,7 @@ def test_an_example_knows_the_order_of_the_colours(name: str, cfa: str) -> None:
         raw = RawFrame(mosaic, cfa, (64.0,) * 4, 1023)  # type: ignore[arg-type]
         answer = device_side.handle(wire.process_request(1, raw, ()))
         assert isinstance(answer, wire.Frame), answer
-        red, green, blue = RgbFrame(bytes(answer.payload), answer.media_type).pixels[side // 2, side // 2].tolist()
+        red, green, blue = wire.picture(answer, PictureOutput(), side, side).pixels[side // 2, side // 2].tolist()
         assert red > green + 50
         assert red > blue + 50
 

@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from drivers.errors import FrameError
-from drivers.frames import RawFrame, RgbFrame
+from drivers.frames import RawFrame
 from drivers.protocol import wire
 from workbench.check.peer import Peer, Requirement, as_answer, difference, some_of
 from workbench.check.registers import refuse_register
@@ -116,7 +116,7 @@ def _image(peer: Peer) -> None:
     if peer.info.live:
         raw = wire.raw_frame(frame, peer.info.input)
     try:
-        RgbFrame(bytes(frame.payload), frame.media_type).check(raw.width, raw.height)
+        wire.picture(frame, peer.info.output, raw.width, raw.height).check(raw.width, raw.height)
     except FrameError as error:
         raise NotMetError(str(error)) from error
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
-from drivers.device import Capture, Failure
+from drivers.device import OUTPUT, Capture, Failure
 from drivers.errors import FrameError
 from drivers.frames import RgbFrame
 from workbench.collect.failures import FailureTally
@@ -14,8 +14,6 @@ from workbench.lab.dataset import CaptureRecord, FailureRecord
 
 BATCH_S = 0.5
 """Answers that wait this long, in seconds, are kept though their batch is not full."""
-OUTPUT = "output"
-"""Code of a failure: the output is no picture of the RAW."""
 
 Outcome = CaptureRecord | FailureRecord
 """What a job came to: both are in the data set."""
