@@ -80,6 +80,35 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Any]:
+    """A PostgreSQL of this process' tests, begun by the first that needs it."""
+    from postgresql_server import PostgresqlServer
+
+    pytest.importorskip("psycopg", reason="psycopg is absent (the extra `storage`)")
+    server = PostgresqlServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def kept_in(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
+    """``kept_in(lab)`` makes a lab folder whose data set is kept in a file, or on a server, and gives it.
+
+    A test runs on both where it is marked ``@on_both``.
+    """
+    kind = getattr(request, "param", "sqlite")
+
+    def make(lab: Path) -> Path:
+        lab.mkdir(parents=True, exist_ok=True)
+        if kind == "postgresql":
+            url = request.getfixturevalue("postgresql").new_database()
+            (lab / "lab.toml").write_text(f'[storage]\ndatabase = "{url}"\n')
+        return lab
+
+    return make
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures of a report have their labels alone: drawing them is most of what a page costs."""

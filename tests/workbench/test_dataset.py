@@ -16,6 +16,7 @@ import pytest
 from fake_isp import SPACE, FakeIsp, make_raw, make_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgresql_server import KeptIn, on_both
 
 from drivers.splits import Split
 from workbench.errors import DatasetError
@@ -41,14 +42,15 @@ def fill(lab: Path, captures: int = 10) -> None:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    fill(tmp_path / "lab")
+def lab(tmp_path: Path, kept_in: KeptIn) -> Path:
+    fill(kept_in(tmp_path / "lab"))
     return tmp_path / "lab"
 
 
-def test_raw_comes_back_as_it_was(tmp_path: Path) -> None:
+@on_both
+def test_raw_comes_back_as_it_was(tmp_path: Path, kept_in: KeptIn) -> None:
     raw = make_raw(3)
-    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+    with Dataset.open(kept_in(tmp_path / "lab"), create=True) as dataset:
         kept = dataset.add_raw(raw, scene="door", split=Split.TEST, name="door.dng", reference=REFERENCE)
         assert dataset.add_raw(raw, scene="door", split=Split.TEST, name="other.dng", reference=REFERENCE) == kept
     with Dataset.open(tmp_path / "lab") as dataset:
@@ -63,16 +65,18 @@ def test_raw_comes_back_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_array_equal(reference, REFERENCE)
 
 
-def test_reference_can_come_later_but_not_change(tmp_path: Path) -> None:
-    with Dataset.open(tmp_path, create=True) as dataset:
+@on_both
+def test_reference_can_come_later_but_not_change(tmp_path: Path, kept_in: KeptIn) -> None:
+    with Dataset.open(kept_in(tmp_path), create=True) as dataset:
         assert not dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="a").has_reference
         assert dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="a", reference=REFERENCE).has_reference
         with pytest.raises(DatasetError, match="another reference"):
             dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="a", reference=255 - REFERENCE)
 
 
-def test_scene_stays_in_its_split(tmp_path: Path) -> None:
-    with Dataset.open(tmp_path, create=True) as dataset:
+@on_both
+def test_scene_stays_in_its_split(tmp_path: Path, kept_in: KeptIn) -> None:
+    with Dataset.open(kept_in(tmp_path), create=True) as dataset:
         dataset.add_raw(make_raw(0), scene="door", split=Split.TEST, name="a")
         with pytest.raises(DatasetError, match="door is in the test split"):
             dataset.add_raw(make_raw(1), scene="door", split=Split.TRAIN, name="b")
@@ -81,6 +85,7 @@ def test_scene_stays_in_its_split(tmp_path: Path) -> None:
         assert len(dataset.raws()) == 1
 
 
+@on_both
 def test_captures_come_back_as_they_were(lab: Path) -> None:
     device = FakeIsp()
     with Dataset.open(lab) as dataset:
@@ -102,6 +107,7 @@ def test_captures_come_back_as_they_were(lab: Path) -> None:
             dataset.space("other")
 
 
+@on_both
 def test_same_key_is_kept_once(lab: Path) -> None:
     device = FakeIsp()
     again = [device.process(make_raw(i % 2), make_set(i)) for i in (3, 11, 3, 11)]
@@ -118,6 +124,7 @@ def test_same_key_is_kept_once(lab: Path) -> None:
         assert dataset.add_captures(other, again[:1], purpose="tune")[0].id != before[3].id
 
 
+@on_both
 def test_capture_of_unknown_raw_is_refused_whole(lab: Path) -> None:
     device = FakeIsp()
     made = [device.process(make_raw(i), make_set(50)) for i in (0, 77)]
@@ -127,12 +134,13 @@ def test_capture_of_unknown_raw_is_refused_whole(lab: Path) -> None:
         assert len(dataset.captures()) == 10
 
 
-def test_digest_depends_on_captures_alone(tmp_path: Path) -> None:
+@on_both
+def test_digest_depends_on_captures_alone(tmp_path: Path, kept_in: KeptIn) -> None:
     device = FakeIsp()
     made = [device.process(make_raw(0), make_set(i)) for i in range(6)]
     digests = []
     for name, order in (("a", [0, 1, 2, 3, 4, 5]), ("b", [5, 3, 1, 0, 2, 4]), ("c", [0, 1, 2, 3, 4])):
-        with Dataset.open(tmp_path / name, create=True) as dataset:
+        with Dataset.open(kept_in(tmp_path / name), create=True) as dataset:
             dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name=name)
             for i in order:
                 dataset.add_captures(device.info(), [made[i]], purpose=name)
@@ -160,6 +168,7 @@ def test_settings_of_the_connection(lab: Path) -> None:
 # Schema versions
 
 
+@on_both
 def test_migrations_make_the_mapped_schema(lab: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
@@ -242,6 +251,7 @@ def test_locked_database(lab: Path) -> None:
     holder.close()
 
 
+@on_both
 @pytest.mark.parametrize("call", ["fsync", "write"])
 def test_full_disk_at_a_file(lab: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     device = FakeIsp()
@@ -344,6 +354,7 @@ def test_read_only_folder_can_be_read(lab: Path) -> None:
 # Verify and export
 
 
+@on_both
 def test_verify_finds_damage(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
         assert verify(dataset).problems == []
@@ -377,6 +388,7 @@ def test_verify_finds_a_damaged_raw_and_false_codes(lab: Path) -> None:
     assert "capture 5: the device's read-back differs" in problems
 
 
+@on_both
 def test_export(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Dataset.open(lab) as dataset:
@@ -398,6 +410,7 @@ def test_export(lab: Path, tmp_path: Path) -> None:
     assert sum(1 for row in raws.values() if row["reference"] and (out / row["reference"]).is_file()) == 1
 
 
+@on_both
 def test_export_of_a_damaged_data_set_leaves_nothing(lab: Path, tmp_path: Path) -> None:
     with Dataset.open(lab) as dataset:
         dataset.blobs.path(dataset.captures()[5].output_hash, "png").unlink()
@@ -438,6 +451,7 @@ def test_blob_that_is_there_is_not_rewritten_and_a_short_one_is(tmp_path: Path) 
     assert store.read(key.hash, "png") == b"pixels"
 
 
+@on_both
 def test_stale_temporary_files_go_away(lab: Path) -> None:
     old, new = lab / "blobs" / "tmp" / "old.jpg", lab / "blobs" / "tmp" / "new.jpg"
     for path in (old, new):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
+from postgresql_server import KeptIn, on_both
 from typer.testing import CliRunner
 
 from drivers.device import Capture, Failure
@@ -21,8 +22,8 @@ from workbench.lab.dataset.verify import verify
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Iterator[Dataset]:
-    with Dataset.open(tmp_path / "lab", create=True) as opened:
+def dataset(tmp_path: Path, kept_in: KeptIn) -> Iterator[Dataset]:
+    with Dataset.open(kept_in(tmp_path / "lab"), create=True) as opened:
         for i in range(2):
             opened.add_raw(make_raw(i), scene=f"s{i}", split=Split.TRAIN, name=f"{i}.npz")
         yield opened
@@ -39,6 +40,7 @@ def command(*words: str) -> str:
     return result.output
 
 
+@on_both
 def test_a_failure_is_kept_once_with_its_first_reason(dataset: Dataset) -> None:
     info = FakeIsp().info()
     first = dataset.add_failures(info, [failure(0, 1), failure(1, 1)], purpose="collect")
@@ -52,6 +54,7 @@ def test_a_failure_is_kept_once_with_its_first_reason(dataset: Dataset) -> None:
     assert verify(dataset).problems == []
 
 
+@on_both
 def test_forgotten_failures_can_come_again(dataset: Dataset) -> None:
     info = FakeIsp().info()
     dataset.add_failures(info, [failure(0, 1)], purpose="collect")
@@ -61,6 +64,7 @@ def test_forgotten_failures_can_come_again(dataset: Dataset) -> None:
     assert dataset.add_failures(info, [failure(0, 1, "again")], purpose="collect")[0].reason == "again"
 
 
+@on_both
 def test_a_live_failure_has_no_raw(dataset: Dataset) -> None:
     info = FakeIsp().info()
     kept = dataset.add_failures(info, [Failure("", make_set(1), "failed", "shutter")], purpose="collect live")
@@ -78,6 +82,7 @@ def poisoned(dataset: Dataset) -> list[Capture]:
     return made
 
 
+@on_both
 def test_what_is_no_picture_is_found_set_aside_and_captured_again(dataset: Dataset) -> None:
     made, lab = poisoned(dataset), str(dataset.lab)
     before = dataset.digest()
@@ -93,10 +98,11 @@ def test_what_is_no_picture_is_found_set_aside_and_captured_again(dataset: Datas
     key = made[1].raw_hash, made[1].parameters.hash
     assert dataset.find(FakeIsp().info().identity, [key]) == {}
     good = FakeIsp().process(make_raw(0), make_set(1))
-    assert dataset.add_captures(FakeIsp().info(), [good], purpose="collect")[0].id == 4
+    assert dataset.add_captures(FakeIsp().info(), [good], purpose="collect")[0].id > 3
     assert "1 captures are set aside" in command("info", "--lab", lab)
 
 
+@on_both
 def test_named_captures_need_a_reason_and_keep_it(dataset: Dataset) -> None:
     poisoned(dataset)
     register()
@@ -115,6 +121,7 @@ def test_set_aside_is_for_ever(dataset: Dataset) -> None:
         rows.execute("UPDATE captures SET set_aside = NULL, set_aside_at = NULL")
 
 
+@on_both
 def test_use_of_devices_is_kept_without_what_follows_the_question_mark(dataset: Dataset) -> None:
     use = DeviceUse("m/1/abc", "zmq://192.0.2.7:5555?keys=home/secret", "7", "collect", "a", "b", 9, 1, 2, {"busy": 3})
     dataset.add_device_use(use)

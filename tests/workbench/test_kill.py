@@ -21,9 +21,9 @@ CAPTURES = 1200
 HERE = Path(__file__).resolve().parent
 
 
-def start(lab: Path, folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
-    command = [sys.executable, str(HERE / "kill_runner.py"), str(lab), str(folder), str(CAPTURES)]
+def start(lab: Path, folder: Path, captures: int = CAPTURES) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), *sys.path])}
+    command = [sys.executable, str(HERE / "kill_runner.py"), str(lab), str(folder), str(captures)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 

@@ -1,4 +1,5 @@
-"""The lab's own settings, ``lab.toml`` in the lab folder: names of devices, and hosts reached without encryption.
+"""The lab's own settings, ``lab.toml`` in the lab folder: names of devices, hosts reached without encryption, where the
+data set is kept.
 
 ::
 
@@ -9,15 +10,19 @@
     [network]
     plain = ["192.0.2.9"]                        # hosts on a network that is yours alone
 
-A device can then be given by its name: ``--device left``.
+    [storage]
+    database = "postgresql+psycopg://isp@db.example/lab"   # without it: dataset.sqlite in the lab folder
+
+A device can then be given by its name: ``--device left``. Passwords stand in none of it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from drivers import device_urls
 from drivers.errors import WorkbenchError
@@ -25,6 +30,7 @@ from drivers.regular_files import read_toml
 from drivers.validation_text import fault_in_words
 
 FILE = "lab.toml"
+SCHEME = "postgresql+psycopg"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 
 
@@ -40,18 +46,48 @@ class Network(BaseModel):
     plain: tuple[str, ...] = ()
 
 
+class Storage(BaseModel):
+    """Where the data set is kept, if not in the lab folder.
+
+    Attributes:
+        database: URL of a PostgreSQL database, ``postgresql+psycopg://USER@HOST/NAME``; None: ``dataset.sqlite``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database: str | None = None
+
+    @field_validator("database")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(SCHEME + "://"):
+            raise ValueError(f"must be {SCHEME}://USER@HOST/NAME; without the key dataset.sqlite is used")
+        try:
+            parts = urlsplit(url)
+            secret = parts.password is not None or "password" in parse_qs(parts.query, keep_blank_values=True)
+        except ValueError:
+            raise ValueError(f"is no URL; write {SCHEME}://USER@HOST/NAME") from None
+        if secret:
+            raise ValueError("has a password in it; leave it out and put it in ~/.pgpass or in PGPASSWORD")
+        return url
+
+
 class LabConfig(BaseModel):
     """The settings of one lab folder.
 
     Attributes:
         devices: URL by name.
         network: hosts that may be reached without encryption.
+        storage: where the data set is kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     devices: dict[Name, str] = Field(default_factory=dict)
     network: Network = Network()
+    storage: Storage = Storage()
 
     def url(self, device: str, folder: Path) -> str:
         """The URL of a device given by URL or by name.

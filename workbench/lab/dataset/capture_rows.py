@@ -14,6 +14,7 @@ from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
+from workbench.lab.dataset.resuming import resumed
 from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
 from workbench.lab.dataset.seals import seal_of
@@ -22,6 +23,7 @@ from workbench.lab.dataset.seals import seal_of
 class CaptureRows(Rows):
     """Captures of a data set."""
 
+    @resumed
     def add_captures(
         self, device: DeviceInfo, captures: Sequence[Capture], *, purpose: str, repeat: int = 0
     ) -> list[CaptureRecord]:
@@ -45,6 +47,7 @@ class CaptureRows(Rows):
             found |= self.find(device.identity, new, repeat=repeat)
         return [found[key] for key in keys]
 
+    @resumed
     def find(
         self, device_identity: str, keys: Iterable[tuple[str, str]], *, repeat: int = 0
     ) -> dict[tuple[str, str], CaptureRecord]:
@@ -62,6 +65,7 @@ class CaptureRows(Rows):
                     found[row.raw, row.parameters] = self._capture_record(row)
         return found
 
+    @resumed
     def captures(
         self, *, device_identity: str | None = None, purpose: str | None = None, split: Split | None = None
     ) -> list[CaptureRecord]:

@@ -10,6 +10,7 @@ from sqlalchemy import Row, delete, select
 from drivers.device import DeviceInfo, Failure
 from workbench.console.versions import workbench_version
 from workbench.lab.dataset.records import FailureRecord
+from workbench.lab.dataset.resuming import resumed
 from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
 from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 
@@ -17,6 +18,7 @@ from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 class FailureRows(Rows):
     """Failures of a data set."""
 
+    @resumed
     def add_failures(self, device: DeviceInfo, failures: Sequence[Failure], *, purpose: str) -> list[FailureRecord]:
         """Keep failures, in one durable transaction, and give their records in the same order.
 
@@ -48,6 +50,7 @@ class FailureRows(Rows):
         found = self._failures_by_key(device.identity, {(f.raw_hash, f.parameters.hash) for f in failures}, purpose)
         return [found[f.raw_hash, f.parameters.hash] for f in failures]
 
+    @resumed
     def failures(self, *, device_identity: str | None = None, purpose: str | None = None) -> list[FailureRecord]:
         """The failures in the order of arrival; each condition that is given must hold."""
         query = _failure_query().order_by(FailureRow.id)
@@ -58,6 +61,7 @@ class FailureRows(Rows):
         with self.database.reading() as connection:
             return [_failure_record(row) for row in connection.execute(query)]
 
+    @resumed
     def find_failures(
         self, device_identity: str, keys: Iterable[tuple[str, str]]
     ) -> dict[tuple[str, str], FailureRecord]:

@@ -16,6 +16,7 @@ from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.dialects import put_row
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import NewRaw, RawRecord
+from workbench.lab.dataset.resuming import resumed
 from workbench.lab.dataset.rows import Rows, add, now
 from workbench.lab.dataset.schema import Blob, Raw, Reference, Scene, SourceFile
 from workbench.lab.dataset.source_files import KnownFiles, remembered
@@ -34,6 +35,7 @@ class RawRows(Rows):
         """
         return self.add_raws([NewRaw(raw, scene, split, name, reference)])[0]
 
+    @resumed
     def add_raws(self, new: Sequence[NewRaw]) -> list[RawRecord]:
         """Keep RAWs, in one durable transaction, and give their records in the same order.
 
@@ -60,6 +62,7 @@ class RawRows(Rows):
             known = self._raws_by_hash({item.raw.hash for item in new})
         return [known[item.raw.hash] for item in new]
 
+    @resumed
     def raws(self, split: Split | None = None) -> list[RawRecord]:
         """The RAWs, of one split or all, ordered by name, then hash."""
         query = _raw_query().order_by(Raw.name, Raw.hash)
@@ -68,6 +71,7 @@ class RawRows(Rows):
         with self.database.reading() as connection:
             return [self._raw_record(row) for row in connection.execute(query)]
 
+    @resumed
     def known_files(self) -> KnownFiles:
         """The files that the RAWs of now and their references were read from: asked of many, in one go."""
         raws = self.raws()

@@ -8,10 +8,21 @@ from workbench.lab.dataset.blobs import BlobStore
 from workbench.lab.dataset.database import Database
 from workbench.lab.dataset.explained import BUSY_S
 from workbench.lab.dataset.sqlite_file import SqliteFile
+from workbench.lab.lab_config import load_lab_config
 
 
 def database_of(lab: Path, busy_s: float = BUSY_S) -> Database:
-    """The database of a lab folder, not opened yet."""
+    """The database of a lab folder, not opened yet: its file, or what ``[storage]`` of its ``lab.toml`` names.
+
+    Raises:
+        LabConfigError: the ``lab.toml`` cannot be read.
+        DatasetError: what a server needs is not installed.
+    """
+    if url := load_lab_config(lab).storage.database:
+        # Only here: SQLAlchemy's package of PostgreSQL takes a while to import.
+        from workbench.lab.dataset.postgresql import PostgresqlDatabase
+
+        return PostgresqlDatabase(lab, url, busy_s)
     return SqliteFile(lab / "dataset.sqlite", busy_s)
 
 
