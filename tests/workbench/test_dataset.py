@@ -374,7 +374,7 @@ def test_verify_finds_damage(lab: Path) -> None:
 
 def test_verify_finds_a_damaged_raw_and_false_codes(lab: Path) -> None:
     with Dataset.open(lab) as dataset:
-        blob = next(path for path in dataset.blobs.files() if path.suffix == ".npz")
+        blob = Path(next(path for path in dataset.blobs.files() if path.suffix == ".npz"))
         blob.write_bytes(blob.read_bytes()[:100])
         connection = sqlite3.connect(lab / "dataset.sqlite")
         connection.execute(

@@ -304,5 +304,4 @@ def capture_bytes(dataset: Dataset, identity: str) -> float | None:
 
 
 def _output_bytes(dataset: Dataset, capture: CaptureRecord) -> int:
-    path = dataset.blobs.path(capture.output_hash, SUFFIXES[capture.media_type])
-    return path.stat().st_size if path.is_file() else 0
+    return dataset.blobs.size(capture.output_hash, SUFFIXES[capture.media_type])

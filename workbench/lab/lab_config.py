@@ -12,12 +12,14 @@ data set is kept.
 
     [storage]
     database = "postgresql+psycopg://isp@db.example/lab"   # without it: dataset.sqlite in the lab folder
+    blobs = "s3://bucket/lab"                              # without it: blobs/ in the lab folder
 
 A device can then be given by its name: ``--device left``. Passwords stand in none of it.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -51,11 +53,15 @@ class Storage(BaseModel):
 
     Attributes:
         database: URL of a PostgreSQL database, ``postgresql+psycopg://USER@HOST/NAME``; None: ``dataset.sqlite``.
+        blobs: a place in an object store, ``s3://BUCKET/PREFIX``; None: ``blobs/`` in the lab folder.
+        cache_bytes: limit of the copies of blobs in ``cache/`` of the lab folder, bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     database: str | None = None
+    blobs: str | None = None
+    cache_bytes: int = Field(default=10_000_000_000, gt=0)
 
     @field_validator("database")
     @classmethod
@@ -72,6 +78,13 @@ class Storage(BaseModel):
         if secret:
             raise ValueError("has a password in it; leave it out and put it in ~/.pgpass or in PGPASSWORD")
         return url
+
+    @field_validator("blobs")
+    @classmethod
+    def _bucket(cls, url: str | None) -> str | None:
+        if url is None or re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9_.-]+)*/?", url):
+            return url
+        raise ValueError("must be s3://BUCKET/PREFIX; the endpoint and the credentials stand in the environment")
 
 
 class LabConfig(BaseModel):

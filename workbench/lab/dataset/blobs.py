@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from drivers.atomic_files import written
@@ -50,6 +50,8 @@ class BlobKey:
 
 class BlobStore:
     """The files of a data set below ``root``."""
+
+    threads = FLUSH_THREADS
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -100,7 +102,20 @@ class BlobStore:
             raise DatasetError(f"{path}: the file is damaged; {MENDED}")
         return data
 
-    def files(self) -> Iterator[Path]:
+    def local(self, digest: str, suffix: str) -> Path:
+        """A file of this machine with the bytes of a blob, not checked."""
+        return self.path(digest, suffix)
+
+    def read_kept(self, digest: str, suffix: str) -> bytes:
+        """As :meth:`read`, but from where the blob is kept, never from a copy of it."""
+        return self.read(digest, suffix)
+
+    def size(self, digest: str, suffix: str) -> int:
+        """Bytes of a blob; 0 where it is not there."""
+        path = self.path(digest, suffix)
+        return path.stat().st_size if path.is_file() else 0
+
+    def files(self) -> Iterator[PurePath]:
         """All blobs that lie in their place, whether the data set knows them or not."""
         return self.root.glob("[0-9a-f][0-9a-f]/*")
 
@@ -127,7 +142,7 @@ class BlobStore:
         if len(items) == 1:
             return [work(items[0])]
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="blobs")
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="blobs")
         futures = [self._pool.submit(work, item) for item in items]
         try:
             return [future.result() for future in futures]

@@ -51,7 +51,7 @@ class RawRecord:
         Raises:
             DatasetError: the file is missing or damaged.
         """
-        path = self._blobs.path(self._blob, "npz")
+        path = self._blobs.local(self._blob, "npz")
         try:
             frame = read_npz(path)
         except FrameError as error:

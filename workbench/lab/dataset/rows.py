@@ -30,7 +30,7 @@ class Rows:
     def __init__(self, lab: Path, *, busy_s: float = BUSY_S) -> None:
         self.lab = Path(lab)
         self.database = database_of(self.lab, busy_s)
-        self.blobs = blobs_of(self.lab)
+        self.blobs = blobs_of(self.lab, busy_s)
 
 
 def sets_by_raw(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:

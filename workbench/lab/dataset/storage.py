@@ -26,8 +26,18 @@ def database_of(lab: Path, busy_s: float = BUSY_S) -> Database:
     return SqliteFile(lab / "dataset.sqlite", busy_s)
 
 
-def blobs_of(lab: Path) -> BlobStore:
-    """The blobs of a lab folder."""
+def blobs_of(lab: Path, busy_s: float = BUSY_S) -> BlobStore:
+    """The blobs of a lab folder: its files, or the bucket that ``[storage]`` of its ``lab.toml`` names.
+
+    Raises:
+        LabConfigError: the ``lab.toml`` cannot be read.
+        DatasetError: what a bucket needs is not installed, or no credentials are given.
+    """
+    storage = load_lab_config(lab).storage
+    if storage.blobs:
+        from workbench.lab.dataset.bucket import BucketStore
+
+        return BucketStore(storage.blobs, lab / "cache", storage.cache_bytes, busy_s)
     return BlobStore(lab / "blobs")
 
 

@@ -69,7 +69,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
     total = len(blobs)
     for done, (digest, suffix, size) in enumerate(blobs, 1):
         try:
-            actual = len(dataset.blobs.read(digest, suffix))
+            actual = len(dataset.blobs.read_kept(digest, suffix))
             if actual != size:
                 result.problems.append(f"blobs {digest[:12]}: {size} bytes in its row, {actual} in its file")
         except DatasetError as error:

@@ -1,0 +1,147 @@
+"""Blobs in a bucket (of a mock store): durable in the bucket, read through a bounded, checked cache."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_isp import FakeIsp, make_raw, make_set
+from s3_server import S3Server
+
+from drivers.splits import Split
+from workbench.errors import DatasetError
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.blob_cache import BlobCache
+from workbench.lab.dataset.blobs import BlobKey
+from workbench.lab.dataset.verify import verify
+from workbench.lab.lab_config import LabConfigError
+
+pytest.importorskip("obstore", reason="obstore is absent (the extra `storage`)")
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    server = S3Server()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, store: S3Server) -> Path:
+    lab = named(tmp_path / "lab", "s3://bucket/some/lab")
+    device = FakeIsp()
+    with Dataset.open(lab, create=True) as dataset:
+        dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="r")
+        made = [device.process(make_raw(0), make_set(i)) for i in range(4)]
+        dataset.add_captures(device.info(), made, purpose="collect")
+    return lab
+
+
+def named(lab: Path, url: str) -> Path:
+    lab.mkdir()
+    (lab / "lab.toml").write_text(f'[storage]\nblobs = "{url}"\n')
+    return lab
+
+
+def test_another_host_finds_in_the_bucket_what_was_kept(lab: Path, store: S3Server) -> None:
+    assert len(store.objects) == 5
+    assert all(path.startswith("/bucket/some/lab/") for path in store.objects)
+    assert not (lab / "blobs").exists()
+    shutil.rmtree(lab / "cache")
+    with Dataset.open(lab) as dataset:
+        outputs = [capture.rgb().encoded for capture in dataset.captures()]
+        assert outputs == [FakeIsp().process(make_raw(0), make_set(i)).rgb.encoded for i in range(4)]
+        assert dataset.raws()[0].load().hash == make_raw(0).hash
+        assert dataset.blobs.size(dataset.captures()[0].output_hash, "png") == len(outputs[0])
+        assert (verify(dataset).problems, verify(dataset).unused_files) == ([], 0)
+
+
+def test_what_was_read_is_not_fetched_again_unless_it_is_damaged(lab: Path, store: S3Server) -> None:
+    with Dataset.open(lab) as dataset:
+        first = dataset.captures()[0]
+        first.rgb()
+        assert store.reads == 0  # what this host wrote it need not fetch
+        cached = dataset.blobs.path(first.output_hash, "png")
+        cached.write_bytes(cached.read_bytes()[:-1] + b"?")
+        whole = first.rgb().encoded
+        assert store.reads == 1
+        assert cached.read_bytes() == whole
+
+
+def test_damage_in_the_bucket_is_found_behind_the_cache(lab: Path, store: S3Server) -> None:
+    with Dataset.open(lab) as dataset:
+        hashes = [capture.output_hash for capture in dataset.captures()]
+        keys = [next(key for key in store.objects if digest in key) for digest in hashes[:2]]
+        store.objects[keys[0]] += b"?"
+        del store.objects[keys[1]]
+        store.objects["/bucket/some/lab/ab/unknown.png"] = b"left"
+        result = verify(dataset)
+    assert [("damaged" in p, "missing" in p) for p in sorted(result.problems, key=lambda p: "missing" in p)] == [
+        (True, False),
+        (False, True),
+    ]
+    assert result.unused_files == 1
+
+
+def test_a_store_that_comes_back_is_waited_for(lab: Path, store: S3Server) -> None:
+    device = FakeIsp()
+    store.stop()
+    back = threading.Timer(0.5, store.start)
+    back.start()
+    with Dataset.open(lab) as dataset:
+        dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(9))], purpose="collect")
+        back.join()
+        assert len(dataset.captures()) == 5
+        assert verify(dataset).problems == []
+
+
+def test_a_store_that_is_away_is_one_line_and_leaves_no_row(lab: Path, store: S3Server) -> None:
+    device = FakeIsp()
+    store.stop()
+    try:
+        with Dataset.open(lab, busy_s=0.2) as dataset:
+            with pytest.raises(DatasetError, match="check that the object store runs") as told:
+                dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(9))], purpose="collect")
+            assert len(dataset.captures()) == 4
+    finally:
+        store.start()
+    assert "\n" not in str(told.value)
+    assert "secret" not in str(told.value)
+
+
+def test_the_cache_is_bounded_and_drops_what_was_not_read_for_longest(tmp_path: Path) -> None:
+    cache = BlobCache(tmp_path, 10_000)
+    names = []
+    for i in range(30):
+        data = bytes([i]) * 1000
+        names.append(f"{BlobKey.of(data, 'png').hash}.png")
+        cache.put(names[-1], data)
+        assert cache.get(names[0]) is not None
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.png")) <= 10_500
+    assert cache.get(names[1]) is None
+    assert cache.get(names[-1]) is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://key:secret@bucket/lab", "http://bucket/lab", "s3://bucket/lab?key=secret", "s3://"]
+)
+def test_a_place_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
+    with pytest.raises(LabConfigError, match="must be s3://BUCKET/PREFIX") as told:
+        Dataset.open(named(tmp_path / "lab", url))
+    assert "secret" not in str(told.value)
+
+
+def test_what_is_missing_is_named(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(DatasetError, match="no credentials; set AWS_ACCESS_KEY_ID"):
+        Dataset.open(lab)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(DatasetError, match="needs obstore, which is not here; run pip install"):
+        Dataset.open(lab)
