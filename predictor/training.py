@@ -111,8 +111,8 @@ class Recipe:
 
 
 def fast_recipe(seed: int = 0) -> Recipe:
-    """Minutes on a CPU at any size: of large RAWs a thumbnail, and windows at full resolution."""
-    return Recipe(seed=seed, longest=FAST_SIDE, windows=True)
+    """Minutes on a CPU at any size: of large RAWs a thumbnail, windows and statistics of full resolution."""
+    return Recipe(seed=seed, longest=FAST_SIDE, windows=True, statistics=True)
 
 
 def paper_recipe(seed: int = 0) -> Recipe:

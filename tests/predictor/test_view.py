@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from toy_task import SPACE
 
 from drivers.frames import RawFrame
+from predictor.files import load_predictor, save_predictor
+from predictor.model import Predictor, PredictorConfig
 from predictor.training import fast_recipe, paper_recipe
 from predictor.view import CELL, INPUT_SIDE, LEAST, View, seen, view_for
 
@@ -86,3 +92,22 @@ def test_the_papers_input_of_12_megapixels() -> None:
     assert PAPER.factor(3072, 4096) == 2
     assert not PAPER.windows
     assert View().size(1536, 2048) == (384, INPUT_SIDE)
+
+
+@pytest.mark.parametrize(("windows", "mirrored"), [(True, True), (False, False)])
+def test_the_cost_that_is_told_is_spent(tmp_path: Path, windows: bool, mirrored: bool) -> None:
+    save_predictor(
+        tmp_path,
+        Predictor(PredictorConfig(len(SPACE), 8, windows=windows)),
+        SPACE,
+        "isp/1/abc",
+        longest=128,
+        mirrored=mirrored,
+    )
+    loaded = load_predictor(tmp_path)
+    raw = RawFrame(np.full((600, 800), 500, np.uint16), "RGGB", (0.0,) * 4, 1023)
+    with FlopCounterMode(display=False) as spent:
+        loaded.predict([raw])
+    told = loaded.gflop(*loaded.view.size(300, 400))
+    assert loaded.view.size(300, 400) == (75, 100)
+    assert spent.get_total_flops() / 1e9 == pytest.approx(told, rel=0.02)

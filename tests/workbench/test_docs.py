@@ -151,7 +151,9 @@ def test_the_table_of_recipes_is_the_codes() -> None:
         "metadata as inputs": ["yes" if r.metadata else "no" for r in (fast, paper)],
         "share of steps through the proxy's base alone": [r.coarse for r in (fast, paper)],
         "longer side of the planes that the network sees, at most": [r.longest for r in (fast, paper)],
-        "windows at full resolution beside them": ["yes" if r.windows else "no" for r in (fast, paper)],
+        "windows at full resolution beside them, and statistics": [
+            "yes" if r.windows and r.statistics else "no" for r in (fast, paper)
+        ],
     }
     for name, (one, other) in rows.items():
         assert f"| {name} | {one} | {other} |" in WORDS
