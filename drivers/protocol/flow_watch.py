@@ -2,8 +2,8 @@
 
 libzmq bounds each part of a message (``ZMQ_MAXMSGSIZE``), but not their number, and hands a message over only when it
 is whole: one whose parts never end would take all memory. So what the connection brought in since the last whole
-message is counted by the kernel (Linux), and what the process took meanwhile is looked at too: parts of a few bytes
-take many times their size.
+message is counted by the kernel (Linux), and what the process took while it waited is looked at too: parts of a few
+bytes take many times their size. What it took between two waits is its own: RAWs that were read to be sent, say.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FlowWatch:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._received = 0
-        self._memory = memory_bytes()
+        self._memory, self._grown = memory_bytes(), 0
 
     def connected(self, descriptor: int) -> None:
         """The connection's socket, as ZeroMQ's monitor tells it; a copy is kept to ask the kernel."""
@@ -40,17 +40,24 @@ class FlowWatch:
     def message(self) -> None:
         """A whole message came."""
         self._received = self._bytes() or 0
+        self._grown = 0
+
+    def waits(self) -> None:
+        """A wait begins."""
         self._memory = memory_bytes()
 
     def overlong(self, largest: int) -> bool:
         """Whether more came since the last whole message than ``largest`` bytes, or took more memory than it could."""
+        now = memory_bytes()
+        self._grown += now - self._memory
+        self._memory = now
         received = self._bytes()
         if received is None:
-            return memory_bytes() - self._memory > largest + MEMORY_SLACK
+            return self._grown > largest + MEMORY_SLACK
         since = received - self._received
         if since <= SLACK:
             return False
-        return since > largest + SLACK or memory_bytes() - self._memory > since * 5 // 4 + MEMORY_SLACK
+        return since > largest + SLACK or self._grown > since * 5 // 4 + MEMORY_SLACK
 
     def close(self) -> None:
         """Let go of the copy; closing twice is allowed."""

@@ -155,9 +155,10 @@ class _ZmqLink:
             ProtocolError: again and again a message did not end.
         """
         end_at = time.monotonic() + timeout_s
+        waits = False
         while not self.lost:
             left = max(end_at - time.monotonic(), 0.0)
-            ready = dict(self._poller.poll(int(min(left, WATCH_S) * 1000)))
+            ready = dict(self._poller.poll(int(min(left, WATCH_S) * 1000) if waits else 0))
             if self._socket in ready:
                 return self._parts()
             if self._monitor in ready:
@@ -166,6 +167,9 @@ class _ZmqLink:
                     self._watch.connected(int(event["value"]))
                 else:
                     self.lost = True
+            elif not waits:
+                waits = True
+                self._watch.waits()
             elif not self._watched(self._watch, False):
                 self.lost = True
             elif left <= WATCH_S:

@@ -158,3 +158,29 @@ def test_without_the_kernels_count_memory_alone_is_watched(monkeypatch: pytest.M
     assert not watch.overlong(0)
     watch.connected(10**6)  # a socket that is gone
     assert not watch.overlong(0)
+
+
+def test_memory_that_the_bench_takes_between_two_waits_is_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = 0
+    monkeypatch.setattr(flow_watch, "memory_bytes", lambda: memory)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as link:
+        watch = FlowWatch()
+        watch.connected(link.fileno())
+        watch.waits()
+        peer, _ = listener.accept()
+        with peer, link.makefile("rb") as stream:
+            sender = threading.Thread(target=peer.sendall, args=(bytes(2 << 20),))
+            sender.start()
+            stream.read(2 << 20)  # part of an answer
+            sender.join()
+            assert not watch.overlong(wire.MAX_OUTPUT)
+            memory += 2 * flow_watch.MEMORY_SLACK  # RAWs are read to be sent
+            watch.waits()
+            assert not watch.overlong(wire.MAX_OUTPUT)
+            memory += flow_watch.MEMORY_SLACK  # parts of the answer arrive
+            assert not watch.overlong(wire.MAX_OUTPUT)
+            memory += 3 << 20
+            assert watch.overlong(wire.MAX_OUTPUT)
+            watch.message()
+            assert not watch.overlong(wire.MAX_OUTPUT)
+        watch.close()
