@@ -48,7 +48,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         channels_last.network.to(memory_format=torch.channels_last)
         seen = f"{longest}×{longest * 3 // 4}"
         what = f"12 MP in memory → parameters, `{recipe.name}` ({seen})"
-        times = size.times if longest == INPUT_SIDE else size.process_times
+        times = size.times if longest == INPUT_SIDE else 2
         plain = partial(eager.predict, [raw])
         for name, ours in (
             ("exported, ONNX Runtime", partial(board.parameters, raw)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_isp import SPACE, FakeIsp, make_raw, make_set
@@ -13,6 +15,7 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
+from workbench.collect import keeping
 from workbench.collect.bench import BATCH, READ_AHEAD, Bench
 from workbench.collect.keeping import Outcome
 from workbench.errors import DatasetError
@@ -124,6 +127,30 @@ def test_slow_device_commits_every_capture(dataset: Dataset, monkeypatch: pytest
     device = FakeIsp()
     for given, _ in enumerate(Bench(dataset, device, purpose="collect").capture_many(make_jobs(dataset, 20)), 1):
         assert len(device.asked) == given == len(dataset.captures())
+
+
+def test_the_device_goes_on_while_a_batch_is_kept(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone_on = threading.Event()
+    seen = []
+
+    class Watched(FakeIsp):
+        def process(self, raw, parameters):  # type: ignore[no-untyped-def]
+            if len(self.asked) == BATCH + BATCH // 2:
+                gone_on.set()
+            return super().process(raw, parameters)
+
+    add = dataset.add_captures
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        seen.append(gone_on.wait(60))
+        return add(*args, **options)
+
+    monkeypatch.setattr(dataset, "add_captures", slowly)
+    monkeypatch.setattr(keeping, "BATCH_S", 1e9)
+    jobs = make_jobs(dataset, 2 * BATCH)
+    records = list(Bench(dataset, Watched(), purpose="collect").capture_many(jobs))
+    assert [(r.raw_hash, r.parameters_hash) for r in records] == keys(jobs)
+    assert seen == [True, True]
 
 
 def test_failed_commit_is_not_tried_again(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

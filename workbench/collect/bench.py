@@ -175,15 +175,16 @@ class _Stream:
         return kept(
             device.url,
             device.process_many(requests),
-            self.checked,
-            keep=self.commit,
+            self.accepted,
+            keep=self.store,
+            take=self.take,
             ready=self.ready,
             tally=self.bench.tally,
             batch=BATCH,
         )
 
-    def checked(self, answer: Capture | Failure) -> Capture | Failure:
-        """The answer, or why its output is none.
+    def accepted(self, answer: Capture | Failure) -> tuple[Capture | Failure, RawRecord]:
+        """The answer, and the RAW that it must be of.
 
         Raises:
             DeviceError: nobody asked for it.
@@ -192,17 +193,24 @@ class _Stream:
         if asked is None:
             what = f"frame {answer.frame}" if isinstance(answer, Capture) else f"the failure {answer.reason!r}"
             raise DeviceError(f"{self.bench.device.url}: {what} answers a request that nobody made")
-        return judged(answer, asked.raw.width, asked.raw.height)
+        return answer, asked.raw
 
-    def commit(self, answers: list[Capture | Failure]) -> None:
+    def store(self, answers: list[tuple[Capture | Failure, RawRecord]]) -> list[Outcome]:
+        """Keep answers durably, what is no picture of its RAW as a failure; touches nothing but the data set."""
         bench, records = self.bench, list[Outcome]()
-        if captures := [a for a in answers if isinstance(a, Capture)]:
+        found = [judged(answer, raw.width, raw.height) for answer, raw in answers]
+        if captures := [a for a in found if isinstance(a, Capture)]:
             records += bench.dataset.add_captures(bench.info, captures, purpose=bench.purpose)
-            bench.asked += len(captures)
-            faults.count(asked=len(captures))
-        if failures := [a for a in answers if isinstance(a, Failure)]:
+        if failures := [a for a in found if isinstance(a, Failure)]:
             records += bench.dataset.add_failures(bench.info, failures, purpose=bench.purpose)
-            faults.count(failed=len(failures))
+        return records
+
+    def take(self, records: list[Outcome]) -> None:
+        """Put what was kept into the slots that wait for it."""
+        bench = self.bench
+        failed = sum(isinstance(record, FailureRecord) for record in records)
+        bench.asked += len(records) - failed
+        faults.count(asked=len(records) - failed, failed=failed)
         for record in records:
             asked = self.waiting.pop((record.raw_hash, record.parameters_hash), None)
             if asked is None:  # answered twice

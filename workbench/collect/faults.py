@@ -26,6 +26,7 @@ _WORDS = {
     "reconnects": ("reconnection", "reconnections"),
     "reboots": ("reboot", "reboots"),
     "resent": ("request sent again", "requests sent again"),
+    "overlong": ("message without an end", "messages without an end"),
     "unsettled": ("sequence of frames begun again", "sequences of frames begun again"),
 }
 

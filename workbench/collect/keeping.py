@@ -1,9 +1,13 @@
-"""Answers of a device as they come: judged, kept in batches, and handed on once they are in the data set."""
+"""Answers of a device as they come: judged, kept in batches, and handed on once they are in the data set.
+
+A batch is judged and kept in a thread of its own while the next one comes in: the device does not wait for the disk.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from drivers.device import OUTPUT, Capture, Failure
@@ -14,20 +18,24 @@ from workbench.lab.dataset import CaptureRecord, FailureRecord
 
 BATCH_S = 0.5
 """Answers that wait this long, in seconds, are kept though their batch is not full."""
+AT_ONCE = 2
+"""Batches up to this size are waited for: their device is slow, and what it made is told before its next answer."""
 
 Outcome = CaptureRecord | FailureRecord
 """What a job came to: both are in the data set."""
 
 Answer = TypeVar("Answer")
-Judged = TypeVar("Judged")
+Accepted = TypeVar("Accepted")
+Kept = TypeVar("Kept")
 
 
 def kept(
     url: str,
     answers: Iterable[Answer],
-    judge: Callable[[Answer], Judged],
+    accept: Callable[[Answer], Accepted],
     *,
-    keep: Callable[[list[Judged]], None],
+    keep: Callable[[list[Accepted]], Kept],
+    take: Callable[[Kept], None],
     ready: Callable[[], Iterator[Outcome]],
     tally: FailureTally,
     batch: int,
@@ -40,8 +48,9 @@ def kept(
     Args:
         url: of the device, for messages.
         answers: of the device, in order; closed at the end where it is a generator.
-        judge: makes of an answer what is kept.
-        keep: keeps a batch durably, and tells the tally of it.
+        accept: sees that an answer is one to what was asked, and makes of it what ``keep`` takes.
+        keep: judges a batch and keeps it durably; runs in another thread, one batch at a time.
+        take: takes in what ``keep`` gave, and tells the tally of it.
         ready: the outcomes that have become ready; called after each batch.
         tally: of the frames asked now.
         batch: answers in a commit.
@@ -49,35 +58,57 @@ def kept(
     Raises:
         TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
     """
-    waiting: list[Judged] = []
+    waiting: list[Accepted] = []
+    storing: Future[Kept] | None = None
+    writer = ThreadPoolExecutor(1, thread_name_prefix="keeping")
 
-    def commit() -> None:
-        # Emptied first: a batch that could not be kept is not tried again on the way out.
+    def finish() -> None:
+        nonlocal storing
+        # Forgotten first: a batch that could not be kept is not tried again on the way out.
+        future, storing = storing, None
+        if future is not None:
+            take(future.result())
+
+    def begin() -> None:
+        nonlocal storing
+        finish()
         batch_now = list(waiting)
         waiting.clear()
         if batch_now:
-            keep(batch_now)
+            storing = writer.submit(keep, batch_now)
+            if len(batch_now) <= AT_ONCE:
+                finish()
 
     last = time.monotonic()
     try:
         for answer in answers:
-            waiting.append(judge(answer))
+            waiting.append(accept(answer))
             if len(waiting) >= batch or time.monotonic() - last >= BATCH_S:
-                commit()
+                begin()
                 last = time.monotonic()
-                tally.check(url)
-                yield from ready()
-        commit()
+            elif storing is not None and storing.done():
+                finish()
+            else:
+                continue
+            tally.check(url)
+            yield from ready()
+        begin()
+        finish()
         tally.check(url)
         yield from ready()
     except Exception:
-        commit()
+        begin()
+        finish()
         yield from ready()
         raise
     finally:
-        commit()
-        if isinstance(answers, Generator):
-            answers.close()
+        try:
+            begin()
+            finish()
+        finally:
+            writer.shutdown()
+            if isinstance(answers, Generator):
+                answers.close()
 
 
 def judged(answer: Capture | Failure, width: int, height: int) -> Capture | Failure:

@@ -65,8 +65,13 @@ class LiveCampaign(Campaign[ParameterSet]):
         tally = FailureTally()
         ready: deque[Outcome] = deque()
 
-        def keep(answers: list[Shot | Failure]) -> None:
-            ready.extend(self._kept(answers))
+        def keep(answers: list[Shot | Failure]) -> tuple[list[Shot | Failure], list[Outcome]]:
+            found = [_judged(answer) for answer in answers]
+            return found, self._kept(found)
+
+        def take(result: tuple[list[Shot | Failure], list[Outcome]]) -> None:
+            answers, outcomes = result
+            ready.extend(outcomes)
             failures = [answer for answer in answers if isinstance(answer, Failure)]
             for _ in range(len(answers) - len(failures)):
                 tally.made()
@@ -79,7 +84,9 @@ class LiveCampaign(Campaign[ParameterSet]):
                 yield ready.popleft()
 
         answers = self.device.capture_many(jobs)
-        yield from kept(self.device.url, answers, _judged, keep=keep, ready=drained, tally=tally, batch=BATCH)
+        yield from kept(
+            self.device.url, answers, _as_it_came, keep=keep, take=take, ready=drained, tally=tally, batch=BATCH
+        )
 
     def described(self, job: ParameterSet) -> str:
         """See :meth:`Campaign.described`."""
@@ -103,6 +110,10 @@ class LiveCampaign(Campaign[ParameterSet]):
 
     def _name(self, capture: Capture) -> str:
         return f"{self.scene}-{capture.boot_id[:8]}-{capture.frame:06d}"
+
+
+def _as_it_came(answer: Shot | Failure) -> Shot | Failure:
+    return answer
 
 
 def _judged(answer: Shot | Failure) -> Shot | Failure:
