@@ -19,18 +19,17 @@ from measures import frames
 from measures.clocks import Spent, in_pairs, process, workbench
 from measures.size import Size
 from measures.table import Bar, Row, cpu_and_wall
-from predictor.files import INPUT_SIDE, load_predictor, save_predictor
+from predictor.files import load_predictor, save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
-from predictor.training import Recipe, paper_recipe
+from predictor.raw_features import STATISTICS
+from predictor.training import Recipe, fast_recipe, paper_recipe
+from predictor.view import view_for
 from workbench.board.exporting import export
 from workbench.board.runtime import BoardPredictor
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import new_run
 from workbench.learn.results import TrainResult
-
-PAPER_SIDE = 2048
-"""Longer side of the planes of the recipe ``paper``: half of 4096."""
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
@@ -39,16 +38,17 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     (folder / "frame.dng").write_bytes(dng_bytes(raw))
     known = {key: value for key, value in raw.metadata.items() if value is not None}
     np.savez(folder / "frame.npz", mosaic=raw.mosaic, **known)
-    for recipe, longest in ((paper_recipe(), PAPER_SIDE), (Recipe(), INPUT_SIDE)):
-        run = untrained(lab, recipe, longest)
+    for recipe in (paper_recipe(), fast_recipe()):
+        run = untrained(lab, recipe)
         exported = folder / run.name
         export(lab, exported, predictor=run.name, size=frames.MP12)
         eager, board = load_predictor(run), BoardPredictor(exported)
         channels_last = load_predictor(run)
         channels_last.network.to(memory_format=torch.channels_last)
-        seen = f"{longest}×{longest * 3 // 4}"
+        rows_seen, columns_seen = eager.view.size(raw.height // 2, raw.width // 2)
+        seen = f"{columns_seen}×{rows_seen}{' and windows' if eager.view.windows else ''}"
         what = f"12 MP in memory → parameters, `{recipe.name}` ({seen})"
-        times = size.times if longest == INPUT_SIDE else 2
+        times = size.times if recipe.name == "fast" else 2
         plain = partial(eager.predict, [raw])
         for name, ours in (
             ("exported, ONNX Runtime", partial(board.parameters, raw)),
@@ -71,15 +71,22 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     yield Row("`workbench predict` of a 12-MP DNG, peak memory", "MB", memory[0], beside, memory[1])
 
 
-def untrained(lab: Path, recipe: Recipe, longest: int) -> Path:
+def untrained(lab: Path, recipe: Recipe) -> Path:
     """The folder of a finished ``train`` run, named as the recipe, of a network that was never trained."""
     with open_device("sim:sim20") as device:
         info = device.info()
     torch.manual_seed(0)
-    config = PredictorConfig(len(info.space), recipe.width, LENGTH if recipe.metadata else 0)
+    view = view_for(recipe.view, [frames.MP12[::-1]])
+    config = PredictorConfig(
+        len(info.space),
+        recipe.width,
+        LENGTH if recipe.metadata else 0,
+        windows=view.windows,
+        statistics=STATISTICS if view.statistics else 0,
+    )
     run = new_run(lab, "train", recipe.name)
     network = Predictor(config).eval()
-    save_predictor(run.path, network, info.space, info.identity, longest, mirrored=recipe.name == "fast")
+    save_predictor(run.path, network, info.space, info.identity, view.longest, mirrored=recipe.name == "fast")
     results = TrainResult(curve=(), held_out_loss=1.0, parameters=1, torch=torch.__version__, averaged=False)
     run.finish(results.to_json())
     return run.path

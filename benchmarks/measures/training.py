@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from measures.clocks import Spent
 from measures.size import Size
 from measures.table import Bar, Row, cpu_and_wall
 from predictor.metadata import LENGTH
-from predictor.training import Recipe, TrainingData, TrainingStep, fit
+from predictor.training import TrainingData, TrainingStep, fast_recipe, fit
+from predictor.view import view_for
 from proxy.model import Proxy, ProxyConfig
 from proxy.training import ProxyRecipe, freeze
 from workbench.lab.dataset import Dataset
@@ -46,9 +48,9 @@ def steps(lab: Path, pixels: tuple[int, int], count: int) -> tuple[list[Spent], 
             dataset.add_raw(
                 frames.raw(pixels, i), scene=f"s{i}", split=split, name=str(i), reference=frames.reference(pixels, i)
             )
-        data = _Watched(
-            task.training_data(dataset.raws(Split.TRAIN), dataset.raws(Split.VALIDATION), vary=True, seed=0)
-        )
+        train, validation = dataset.raws(Split.TRAIN), dataset.raws(Split.VALIDATION)
+        view = view_for(fast_recipe().view, [pixels[::-1]])
+        data = _Watched(task.training_data(train, validation, vary=True, seed=0, view=view))
     with open_device("sim:sim20") as device:
         space = device.info().space
     torch.manual_seed(0)
@@ -64,9 +66,11 @@ def steps(lab: Path, pixels: tuple[int, int], count: int) -> tuple[list[Spent], 
         lambda raw, parameters, whole: proxy(raw, parameters, residual=whole),
         task.log_loss,
         # The step at the end, with its measurement of the held-out RAWs, does not count.
-        Recipe(steps=count + 1, coarse=0.0),
+        replace(fast_recipe(), steps=count + 1, coarse=0.0),
         metadata_length=LENGTH,
         start=space.defaults.unit,
+        statistics=getattr(data.data, "statistics", None),
+        windows=view.windows,
         on_step=on_step,
         evaluations=1,
     )
@@ -78,17 +82,17 @@ class _Watched:
     """Training data that says how long each batch was waited for."""
 
     def __init__(self, data: TrainingData) -> None:
-        self._data = data
+        self.data = data
         self.waited: list[float] = []
 
     def draw(self, batch: int, generator: torch.Generator) -> Any:
         begin = time.perf_counter()
-        drawn = self._data.draw(batch, generator)
+        drawn = self.data.draw(batch, generator)
         self.waited.append(time.perf_counter() - begin)
         return drawn
 
     def held_out(self) -> Iterator[Any]:
-        return self._data.held_out()
+        return self.data.held_out()
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
