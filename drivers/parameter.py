@@ -19,7 +19,9 @@ from drivers.validation_text import short
 
 Kind = Literal["continuous", "integer", "choice", "bool"]
 Scale = Literal["linear", "log"]
-Role = Literal["red_gain", "blue_gain"]
+Role = Literal["red_gain", "blue_gain", "digital_gain", "black_level", "raw_nr", "luma_nr", "chroma_nr", "sharpening"]
+GAINS: tuple[Role, Role] = ("red_gain", "blue_gain")
+"""The roles that version 1 of the protocol knows."""
 Width = Literal[8, 16, 32]
 Native = float | int | str | bool
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -59,8 +61,9 @@ class Parameter:
     Continuous parameters are stored in steps: ``code = round(native / step)``, so a register with 8 fraction bits has
     ``step = 1/256``. Choices are stored by their index, bools as 0 and 1.
 
-    ``role`` marks the parameters that the as-shot white balance of a RAW sets directly: the gains of the red and the
-    blue channel relative to green.
+    ``role`` marks the parameters that are treated specially. ``red_gain`` and ``blue_gain``, relative to green, are set
+    directly by the as-shot white balance of a RAW, ``digital_gain`` by the exposure; ``black_level`` is held where 3A
+    is on; ``raw_nr``, ``luma_nr``, ``chroma_nr`` and ``sharpening`` say how strongly it acts.
 
     Raises:
         ParameterError: its parts do not agree.

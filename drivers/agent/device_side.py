@@ -19,6 +19,8 @@ from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.plain_pictures import PictureOutput, PlainPicture
 from drivers.protocol import wire
+from drivers.protocol.frame_fields import told_map
+from drivers.protocol.told_spaces import told_space
 from drivers.raw_input import RawInput
 from drivers.registers import Bank
 
@@ -136,6 +138,11 @@ class DeviceSide:
         return wire.Error(message.id, "unsupported", f"{type(message).__name__} is not a request to this device")
 
     def _info(self, message: wire.Hello) -> wire.Info:
+        version = min(message.speaks, wire.LATEST)
+        # What version 1 has no words for is said in place of an INFO that would be misread.
+        told_space(self.space, version)
+        if version == 1 and (told_map(self.input) or told_map(self.output)):
+            raise wire.MessageError("version", "how RAWs or pictures travel here needs version 2 of the protocol")
         return wire.Info(
             message.id,
             model=self.model,
@@ -149,6 +156,7 @@ class DeviceSide:
             live=self.live,
             input=self.input,
             output=self.output,
+            version=version,
         )
 
     def _values(self, request_id: int, bank: Bank, addresses: tuple[int, ...]) -> wire.RegisterValues:

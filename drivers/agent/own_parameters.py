@@ -37,7 +37,8 @@ def continuous(
         default: value after a start; left out, the one nearest to the middle of the range.
         scale: how the range is searched; ``log`` for gains.
         unit, description: for people.
-        role: ``red_gain`` or ``blue_gain`` for the gain that an as-shot white balance sets directly.
+        role: what it is for, of :data:`~drivers.parameter.Role`: ``red_gain`` or ``blue_gain`` for the gain that an
+            as-shot white balance sets directly.
         register: where the ISP keeps it; left out, one is given out.
 
     Raises:
@@ -69,6 +70,7 @@ def integer(
     scale: Scale = "linear",
     unit: str = "",
     description: str = "",
+    role: Role | None = None,
     register: Register | None = None,
 ) -> Parameter:
     """A whole number, such as ``integer("radius", 1, 7)``; the arguments are those of :func:`continuous`.
@@ -86,6 +88,7 @@ def integer(
         default=_whole_middle(low, high, scale) if default is None else default,
         unit=unit,
         description=description,
+        role=role,
         register=register,
     )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from drivers.errors import ParameterError
-from drivers.parameters import ParameterSpace
 from drivers.protocol.messages import MAX_ID, Buffer, MessageError, Registers
 from drivers.registers import Bank
 
@@ -95,30 +93,3 @@ def take_payload(h: dict[Any, Any], part: Buffer, max_payload: int) -> Buffer:
     if size != len(part):
         raise MessageError("bad_message", f"payload of {len(part)} bytes; the header says {size}")
     return part
-
-
-def take_space(data: Any) -> ParameterSpace:
-    """The device's parameter space, each parameter with a register."""
-    _check_printable(data)
-    try:
-        space = ParameterSpace.from_dict(data)
-    except (ParameterError, ValueError, TypeError, ArithmeticError) as error:
-        raise MessageError("bad_message", f"header: space: {str(error)[:200]}") from error
-    for parameter in space.parameters:
-        if parameter.register is None:
-            raise MessageError("bad_message", f"header: space: parameter {parameter.name} has no register")
-    return space
-
-
-def _check_printable(value: Any, where: str = "space", keep: str = "") -> None:
-    """Refuses control characters in any text of a space; ``keep``: let through all the same."""
-    if isinstance(value, str):
-        if not "".join(c for c in value if c not in keep).isprintable():
-            raise MessageError("bad_message", f"header: {where} {show(value)} is not printable text")
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            _check_printable(item, f"{where}.{i}")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_printable(key, f"{where}: the key")
-            _check_printable(item, f"{where}.{key}", "\n\t" if key == "description" else "")

@@ -13,6 +13,10 @@ from drivers.raw_input import RawInput
 from drivers.registers import Bank
 
 VERSION = 1
+"""Of the messages' form, in every header."""
+LATEST = 2
+"""The protocol's latest version: HELLO and INFO agree on one."""
+MAX_SPEAKS = 255
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 2 * MAX_SIDE * MAX_SIDE
 MAX_OUTPUT = 256 << 20
@@ -57,9 +61,10 @@ class MessageError(ProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who are you? Answered with :class:`Info`."""
+    """Who are you? Answered with :class:`Info`; ``speaks``: the latest version that the client knows."""
 
     id: int
+    speaks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Info:
 
     ``echo``: its frames prove the parameters in force; ``live``: it photographs, and takes no stored RAW; ``input``:
     which RAWs it takes, and how they travel; ``output``: what its pictures are.
+    ``version``: of the protocol, in which this is told.
     """
 
     id: int
@@ -82,6 +88,7 @@ class Info:
     live: bool = False
     input: RawInput = field(default_factory=RawInput)
     output: PictureOutput = field(default_factory=PictureOutput)
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class ProtocolClient(Device):
         self._wait_s = min(deadline_s, open_deadline_s)
         try:
             self._connect()
-            answer = self._ask(wire.Hello(self._new_id()), self._wait_s)
+            answer = self._ask(wire.Hello(self._new_id(), wire.LATEST), self._wait_s)
             if not isinstance(answer, wire.Info):
                 raise ProtocolError(f"{url}: HELLO was answered with {type(answer).__name__}, not INFO")
             self._take_info(answer)
@@ -177,7 +177,7 @@ class ProtocolClient(Device):
     def _probe(self, *, connected: bool = True) -> None:
         self._hello = self._new_id()
         self._probed = connected
-        self._send(wire.Hello(self._hello))
+        self._send(wire.Hello(self._hello, wire.LATEST))
 
     def _send(self, message: wire.Message) -> None:
         if self._link is None:

@@ -246,7 +246,7 @@ class ProtocolDevice(ProtocolClient):
                 if now - asked >= self.deadline_s / 3:
                     asked = now
                     if self._hello:
-                        self._send(wire.Hello(self._hello))  # the question may have been lost too
+                        self._send(wire.Hello(self._hello, wire.LATEST))  # the question may have been lost too
                     else:
                         self._probe()
                 left = progress + self.deadline_s - now

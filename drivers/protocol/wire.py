@@ -23,12 +23,12 @@ from drivers.protocol.header_fields import (
     take_metadata,
     take_payload,
     take_registers,
-    take_space,
     take_text,
     take_uint,
 )
 from drivers.protocol.messages import (
     ERROR_CODES,
+    LATEST,
     MAX_COUNT,
     MAX_HEADER,
     MAX_ID,
@@ -37,6 +37,7 @@ from drivers.protocol.messages import (
     MAX_OUTPUT,
     MAX_PAYLOAD,
     MAX_REGISTERS,
+    MAX_SPEAKS,
     MAX_TEXT,
     MEDIA_TYPES,
     VERSION,
@@ -56,10 +57,12 @@ from drivers.protocol.messages import (
 )
 from drivers.protocol.picture_messages import picture
 from drivers.protocol.raw_messages import process_request, raw_frame
+from drivers.protocol.told_spaces import take_space, told_space
 from drivers.raw_input import RawInput
 
 __all__ = [
     "ERROR_CODES",
+    "LATEST",
     "MAX_COUNT",
     "MAX_HEADER",
     "MAX_ID",
@@ -68,6 +71,7 @@ __all__ = [
     "MAX_OUTPUT",
     "MAX_PAYLOAD",
     "MAX_REGISTERS",
+    "MAX_SPEAKS",
     "MAX_TEXT",
     "MEDIA_TYPES",
     "VERSION",
@@ -101,15 +105,22 @@ _UNPACK_LIMITS = {
 
 
 def encode(message: Message) -> list[Buffer]:
-    """The parts of a message: the header, and for :class:`Process` and :class:`Frame` the payload (not copied)."""
+    """The parts of a message: the header, and for :class:`Process` and :class:`Frame` the payload (not copied).
+
+    Raises:
+        MessageError: ``version``: the space of an :class:`Info` cannot be told in its version.
+    """
     h: dict[str, Any] = {"v": VERSION, "type": _NAMES[type(message)], "id": message.id}
     match message:
         case Hello():
-            pass
+            if message.speaks > 1:
+                h["speaks"] = message.speaks
         case Info():
             for key in ("model", "firmware", "serial", "boot_id", "max_in_flight", "max_payload", "echo", "live"):
                 h[key] = getattr(message, key)
-            h["space"] = message.space.to_dict()
+            h["space"] = told_space(message.space, message.version)
+            if message.version > 1:
+                h["version"] = message.version
             for key in ("input", "output"):
                 if told := told_map(getattr(message, key)):
                     h[key] = told
@@ -173,8 +184,9 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
         raise MessageError("bad_message", f"message {show(kind)} has {len(parts)} parts, not {1 + has_payload}")
     match kind:
         case "hello":
-            return Hello(request_id)
+            return Hello(request_id, take_uint(h, "speaks", MAX_SPEAKS, low=1) if "speaks" in h else 1)
         case "info":
+            version = take_uint(h, "version", LATEST, low=1) if "version" in h else 1
             return Info(
                 request_id,
                 model=take_text(h, "model"),
@@ -183,11 +195,12 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 boot_id=take_text(h, "boot_id"),
                 max_in_flight=take_uint(h, "max_in_flight", MAX_IN_FLIGHT, low=1),
                 max_payload=take_uint(h, "max_payload", MAX_PAYLOAD, low=8),
-                space=take_space(h.get("space")),
+                space=take_space(h.get("space"), version),
                 echo=take_flag(h, "echo", True),
                 live=take_flag(h, "live", False),
                 input=take_told(RawInput, h, "input"),
                 output=take_told(PictureOutput, h, "output"),
+                version=version,
             )
         case "read":
             return Read(request_id, take_bank(h), take_addresses(h.get("addresses")))

@@ -34,7 +34,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
-from drivers.parameter import Native
+from drivers.parameter import GAINS, Native
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import TEXT_BYTES, read_regular
 from drivers.splits import Split
@@ -52,7 +52,6 @@ SHIPPED = ("c-header", "ini", "json")
 """Templates by name, in ``templates/`` beside this module."""
 RAWS_A_KNOT = 40
 """Training RAWs that a predictor's choice at a knot of ISO is the mean of, at most."""
-_GAINS = ("red_gain", "blue_gain")
 _Found = tuple[float | None, ParameterSet, int | None]
 """ISO, set, and the RAWs that it is the mean of."""
 
@@ -138,7 +137,7 @@ def _left_out(rule: TunedRule | None, space: ParameterSpace) -> dict[str, str]:
     bare, found = (rule.rule, rule.by_rule) if isinstance(rule, UnderSettings) else (rule, {})
     if isinstance(bare, IndustryTable | Regression) and bare.white_balance is not None:
         for parameter in space.parameters:
-            if parameter.role in _GAINS:
+            if parameter.role in GAINS:
                 found.setdefault(parameter.name, f"{bare.white_balance} white balance")
     return {name: found[name] for name in space.names if name in found}
 

@@ -164,7 +164,7 @@ class Peer:
 
     def hello(self) -> wire.Info:
         """INFO, asked for now."""
-        return self.ask(wire.Hello(self.new_id()), wire.Info)
+        return self.ask(wire.Hello(self.new_id(), wire.LATEST), wire.Info)
 
     def codes(self, bank: Bank) -> dict[int, int]:
         """Every code of a bank, by address."""

@@ -7,10 +7,32 @@ from functools import partial
 
 from drivers.protocol import wire
 from drivers.registers import Bank
-from workbench.check.peer import Peer, Requirement, address_of, difference
+from workbench.check.peer import Peer, Requirement, address_of, as_answer, difference
 from workbench.check.requirements import NotTriedError, expect
 
 BANKS: tuple[Bank, ...] = ("active", "shadow")
+
+
+def _first_version(peer: Peer) -> None:
+    answer = _answer_of(peer, speaks=1)
+    if isinstance(answer, wire.Error):
+        expect(peer.info.version > 1, f"a client of version 1 is refused ({answer.text[:80]}) by a device of version 1")
+    else:
+        expect(answer.version == 1, f"a client of version 1 was answered in version {answer.version}")
+
+
+def _later_version(peer: Peer) -> None:
+    answer = _answer_of(peer, speaks=wire.MAX_SPEAKS)
+    text = f"refused with {answer.code}: {answer.text[:80]}" if isinstance(answer, wire.Error) else ""
+    expect(isinstance(answer, wire.Info), text)
+
+
+def _answer_of(peer: Peer, speaks: int) -> wire.Info | wire.Error:
+    """INFO, or ERROR ``version``."""
+    answer = peer.answer(peer.send(wire.Hello(peer.new_id(), speaks)))
+    if isinstance(answer, wire.Error) and answer.code == "version":
+        return answer
+    return as_answer(answer, wire.Info)
 
 
 def _defaults(peer: Peer) -> None:
@@ -81,6 +103,8 @@ def _refused_write(title: str, code: str) -> Requirement:
 
 REQUIREMENTS = (
     Requirement("HELLO is answered with a complete INFO", "4, 5", Peer.learn),
+    Requirement("A client of version 1 is answered in it, or refused", "4, 12", _first_version),
+    Requirement("A client of a later version is answered in the device's own", "4, 12", _later_version),
     Requirement("Both banks hold the defaults after a start", "8", _defaults),
     Requirement("READ gives every register of a bank, and its hash", "4, 6", _read_all),
     Requirement("READ gives the registers asked for, and the whole bank's hash", "4, 6", _read_some),

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 
+from drivers.parameter import Role
 from drivers.parameters import Parameter, ParameterSpace
+from workbench.rules.roles import NOISE_REDUCTION, of_role, tells_roles
 
 Task = Literal["noise reduction", "sharpening"]
 TASKS: tuple[Task, Task] = ("noise reduction", "sharpening")
-# In blocks' and parameters' names: noise_filter, denoising, bayer_nr, ynr, tnr3d; unsharp_mask, usm, edge_enhancement.
-_NAMED = {
-    "noise reduction": re.compile(r"(^|_)(noise|denois|[a-z0-9]{0,3}nr[0-9]?d?(_|$))"),
-    "sharpening": re.compile(r"(^|_)((un)?sharp|usm|edge|ee(_|$))"),
-}
-_DESCRIBED = {
-    "noise reduction": re.compile(r"denois|noise[ -](reduc|filter|suppress|remov|threshold)", re.IGNORECASE),
-    "sharpening": re.compile(r"sharpen|unsharp|edge[ -]enhanc", re.IGNORECASE),
-}
+_ROLES: dict[Task, tuple[Role, ...]] = {"noise reduction": NOISE_REDUCTION, "sharpening": ("sharpening",)}
 _STRENGTH_WORDS = ("strength", "amount", "level", "gain")
 _STILL = 1e-3
 
 
 def parameters_for(space: ParameterSpace, task: Task) -> list[Parameter]:
-    """The parameters of a device for one task: of the blocks so named, else those so named, else so described.
-
-    Firmware names its blocks as it likes, so an empty list says that none could be told, not that there are none.
-    """
-    named, described = _NAMED[task], _DESCRIBED[task]
-    return (
-        [p for p in space.parameters if named.search(p.block)]
-        or [p for p in space.parameters if named.search(p.name)]
-        or [p for p in space.parameters if described.search(p.description)]
-    )
+    """The parameters of a device for one task; see :func:`~workbench.rules.roles.of_role`."""
+    return of_role(space, *_ROLES[task])
 
 
 def strongest(space: ParameterSpace, spreads: np.ndarray, task: Task, held: Collection[str] = ()) -> Parameter | None:
@@ -65,6 +50,8 @@ def why_none(space: ParameterSpace, task: Task) -> str:
     if own := parameters_for(space, task):
         names = ", ".join(p.name for p in own)
         return f"No parameter is drawn for {task}: the device's parameters for it ({names}) are no numbers."
+    if tells_roles(space):
+        return f"No parameter is drawn for {task}: the device tells none of the role {' or '.join(_ROLES[task])}."
     return (
         f"No parameter is drawn for {task}: none of the device's blocks ({', '.join(space.blocks)}) or parameters is "
         "named or described as one."

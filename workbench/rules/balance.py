@@ -8,6 +8,7 @@ import numpy as np
 
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
+from drivers.parameter import GAINS, Role
 from drivers.parameters import Parameter, ParameterSet, ParameterSpace
 
 WhiteBalance = Literal["as-shot", "grey-world"]
@@ -55,7 +56,7 @@ def grey_world(raw: Stored | RawFrame) -> Gains:
 
 def without_gains(space: ParameterSpace) -> str:
     """What a white balance cannot set on a device with these parameters, in one line; empty where it can set both."""
-    missing = [role for role in ("red_gain", "blue_gain") if all(p.role != role for p in space.parameters)]
+    missing = [role for role in GAINS if all(p.role != role for p in space.parameters)]
     if not missing:
         return ""
     whole = "the white balance is left to the search" if len(missing) == 2 else "that gain is left to the search"
@@ -73,9 +74,9 @@ def with_gains(parameters: ParameterSet, gains: Gains | None) -> ParameterSet:
     if gains is None:
         return parameters
     red, green, blue = gains
-    of_role = {"red_gain": red / green, "blue_gain": blue / green}
+    of_role: dict[Role | None, float] = {"red_gain": red / green, "blue_gain": blue / green}
     codes = [
-        clipped_code(p, of_role[p.role]) if p.role is not None else code
+        clipped_code(p, of_role[p.role]) if p.role in GAINS else code
         for p, code in zip(parameters.space.parameters, parameters.codes, strict=True)
     ]
     return ParameterSet(parameters.space, tuple(codes))

@@ -14,15 +14,15 @@ import numpy as np
 
 from drivers.errors import ParameterError
 from drivers.foreign_text import shown
+from drivers.parameter import GAINS
 from drivers.parameters import ParameterSpace
 from drivers.splits import Split
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.stratified import stratified
+from workbench.rules.roles import of_role
 from workbench.rules.setting import BUILT_IN, Balance, Exposure, MeanLevel, Setting, features, levels, load_setting
 
-GAIN, BLACK = "digital_gain", "black_offset"
-"""How the parameters are called that ``3a`` sets; the second one is how their names begin."""
 _FITTED_ON = 256
 _SHOWN_ON = 32
 _DIGITS = 4
@@ -74,20 +74,23 @@ def built_in(space: ParameterSpace) -> tuple[Setting, list[str]]:
         ParameterError: it has none of them.
     """
     device, notes = shown(space.name), []
-    by_rule = {p.name: "as-shot" for p in space.parameters if p.role is not None}
+    by_rule = {p.name: "as-shot" for p in space.parameters if p.role in GAINS}
     if len(by_rule) < 2:
         notes.append(f"{device} lacks a parameter of the role red_gain or blue_gain: white balance stays as it is")
-    if GAIN in space.names:
-        by_rule[GAIN] = "exposure"
-    else:
-        notes.append(f"{device} has no parameter {GAIN}: exposure stays as it is, a setting of your own can name one")
-    held = {p.name: p.from_code(p.to_code(p.default)) for p in space.parameters if p.name.startswith(BLACK)}
+    gains = of_role(space, "digital_gain")
+    by_rule |= {p.name: "exposure" for p in gains[:1]}  # two would be set twice
+    if not gains:
+        notes.append(
+            f"{device} has no parameter of the role digital_gain: exposure stays as it is, a setting of your own can "
+            "name one"
+        )
+    held = {p.name: p.from_code(p.to_code(p.default)) for p in of_role(space, "black_level")}
     if not held:
-        notes.append(f"{device} has no parameter {BLACK}: no black level is held")
+        notes.append(f"{device} has no parameter of the role black_level: none is held")
     if not by_rule and not held:
         raise ParameterError(
-            f"setting {BUILT_IN}: {device} has no gain by role, no {GAIN} and no {BLACK}; write a setting of your own, "
-            "a TOML file with [by_rule] and [held]"
+            f"setting {BUILT_IN}: {device} has no parameter of the roles {', '.join(GAINS)}, digital_gain and "
+            "black_level; write a setting of your own, a TOML file with [by_rule] and [held]"
         )
     return Setting.model_validate({"name": BUILT_IN, "by_rule": by_rule, "held": held}), notes
 
@@ -101,7 +104,7 @@ def _check(setting: Setting, space: ParameterSpace) -> None:
     except ParameterError as error:
         raise ParameterError(f"{where}: {error}") from error
     for name, rule in setting.by_rule.items():
-        if isinstance(rule, Balance) and space[name].role is None:
+        if isinstance(rule, Balance) and space[name].role not in GAINS:
             raise ParameterError(
                 f"{where}: {name} is not of the role red_gain or blue_gain, which rule {rule.rule} sets; give it the "
                 "role in the device's parameter space"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from drivers.device import Device
+from drivers.parameter import GAINS
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from workbench.collect.failures import reason_text
@@ -151,7 +152,7 @@ class Tuner:
 
     def searched(self, white_balance: WhiteBalance | None = None) -> list[str]:
         """The parameters that are searched: neither the white balance nor the setting sets them."""
-        names = [p.name for p in self.info.space.parameters if white_balance is None or p.role is None]
+        names = [p.name for p in self.info.space.parameters if white_balance is None or p.role not in GAINS]
         return self.setting.left(names) if self.setting else names
 
     def rank_raws(self, raws: Sequence[RawRecord], pool: Sequence[RawRecord], budget: int) -> list[RawRecord]:
