@@ -92,6 +92,20 @@ def postgresql() -> Iterator[Any]:
 
 
 @pytest.fixture
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A mock of an S3 object store, and an environment that leads to it."""
+    from s3_server import S3Server
+
+    pytest.importorskip("obstore", reason="obstore is absent (the extra `storage`)")
+    server = S3Server()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def kept_in(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
     """``kept_in(lab)`` makes a lab folder whose data set is kept in a file, or on a server, and gives it.
 

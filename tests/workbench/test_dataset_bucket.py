@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,17 +23,7 @@ pytest.importorskip("obstore", reason="obstore is absent (the extra `storage`)")
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, store: S3Server) -> Path:
+def lab(tmp_path: Path, object_store: S3Server) -> Path:
     lab = named(tmp_path / "lab", "s3://bucket/some/lab")
     device = FakeIsp()
     with Dataset.open(lab, create=True) as dataset:
@@ -50,9 +39,9 @@ def named(lab: Path, url: str) -> Path:
     return lab
 
 
-def test_another_host_finds_in_the_bucket_what_was_kept(lab: Path, store: S3Server) -> None:
-    assert len(store.objects) == 5
-    assert all(path.startswith("/bucket/some/lab/") for path in store.objects)
+def test_another_host_finds_in_the_bucket_what_was_kept(lab: Path, object_store: S3Server) -> None:
+    assert len(object_store.objects) == 5
+    assert all(path.startswith("/bucket/some/lab/") for path in object_store.objects)
     assert not (lab / "blobs").exists()
     shutil.rmtree(lab / "cache")
     with Dataset.open(lab) as dataset:
@@ -63,25 +52,25 @@ def test_another_host_finds_in_the_bucket_what_was_kept(lab: Path, store: S3Serv
         assert (verify(dataset).problems, verify(dataset).unused_files) == ([], 0)
 
 
-def test_what_was_read_is_not_fetched_again_unless_it_is_damaged(lab: Path, store: S3Server) -> None:
+def test_what_was_read_is_not_fetched_again_unless_it_is_damaged(lab: Path, object_store: S3Server) -> None:
     with Dataset.open(lab) as dataset:
         first = dataset.captures()[0]
         first.rgb()
-        assert store.reads == 0  # what this host wrote it need not fetch
+        assert object_store.reads == 0  # what this host wrote it need not fetch
         cached = dataset.blobs.path(first.output_hash, "png")
         cached.write_bytes(cached.read_bytes()[:-1] + b"?")
         whole = first.rgb().encoded
-        assert store.reads == 1
+        assert object_store.reads == 1
         assert cached.read_bytes() == whole
 
 
-def test_damage_in_the_bucket_is_found_behind_the_cache(lab: Path, store: S3Server) -> None:
+def test_damage_in_the_bucket_is_found_behind_the_cache(lab: Path, object_store: S3Server) -> None:
     with Dataset.open(lab) as dataset:
         hashes = [capture.output_hash for capture in dataset.captures()]
-        keys = [next(key for key in store.objects if digest in key) for digest in hashes[:2]]
-        store.objects[keys[0]] += b"?"
-        del store.objects[keys[1]]
-        store.objects["/bucket/some/lab/ab/unknown.png"] = b"left"
+        keys = [next(key for key in object_store.objects if digest in key) for digest in hashes[:2]]
+        object_store.objects[keys[0]] += b"?"
+        del object_store.objects[keys[1]]
+        object_store.objects["/bucket/some/lab/ab/unknown.png"] = b"left"
         result = verify(dataset)
     assert [("damaged" in p, "missing" in p) for p in sorted(result.problems, key=lambda p: "missing" in p)] == [
         (True, False),
@@ -90,10 +79,10 @@ def test_damage_in_the_bucket_is_found_behind_the_cache(lab: Path, store: S3Serv
     assert result.unused_files == 1
 
 
-def test_a_store_that_comes_back_is_waited_for(lab: Path, store: S3Server) -> None:
+def test_a_store_that_comes_back_is_waited_for(lab: Path, object_store: S3Server) -> None:
     device = FakeIsp()
-    store.stop()
-    back = threading.Timer(0.5, store.start)
+    object_store.stop()
+    back = threading.Timer(0.5, object_store.start)
     back.start()
     with Dataset.open(lab) as dataset:
         dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(9))], purpose="collect")
@@ -102,16 +91,16 @@ def test_a_store_that_comes_back_is_waited_for(lab: Path, store: S3Server) -> No
         assert verify(dataset).problems == []
 
 
-def test_a_store_that_is_away_is_one_line_and_leaves_no_row(lab: Path, store: S3Server) -> None:
+def test_a_store_that_is_away_is_one_line_and_leaves_no_row(lab: Path, object_store: S3Server) -> None:
     device = FakeIsp()
-    store.stop()
+    object_store.stop()
     try:
         with Dataset.open(lab, busy_s=0.2) as dataset:
             with pytest.raises(DatasetError, match="check that the object store runs") as told:
                 dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(9))], purpose="collect")
             assert len(dataset.captures()) == 4
     finally:
-        store.start()
+        object_store.start()
     assert "\n" not in str(told.value)
     assert "secret" not in str(told.value)
 

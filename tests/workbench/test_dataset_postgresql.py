@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
 from postgresql_server import PostgresqlServer
+from s3_server import S3Server
 from sqlalchemy.exc import IntegrityError
 from test_kill import start as collecting
 
@@ -186,9 +187,11 @@ def reported(process: subprocess.Popen[str], wanted: int) -> set[tuple[str, ...]
 
 
 @pytest.mark.timeout(240)
-def test_killed_writers_and_a_restarted_server_lose_and_double_nothing(
-    tmp_path: Path, lab: Path, raws: Path, postgresql: PostgresqlServer
+def test_killed_writers_and_restarted_servers_lose_and_double_nothing(
+    tmp_path: Path, lab: Path, raws: Path, postgresql: PostgresqlServer, object_store: S3Server
 ) -> None:
+    with (lab / "lab.toml").open("a") as file:
+        file.write('blobs = "s3://bucket/lab"\n')
     said: set[tuple[str, ...]] = set()
     for wanted in (1, 37, 90):
         process = collecting(lab, raws, CAPTURES)
@@ -200,7 +203,9 @@ def test_killed_writers_and_a_restarted_server_lose_and_double_nothing(
     for wanted in (1, 20):  # what it goes on with it collects over two restarts, with no help
         said |= reported(process, wanted)
         postgresql.stop()
+        object_store.stop()
         postgresql.start()
+        object_store.start()
     said |= reported(process, CAPTURES)
     process.communicate(timeout=120)
     assert process.returncode == 0
