@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.errors import FrameError
-from drivers.frames import RawFrame
+from drivers.frames import CFA_PATTERNS, MAX_SIDE, CfaPattern, RawFrame
 from drivers.packing import BITS, PACKINGS, Packing, pack, row_bytes, unpack
 
 MOST_ROW_MULTIPLE = 4096
@@ -20,10 +20,18 @@ class RawInput:
     Attributes:
         packing: how pixels lie in the payload.
         row_multiple: bytes to a multiple of which each row is padded, with zeros.
+        cfa: the patterns taken.
+        bits: most bits of a pixel: white level and values are below 2 to their power.
+        min_size, max_size: width and height taken; ``multiple``: of what width and height must be multiples.
     """
 
     packing: Packing = "u16"
     row_multiple: int = 1
+    cfa: tuple[CfaPattern, ...] = CFA_PATTERNS
+    bits: int = 16
+    min_size: tuple[int, int] = (2, 2)
+    max_size: tuple[int, int] = (MAX_SIDE, MAX_SIDE)
+    multiple: tuple[int, int] = (2, 2)
 
     def __post_init__(self) -> None:
         if self.packing not in PACKINGS:
@@ -32,6 +40,19 @@ class RawInput:
             raise FrameError(f"row_multiple {self.row_multiple!r:.40} is not a whole number in 1..{MOST_ROW_MULTIPLE}")
         if self.packing == "u16" and self.row_multiple > 1 and self.row_multiple % 2:
             raise FrameError(f"row_multiple {self.row_multiple} is odd, pixels have two bytes")
+        if not isinstance(self.cfa, tuple) or not self.cfa or any(c not in CFA_PATTERNS for c in self.cfa):
+            raise FrameError(f"cfa {self.cfa!r:.60} is not one or more of {', '.join(CFA_PATTERNS)}")
+        if type(self.bits) is not int or not 1 <= self.bits <= 16:
+            raise FrameError(f"bits {self.bits!r:.40} is not a whole number in 1..16")
+        for name in ("min_size", "max_size", "multiple"):
+            pair = getattr(self, name)
+            if not isinstance(pair, tuple) or len(pair) != 2 or not all(type(n) is int for n in pair):
+                raise FrameError(f"{name} {pair!r:.60} is not two whole numbers, width and height")
+            if not all(2 <= n <= MAX_SIDE and n % 2 == 0 for n in pair):
+                raise FrameError(f"{name} {pair!r:.60} is not even and within 2..{MAX_SIDE}")
+        for low, high, step in zip(self.min_size, self.max_size, self.multiple, strict=True):
+            if -(-low // step) * step > high:
+                raise FrameError(f"no multiple of {step} lies within {low}..{high}: no RAW has such a size")
 
     def stride(self, width: int) -> int:
         """Bytes from one row to the next."""
@@ -48,10 +69,21 @@ class RawInput:
 
     def refusal(self, raw: RawFrame) -> str | None:
         """Why the device does not take a RAW, as the end of a line, or None."""
-        most = (1 << BITS[self.packing]) - 1
-        if raw.white_level > most or (most < 65535 and int(raw.mosaic.max()) > most):
+        size = raw.width, raw.height
+        shown = f"it has {raw.width}×{raw.height} pixels, the device takes"
+        if any(n < low for n, low in zip(size, self.min_size, strict=True)):
+            return f"{shown} {self.min_size[0]}×{self.min_size[1]} at least"
+        if any(n > high for n, high in zip(size, self.max_size, strict=True)):
+            return f"{shown} {self.max_size[0]}×{self.max_size[1]} at most"
+        if any(n % step for n, step in zip(size, self.multiple, strict=True)):
+            return f"{shown} widths that are multiples of {self.multiple[0]} and heights of {self.multiple[1]}"
+        if raw.cfa not in self.cfa:
+            return f"its CFA is {raw.cfa}, the device takes {', '.join(self.cfa)}"
+        bits = min(self.bits, BITS[self.packing])
+        most = (1 << bits) - 1
+        if raw.white_level > most or (bits < 16 and int(raw.mosaic.max()) > most):
             largest = max(raw.white_level, int(raw.mosaic.max()))
-            return f"it has values up to {largest}, the device takes {self.packing}, up to {most}"
+            return f"it has values up to {largest}, the device takes {bits} bits, up to {most}"
         return None
 
     def payload(self, raw: RawFrame) -> memoryview:

@@ -126,7 +126,7 @@ def test_a_raw_in_another_form_and_one_of_too_many_bits_are_refused() -> None:
     assert isinstance(answer, wire.Error)
     assert (answer.code, "6×4 mosaic, raw10, 10 bytes a row" in answer.text) == ("bad_raw", True)
     deep = RawFrame(RAW.mosaic, "RGGB", (0.0,) * 4, 4095)
-    assert RawInput("raw10").refusal(deep) == "it has values up to 4095, the device takes raw10, up to 1023"
+    assert RawInput("raw10").refusal(deep) == "it has values up to 4095, the device takes 10 bits, up to 1023"
     assert RawInput("raw12").refusal(deep) is None
 
 
@@ -139,6 +139,15 @@ def test_a_raw_in_another_form_and_one_of_too_many_bits_are_refused() -> None:
         ({"row_multiple": 0}, "row_multiple 0 is not a whole number in 1..4096"),
         ({"row_multiple": 3}, "row_multiple 3 is odd"),
         ({"row_multiple": True}, "row_multiple True"),
+        ({"cfa": "RGGB"}, "cfa 'RGGB' is not one or more of RGGB, BGGR"),
+        ({"cfa": []}, "cfa () is not one or more"),
+        ({"cfa": [{}]}, "is not one or more"),
+        ({"bits": 0}, "bits 0 is not a whole number in 1..16"),
+        ({"max_size": 64}, "max_size 64 is not two whole numbers"),
+        ({"min_size": [2, True]}, "min_size (2, True) is not two whole numbers"),
+        ({"multiple": [2, 3]}, "multiple (2, 3) is not even"),
+        ({"max_size": [40000, 2]}, "is not even and within 2..32768"),
+        ({"min_size": [66, 2], "max_size": [94, 2], "multiple": [32, 2]}, "no multiple of 32 lies within 66..94"),
     ],
 )
 def test_an_odd_input_of_info_is_one_line(told: Any, text: str) -> None:
@@ -158,6 +167,32 @@ def test_keys_of_input_that_are_not_known_are_ignored() -> None:
     told = wire.decode([msgpack.packb({**msgpack.unpackb(part), "input": {"later": 1, "packing": "raw12"}})])
     assert isinstance(told, wire.Info)
     assert told.input == RawInput("raw12")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (RawInput(), None),
+        (RawInput(cfa=("GRBG",), bits=10, min_size=(6, 4), max_size=(6, 4), multiple=(6, 4)), None),
+        (RawInput(cfa=("RGGB", "BGGR")), "its CFA is GRBG, the device takes RGGB, BGGR"),
+        (RawInput(bits=9), "it has values up to 1023, the device takes 9 bits, up to 511"),
+        (RawInput(min_size=(8, 2)), "it has 6×4 pixels, the device takes 8×2 at least"),
+        (RawInput(max_size=(8, 2)), "it has 6×4 pixels, the device takes 8×2 at most"),
+        (
+            RawInput(multiple=(4, 2)),
+            "it has 6×4 pixels, the device takes widths that are multiples of 4 and heights of 2",
+        ),
+    ],
+)
+def test_which_raws_are_taken(told: RawInput, reason: str | None) -> None:
+    assert told.refusal(RAW) == reason
+    answer = device(told).handle(wire.process_request(1, RAW, (), told))
+    assert isinstance(answer, wire.Frame if reason is None else wire.Error)
+    if isinstance(answer, wire.Error):
+        assert (answer.code, answer.text) == ("bad_raw", f"the RAW is not taken: {reason}")
+    info = wire.decode(wire.encode(device(told).handle(wire.Hello(1))))
+    assert isinstance(info, wire.Info)
+    assert info.input == told
 
 
 # ---- in headerless files ---------------------------------------------------------------------------------------------

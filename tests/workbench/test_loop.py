@@ -21,6 +21,7 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.raw.raw_files import load_raw, save_npz
+from drivers.raw_input import RawInput
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import save_predictor
@@ -91,6 +92,16 @@ def test_each_raw_gets_its_own_prediction(trained: Path, folder: Path, tmp_path:
     assert result.rate is not None
     result.check()
     assert not (trained / "dataset.sqlite").exists()
+
+
+def test_a_raw_that_the_device_does_not_take_is_refused_before_the_first_frame(
+    trained: Path, folder: Path, serving: Serve
+) -> None:
+    firmware = emulated("sim20")
+    firmware.input = RawInput(max_size=(32, 32))
+    with pytest.raises(DeviceError, match=r"does not take 4 of 4 RAWs.*the device takes 32×32 at most"):
+        run_loop(trained, serving(firmware), raws=folder)
+    assert firmware.frame == 0
 
 
 class Overlap:

@@ -16,7 +16,7 @@ from drivers.parameters import Parameter, ParameterSet, parameters_hash
 from drivers.protocol import wire
 from drivers.protocol.protocol_client import Link
 from drivers.registers import Bank
-from workbench.check.charts import chart, negative
+from workbench.check.charts import chart, chart_for, negative
 from workbench.check.requirements import BrokenLinkError, NoAnswerError, NotMetError, NotTriedError
 
 Answer = TypeVar("Answer", wire.Info, wire.RegisterValues, wire.Frame, wire.Error)
@@ -56,6 +56,7 @@ class Peer:
         """
         self.deadline_s = deadline_s
         self.many_clients = many_clients
+        self._own_chart = raw is None
         self.raw = raw or chart("test chart")
         self.other = negative(self.raw, "test chart, negative")
         self.strays: list[wire.Message] = []
@@ -83,6 +84,11 @@ class Peer:
             NotMetError: it does not say.
         """
         self._info = self.hello()
+        if refusal := self._info.input.refusal(self.raw):
+            if not self._own_chart:
+                raise NotMetError(f"{self.raw.source or 'the RAW given'}: {refusal}, as INFO says; give another RAW")
+            self.raw = chart_for(self._info.input, "test chart")
+            self.other = negative(self.raw, "test chart, negative")
 
     def close(self) -> None:
         """Drop the link."""

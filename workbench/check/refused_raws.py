@@ -8,6 +8,8 @@ import json
 
 import msgpack
 
+from drivers.frames import CFA_PATTERNS
+from drivers.packing import BITS
 from drivers.protocol import wire
 from workbench.check.peer import Peer, Requirement
 from workbench.check.requirements import NoAnswerError, NotMetError, needs
@@ -79,7 +81,28 @@ def _too_large(peer: Peer) -> None:
     peer.refused(request.id, [header, bytes(size) if really else parts[1]], codes)
 
 
+def _not_taken(peer: Peer) -> None:
+    needs(not peer.info.live, "a live device takes no RAW")
+    raw, taken = peer.raw, peer.info.input
+    bits = min(taken.bits, BITS[taken.packing])
+    variants = [dataclasses.replace(raw, cfa=cfa) for cfa in CFA_PATTERNS]
+    variants += [dataclasses.replace(raw, white_level=1 << bits)] if bits < 16 else []
+    for height, width in ((raw.height, raw.width - 2), (raw.height - 2, raw.width)):
+        if min(height, width) >= 2:
+            variants.append(dataclasses.replace(raw, mosaic=raw.mosaic[:height, :width].copy()))
+    refused = [(reason, variant) for variant in variants if (reason := taken.refusal(variant))]
+    for reason, variant in refused:
+        request = wire.process_request(peer.new_id(), variant, peer.far(0.6).items(), taken)
+        try:
+            peer.refused(request.id, wire.encode(request), ("bad_raw",))
+        except NoAnswerError:
+            raise
+        except NotMetError as error:
+            raise NotMetError(f"a RAW of which INFO rules out that {reason}: {error}") from error
+
+
 REQUIREMENTS = (
+    Requirement("A RAW that INFO rules out is refused", "4, 9", _not_taken),
     Requirement("A damaged RAW is refused", "7, 9", _damaged),
     Requirement("Odd RAW metadata is refused", "7, 9", _odd_metadata),
     Requirement("A payload that is not width × height pixels is refused", "7, 9", _odd_size),

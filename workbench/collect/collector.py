@@ -18,6 +18,7 @@ from workbench.collect.designs import CampaignError, Design
 from workbench.collect.live_campaign import LiveCampaign, plan_live
 from workbench.collect.raw_folder import passed_over, read_raw_folder
 from workbench.collect.raw_import import import_raws
+from workbench.collect.taking import make_sure_taken
 from workbench.console.notes import listed, say
 from workbench.console.progress import Progress
 from workbench.lab.dataset import Dataset
@@ -98,6 +99,7 @@ def collect(
             if others := passed_over(raws, entries):
                 lines.insert(0, f"{shown(raws)}: passed over, not RAW files that can be read: {listed(others, 5)}")
             say(lines)
+            make_sure_taken(opened, (record.load() for record in records), len(records))
             usable = [record for record in records if record.split is not Split.TEST]
             if around_rule is None:
                 jobs = plan(

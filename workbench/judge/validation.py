@@ -22,6 +22,7 @@ from drivers.splits import Split
 from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
+from workbench.collect.taking import make_sure_taken
 from workbench.errors import RunError
 from workbench.judge import blocks
 from workbench.judge.forecast import forecast
@@ -104,6 +105,7 @@ def validate(
     raws = task.raws(dataset, Split.TEST)
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
+    make_sure_taken(device, (raw.load() for raw in raws), len(raws))
     task.facts(raws)
     under, of_setting = resolve(settings.setting, info.space, dataset)
     methods, notes = gather(lab, dataset, info, task, raws, settings, under)

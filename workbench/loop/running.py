@@ -11,12 +11,14 @@ from pathlib import Path
 
 from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError, FrameError
+from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote, told_once
 from workbench.collect.collector import RawsNeededError
 from workbench.collect.failures import FailureTally, described
 from workbench.collect.faults import Faults
 from workbench.collect.raw_folder import RawEntry, read_raw_folder
 from workbench.collect.raw_import import import_raws
+from workbench.collect.taking import make_sure_taken
 from workbench.console.notes import say
 from workbench.console.progress import Progress
 from workbench.errors import DatasetError, StoppedError
@@ -84,6 +86,7 @@ def run_loop(
             if raws is None:
                 raise RawsNeededError("a device that is not live needs a folder of RAWs; give it --raws")
             entries = read_raw_folder(raws)
+            make_sure_taken(opened, (load_raw(entry.path) for entry in entries), len(entries))
         dataset = stack.enter_context(Dataset.open(lab, create=True)) if keep else None
         notes: list[tuple[str, RawNote]] = []
         if dataset is not None and entries:

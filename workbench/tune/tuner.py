@@ -17,6 +17,7 @@ from drivers.parameter import GAINS
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from workbench.collect.failures import reason_text
+from workbench.collect.taking import make_sure_taken
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
@@ -112,6 +113,7 @@ class Tuner:
         self._lower = {*COSTS, *(m.key for m in own if not m.higher_is_better)}
         self._units = {**UNITS, **{m.key: m.unit for m in own}}
         self.raws = stratified(self.train, settings.raws_per_trial, settings.seed)
+        make_sure_taken(device, (raw.load() for raw in self.train), len(self.train))
         defaults = self.info.space.defaults
         self.starts = [defaults, *([expert] if expert is not None and expert.hash != defaults.hash else [])]
         self.expert = expert
