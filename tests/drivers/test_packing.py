@@ -102,11 +102,18 @@ def device(raw_input: RawInput | None = None) -> Any:
 
 
 def test_info_tells_only_what_is_not_usual() -> None:
-    plain, packed = device().handle(wire.Hello(1)), device(RawInput("raw12", 64)).handle(wire.Hello(1))
+    plain, packed = device().handle(wire.Hello(1)), device(RawInput("raw12", 64)).handle(wire.Hello(1, wire.LATEST))
     assert b"input" not in bytes(wire.encode(plain)[0])
     told = wire.decode(wire.encode(packed))
     assert isinstance(told, wire.Info)
     assert told.input == RawInput("raw12", 64)
+
+
+def test_a_client_of_version_1_is_refused_where_raws_travel_otherwise() -> None:
+    answer = device(RawInput("raw12", 64)).handle(wire.Hello(1))
+    assert isinstance(answer, wire.Error)
+    assert (answer.id, answer.code) == (1, "version")
+    assert "needs version 2" in answer.text
 
 
 @pytest.mark.parametrize("raw_input", [RawInput("raw10"), RawInput("raw14", 16), RawInput("u16", 32)])
@@ -190,7 +197,7 @@ def test_which_raws_are_taken(told: RawInput, reason: str | None) -> None:
     assert isinstance(answer, wire.Frame if reason is None else wire.Error)
     if isinstance(answer, wire.Error):
         assert (answer.code, answer.text) == ("bad_raw", f"the RAW is not taken: {reason}")
-    info = wire.decode(wire.encode(device(told).handle(wire.Hello(1))))
+    info = wire.decode(wire.encode(device(told).handle(wire.Hello(1, wire.LATEST))))
     assert isinstance(info, wire.Info)
     assert info.input == told
 

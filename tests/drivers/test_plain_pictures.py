@@ -157,7 +157,7 @@ def device(output: PictureOutput, made: Any = None) -> Any:
 def test_a_plain_picture_crosses_the_wire(kind: Any) -> None:
     data = bytes([120] * 64 + [100, 140] * 16)
     served = device(NV12, kind(data))
-    info = wire.decode(wire.encode(served.handle(wire.Hello(1))))
+    info = wire.decode(wire.encode(served.handle(wire.Hello(1, wire.LATEST))))
     assert isinstance(info, wire.Info)
     assert info.output == NV12
     answer = wire.decode(wire.encode(served.handle(wire.process_request(2, RAW, ()))))
