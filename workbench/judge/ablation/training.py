@@ -118,7 +118,8 @@ def _finished(
     run = RunFolder.open(path)
     if not run.finished:
         return None
-    have, asked = run.config.get("recipe") or {}, recipe.to_dict()
+    # A record from before a setting was there was trained with what is its default now.
+    have, asked = {**Recipe().to_dict(), **(run.config.get("recipe") or {})}, recipe.to_dict()
     wrong = [f"{k} {have.get(k)!r} instead of {v!r}" for k, v in asked.items() if have.get(k) != v]
     if task_key(run) != task.key:
         wrong.append(f"task {task_key(run)} instead of {task.key}")
