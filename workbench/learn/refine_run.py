@@ -17,7 +17,8 @@ from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.response import Response
-from predictor.training import Fitted, Recipe, TrainingStep, fit
+from predictor.training import Fitted, Recipe, TrainingStep, fast_recipe, fit
+from predictor.view import View, view_for
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.console.notes import listed
@@ -110,7 +111,8 @@ def refine(
                 next_step="refining chooses by these; refine a predictor of this data set's splits",
                 held_out=False,
             )
-        recipe = replace(Recipe(seed=settings.seed, steps=steps, metadata=metadata), batch=min(32, len(used)))
+        recipe = replace(fast_recipe(settings.seed), steps=steps, metadata=metadata, batch=min(32, len(used)))
+        view = view_for(recipe.view, [(raw.height, raw.width) for raw in used])
         # What cannot be done is said before the RAWs are read.
         metrics_of(task, settings.metrics)
         raws_a_round(settings, len(used), min(VALIDATION_RAWS, len(validation)), refined=predictor is not None)
@@ -151,8 +153,8 @@ def refine(
                     f"no round gained over the rule {base.run} on validation RAWs; its captures are kept: give more "
                     "--captures, a smaller --spread, or another --metric"
                 )
-            fitted = _fit(response, refining.reach, training, shown, still, recipe, on_step)
-            save_predictor(run.path, fitted.network, info.space, info.identity, mirrored=True)
+            fitted = _fit(response, refining.reach, training, shown, still, recipe, view, on_step)
+            save_predictor(run.path, fitted.network, info.space, info.identity, longest=view.longest, mirrored=True)
             base.save(run.path, dict.fromkeys(info.space.blocks, 1.0))
             follow, more = choose_how_far(
                 lab,
@@ -246,13 +248,14 @@ def _fit(
     validation: Known,
     still: Sequence[str],
     recipe: Recipe,
+    view: View,
     on_step: Callable[[TrainingStep], None],
 ) -> Fitted:
     """The network, trained through the response."""
     of_training, of_validation = (
         (known.raws, known.features, response.code(known.features), known.units) for known in (training, validation)
     )
-    data = ResponseData(of_training, of_validation, metadata=recipe.metadata)
+    data = ResponseData(of_training, of_validation, view=view, metadata=recipe.metadata)
 
     def promise(raw: Codes, parameters: Tensor, whole: bool) -> Tensor:
         return response.promise(raw.codes, raw.starts, parameters, reach)
@@ -266,6 +269,7 @@ def _fit(
         metadata_length=LENGTH,
         start=None,
         statistics=data.statistics,
+        windows=view.windows,
         held=still,
         on_step=on_step,
     )

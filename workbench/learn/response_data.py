@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
-from predictor.files import input_planes
 from predictor.raw_features import STATISTICS
 from predictor.training import Example
+from predictor.view import View
 from workbench.lab.dataset import RawRecord
 
 HELD_OUT_BATCH = 32
@@ -37,6 +37,7 @@ class ResponseData:
     Args:
         training, held_out: RAWs with their :func:`~predictor.raw_features.raw_features` ``[R, F]``, their codes
             ``[R, C]`` and what the rule gives, ``[R, N]``.
+        view: what the network sees of a RAW; statistics are told whatever it says.
         metadata: whether the metadata are told beside the statistics.
     """
 
@@ -45,10 +46,11 @@ class ResponseData:
         training: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor],
         held_out: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor],
         *,
+        view: View,
         metadata: bool,
     ) -> None:
-        self._training = _Items(*training, metadata)
-        self._held_out = _Items(*held_out, metadata)
+        self._training = _Items(*training, view, metadata)
+        self._held_out = _Items(*held_out, view, metadata)
         self.statistics = self._training.told[:, -STATISTICS:]
 
     def __len__(self) -> int:
@@ -74,7 +76,13 @@ class ResponseData:
 
 class _Items:
     def __init__(
-        self, raws: Sequence[RawRecord], features: np.ndarray, codes: Tensor, starts: Tensor, metadata: bool
+        self,
+        raws: Sequence[RawRecord],
+        features: np.ndarray,
+        codes: Tensor,
+        starts: Tensor,
+        view: View,
+        metadata: bool,
     ) -> None:
         self._codes, self._starts = codes, starts
         # Half precision: thousands of RAWs are kept, and noise hides what it rounds away.
@@ -84,7 +92,7 @@ class _Items:
         self.buckets: dict[tuple[int, ...], list[int]] = {}
         for place, raw in enumerate(raws):
             frame: RawFrame = raw.load()
-            planes = input_planes(frame).half()
+            planes = torch.from_numpy(view.of(frame.planes())).half()
             self._planes.append(planes)
             self.buckets.setdefault(tuple(planes.shape), []).append(place)
 
