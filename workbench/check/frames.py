@@ -59,7 +59,7 @@ def _hello_between(peer: Peer) -> None:
     frames = [peer.request(peer.far(0.2)) for _ in range(min(2, peer.info.max_in_flight))]
     for request in frames:
         peer.send(request)
-    ids = [peer.send(wire.Hello(peer.new_id())), peer.send(wire.Read(peer.new_id(), "active"))]
+    ids = [peer.send(wire.Hello(peer.new_id(), wire.LATEST)), peer.send(wire.Read(peer.new_id(), "active"))]
     answers = {a.id: a for a in peer.answers(*(r.id for r in frames), *ids)}
     as_answer(answers[ids[0]], wire.Info)
     as_answer(answers[ids[1]], wire.RegisterValues)

@@ -28,6 +28,7 @@ def _unknown_keys(peer: Peer) -> None:
         "yes": True,
         "half": 0.5,
         "below": -70000,
+        "speaks": wire.LATEST,
     }
     peer.send_parts([msgpack.packb({**keys, "v": wire.VERSION, "type": "hello", "id": request_id, "last": "x"})])
     as_answer(peer.answer(request_id), wire.Info)
@@ -56,12 +57,12 @@ def _any_integer(peer: Peer) -> None:
 
 
 def _largest_id(peer: Peer) -> None:
-    peer.send(wire.Hello(wire.MAX_ID))
+    peer.send(wire.Hello(wire.MAX_ID, wire.LATEST))
     as_answer(peer.answer(wire.MAX_ID), wire.Info)
 
 
 def _id_zero(peer: Peer) -> None:
-    peer.send(wire.Hello(0))
+    peer.send(wire.Hello(0, wire.LATEST))
     answer = peer.answer(0)
     expect(isinstance(answer, wire.Info | wire.Error), f"answered with {kind_of(answer)}")
 
@@ -86,7 +87,9 @@ def _sample(peer: Peer, request_id: int) -> Sample:
 def _oversized(peer: Peer) -> None:
     request_id = peer.new_id()
     start = time.monotonic()
-    filled = Sample(request_id, 0, 0, []).hello(**{f"x{i}": b"\0" * 4000 for i in range(FILLING // 4000)})
+    filled = Sample(request_id, 0, 0, []).hello(
+        speaks=wire.LATEST, **{f"x{i}": b"\0" * 4000 for i in range(FILLING // 4000)}
+    )
     peer.send_parts([filled])
     as_answer(peer.answer(request_id), wire.Info)
     needs_s = (time.monotonic() - start) * wire.MAX_HEADER / FILLING
