@@ -27,5 +27,5 @@ class Size:
     steps: int
 
 
-FULL = Size(times=5, process_times=3, seconds=3.0, rows=100_000, known_raws=2640, captures=(100, 300), steps=8)
+FULL = Size(times=5, process_times=3, seconds=3.0, rows=100_000, known_raws=2640, captures=(100, 500), steps=8)
 QUICK = Size(times=2, process_times=1, seconds=1.0, rows=10_000, known_raws=200, captures=(16, 32), steps=3)

@@ -20,7 +20,7 @@ class Bar:
     of: Literal["figure", "ratio"] = "figure"
 
     def told(self, row: Row) -> str:
-        return f"{'≥' if row.more_is_better else '≤'} {self.limit:g}{' ×' if self.of == 'ratio' else ''}"
+        return f"{'≥' if row.more_is_better else '≤'} {self.limit:.3g}{' ×' if self.of == 'ratio' else ''}"
 
     def reached(self, row: Row) -> bool:
         value = statistics.median(row.figures if self.of == "figure" else row.ratios)
