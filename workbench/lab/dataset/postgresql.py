@@ -32,7 +32,7 @@ class PostgresqlDatabase(Database):
         self.engine = _engine(url, busy_s)
 
     def exists(self) -> bool:
-        """Whether the database has a data set; also so where it is another program's, which :meth:`version` tells."""
+        """Whether the database has a data set; also so where it is another program's, which its version tells."""
         return self.version() is not None
 
     def check_place(self) -> None:
