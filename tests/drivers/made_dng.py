@@ -54,7 +54,8 @@ def made_dng(
         cfa: the pattern that the file states.
     """
     height, width = pixels.shape
-    data = np.ascontiguousarray(pixels).astype(order + dtype).tobytes()
+    with np.errstate(over="ignore"):  # infinite is one of the values that are tried
+        data = np.ascontiguousarray(pixels).astype(order + dtype).tobytes()
     wanted: dict[int, tuple[int, Sequence[float] | bytes | str] | None] = {
         254: (LONG, [0]),
         256: (LONG, [width]),
