@@ -67,6 +67,11 @@ class RawInput:
         """Whether a RAW travels as the bench keeps it: two bytes a pixel, no padding."""
         return self.packing == "u16" and self.row_multiple == 1
 
+    @property
+    def depth(self) -> int:
+        """Bits of a pixel that arrive: those taken, as far as the packing holds them."""
+        return min(self.bits, BITS[self.packing])
+
     def refusal(self, raw: RawFrame) -> str | None:
         """Why the device does not take a RAW, as the end of a line, or None."""
         size = raw.width, raw.height
@@ -79,11 +84,11 @@ class RawInput:
             return f"{shown} widths that are multiples of {self.multiple[0]} and heights of {self.multiple[1]}"
         if raw.cfa not in self.cfa:
             return f"its CFA is {raw.cfa}, the device takes {', '.join(self.cfa)}"
-        bits = min(self.bits, BITS[self.packing])
-        most = (1 << bits) - 1
-        if raw.white_level > most or (bits < 16 and int(raw.mosaic.max()) > most):
+        most = (1 << self.depth) - 1
+        # Of 16 bits every mosaic is taken: the pixels are not gone through.
+        if raw.white_level > most or (self.depth < 16 and int(raw.mosaic.max()) > most):
             largest = max(raw.white_level, int(raw.mosaic.max()))
-            return f"it has values up to {largest}, the device takes {bits} bits, up to {most}"
+            return f"it has values up to {largest}, the device takes {self.depth} bits, up to {most}"
         return None
 
     def payload(self, raw: RawFrame) -> memoryview:

@@ -20,9 +20,9 @@ from predictor.raw_features import STATISTICS, told_of
 from predictor.view import INPUT_SIDE, View
 
 
-def input_planes(raw: RawFrame, longest: int = INPUT_SIDE, *, windows: bool = False) -> Tensor:
+def input_planes(raw: RawFrame, view: View = View()) -> Tensor:  # noqa: B008 (frozen)
     """What the network sees of a RAW: ``float32 [3 or 6, h, w]``; see :class:`predictor.view.View`."""
-    return torch.from_numpy(View(longest, windows).of(raw.planes()))
+    return torch.from_numpy(view.of(raw.planes()))
 
 
 @dataclass
@@ -51,7 +51,7 @@ class LoadedPredictor:
 
     def _inputs(self, raw: RawFrame) -> tuple[Tensor, Tensor | None]:
         config = self.network.config
-        planes = torch.from_numpy(self.view.of(raw.planes()))[None]
+        planes = input_planes(raw, self.view)[None]
         if not config.told:
             return planes, None
         told = told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics))

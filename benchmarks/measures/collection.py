@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from drivers.raw.raw_files import save_npz
@@ -45,32 +45,21 @@ def rates(size: Size, folder: Path) -> Iterator[Row]:
             for turn in range(size.process_times):
                 with board(kind, pixels, ms, count // 4) as (url, alone):
                     pairs.append((collected(url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count), alone))
-            ours, own = zip(*pairs, strict=True)
-            yield Row(
-                f"{what}, {'`sim20`' if kind == 'sim20' else 'a device'} taking {ms} ms a frame",
-                "frames/s",
-                ours,
-                "the device alone",
-                own,
-                Bar(0.95, "ratio"),
-                more_is_better=True,
-            )
+            board_named = "`sim20`" if kind == "sim20" else "a device"
+            yield _rate(f"{what}, {board_named} taking {ms} ms a frame", pairs, "the device alone", 0.95)
         with board("echo", pixels, 0, FEWEST) as (url, alone), board("bare", pixels) as (endpoint, _):
             count = max(int(size.seconds * alone / 2), FEWEST)
             pairs = []
             for turn in range(size.process_times):
                 collection = collected(url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
                 pairs.append((collection, bare_rate(endpoint, pixels, count)))
-        ours, other = zip(*pairs, strict=True)
-        yield Row(
-            f"{what}, a device that echoes",
-            "frames/s",
-            ours,
-            "bare pyzmq, the same bytes",
-            other,
-            Bar(0.7, "ratio"),
-            more_is_better=True,
-        )
+        yield _rate(f"{what}, a device that echoes", pairs, "bare pyzmq, the same bytes", 0.7)
+
+
+def _rate(measure: str, pairs: Sequence[tuple[float, float]], beside: str, least: float) -> Row:
+    """Frames a second, each with what is beside it, and the least ratio that they must show."""
+    ours, others = zip(*pairs, strict=True)
+    return Row(measure, "frames/s", ours, beside, others, Bar(least, "ratio"), more_is_better=True)
 
 
 def collected(url: str, raws: Path, lab: Path, captures: int) -> float:

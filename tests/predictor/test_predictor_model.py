@@ -18,7 +18,7 @@ from drivers.weights import FILE_NAME, WeightsError, save_weights
 from predictor.files import input_planes, load_predictor, save_predictor
 from predictor.metadata import LENGTH, balanced, metadata_vector
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig, gflop
-from predictor.view import INPUT_SIDE
+from predictor.view import INPUT_SIDE, View
 
 
 def planes(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -228,7 +228,7 @@ def test_input_planes(size: tuple[int, int]) -> None:
 def test_input_planes_of_a_large_raw_are_means() -> None:
     ramp = np.repeat(np.arange(1024, dtype=np.uint16)[None] * 60, 128, 0)
     frame = RawFrame(ramp, "RGGB", (0, 0, 0, 0), 65535)
-    whole, small = torch.from_numpy(frame.planes()), input_planes(frame, longest=128)
+    whole, small = torch.from_numpy(frame.planes()), input_planes(frame, View(128))
     assert small.shape == (3, 32, 128)
     expected = whole.view(3, 16, 4, 128, 4).mean((2, 4))
     torch.testing.assert_close(small[:, :16], expected)
@@ -248,7 +248,7 @@ def test_save_and_load(tmp_path: Path) -> None:
         assert [len(s.codes) for s in sets] == [3, 3]
         with torch.no_grad():
             inputs = torch.from_numpy(metadata_vector(frames[1]))[None] if metadata else None
-            unit = net(input_planes(frames[1], 100)[None], inputs)[0].numpy()
+            unit = net(input_planes(frames[1], View(100))[None], inputs)[0].numpy()
         assert sets[1] == SPACE.from_unit(unit)
         maps = loaded.attention(frames[1])
         assert (maps.ndim, maps.shape[0], maps.dtype) == (3, 3, np.dtype(np.float32))

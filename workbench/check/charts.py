@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from drivers.frames import RawFrame
-from drivers.packing import BITS
 from drivers.raw_input import RawInput
 
 SIDE = 64
@@ -22,7 +21,7 @@ def chart_for(taken: RawInput, source: str) -> RawFrame:
     """The chart as the device takes it: repeated to its least size, of its first CFA and bits."""
     tile, sides = chart(source), zip((SIDE, SIDE), taken.min_size, taken.max_size, taken.multiple, strict=True)
     width, height = (min(-(-max(side, low) // step) * step, high // step * step) for side, low, high, step in sides)
-    shift = max(10 - min(taken.bits, BITS[taken.packing]), 0)
+    shift = max(10 - taken.depth, 0)
     mosaic = np.tile(tile.mosaic, (-(-height // SIDE), -(-width // SIDE)))[:height, :width] >> shift
     black, white = (64 >> shift,) * 4, tile.white_level >> shift
     cfa = tile.cfa if tile.cfa in taken.cfa else taken.cfa[0]

@@ -9,7 +9,6 @@ import json
 import msgpack
 
 from drivers.frames import CFA_PATTERNS
-from drivers.packing import BITS
 from drivers.protocol import wire
 from workbench.check.peer import Peer, Requirement
 from workbench.check.requirements import NoAnswerError, NotMetError, needs
@@ -84,9 +83,8 @@ def _too_large(peer: Peer) -> None:
 def _not_taken(peer: Peer) -> None:
     needs(not peer.info.live, "a live device takes no RAW")
     raw, taken = peer.raw, peer.info.input
-    bits = min(taken.bits, BITS[taken.packing])
     variants = [dataclasses.replace(raw, cfa=cfa) for cfa in CFA_PATTERNS]
-    variants += [dataclasses.replace(raw, white_level=1 << bits)] if bits < 16 else []
+    variants += [dataclasses.replace(raw, white_level=1 << taken.depth)] if taken.depth < 16 else []
     for height, width in ((raw.height, raw.width - 2), (raw.height - 2, raw.width)):
         if min(height, width) >= 2:
             variants.append(dataclasses.replace(raw, mosaic=raw.mosaic[:height, :width].copy()))

@@ -202,14 +202,13 @@ def _oracle_metric(task: Task, settings: ValidationSettings) -> Metric:
     Raises:
         RunError: no such metric, or no search is for it.
     """
-    key = settings.oracle_metric or task.metrics[0].key
-    known = [m for m in task.metrics if m.per_raw and m.key in task.search_metrics]
-    found = next((m for m in known if m.key == key), None)
-    if settings.oracle_metric and found is None:
-        raise RunError(
-            f"no oracle for metric {key!r} of task {task.name}: choose {', '.join(m.key for m in known) or 'none'}"
-        )
-    return found or task.metrics[0]
+    asked = settings.oracle_metric
+    if asked is None:
+        return task.metrics[0]
+    known = {m.key: m for m in task.metrics if m.per_raw and m.key in task.search_metrics}
+    if asked not in known:
+        raise RunError(f"no oracle for metric {asked!r} of task {task.name}: choose {', '.join(known) or 'none'}")
+    return known[asked]
 
 
 def _gap_closed(measured: Measured, about: Method, metric: Metric) -> Interval | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
+from predictor.files import input_planes
 from predictor.raw_features import STATISTICS
 from predictor.training import Example
 from predictor.view import View
@@ -92,7 +93,7 @@ class _Items:
         self.buckets: dict[tuple[int, ...], list[int]] = {}
         for place, raw in enumerate(raws):
             frame: RawFrame = raw.load()
-            planes = torch.from_numpy(view.of(frame.planes())).half()
+            planes = input_planes(frame, view).half()
             self._planes.append(planes)
             self.buckets.setdefault(tuple(planes.shape), []).append(place)
 

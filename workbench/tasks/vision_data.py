@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
+from predictor.files import input_planes
 from predictor.metadata import LENGTH
 from predictor.raw_features import told_of
 from predictor.training import Example
@@ -97,7 +98,7 @@ class VisionData:
 
     def _example(self, raws: Sequence[RawRecord], generator: torch.Generator | None) -> Example:
         frames = [raw.load() for raw in raws]
-        planes = torch.stack([torch.from_numpy(self._view.of(frame.planes())) for frame in frames])
+        planes = torch.stack([input_planes(frame, self._view) for frame in frames])
         metadata = torch.stack([self._told(raw, frame) for raw, frame in zip(raws, frames, strict=True)])
         batch = concatenate([raw_batch(frame) for frame in frames])
         objects = [self._targets[raw.hash] for raw in raws]
