@@ -6,22 +6,25 @@ import configparser
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import typer
+import yaml  # type: ignore[import-untyped]
 from sim_lab import make_lab
 from typer.testing import CliRunner
 
+from drivers.agent import continuous
 from drivers.device import DeviceInfo
-from drivers.parameters import ParameterSet
+from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
-from workbench.board.tuning_file import identifier, render, tuning_of
+from workbench.board.tuning_file import Tuning, TuningSet, at_iso, identifier, render, tuning_of
 from workbench.commands.export_tuning import export_tuning
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
@@ -136,6 +139,42 @@ def test_the_c_header_compiles_and_holds_the_codes(lab: Path, tmp_path: Path) ->
     assert rows == [[int(one.iso or 0), *one.codes.values()] for one in tuning.sets]
 
 
+def camera_tuning(**values: float) -> Tuning:
+    """A tuning of a device whose parameters are named as libcamera names its own, two sets over ISO."""
+    space = ParameterSpace("camera", tuple(continuous(n, 0, 8, default=1, step=1 / 256, block="isp") for n in values))
+    one = space.parse(values)
+    sets = tuple(TuningSet(iso, dict(one.values), dict(one.by_name)) for iso in (100.0, 1600.0))
+    return Tuning("run", "camera */ #", space, {}, sets)
+
+
+def test_libcameras_files_have_their_form() -> None:
+    names = {"rpi_sharpen__strength": 1.5, "rpi_denoise__normal__sdn__strength": 0.25, "rpi_contrast__gamma": 2.0}
+    tuning = camera_tuning(**names, rk_gamma_out_correction__gamma=2.25, rk_filter__sharpness=3.0, other=2.0)
+    pi = json.loads(render(at_iso(tuning, 400), "libcamera-rpi"))
+    assert (pi["version"], pi["target"]) == (2.0, "pisp")
+    assert all(len(entry) == 1 for entry in pi["algorithms"])
+    algorithms = {name: keys for entry in pi["algorithms"] for name, keys in entry.items()}
+    curve = algorithms.pop("rpi.contrast")["gamma_curve"]
+    assert algorithms == {"rpi.sharpen": {"strength": 1.5}, "rpi.denoise": {"normal": {"sdn": {"strength": 0.25}}}}
+    x, y = np.array(curve[::2]), np.array(curve[1::2])
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 65535, 65535)
+    assert np.all(np.diff(x) > 0)
+    assert np.abs(y - 65535 * np.sqrt(x / 65535)).max() <= 1
+    rockchip = yaml.safe_load(render(at_iso(tuning, 2000), "libcamera-rkisp1"))
+    filters = [{"GammaOutCorrection": {"gamma": 2.25}}, {"Filter": {"sharpness": 3.0}}]
+    assert rockchip == {"version": 1, "algorithms": filters}
+
+
+def test_what_libcameras_files_cannot_hold_is_one_line() -> None:
+    tuning = camera_tuning(gamma=2.0)
+    with pytest.raises(RunError, match=r"^libcamera-rpi: .* this run has 2 over ISO; choose with --iso$"):
+        render(tuning, "libcamera-rpi")
+    with pytest.raises(RunError, match=r"^libcamera-rkisp1: no parameter is named rk_ALGORITHM__KEY"):
+        render(at_iso(tuning, 100), "libcamera-rkisp1")
+    with pytest.raises(RunError, match="has one set for all ISO; leave --iso out"):
+        at_iso(replace(tuning, sets=(replace(tuning.sets[0], iso=None),)), 100)
+
+
 def command(*arguments: str) -> tuple[int, str, str]:
     app = typer.Typer()
     app.command()(export_tuning)
@@ -175,7 +214,7 @@ def test_what_is_wrong_with_a_template_is_one_line(lab: Path, tmp_path: Path, te
 
 
 def test_other_runs_and_templates_that_are_not_there(lab: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"none.j2: cannot be read as a template .*; give c-header, ini, json, or a"):
+    with pytest.raises(RunError, match=r"none.j2: cannot be read as a template .*; give c-header, ini, json, .*, or a"):
         render(tuning_of(lab, "fixed"), str(tmp_path / "none.j2"))
     new_run(lab, "collect", "other").finish({})
     with pytest.raises(RunError, match="is a collect run, not a tune run"):
@@ -185,8 +224,6 @@ def test_other_runs_and_templates_that_are_not_there(lab: Path, tmp_path: Path) 
 
 
 def test_a_devices_words_end_no_comment(lab: Path) -> None:
-    from dataclasses import replace
-
     tuning = replace(tuning_of(lab, "fixed"), device="a */ b\n#error c")
     header = render(tuning, "c-header")
     assert header.splitlines()[0].startswith("/* Tuning of a * / b")

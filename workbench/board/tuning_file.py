@@ -16,16 +16,17 @@ A template (Jinja2) is given:
 ``sets``
     at least one, by ascending ISO: ``iso`` (None where one set is for all), ``values`` and ``codes`` by name
 
-and the filters ``identifier`` (a name as C has it), ``comment`` (text that ends no comment and no line) and ``json``
-beside Jinja's own.
+and the filters ``identifier`` (a name as C has it), ``comment`` (text that ends no comment and no line), ``json`` and
+``nested`` (values of names with a prefix, by what ``__`` parts) beside Jinja's own, and ``refuse(why)``, which
+ends with that as the error.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from workbench.rules.mean_of_sets import mean_of
 from workbench.rules.regression import Regression
 from workbench.rules.tuned import FixedSet, TunedRule, UnderSettings, load_rule
 
-SHIPPED = ("c-header", "ini", "json")
+SHIPPED = ("c-header", "ini", "json", "libcamera-rkisp1", "libcamera-rpi")
 """Templates by name, in ``templates/`` beside this module."""
 RAWS_A_KNOT = 40
 """Training RAWs that a predictor's choice at a knot of ISO is the mean of, at most."""
@@ -166,6 +167,18 @@ def _over_iso(lab: Path, run: RunFolder, chooses: Any) -> list[_Found]:
     return found
 
 
+def at_iso(tuning: Tuning, iso: float) -> Tuning:
+    """The tuning with the set for that ISO alone: the nearest knot's, in octaves.
+
+    Raises:
+        RunError: the run has one set for all ISO.
+    """
+    knots = [one.iso for one in tuning.sets]
+    if None in knots:
+        raise RunError(f"run {tuning.run}: has one set for all ISO; leave --iso out")
+    return replace(tuning, sets=(tuning.sets[nearest_knot([float(k or 0) for k in knots], iso)],))
+
+
 def render(tuning: Tuning, template: str) -> str:
     """A tuning through a template.
 
@@ -188,7 +201,8 @@ def render(tuning: Tuning, template: str) -> str:
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"identifier": identifier, "json": _json, "comment": _comment}
+    environment.filters |= {"identifier": identifier, "json": _json, "comment": _comment, "nested": nested}
+    environment.globals["refuse"] = _refuse
     kept = [p for p in tuning.space.parameters if p.name not in tuning.left_out]
     given = {
         "run": tuning.run,
@@ -203,6 +217,8 @@ def render(tuning: Tuning, template: str) -> str:
     except TemplateSyntaxError as error:
         line, why = str(error.lineno), str(error.message)
         cause: Exception = error
+    except _RefusedError as error:
+        raise RunError(f"{shown(template)}: {error}") from error
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         trace = error.__traceback__
         while trace is not None:
@@ -211,6 +227,31 @@ def render(tuning: Tuning, template: str) -> str:
             trace = trace.tb_next
         why, cause = str(error), error
     raise RunError(f"{shown(template)}, line {line}: {shown(why):.200}; mend the template") from cause
+
+
+def nested(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Values by algorithm and key, of the names that begin with the prefix.
+
+    >>> nested({"rpi_denoise__sdn__strength": 0.5, "gamma": 2.2}, "rpi_")
+    {'denoise': {'sdn': {'strength': 0.5}}}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.startswith(prefix) and "__" in name:
+            *algorithm, key = name.removeprefix(prefix).split("__")
+            place = found
+            for part in algorithm:
+                place = place.setdefault(part, {})
+            place[key] = value
+    return found
+
+
+class _RefusedError(TemplateError):
+    """What a template says of a tuning that it cannot write."""
+
+
+def _refuse(why: str) -> None:
+    raise _RefusedError(why)
 
 
 def identifier(name: str) -> str:

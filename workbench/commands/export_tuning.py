@@ -11,8 +11,15 @@ import typer
 def export_tuning(
     run: Annotated[str, typer.Argument(help="Name of a tune or a train run.")],
     template: Annotated[
-        str, typer.Option(metavar="NAME|FILE.j2", help="c-header, ini or json, or a Jinja2 template of yours.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.j2",
+            help="c-header, ini, json, libcamera-rpi or libcamera-rkisp1, or a Jinja2 template of yours.",
+        ),
     ] = "json",
+    iso: Annotated[
+        float | None, typer.Option(min=1, help="Of a table over ISO the set nearest to it alone.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write; left out, it is printed.", show_default=False)
     ] = None,
@@ -28,6 +35,8 @@ def export_tuning(
     from workbench.console.notes import say
 
     tuning = tuning_file.tuning_of(lab, run)
+    if iso is not None:
+        tuning = tuning_file.at_iso(tuning, iso)
     text = tuning_file.render(tuning, template)
     if out is None:
         print(text, end="")
