@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Look into the data set, verify it, set captures aside, export it.", no_args_is_help=True)
+app = typer.Typer(help="Look into the data set, verify, copy, export it, set captures aside.", no_args_is_help=True)
 
 Lab = Annotated[Path, typer.Option(help="Lab folder with the data set.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -186,6 +186,38 @@ def export(
     ):
         count = write(dataset, out, progress.count)
     print(json.dumps({"folder": str(out), "captures": count}) if as_json else f"{out}: {count} captures")
+
+
+@app.command()
+def copy(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="Lab folder whose data set is copied.")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="Lab folder; its lab.toml says where the copy is kept.")],
+    as_json: Json = False,
+) -> None:
+    """Copy the data set to another lab: from files to PostgreSQL and a bucket, back, or between any of them.
+
+    Where it was interrupted the same command goes on. Every file is read back and checked against its hash, every row
+    compared. Runs and studies are not part of the data set: copy the lab's folder `runs`.
+    """
+    from dataclasses import asdict
+
+    from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
+    from workbench.lab.dataset import Dataset
+    from workbench.lab.dataset.copying import copy as run
+
+    with (
+        stoppable("what was copied stays; run the same command again"),
+        Dataset.open(source) as dataset,
+        Dataset.open(target, create=True) as copied,
+        Progress("copy", 0, unit="file") as progress,
+    ):
+        result = run(dataset, copied, progress.part)
+    if as_json:
+        print(json.dumps({"from": str(source), "to": str(target), **asdict(result)}))
+    else:
+        print(f"{target}: {result.captures} captures, digest {result.digest[:12]}, as in {source}")
+        print(f"{result.files} of {result.known} files copied now, the others were there")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from workbench.lab.dataset.capture_rows import CaptureRows
 from workbench.lab.dataset.device_rows import DeviceRows
@@ -55,9 +55,16 @@ class Dataset(RawRows, CaptureRows, FailureRows, DeviceRows):
 
     def digest(self) -> str:
         """SHA-256 over the sorted captures (RAW, parameters, device, repeat, output): same captures, same digest."""
-        columns = (CaptureRow.raw, CaptureRow.parameters, CaptureRow.device, CaptureRow.repeat, CaptureRow.output)
-        digest = hashlib.sha256()
         with self.database.reading() as connection:
-            for row in connection.execute(select(*columns).where(CaptureRow.set_aside.is_(None)).order_by(*columns)):
-                digest.update(json.dumps(list(row)).encode() + b"\n")
-        return digest.hexdigest()
+            return digest_of(connection)[0]
+
+
+def digest_of(connection: Connection) -> tuple[str, int]:
+    """See :meth:`Dataset.digest`; and how many captures it is over."""
+    columns = (CaptureRow.raw, CaptureRow.parameters, CaptureRow.device, CaptureRow.repeat, CaptureRow.output)
+    query = select(*columns).where(CaptureRow.set_aside.is_(None)).order_by(*columns)
+    digest, count = hashlib.sha256(), 0
+    for row in connection.execute(query.execution_options(yield_per=5000)):
+        digest.update(json.dumps(list(row)).encode() + b"\n")
+        count += 1
+    return digest.hexdigest(), count
