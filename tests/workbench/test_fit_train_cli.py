@@ -54,7 +54,7 @@ def test_fit_and_train_for_people(lab: Path) -> None:
     assert all(name in told for name in ("training captures", "rank correlation", *names))
     told = run(*TRAIN, "--recipe", "paper", "--steps", "1")
     assert "20 parameters, first encoder 32 channels, without metadata" in told
-    assert "GFLOP for a pass over a 2048×1536 input" in told
+    assert "GFLOP for a pass over planes of 2048×1536, to which larger RAWs are averaged" in told
     assert "held-out L2" in told
     assert "with metadata" in run(*TRAIN, "--metadata")
     assert "without metadata" in run(*TRAIN, "--no-metadata")

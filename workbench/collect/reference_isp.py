@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from drivers.errors import DeviceError, ParameterError
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.regular_files import TEXT_BYTES, read_regular
+from drivers.regular_files import read_toml
 from workbench.collect.failures import FailureTally
 from workbench.collect.keeping import judged
 from workbench.errors import RunError
@@ -47,10 +46,10 @@ def load_settings(path: Path, space: ParameterSpace) -> IndustryTable:
             )
         return table
     try:
-        document = tomllib.loads(read_regular(path, TEXT_BYTES).decode("utf-8-sig"))
+        document = read_toml(path)
     except OSError as error:
         raise ParameterError(f"{path}: cannot read the settings: {error.strerror}") from error
-    except (ValueError, RecursionError):
+    except ValueError:
         document = {}  # the set's own reader says what is wrong
     if "knot" in document:
         return _table(document, space, path)

@@ -105,9 +105,11 @@ def train(
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
     cost = gflop(config, 1536, 2048)
     if not as_json:
+        seen = gflop(config, chosen.longest * 3 // 4, chosen.longest)
         print(
             f"predictor: {len(space)} parameters, first encoder {chosen.width} channels, "
-            f"{'with' if chosen.metadata else 'without'} metadata; {cost:.2f} GFLOP for a pass over a 2048×1536 input"
+            f"{'with' if chosen.metadata else 'without'} metadata; {seen:.2f} GFLOP for a pass over planes of "
+            f"{chosen.longest}×{chosen.longest * 3 // 4}, to which larger RAWs are averaged"
         )
         if held := not_followed(source):
             print(held_in_words(space, held))

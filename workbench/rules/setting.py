@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.parameter import Native, Parameter
 from drivers.parameters import ParameterSet
-from drivers.regular_files import TEXT_BYTES, read_regular
+from drivers.regular_files import read_toml
 from drivers.validation_text import fault_in_words
 from workbench.errors import RunError
 from workbench.lab.results import Model
@@ -195,12 +194,12 @@ def load_setting(path: Path) -> Setting:
         ParameterError: it cannot be read, or is none.
     """
     try:
-        document = tomllib.loads(read_regular(path, TEXT_BYTES).decode("utf-8-sig"))
+        document = read_toml(path)
     except OSError as error:
         raise ParameterError(
             f"{path}: cannot read the setting: {error.strerror}; give {BUILT_IN} or a TOML file"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ParameterError(f"{path}: not valid TOML: {str(error).splitlines()[0]}") from error
     try:
         return Setting.model_validate({**document, "name": path.name})
