@@ -55,11 +55,11 @@ def test_nothing_is_written_once_the_lab_is_elsewhere(tmp_path: Path, what: str)
 @pytest.mark.parametrize("name", ["what?", "a#b", "50%41", "run{1}", "it's", "zwei wörter", "sqlite:", "a&b=c"])
 def test_studies_lie_in_the_lab_whatever_its_name(tmp_path: Path, name: str) -> None:
     file = tmp_path / name / "studies.sqlite"
-    study = open_study(file, "s", {})
+    study = open_study(file.parent, "s", {})
     study.add_trial(optuna.trial.create_trial(values=[1.0]))
     assert file.is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert len(open_study(file, "s", {}).trials) == 1
+    assert len(open_study(file.parent, "s", {}).trials) == 1
 
 
 def kept(dataset: Dataset, path: Path) -> None:

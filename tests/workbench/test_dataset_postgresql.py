@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
 from postgresql_server import PostgresqlServer
 from s3_server import S3Server
+from small_isp import SmallIsp, make_lab
 from sqlalchemy.exc import IntegrityError
 from test_kill import start as collecting
 
+from drivers.errors import DeviceUnreachableError
 from drivers.raw.raw_files import save_npz
 from drivers.splits import Split
 from workbench.errors import DatasetError
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, answering
+from workbench.lab.dataset.copying import copy
 from workbench.lab.dataset.schema import SCHEMA_VERSION
 from workbench.lab.dataset.storage import upgrade
 from workbench.lab.dataset.verify import verify
 from workbench.lab.lab_config import LabConfigError, load_lab_config
+from workbench.lab.runs import RunFolder
+from workbench.tune.fixed import tune_run
+from workbench.tune.search import open_study
+from workbench.tune.tuner import TuneSettings
 
 CAPTURES = 300
 
@@ -218,3 +229,55 @@ def test_killed_writers_and_restarted_servers_lose_and_double_nothing(
         assert said <= kept
         assert dataset.digest() == undisturbed.digest()
         assert verify(dataset).problems == []
+
+
+@contextlib.contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP here")
+def test_a_server_that_hangs_is_given_up(
+    lab: Path, postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "ANSWER_S", 0.3)
+    first, second = fill(lab)
+    main = int((postgresql.folder / "data" / "postmaster.pid").read_text().split()[0])
+    with Dataset.open(lab, busy_s=2) as dataset:
+        with dataset.database.reading() as connection:
+            pid = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        with frozen([pid]):  # one connection of the server's: the next does
+            assert dataset.set_aside([first], "x") == 1
+        with dataset.database.reading() as connection:
+            pid = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        with frozen([main, pid]), pytest.raises(DatasetError, match="cannot be reached") as told:
+            dataset.set_aside([second], "x")
+        assert "\n" not in str(told.value)
+        assert dataset.set_aside([second], "x") == 1
+
+
+def test_a_search_goes_on_from_its_study_on_the_server(tmp_path: Path, lab: Path) -> None:
+    make_lab(tmp_path / "small")
+    with Dataset.open(tmp_path / "small") as small, Dataset.open(lab, create=True) as dataset:
+        copy(small, dataset)
+    settings = TuneSettings("random", captures=24, raws_per_trial=4)
+
+    def tune(device: SmallIsp) -> RunFolder:
+        with Dataset.open(lab) as dataset:
+            return tune_run(lab, dataset, device, settings)
+
+    with pytest.raises(DeviceUnreachableError):
+        tune(SmallIsp(gone_after=10))
+    run = tune(device := SmallIsp())
+    assert device.asked == 14
+    study = open_study(lab, run.results["studies"][0], {})
+    assert len(study.trials) == run.results["trials"] == 6
+    assert not (lab / "studies.sqlite").exists()
+    with Dataset.open(lab) as dataset:
+        assert dataset.database.version() == SCHEMA_VERSION

@@ -58,7 +58,7 @@ class Facts:
 def no_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study file without studies: to make one takes longer than a short search."""
     file = tmp_path_factory.mktemp("studies") / "studies.sqlite"
-    optuna.delete_study(study_name=open_study(file, "none", {}).study_name, storage=f"sqlite:///{file}")
+    optuna.delete_study(study_name=open_study(file.parent, "none", {}).study_name, storage=f"sqlite:///{file}")
     return file
 
 
@@ -218,7 +218,7 @@ def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
             result = search(
                 SearchBench(dataset, SmallIsp(), purpose="t"),
                 Scorer(),
-                study=open_study(lab / "studies.sqlite", method, {}),
+                study=open_study(lab, method, {}),
                 method=method,
                 seed=0,
                 starts=[SPACE.defaults],
@@ -245,7 +245,7 @@ def test_a_study_file_that_refuses_in_mid_search_is_told_and_the_search_goes_on(
 
 
 def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
-    study = open_study(lab / "studies.sqlite", "t", {})
+    study = open_study(lab, "t", {})
     with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
         connection.execute("DROP TABLE trials")
     with Dataset.open(lab) as dataset, pytest.raises(RunError, match=r"cannot be read or written: .*no such table"):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
-from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from drivers.device import Device
@@ -23,6 +22,7 @@ from workbench.collect.keeping import Outcome
 from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
+from workbench.lab.dataset.storage import studies_of
 from workbench.tasks.task import SetScorer
 from workbench.tune.methods import new_proposer
 from workbench.tune.proposals import Values, failed_trial, finished_trial
@@ -132,32 +132,35 @@ def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, Out
         interrupt.check()
 
 
-def open_study(storage: Path, name: str, attributes: dict[str, str], metrics: int = 1) -> optuna.Study:
-    """The Optuna study of that name, made if need be; ``optuna-dashboard`` opens the file.
+def open_study(lab: Path, name: str, attributes: dict[str, str], metrics: int = 1) -> optuna.Study:
+    """The Optuna study of that name of a lab folder, made if need be; ``optuna-dashboard`` opens it.
 
-    All its values are to be made large: what costs is recorded with a minus.
+    It is kept where :func:`~workbench.lab.dataset.storage.studies_of` says. All its values are to be made large: what
+    costs is recorded with a minus.
 
     Raises:
-        RunError: the file is no study storage of this Optuna version.
+        RunError: the file, or the server's schema, is no study storage of this Optuna version.
+        DatasetError: the server cannot be reached.
     """
-    storage.parent.mkdir(parents=True, exist_ok=True)
+    lab.mkdir(parents=True, exist_ok=True)
+    place = str(lab)
     try:
-        with warnings.catch_warnings():
+        with studies_of(lab) as (place, url, engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rdb = optuna.storages.RDBStorage(_url_of(storage), engine_kwargs={"connect_args": {"timeout": 30}})
+            rdb = optuna.storages.RDBStorage(url, engine_kwargs=engine)
             study = optuna.create_study(
                 storage=rdb, study_name=name, directions=["maximize"] * metrics, load_if_exists=True
             )
     except RuntimeError as error:
-        raise RunError(f"{storage}: cannot be used as Optuna's study file: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{place}: cannot be used as Optuna's studies: {str(error).splitlines()[0]}") from error
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         if "not a database" in _reason(error):
             raise RunError(
-                f"{storage}: is no study file ({_reason(error)}); move it away and run the same command again: "
+                f"{place}: is no study file ({_reason(error)}); move it away and run the same command again: "
                 "every capture is kept"
             ) from error
         raise RunError(
-            f"{storage}: cannot be opened: {_reason(error)}; check that its folder is writable, "
+            f"{place}: cannot be opened: {_reason(error)}; check that its folder is writable, "
             "the disk not full and no other program writes to it"
         ) from error
     with _recording(study):
@@ -167,20 +170,16 @@ def open_study(storage: Path, name: str, attributes: dict[str, str], metrics: in
     return study
 
 
-def _url_of(file: Path) -> str:
-    """The file as SQLAlchemy's URL, whatever its path holds: ``?``, ``#``, ``%``, braces that Optuna fills."""
-    return URL.create("sqlite", database=file.absolute().as_uri(), query={"uri": "true"}).render_as_string()
-
-
 @contextlib.contextmanager
 def _recording(study: optuna.Study) -> Iterator[None]:
-    """Turn a study file that cannot be read or written into one RunError; the captures are in the data set already."""
+    """Turn studies that cannot be read or written into one RunError; the captures are in the data set already."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         raise RunError(
-            f"study {study.study_name!r}: its file cannot be read or written: {_reason(error)}; check that "
-            "studies.sqlite is writable and the disk not full, and run the same command again: every capture is kept"
+            f"study {study.study_name!r}: cannot be read or written: {_reason(error)}; check that studies.sqlite is "
+            "writable and the disk not full, or that PostgreSQL runs, and run the same command again: every capture is "
+            "kept"
         ) from error
 
 

@@ -254,7 +254,7 @@ class Tuner:
         offset: int,
     ) -> SearchResult:
         study = open_study(
-            self.lab / "studies.sqlite",
+            self.lab,
             name,
             {
                 "task": self.settings.task,

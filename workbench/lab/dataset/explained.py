@@ -76,8 +76,12 @@ def _of_postgresql(place: Path | str, busy_s: float, error: BaseException | None
         text = _SERVER_READ_ONLY
     elif state in ("28P01", "28000", "3D000"):
         text = f"the server refused: {said}; {_CHECK_SERVER}"
-    elif state.startswith(("08", "57P")) or (not state and type(error).__name__ == "OperationalError"):
+    elif state.startswith(("08", "57P")) or (not state and _of_the_connection(error)):
         return ServerLostError(f"{place}: cannot be reached: {said}; {_CHECK_SERVER}")
     else:
         text = f"the database refused: {said}"
     return DatasetError(f"{place}: {text}")
+
+
+def _of_the_connection(error: BaseException | None) -> bool:
+    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
