@@ -13,7 +13,7 @@ import typer
 
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
-from workbench.console import last_resort, terminal
+from workbench.console import terminal
 from workbench.errors import StoppedError
 
 # What the framework raises for bad usage; typer has no public name for it.
@@ -63,7 +63,7 @@ def _register() -> None:
     import workbench.commands as commands
 
     app.callback()(_every_command)
-    commands.register(app)
+    commands.register(app, sys.argv[1:])
 
 
 def main() -> None:
@@ -100,10 +100,19 @@ def _run() -> int:
     except OSError as error:
         return _end(f"error: {_system_error(error)}", 1)
     except Exception as error:
-        return _end(f"error: {last_resort.told(error)}", 1)
+        return _end(f"error: {_unforeseen(error)}", 1)
     if code == 130:  # how the framework hands on a KeyboardInterrupt
         return _end("stopped", 130)
     return code if isinstance(code, int) else 0
+
+
+def _unforeseen(error: BaseException) -> str:
+    """One line; what it takes is loaded here, where it may be too late for that."""
+    try:
+        from workbench.console import last_resort
+    except Exception:
+        return f"unexpected {type(error).__name__}"
+    return last_resort.told(error)
 
 
 def _end(line: str, code: int) -> int:
@@ -139,7 +148,7 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
     """A thread ended by an error that nobody foresaw; without this its trace would be printed."""
     if failed.exc_value is not None and failed.exc_type is not SystemExit:
         with contextlib.suppress(OSError, AttributeError):
-            print(shown(f"note: a thread ended: {last_resort.told(failed.exc_value)}"), file=sys.stderr, flush=True)
+            print(shown(f"note: a thread ended: {_unforeseen(failed.exc_value)}"), file=sys.stderr, flush=True)
 
 
 def _system_error(error: OSError) -> str:

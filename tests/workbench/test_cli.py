@@ -17,14 +17,11 @@ from sim_lab import make_lab, picture
 
 from drivers.raw.raw_files import save_npz
 from workbench import cli
+from workbench.commands import COMMANDS, register
 from workbench.console.versions import workbench_version
 
 Workbench = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "numpy", "cv2", "scipy", "skimage", "matplotlib", "rawpy", "zmq")
-COMMANDS = (
-    *("demo", "sim", "device", "keys", "collect", "dataset", "fit-proxy", "train", "refine", "tune", "choose"),
-    *("validate", "ablate", "predict", "run", "export", "export-tuning", "plan", "report", "rerun"),
-)
 
 
 @pytest.fixture
@@ -69,6 +66,15 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert told.stderr.split() == ["loaded:"]
     for command in COMMANDS:
         assert f" {command} " in told.stdout
+
+
+def test_the_list_says_of_a_command_what_the_command_says() -> None:
+    whole, listed = typer.Typer(), typer.Typer()
+    register(whole)
+    register(listed, ["--help"])
+    commands = typer.main.get_group(whole).commands
+    assert {name: command.get_short_help_str(999) for name, command in commands.items()} == COMMANDS
+    assert list(typer.main.get_group(listed).commands) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
