@@ -38,7 +38,7 @@ def in_pairs(ours: Callable[[], Any], other: Callable[[], Any], times: int) -> t
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def process(command: Sequence[str]) -> Spent:
+def process(command: Sequence[str], deadline_s: float = DEADLINE_S) -> Spent:
     """What a command takes from its start to its end; its output is dropped.
 
     Raises:
@@ -46,7 +46,7 @@ def process(command: Sequence[str]) -> Spent:
     """
     # A light program starts it and waits: Linux counts the starter's own memory as the peak of what it starts.
     done = subprocess.run(
-        [sys.executable, "-S", "-E", __file__, *command], capture_output=True, text=True, timeout=DEADLINE_S
+        [sys.executable, "-S", "-E", __file__, *command], capture_output=True, text=True, timeout=deadline_s
     )
     told = json.loads(done.stdout or "{}")
     if not told or told["status"]:
@@ -54,9 +54,9 @@ def process(command: Sequence[str]) -> Spent:
     return Spent(told["wall"], told["cpu"], told["peak_mb"])
 
 
-def workbench(*arguments: str) -> Spent:
+def workbench(*arguments: str, deadline_s: float = DEADLINE_S) -> Spent:
     """What a ``workbench`` command takes, as a process."""
-    return process([sys.executable, "-m", "workbench.cli", *arguments])
+    return process([sys.executable, "-m", "workbench.cli", *arguments], deadline_s)
 
 
 def _wait_for(command: list[str]) -> None:

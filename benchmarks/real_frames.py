@@ -1,0 +1,99 @@
+"""The whole path on frames of 12 megapixels: time and peak memory of every step, each a process of its own.
+
+    .venv/bin/python benchmarks/real_frames.py PHOTOGRAPHS OUT    # docs/results/real-frames.md and .json
+
+The 40 largest photographs of PHOTOGRAPHS become RAWs of 4096×3072, and the emulated ISP, in the process of each step,
+is the device: its time and memory are in the figures. Few captures and steps: it shows that the path carries such
+frames, not what comes of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import tables_json
+from bench import setting
+from measures.clocks import Spent, workbench
+from PIL import Image
+
+SIZE = "4096x3072"
+DEVICE = "sim:sim20?deadline=300"
+DEADLINE_S = 3600.0
+RESULT = tables_json.RESULTS / "real-frames.md"
+STEPS: dict[str, str] = {
+    "sim scenes": f"{{raws}} --photographs {{photographs}} --raws-per-photograph 1 --lab-scenes 0 --size {SIZE}",
+    "collect": f"--device {DEVICE} --raws {{raws}} --captures 120 --lab {{lab}}",
+    "fit-proxy": "--base-steps 100 --steps 40 --lab {lab}",
+    "tune": f"--device {DEVICE} --rule industry --captures 96 --raws-per-trial 6 --lab {{lab}}",
+    "train": "--on-top-of industry --steps 40 --lab {lab}",
+    "validate": f"--device {DEVICE} --test-raws 4 --oracle-captures 16 --no-by-block --lab {{lab}}",
+    "predict": "{raw} --lab {lab}",
+    "report": "--lab {lab}",
+}
+"""Commands with their arguments."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("out", type=Path, help="new folder for photographs, RAWs and lab; some 3 GB")
+    arguments = parser.parse_args()
+    load, begin = os.getloadavg()[0], time.monotonic()
+    folders = {name: str(arguments.out / name) for name in ("photographs", "raws", "lab")}
+    Path(folders["photographs"]).mkdir(parents=True)
+    for photograph in largest(arguments.photographs, 40):
+        (Path(folders["photographs"]) / photograph.name).symlink_to(photograph.resolve())
+    rows: list[tuple[str, str, Spent]] = []
+    for name, given in STEPS.items():
+        raw = next(iter(sorted(Path(folders["raws"]).glob("*.npz"))), Path())
+        told = given.format(photographs="PHOTOGRAPHS", raws="raws", lab="lab", raw="RAW")
+        spent = workbench(*name.split(), *given.format(**folders, raw=raw).split(), deadline_s=DEADLINE_S)
+        rows.append((name, told, spent))
+        print(
+            f"{name}: {spent.wall:.0f} s, CPU {spent.cpu:.0f} s, {spent.peak_mb:,.0f} MB", file=sys.stderr, flush=True
+        )
+    RESULT.write_text(document(setting(load, time.monotonic() - begin), rows), encoding="utf-8", newline="\n")
+    RESULT.with_suffix(".json").write_text(tables_json.as_json(RESULT), encoding="utf-8", newline="\n")
+    print(f"written: {RESULT} and {RESULT.with_suffix('.json').name}")
+    return 0
+
+
+def largest(folder: Path, count: int) -> list[Path]:
+    """The photographs with the most pixels."""
+    found = [file for file in folder.rglob("*") if file.suffix.lower() in {".jpg", ".jpeg", ".png"}]
+
+    def pixels(file: Path) -> int:
+        with Image.open(file) as picture:
+            return picture.width * picture.height
+
+    return sorted(found, key=lambda file: (-pixels(file), file.name))[:count]
+
+
+def document(told: str, rows: list[tuple[str, str, Spent]]) -> str:
+    """The page of the results."""
+    spent = [spent for *_, spent in rows]
+    whole = Spent(sum(s.wall for s in spent), sum(s.cpu for s in spent), max(s.peak_mb for s in spent))
+    table = "".join(
+        f"| {name} | {given} | {spent.cpu:.0f} | {spent.wall:.0f} | {spent.peak_mb:,.0f} |\n"
+        for name, given, spent in [*((f"`{n}`", f"`{g}`", s) for n, g, s in rows), ("all", "", whole)]
+    )
+    return f"""# The whole path on frames of 12 megapixels
+
+    python benchmarks/real_frames.py PHOTOGRAPHS OUT
+
+{told}
+40 photographs, each one RAW of {SIZE.replace("x", "×")}; those of fewer pixels are enlarged.
+The emulated ISP is in the process of each step, so its time and memory are in the figures. Few captures and steps: this
+shows that the path carries such frames, not what comes of it.
+
+| step | arguments | CPU (s) | wall (s) | peak memory (MB) |
+| --- | --- | --- | --- | --- |
+{table}"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
