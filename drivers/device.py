@@ -51,6 +51,10 @@ class DeviceInfo:
         """What captures are kept under: the same model, firmware and parameter space give the same output."""
         return f"{self.model}/{self.firmware}/{self.space.hash[:12]}"
 
+    def goes_by(self, identity: str | None) -> bool:
+        """Whether a record's identity is this device's, now or as it was reckoned formerly."""
+        return identity in {f"{self.model}/{self.firmware}/{digest[:12]}" for digest in self.space.hashes}
+
 
 @dataclass(frozen=True, eq=False)
 class Capture:

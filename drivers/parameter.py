@@ -143,6 +143,11 @@ class Parameter:
                     f"{self.name}: codes {self.low_code}..{self.high_code} do not fit its register ({low}..{high})"
                 )
 
+    @property
+    def meaning(self) -> list[Any]:
+        """What its codes mean, as plain data that sorts by name."""
+        return [self.name, self.kind, self.scale, self.low, self.high, self.step, list(self.choices)]
+
     def to_dict(self) -> dict[str, Any]:
         """The parameter as plain data."""
         return {**dataclasses.asdict(self), "choices": list(self.choices)}

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from drivers.errors import ParameterError
-from drivers.parameter import Kind, Native, Parameter, Register, Scale
+from drivers.parameter import GAINS, Kind, Native, Parameter, Register, Role, Scale
 from drivers.regular_files import TEXT_BYTES, read_regular
 from drivers.validation_text import short
 
@@ -36,7 +36,7 @@ __all__ = ["Kind", "Native", "Parameter", "ParameterSet", "ParameterSpace", "Reg
 MOST_PARAMETERS = 1024
 
 
-def parameters_hash(codes: Mapping[str, int]) -> str:
+def parameters_hash(codes: Mapping[str, object]) -> str:
     """The canonical hash of codes by name, 64 hexadecimal digits.
 
     SHA-256 of the ASCII lines ``name=code\\n`` sorted by name: the same for every order of keys and spelling of
@@ -136,8 +136,24 @@ class ParameterSpace:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the space's canonical JSON, 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """SHA-256 over what codes mean, 64 hexadecimal digits.
+
+        Spaces of one hash take the same codes for the same values; their order, their registers and what is for people
+        alone may differ, so a set goes from one to the other by name (:meth:`take`).
+        """
+        means = sorted(p.meaning for p in self.parameters)
+        return hashlib.sha256(json.dumps(means).encode()).hexdigest()
+
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """:attr:`hash`, and what it was in former records: over all that was known of a space, without later roles."""
+        former = {self.hash}
+        for roles in (get_args(Role), GAINS):
+            data = self.to_dict()
+            for told in data["parameters"]:
+                told["role"] = told["role"] if told["role"] in roles else None
+            former.add(hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest())
+        return frozenset(former)
 
     def to_dict(self) -> dict[str, Any]:
         """The space as plain data (for the wire, the data set and files)."""
@@ -186,6 +202,14 @@ class ParameterSpace:
         for p in self.parameters:
             p.from_code(codes[p.name])
         return ParameterSet(self, tuple(int(codes[n]) for n in self.names))
+
+    def take(self, parameters: ParameterSet) -> ParameterSet:
+        """The same codes in this space's order.
+
+        Raises:
+            ParameterError: they are of other parameters.
+        """
+        return parameters if parameters.space is self else self.from_codes(parameters.by_name)
 
     def from_unit(self, unit: np.ndarray) -> ParameterSet:
         """The set nearest to a normalised vector ``float [N]``, quantised as the device would.

@@ -287,6 +287,7 @@ class ProtocolClient(Device):
                 ("firmware", info.firmware, known.firmware),
                 ("serial", info.serial, known.serial),
                 ("parameter space", info.space.hash[:12], known.space.hash[:12]),
+                ("registers", _registers(info), _registers(known)),
                 ("echo", info.echo, known.echo),
                 ("live", info.live, known.live),
                 ("input", info.input, known.input),
@@ -313,6 +314,11 @@ class ProtocolClient(Device):
         if self._known is not None:
             hint += "; is a frame longer in work? ?deadline=SECONDS in its URL waits longer"
         return DeviceUnreachableError(f"{self.url}: no answer in {waited_s:.1f} s{came}; {hint}")
+
+
+def _registers(info: DeviceInfo) -> str:
+    """Who has which register, in short: requests that are outstanding rest on it."""
+    return parameters_hash({p.name: repr(p.register) for p in info.space.parameters})[:12]
 
 
 def _short(value: object) -> str:

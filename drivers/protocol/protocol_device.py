@@ -214,7 +214,7 @@ class ProtocolDevice(ProtocolClient):
             if refusal := self._info.input.refusal(raw):
                 text = f"the device does not take the RAW: {refusal}"
                 return _Job(raw, parameters, failure=self._failure(raw, parameters, "bad_raw", text))
-        registers = tuple(zip(self._addresses, parameters.codes, strict=True))
+        registers = tuple(zip(self._addresses, space.take(parameters).codes, strict=True))
         request: wire.Process | wire.CaptureRequest
         if raw is None:
             request = wire.CaptureRequest(self._new_id(), registers)

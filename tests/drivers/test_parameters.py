@@ -236,3 +236,17 @@ def test_roles_and_blocks() -> None:
     assert space.role("red_gain") is red
     assert space.role("blue_gain") is None
     assert list(space.blocks) == ["wb", "exposure", "black_level", "noise_reduction", "demosaic", "sharpening"]
+
+
+def test_space_hash_is_of_what_codes_mean() -> None:
+    data = SPACE.to_dict()
+    for told in data["parameters"]:
+        told |= {"description": "in other words", "unit": "other", "block": "elsewhere", "register": None}
+    data["parameters"][0] |= {"high": 8, "default": 2.0}
+    same = ParameterSpace.from_dict({"name": "other", "parameters": data["parameters"][::-1]})
+    assert same.hash == SPACE.hash
+    chosen = SPACE.from_unit(np.full(len(SPACE), 0.8))
+    assert same.take(chosen).codes == chosen.codes[::-1]
+    assert same.take(chosen).hash == chosen.hash
+    data["parameters"][0]["high"] = 7.5
+    assert ParameterSpace.from_dict(data).hash != SPACE.hash

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
@@ -24,7 +25,7 @@ from workbench.lab.dataset.verify import verify
 
 @pytest.fixture
 def old_lab(tmp_path: Path) -> Path:
-    """Two RAWs, three captures, rows as schema 0001 had them."""
+    """Two RAWs, three captures, rows as schema 0001 had them, of a device that was known by all that it told."""
     lab = tmp_path / "lab"
     lab.mkdir()
     database = SqliteFile(lab / "dataset.sqlite")
@@ -37,9 +38,13 @@ def old_lab(tmp_path: Path) -> Path:
     database.engine.dispose()
     device, store = FakeIsp(), BlobStore(lab / "blobs")
     info, rows = device.info(), sqlite3.connect(lab / "dataset.sqlite")
+    space = info.space.to_dict()
+    space["parameters"][0]["description"] = "as it was described then"
+    told = hashlib.sha256(json.dumps(space, sort_keys=True).encode()).hexdigest()
+    identity = f"{info.model}/{info.firmware}/{told[:12]}"
     rows.execute(
         "INSERT INTO devices VALUES (?, ?, ?, ?, 't')",
-        (info.identity, info.model, info.firmware, json.dumps(info.space.to_dict())),
+        (identity, info.model, info.firmware, json.dumps(space)),
     )
     for i in range(2):
         raw = make_raw(i)
@@ -67,7 +72,7 @@ def old_lab(tmp_path: Path) -> Path:
         rows.execute("INSERT INTO parameter_sets VALUES (?, ?)", (made.parameters.hash, codes))
         rows.execute(
             "INSERT INTO captures VALUES (NULL, ?, ?, ?, 0, ?, ?, 'unit', 'boot', ?, 0.1, 0.2, 'collect', 't', 'w')",
-            (made.raw_hash, info.identity, made.parameters.hash, key.hash, codes, i + 1),
+            (made.raw_hash, identity, made.parameters.hash, key.hash, codes, i + 1),
         )
     rows.commit()
     rows.close()
@@ -88,7 +93,10 @@ def test_upgraded_whole(old_lab: Path) -> None:
         device = FakeIsp()
         again = [device.process(make_raw(i % 2), make_set(i)) for i in range(4)]
         dataset.add_captures(device.info(), again, purpose="collect")
-        assert len(dataset.captures()) == 4  # three were there
+        assert len(dataset.captures(device_identity=device.info().identity)) == 4  # three were there
+        (known,) = dataset.devices()
+        assert (known.identity, known.captures) == (device.info().identity, 4)
+        assert verify(dataset).problems == []
 
 
 def test_captures_stay_immutable_after_it(old_lab: Path) -> None:

@@ -215,7 +215,7 @@ class WithoutGains(SmallIsp):
         data = SPACE.to_dict()
         for parameter in data["parameters"]:
             parameter["role"] = None
-        return replace(super().info(), space=ParameterSpace.from_dict(data))
+        return replace(super().info(), model="blind", space=ParameterSpace.from_dict(data))
 
 
 def test_what_comes_to_nothing_is_told(tmp_path: Path) -> None:

@@ -106,10 +106,7 @@ class Bench:
         Raises:
             ParameterError: the device has other parameters, or a code is out of its range.
         """
-        space = self.info.space
-        if parameters.space is space or parameters.space.hash == space.hash:
-            return parameters
-        return space.from_codes(parameters.by_name)
+        return self.info.space.take(parameters)
 
     def load(self, raw: RawRecord) -> RawFrame:
         """The frame of a RAW, from memory where it was used lately."""

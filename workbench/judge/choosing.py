@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.device import Device, DeviceInfo
-from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
@@ -82,7 +81,7 @@ def choose(
         _unseen(run, raws)
         loaded = open_predictor(run)
         check_space(run, loaded.space, info)
-        sets = tuple(ParameterSet(info.space, p.codes) for p in loaded.predict(frames))
+        sets = tuple(info.space.take(p) for p in loaded.predict(frames))
         methods.append(Method(MethodKind.predicted, run.name, sets, run.name))
     methods = overlaid(methods, raws, under)
     others = other_settings(lab, methods, under)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from drivers.device import DeviceInfo
-from drivers.parameters import ParameterSet
 from drivers.weights import WeightsError
 from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
@@ -60,7 +59,7 @@ def find_tuned(
         if task_key(run) == task.key
         and rule_of(run) == rule
         and not run.aside
-        and run.device.space_hash == info.space.hash
+        and run.device.space_hash in info.space.hashes
     ]
     strong = [run for run in found if is_strong(run.config.get("method"))]
     asked = task.metrics[0].key
@@ -156,7 +155,7 @@ def _predictors(
 
 def _other_firmware(what: str, run: RunFolder, identity: str | None, info: DeviceInfo) -> list[str]:
     """A note where a run was made with another device than the one that validates, of the same parameters."""
-    if identity is None or identity == info.identity:
+    if identity is None or info.goes_by(identity):
         return []
     return [
         f"{what} {run.name} was made with {identity}, this is {info.identity}: make it again to compare like with like"
@@ -314,7 +313,7 @@ def _learnt(
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
-        sets = tuple(ParameterSet(info.space, p.codes) for p in predictor.predict(frames))
+        sets = tuple(info.space.take(p) for p in predictor.predict(frames))
         predicted = Method(
             MethodKind.predicted,
             f"predicted ({inputs}{name})",

@@ -113,9 +113,11 @@ def make_plan(lab: Path, dataset: Dataset, identity: str, frame_s: float, frames
         identity: of the device; gains and costs are of runs on it.
         frame_s: seconds a capture; frames: over how many it was measured, 0: it was given.
     """
-    notes: list[str] = []
+    notes, own = list[str](), dataset.known_as(identity)
     runs = [
-        run for run in list_runs(lab) if not run.aside and identity in (run.device.identity, run.config.get("identity"))
+        run
+        for run in list_runs(lab)
+        if not run.aside and dataset.known_as(run.device.identity or run.config.get("identity") or "") == own
     ]
     budgets, metric = validated_budgets(runs, notes)
     costs = step_costs(runs)
@@ -296,7 +298,7 @@ def collected_in(seconds: float, frame_s: float, costs: StepCosts) -> int:
 
 def capture_bytes(dataset: Dataset, identity: str) -> float | None:
     """Bytes that a capture takes: the newest outputs' mean, and a capture's share of the database."""
-    captures = dataset.captures()
+    captures, identity = dataset.captures(), dataset.known_as(identity)
     own = [c for c in captures if c.device_identity == identity][-_SIZED:]
     if not own:
         return None

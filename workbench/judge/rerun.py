@@ -233,7 +233,7 @@ def _identity(run: RunFolder) -> str:
 
 def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
     identity = _identity(run)
-    known = next((d for d in dataset.devices() if d.identity == identity), None)
+    known = next((d for d in dataset.devices() if d.identity == dataset.known_as(identity)), None)
     if known is None:
         raise RunError(f"run {run.name}: the data set holds no captures of its device {identity}; give --device")
     serial, boot_id = run.device.serial or "", run.device.boot_id or ""
@@ -242,7 +242,7 @@ def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
 
 
 def _check_identity(run: RunFolder, info: DeviceInfo) -> None:
-    if info.identity != _identity(run):
+    if not info.goes_by(_identity(run)):
         raise RunError(f"run {run.name}: was made with {_identity(run)}, the device is {info.identity}")
 
 

@@ -106,7 +106,7 @@ def find_base(lab: Path, name: str, space: ParameterSpace, task: str) -> BaseRul
 
 def _newest(lab: Path, rule: str, space: ParameterSpace, task: str) -> RunFolder:
     for run in list_runs(lab, "tune"):
-        if rule_of(run) == rule and task_key(run) == task and not run.aside and run.device.space_hash == space.hash:
+        if rule_of(run) == rule and task_key(run) == task and not run.aside and run.device.space_hash in space.hashes:
             return run
     raise RunError(
         f"{lab}: no tune run of the rule {rule} for {task} on this device ({space.name}, {len(space)} parameters); "

@@ -55,7 +55,7 @@ def sensible_rule(runs: Iterable[RunFolder], space: ParameterSpace) -> RunFolder
     from workbench.rules.tuned import Rule, rule_of
     from workbench.tasks.registry import task_key
 
-    usable = [r for r in runs if r.device.space_hash == space.hash and not r.aside and task_key(r) == "viewing"]
+    usable = [r for r in runs if r.device.space_hash in space.hashes and not r.aside and task_key(r) == "viewing"]
     # One that was searched for another metric comes after those for this one.
     ranked = sorted(usable, key=lambda r: r.config.get("metric", "psnr") != "psnr")
     for rule in (Rule.industry, Rule.fixed):

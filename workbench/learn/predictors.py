@@ -63,7 +63,7 @@ class RunPredictor:
         """
         if self.base is None:
             raise ValueError("this predictor is on top of no rule")
-        return ParameterSet(self.space, self.base.of.parameters_for(raw).codes)
+        return self.space.take(self.base.of.parameters_for(raw))
 
     def factors(self, follow: Mapping[str, float]) -> np.ndarray:
         """A factor for each parameter, ``float64 [N]``, of factors by block."""

@@ -38,8 +38,8 @@ def device_of(dataset: Dataset, identity: str | None) -> str:
     known = [d.identity for d in dataset.devices()]
     if identity is None and len(known) == 1:
         return known[0]
-    if identity in known:
-        return str(identity)
+    if identity is not None and (now := dataset.known_as(identity)) in known:
+        return now
     if not known:
         raise RunError("the data set holds no captures; run `workbench collect` first")
     asked = "several devices" if identity is None else f"no captures of {identity}"
@@ -97,11 +97,11 @@ def fit_proxy(
     """
     with Dataset.open(lab, create=False) as dataset:
         if device is not None:
-            identity = identity or device.info().identity
-            if identity != device.info().identity:
+            if identity is not None and not device.info().goes_by(identity):
                 raise RunError(
                     f"{device.url} is {device.info().identity}, not {identity}; give its URL or its identity, not both"
                 )
+            identity = device.info().identity
         identity = device_of(dataset, identity)
         space = dataset.space(identity)
         # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.

@@ -211,6 +211,8 @@ def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunFold
     if predictor.base is None:
         raise RunError(f"run {source}: is on top of no rule; train with --on-top-of, or name a tune run")
     check_space(run, predictor.space, info)
+    if predictor.space.names != info.space.names:
+        raise RunError(f"run {source}: its parameters stand in another order than {device.url}'s; train one on that")
     return run, predictor.base
 
 

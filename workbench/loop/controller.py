@@ -58,7 +58,7 @@ class Controller:
     def propose(self, raw: RawFrame) -> Proposal:
         """The parameters for the next frame of the stream."""
         begun = time.perf_counter()
-        predicted = ParameterSet(self._space, self._predictor.predict([raw])[0].codes)
+        predicted = self._space.take(self._predictor.predict([raw])[0])
         cut = self._scene_cuts.seen(raw)
         parameters = self._smoother.next(predicted, cut=cut)
         done = time.perf_counter()

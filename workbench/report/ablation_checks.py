@@ -116,7 +116,7 @@ def _captures(
     until = str(run.record.finished)[:23]
     made: dict[str, list[CaptureRecord]] = {}
     for capture in captures:
-        if capture.device_identity == identity and capture.created[:23] <= until:
+        if capture.device_identity == dataset.known_as(identity) and capture.created[:23] <= until:
             made.setdefault(capture.raw_hash, []).append(capture)
     for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).round().astype(int)):
         row = rows[place]

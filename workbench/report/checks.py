@@ -205,11 +205,10 @@ def holds(judge: Task, capture: CaptureRecord, raw: RawRecord, said: Mapping[str
 
 def _stale(found: Material, dataset: Dataset) -> list[Mark]:
     """Runs whose data set is another one now: captures that they saw are gone or changed, or more were collected."""
-    captures = dataset.captures()
+    captures, identity = dataset.captures(), dataset.known_as(found.results.device.identity)
     runs = [found.validation, *found.predictors, *found.tunings.values(), *([found.proxy] if found.proxy else [])]
     marks = [Mark(mark.text, _methods_of(found, run)) for run in runs for mark in stale_run(run, captures)]
     started = str(found.validation.record.started)
-    identity = found.results.device.identity
     later = [
         c
         for c in captures

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drivers.device import DeviceInfo
 from drivers.parameters import ParameterSpace
 from drivers.splits import Split
 from workbench.errors import DatasetError, RunError
@@ -187,8 +188,9 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
     if results.proxy:
         found.proxy = _run(found, "fit-proxy", results.proxy.run)
     else:
-        identity = results.device.identity
-        of_device = (r for r in list_runs(lab, "fit-proxy") if r.config.get("identity") == identity and not r.aside)
+        device = DeviceInfo(results.device.model, results.device.firmware, "", "", found.space)
+        runs = list_runs(lab, "fit-proxy")
+        of_device = (r for r in runs if device.goes_by(r.config.get("identity")) and not r.aside)
         found.proxy = next(of_device, None)
     tuned = {label_of(run): run for run in reversed(list_runs(lab, "tune")) if _alike(found, run) and not run.aside}
     known = {label_of(run) for run in found.tunings.values()}
@@ -203,7 +205,7 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
 
 def _alike(found: Material, run: RunFolder) -> bool:
     """Whether a run was made on a device with the validation's parameters."""
-    return bool(run.device.space_hash == found.results.device.space_hash)
+    return run.device.space_hash in found.space.hashes
 
 
 def _run(found: Material, kind: str, name: str) -> RunFolder | None:

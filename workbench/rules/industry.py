@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -88,6 +88,10 @@ class IndustryTable:
             n if p.discrete else m for p, n, m in zip(self.space.parameters, nearest.codes, mixed.codes, strict=True)
         )
         return balanced(ParameterSet(self.space, tuple(codes)), raw, self.white_balance)
+
+    def within(self, space: ParameterSpace) -> IndustryTable:
+        """The same table in the order of a space that takes the same codes."""
+        return replace(self, space=space, sets=tuple(space.take(s) for s in self.sets))
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain JSON data, native values at each knot."""

@@ -5,7 +5,7 @@ Where it has a white balance, that sets the gains of each RAW, and the regressio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -67,6 +67,11 @@ class Regression:
         """The parameters of a RAW of these :func:`features`, before white balance sets its gains."""
         unit = self.intercept + (figures - self.mean) / self.scale @ self.weights
         return self.space.from_codes({**self.space.from_unit(unit).by_name, **self.choices})
+
+    def within(self, space: ParameterSpace) -> Regression:
+        """The same regression in the order of a space that takes the same codes."""
+        places = [self.space.names.index(name) for name in space.names]
+        return replace(self, space=space, weights=self.weights[:, places], intercept=self.intercept[places])
 
     def to_dict(self) -> dict[str, Any]:
         """The regression as plain JSON data."""

@@ -207,7 +207,7 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
     from workbench.rules.regression import REGRESSION, Regression
     from workbench.rules.setting import recorded_setting
 
-    if run.device.space_hash not in (None, space.hash):
+    if run.device.space_hash not in (None, *space.hashes):
         raise RunError(
             f"run {run.name}: was tuned on {run.device.model}, whose parameters are not those of this device "
             f"({space.name}, {len(space)} parameters); choose a run made on this device"
@@ -218,7 +218,7 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
         if run.results.get("parameters_hash") not in (None, best.hash):
             raise RunError(f"{file}: is not the set that the run found; put the file back, or tune again")
         return under(FixedSet(best), recorded_setting(run))
-    rule: TunedRule
+    rule: IndustryTable | Regression
     if rule_of(run) in (Rule.regression, Rule.auto):
         file = run.path / REGRESSION
         rule = Regression.load(file)
@@ -233,7 +233,7 @@ def load_rule(run: RunFolder, space: ParameterSpace) -> TunedRule:
             f"run {run.name}: its parameter space ({rule.space.name}, {len(rule.space)} parameters) is not that of the "
             f"device ({space.name}, {len(space)} parameters); choose a run made on this device"
         )
-    return under(rule, recorded_setting(run))
+    return under(rule.within(space), recorded_setting(run))
 
 
 def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) -> tuple[ParameterSet, ...]:

@@ -43,9 +43,9 @@ def find_proxy(tuner: Tuner, name: str | None) -> RunFolder:
     """
     if name is not None:
         return find_run(tuner.lab, "fit-proxy", name)
-    suffix = tuner.info.space.hash[:12]
+    suffixes = tuple(digest[:12] for digest in tuner.info.space.hashes)
     for run in list_runs(tuner.lab, "fit-proxy"):
-        if str(run.config.get("identity", "")).endswith(suffix):
+        if str(run.config.get("identity", "")).endswith(suffixes):
             return run
     raise RunError(f"{tuner.lab}: no proxy of {tuner.info.identity}; run `workbench fit-proxy` first")
 
@@ -106,10 +106,8 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
     held = not_followed(run)
     candidates = {p.hash: p for p in tuner.starts}
     for i, start in enumerate(tuner.starts):
-        at_start = ParameterSet(proxy.space, start.codes)
-        candidates |= {
-            p.hash: ParameterSet(space, p.codes) for p in descend(proxy, data, at_start, held, s.seed + i, STEPS)
-        }
+        at_start = proxy.space.take(start)
+        candidates |= {p.hash: space.take(p) for p in descend(proxy, data, at_start, held, s.seed + i, STEPS)}
     sets = list(candidates.values())
     tuner.raws = stratified(tuner.train, max(min(RANK_RAWS, s.captures // len(sets)), 1), s.seed + 1)
     study = tuner.study_name("fixed", tuner.raws)

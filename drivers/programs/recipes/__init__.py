@@ -109,7 +109,8 @@ class Recipe(BaseModel):
 
     def values(self, parameters: ParameterSet) -> dict[str, str]:
         """Every parameter's text by name."""
-        return {p.name: self._written(p, code) for p, code in zip(self.parameters, parameters.codes, strict=True)}
+        codes = parameters.by_name
+        return {p.name: self._written(p, codes[p.name]) for p in self.parameters}
 
     def arguments(self, raw: RawFrame, parameters: ParameterSet, folder: Path) -> list[str]:
         """The command for one frame in ``folder``. An argument of placeholders that are all empty is left out."""

@@ -181,7 +181,7 @@ def ablate_run(
     loaded = {key: open_predictor(of) for key, of in trained.items()}
     predictions = _predict(settings, loaded, training, raws, drawn, show)
     methods = [
-        method_of(variant, seed, [ParameterSet(info.space, p.codes) for p in predictions.sets[variant.key, seed]])
+        method_of(variant, seed, [info.space.take(p) for p in predictions.sets[variant.key, seed]])
         for variant in settings.variants
         for seed in settings.seeds
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from drivers.device import Capture, DeviceInfo
 from drivers.splits import Split
@@ -15,7 +15,7 @@ from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
 from workbench.lab.dataset.resuming import resumed
-from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
+from workbench.lab.dataset.rows import Rows, add, now, sets_by_raw
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
 from workbench.lab.dataset.seals import seal_of
 
@@ -54,15 +54,16 @@ class CaptureRows(Rows):
         """The captures of a device that are there, by (RAW hash, parameters hash)."""
         found = {}
         with self.database.reading() as connection:
+            kept = self.kept_under(connection, device_identity)
             for raw, sets in sets_by_raw(keys):
                 query = self._capture_query().where(
                     CaptureRow.raw == raw,
-                    CaptureRow.device == device_identity,
+                    CaptureRow.device.in_(kept),
                     CaptureRow.parameters.in_(sets),
                     CaptureRow.repeat == repeat,
                 )
                 for row in connection.execute(query):
-                    found[row.raw, row.parameters] = self._capture_record(row)
+                    found[row.raw, row.parameters] = self._capture_record(connection, row)
         return found
 
     @resumed
@@ -71,14 +72,14 @@ class CaptureRows(Rows):
     ) -> list[CaptureRecord]:
         """The captures in the order of arrival; each condition that is given must hold."""
         query = self._capture_query().order_by(CaptureRow.id)
-        if device_identity is not None:
-            query = query.where(CaptureRow.device == device_identity)
         if purpose is not None:
             query = query.where(CaptureRow.purpose == purpose)
         if split is not None:
             query = query.join(Raw, Raw.hash == CaptureRow.raw).join(Scene).where(Scene.split == split)
         with self.database.reading() as connection:
-            return [self._capture_record(row) for row in connection.execute(query)]
+            if device_identity is not None:
+                query = query.where(CaptureRow.device.in_(self.kept_under(connection, device_identity)))
+            return [self._capture_record(connection, row) for row in connection.execute(query)]
 
     def set_aside(self, ids: Sequence[int], reason: str) -> int:
         """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
@@ -114,10 +115,9 @@ class CaptureRows(Rows):
         with explained(self.blobs.root):
             self.blobs.write(blobs.values())
         created, made_by = now(), workbench_version()
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "raw": raw_hash,
-                "device": device.identity,
                 "parameters": parameters_hash,
                 "repeat": repeat,
                 "output": c.rgb.hash,
@@ -139,10 +139,10 @@ class CaptureRows(Rows):
             known = connection.scalar(select(func.count()).select_from(Raw).where(Raw.hash.in_(raws)))
             if known != len(raws):
                 raise DatasetError(f"{self.lab}: a capture names a RAW that is not in the data set; add the RAW first")
-            add_device(connection, device, created)
+            kept = self.add_device(connection, device, created)
             add(connection, Blob, [vars(key) for key, _ in blobs.values()])
             add(connection, ParameterSetRow, codes)
-            add(connection, CaptureRow, rows)
+            add(connection, CaptureRow, [{**row, "device": kept} for row in rows])
 
     def _capture_query(self) -> Any:
         unread = ("read_back", "serial", "workbench", "set_aside", "set_aside_at", "seal")
@@ -154,13 +154,13 @@ class CaptureRows(Rows):
             .where(CaptureRow.set_aside.is_(None))
         )
 
-    def _capture_record(self, row: Row[Any]) -> CaptureRecord:
+    def _capture_record(self, connection: Connection, row: Row[Any]) -> CaptureRecord:
         return CaptureRecord(
             id=row.id,
             raw_hash=row.raw,
             parameters_hash=row.parameters,
             codes=row.codes,
-            device_identity=row.device,
+            device_identity=self.identity(connection, row.device),
             boot_id=row.boot_id,
             frame=row.frame,
             repeat=row.repeat,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from sqlalchemy import func, insert, select
 
@@ -43,7 +43,8 @@ class DeviceRows(Rows):
             DatasetError: no such device in the data set.
         """
         with self.database.reading() as connection:
-            space = connection.scalar(select(DeviceRow.space).where(DeviceRow.identity == device_identity))
+            (kept, *_) = self.kept_under(connection, device_identity)
+            space = connection.scalar(select(DeviceRow.space).where(DeviceRow.identity == kept))
         if space is None:
             known = ", ".join(d.identity for d in self.devices()) or "none"
             raise DatasetError(f"{self.lab}: no captures of device {device_identity}; it has those of: {known}")
@@ -61,7 +62,18 @@ class DeviceRows(Rows):
             )
             .outerjoin(CaptureRow, (CaptureRow.device == DeviceRow.identity) & CaptureRow.set_aside.is_(None))
             .group_by(DeviceRow.identity)
-            .order_by(DeviceRow.identity)
+            .order_by(DeviceRow.created, DeviceRow.identity)
         )
+        found: dict[str, KnownDevice] = {}
         with self.database.reading() as connection:
-            return [KnownDevice(**row._mapping) for row in connection.execute(query)]
+            for row in connection.execute(query):
+                known = KnownDevice(**{**row._mapping, "identity": self.identity(connection, row.identity)})
+                first = found.setdefault(known.identity, known)
+                if first is not known:
+                    found[known.identity] = replace(first, captures=first.captures + known.captures)
+        return sorted(found.values(), key=lambda device: device.identity)
+
+    def known_as(self, recorded: str) -> str:
+        """What a device goes by now that a record names by its identity, be it one of former reckoning."""
+        with self.database.reading() as connection:
+            return self.identity(connection, recorded)

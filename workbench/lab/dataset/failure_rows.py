@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
 from drivers.device import DeviceInfo, Failure
 from workbench.console.versions import workbench_version
 from workbench.lab.dataset.records import FailureRecord
 from workbench.lab.dataset.resuming import resumed
-from workbench.lab.dataset.rows import Rows, add, add_device, now, sets_by_raw
+from workbench.lab.dataset.rows import Rows, add, now, sets_by_raw
 from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 
 
@@ -28,13 +28,13 @@ class FailureRows(Rows):
             return []
         created, made_by = now(), workbench_version()
         with self.database.writing() as connection:
-            add_device(connection, device, created)
+            kept = self.add_device(connection, device, created)
             codes = [{"hash": f.parameters.hash, "codes": f.parameters.by_name} for f in failures]
             add(connection, ParameterSetRow, codes)
             rows = [
                 {
                     "raw": f.raw_hash,
-                    "device": device.identity,
+                    "device": kept,
                     "parameters": f.parameters.hash,
                     "code": f.code,
                     "reason": f.reason,
@@ -54,12 +54,12 @@ class FailureRows(Rows):
     def failures(self, *, device_identity: str | None = None, purpose: str | None = None) -> list[FailureRecord]:
         """The failures in the order of arrival; each condition that is given must hold."""
         query = _failure_query().order_by(FailureRow.id)
-        if device_identity is not None:
-            query = query.where(FailureRow.device == device_identity)
         if purpose is not None:
             query = query.where(FailureRow.purpose == purpose)
         with self.database.reading() as connection:
-            return [_failure_record(row) for row in connection.execute(query)]
+            if device_identity is not None:
+                query = query.where(FailureRow.device.in_(self.kept_under(connection, device_identity)))
+            return [self._failure_record(connection, row) for row in connection.execute(query)]
 
     @resumed
     def find_failures(
@@ -71,9 +71,9 @@ class FailureRows(Rows):
     def forget_failures(self, device_identity: str | None = None) -> int:
         """Forget failures, of one device or all, so that the frames are asked for again; gives how many."""
         query = delete(FailureRow)
-        if device_identity is not None:
-            query = query.where(FailureRow.device == device_identity)
         with self.database.writing() as connection:
+            if device_identity is not None:
+                query = query.where(FailureRow.device.in_(self.kept_under(connection, device_identity)))
             return connection.execute(query).rowcount
 
     def _failures_by_key(
@@ -81,31 +81,31 @@ class FailureRows(Rows):
     ) -> dict[tuple[str, str], FailureRecord]:
         found: dict[tuple[str, str], FailureRecord] = {}
         with self.database.reading() as connection:
+            kept = self.kept_under(connection, device_identity)
             for raw, sets in sets_by_raw(keys):
                 query = _failure_query().where(
-                    FailureRow.raw == raw, FailureRow.device == device_identity, FailureRow.parameters.in_(sets)
+                    FailureRow.raw == raw, FailureRow.device.in_(kept), FailureRow.parameters.in_(sets)
                 )
                 if purpose is not None:
                     query = query.where(FailureRow.purpose == purpose)
                 for row in connection.execute(query.order_by(FailureRow.id)):
-                    found.setdefault((row.raw, row.parameters), _failure_record(row))
+                    found.setdefault((row.raw, row.parameters), self._failure_record(connection, row))
         return found
+
+    def _failure_record(self, connection: Connection, row: Row[Any]) -> FailureRecord:
+        return FailureRecord(
+            id=row.id,
+            raw_hash=row.raw,
+            parameters_hash=row.parameters,
+            codes=row.codes,
+            device_identity=self.identity(connection, row.device),
+            code=row.code,
+            reason=row.reason,
+            purpose=row.purpose,
+            created=row.created,
+        )
 
 
 def _failure_query() -> Any:
     columns = (c for c in FailureRow.__table__.columns if c.name not in ("boot_id", "serial", "workbench", "seal"))
     return select(*columns, ParameterSetRow.codes).join(ParameterSetRow, ParameterSetRow.hash == FailureRow.parameters)
-
-
-def _failure_record(row: Row[Any]) -> FailureRecord:
-    return FailureRecord(
-        id=row.id,
-        raw_hash=row.raw,
-        parameters_hash=row.parameters,
-        codes=row.codes,
-        device_identity=row.device,
-        code=row.code,
-        reason=row.reason,
-        purpose=row.purpose,
-        created=row.created,
-    )

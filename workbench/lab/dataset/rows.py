@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import NoResultFound
 
 from drivers.device import DeviceInfo
+from drivers.errors import ParameterError
+from drivers.parameters import ParameterSpace
 from workbench.lab.dataset.dialects import insert
 from workbench.lab.dataset.explained import BUSY_S
 from workbench.lab.dataset.schema import Base, DeviceRow, Sealed
@@ -31,6 +34,38 @@ class Rows:
         self.lab = Path(lab)
         self.database = database_of(self.lab, busy_s)
         self.blobs = blobs_of(self.lab, busy_s)
+        self._identities: dict[str, str] = {}
+
+    def identity(self, connection: Connection, recorded: str) -> str:
+        """What a device goes by now that a row or a record names by its identity, be it one of former reckoning."""
+        if recorded not in self._identities:
+            query = select(DeviceRow.space).where(DeviceRow.identity == recorded)
+            try:
+                space = ParameterSpace.from_dict(connection.scalars(query).one())
+            except (NoResultFound, ParameterError):  # that it is damaged is told where its space is asked for
+                return recorded
+            self._identities[recorded] = f"{recorded.rpartition('/')[0]}/{space.hash[:12]}"
+        return self._identities[recorded]
+
+    def kept_under(self, connection: Connection, identity: str) -> list[str]:
+        """The identities under which rows keep the device, the oldest first; that given where there are none."""
+        rows = list(connection.scalars(select(DeviceRow.identity).order_by(DeviceRow.created)))
+        now = self.identity(connection, identity)
+        return [row for row in rows if self.identity(connection, row) == now] or [identity]
+
+    def add_device(self, connection: Connection, device: DeviceInfo, created: str) -> str:
+        """The identity under which rows keep the device that captures or failures are of; added where it is new."""
+        (kept, *_) = self.kept_under(connection, device.identity)
+        own = {
+            "identity": device.identity,
+            "model": device.model,
+            "firmware": device.firmware,
+            "space": device.space.to_dict(),
+            "created": created,
+        }
+        if kept == device.identity:
+            add(connection, DeviceRow, [own])
+        return kept
 
 
 def sets_by_raw(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
@@ -60,15 +95,3 @@ def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -
 def now() -> str:
     """UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def add_device(connection: Connection, device: DeviceInfo, created: str) -> None:
-    """Add the device that captures or failures are of, if it is not there."""
-    own = {
-        "identity": device.identity,
-        "model": device.model,
-        "firmware": device.firmware,
-        "space": device.space.to_dict(),
-        "created": created,
-    }
-    add(connection, DeviceRow, [own])

@@ -9,12 +9,13 @@ from typing import cast
 
 from sqlalchemy import Connection, Table, func, select
 
+from drivers.device import DeviceInfo
 from drivers.errors import FrameError, ParameterError, WorkbenchError
-from drivers.parameters import parameters_hash
+from drivers.parameters import ParameterSpace, parameters_hash
 from workbench.errors import DatasetError
 from workbench.lab.dataset.dialects import integrity_problems, numbers_rows_without_gaps
 from workbench.lab.dataset.records import RawRecord
-from workbench.lab.dataset.schema import Base, Blob, CaptureRow, ParameterSetRow, Sealed
+from workbench.lab.dataset.schema import Base, Blob, CaptureRow, DeviceRow, ParameterSetRow, Sealed
 from workbench.lab.dataset.seals import seal_of
 from workbench.lab.dataset.store import Dataset
 
@@ -60,6 +61,9 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
                 ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters
             )
         ).all()
+        devices = connection.execute(
+            select(DeviceRow.identity, DeviceRow.model, DeviceRow.firmware, DeviceRow.space)
+        ).all()
         result.problems += _broken_seals(connection)
         result.captures = connection.scalar(select(func.count()).select_from(CaptureRow)) or 0
         last = connection.scalar(select(func.max(CaptureRow.id))) or 0
@@ -89,15 +93,14 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
         if _hash_of(codes) != digest:
             result.problems.append(f"parameter set {digest[:12]}: its codes do not give its hash")
     spaces = {}
-    for known in dataset.devices():
-        identity = known.identity
+    for device, model, firmware, told in devices:
         try:
-            space = spaces[identity] = dataset.space(identity)
+            space = spaces[device] = ParameterSpace.from_dict(told)
         except ParameterError as error:
-            result.problems.append(f"device {identity}: {error}")
+            result.problems.append(f"device {device}: {error}")
             continue
-        if identity != f"{known.model}/{known.firmware}/{space.hash[:12]}":
-            result.problems.append(f"device {identity}: its model, firmware or parameters are others now")
+        if not DeviceInfo(model, firmware, "", "", space).goes_by(device):
+            result.problems.append(f"device {device}: its model, firmware or parameters are others now")
     for number, read_back, codes, device in uneven:
         if read_back != codes:
             result.problems.append(f"capture {number}: the device's read-back differs from its parameter set")
