@@ -55,6 +55,10 @@ class DeviceInfo:
         """Whether a record's identity is this device's, now or as it was reckoned formerly."""
         return identity in {f"{self.model}/{self.firmware}/{digest[:12]}" for digest in self.space.hashes}
 
+    def refusal(self, raw: RawFrame) -> str | None:
+        """Why it does not take a RAW, or gives no picture that can be used of it, as the end of a line, or None."""
+        return self.input.refusal(raw) or self.output.refusal(raw.width, raw.height)
+
 
 @dataclass(frozen=True, eq=False)
 class Capture:
@@ -153,6 +157,10 @@ class Device(ABC):
         Raises:
             DeviceUnreachableError: no answer before the deadline.
         """
+
+    def units(self) -> dict[str, DeviceInfo]:
+        """What :meth:`info` says, by URL; of a pool every board that was reached."""
+        return {self.url: self.info()}
 
     @abstractmethod
     def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.geometry import Geometry
 
 Format = Literal["file", "rgb", "mono", "nv12", "p010", "i420", "i010"]
 FORMATS: tuple[Format, ...] = ("file", "rgb", "mono", "nv12", "p010", "i420", "i010")
@@ -41,8 +42,8 @@ class PlainPicture:
 
 
 @dataclass(frozen=True)
-class PictureOutput:
-    """What a device gives; one that tells nothing gives files.
+class PictureOutput(Geometry):
+    """What a device gives, and how it lies on the RAW; one that tells nothing gives files of the RAW's pixels.
 
     Attributes:
         format: ``file``: a JPEG or PNG. ``rgb``, ``mono``: one or two bytes a value, in the low ``bits``. ``nv12``:
@@ -62,6 +63,7 @@ class PictureOutput:
     row_multiple: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.format not in FORMATS:
             raise FrameError(f"format {self.format!r:.40} is not one of {', '.join(FORMATS)}")
         yuv = self.format in _YUV_BITS
@@ -87,6 +89,14 @@ class PictureOutput:
     def depth(self) -> int:
         """Bits of a value."""
         return _YUV_BITS.get(self.format, self.bits)
+
+    def refusal(self, width: int, height: int) -> str | None:
+        """See :meth:`drivers.geometry.Geometry.refusal`."""
+        reason = super().refusal(width, height)
+        if reason is None and self.format in _YUV_BITS and any(n % 2 for n in self.picture_size(width, height)):
+            across, down = self.picture_size(width, height)
+            return f"the device's picture has {across}×{down} pixels then, and {self.format} has even sides"
+        return reason
 
     def stride(self, width: int) -> int:
         """Bytes from one row to the next; of YUV the luma's."""

@@ -58,8 +58,7 @@ class DevicePool(Device):
 
     A frame that a board refuses goes to another; refused by two, or with no other board in use, it is a failure. A
     board that refuses frames which another then makes is quarantined. A job whose board breaks down goes to another
-    too; with two broken down the stream ends. When no board can take a job for
-    ``deadline_s`` seconds, the stream ends with an error.
+    too; with two broken down the stream ends. When none takes a job for ``deadline_s`` seconds, it ends with an error.
     """
 
     def __init__(
@@ -113,14 +112,17 @@ class DevicePool(Device):
 
     def info(self) -> DeviceInfo:
         """What the boards have in common; ``serial`` and ``boot_id`` list those of all boards that were reached."""
-        with self._change:
-            infos = [board.info for board in self._boards if board.info is not None]
+        infos = [board.info for board in self._boards if board.info is not None]
         return replace(
             infos[0],
             serial=", ".join(dict.fromkeys(info.serial for info in infos)),
             boot_id=", ".join(info.boot_id for info in infos),
             max_in_flight=sum(info.max_in_flight for info in infos),
         )
+
+    def units(self) -> dict[str, DeviceInfo]:
+        """See :meth:`drivers.device.Device.units`."""
+        return {board.url: board.info for board in self._boards if board.info is not None}
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
         """Process one RAW on any board."""
@@ -135,8 +137,7 @@ class DevicePool(Device):
         """See :meth:`drivers.device.Device.counts_by_unit`."""
         units: dict[str, Counter[str]] = {}
         for board in self._boards:
-            unit = (board.info.serial if board.info else "") or board.url
-            units[unit] = units.get(unit, Counter()) + board.counts
+            units.setdefault((board.info.serial if board.info else "") or board.url, Counter()).update(board.counts)
         return units
 
     def process_many(self, jobs: Iterable[tuple[RawFrame, ParameterSet]]) -> Iterator[Capture | Failure]:
@@ -267,7 +268,7 @@ class DevicePool(Device):
             info = device.info()
             if info.live:
                 raise DeviceError(f"{board.url}: a live device cannot be checked against others; use it alone")
-            captures = list(device.process_many(check_jobs(info.space)))
+            captures = list(device.process_many(check_jobs(info)))
             with self._change:
                 self._model = compared(self._model, Answers(board.url, info, captures), self.tolerance)
                 board.info, board.error, board.opening, board.strikes = info, None, False, 0
@@ -387,8 +388,7 @@ class DevicePool(Device):
             board.strikes += isinstance(error, DeviceError)
             # What is wrong with the job (a parameter) is no fault of the board; an error that nobody foresaw may be.
             leaves = isinstance(error, DeviceUnreachableError | DeviceChangedError)
-            stays = isinstance(error, WorkbenchError) and not leaves
-            stays = stays and board.strikes < MAX_STRIKES
+            stays = isinstance(error, WorkbenchError) and not leaves and board.strikes < MAX_STRIKES
             if not stays:
                 board.error = error
             self._change.notify_all()

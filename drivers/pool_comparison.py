@@ -9,7 +9,7 @@ import numpy as np
 from drivers.device import Capture, DeviceInfo, Failure
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSet
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,12 @@ def compared(model: Answers | None, board: Answers, tolerance: int) -> Answers:
             f"{board.url} is {board.info.identity}, {model.url} is {model.info.identity}; the devices of a pool need "
             "the same model, firmware and parameters"
         )
-    for (_, parameters), mine, theirs in zip(check_jobs(board.info.space), board.captures, model.captures, strict=True):
+    if check_jobs(board.info)[0][0].hash != check_jobs(model.info)[0][0].hash:
+        raise DeviceError(
+            f"{board.url} and {model.url} take RAWs of different sizes, CFA or bits, so they cannot be compared; use "
+            "one of them alone"
+        )
+    for (_, parameters), mine, theirs in zip(check_jobs(board.info), board.captures, model.captures, strict=True):
         difference = _difference(mine, theirs, tolerance)
         if difference:
             what = "the default parameters" if parameters.hash == board.info.space.defaults.hash else "other parameters"
@@ -52,14 +57,15 @@ def compared(model: Answers | None, board: Answers, tolerance: int) -> Answers:
     return model
 
 
-def check_jobs(space: ParameterSpace) -> list[tuple[RawFrame, ParameterSet]]:
-    """What boards are compared with: one generated RAW of 64×64, the defaults and one other set."""
+def check_jobs(info: DeviceInfo) -> list[tuple[RawFrame, ParameterSet]]:
+    """What boards are compared with: one generated RAW, 64×64 where they take it, the defaults and one other set."""
     y, x = np.mgrid[:64, :64]
     noise = np.random.default_rng(0).integers(0, 200, (64, 64))
     mosaic = (64 + 40 * x + 15 * y + noise).astype(np.uint16)
     raw = RawFrame(
         mosaic, "RGGB", (64.0,) * 4, 4095, iso=100.0, exposure_s=0.01, as_shot_wb=(2.0, 1.0, 1.5), source="check RAW"
     )
+    raw, space = info.input.fitted(raw), info.space
     return [(raw, space.defaults), (raw, space.from_unit(np.full(len(space), 0.3)))]
 
 

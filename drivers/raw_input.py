@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,6 +90,20 @@ class RawInput:
             largest = max(raw.white_level, int(raw.mosaic.max()))
             return f"it has values up to {largest}, the device takes {self.depth} bits, up to {most}"
         return None
+
+    def fitted(self, raw: RawFrame) -> RawFrame:
+        """A made-up RAW as the device takes it: repeated or cut to its sizes, of its CFA and bits."""
+        sides = zip((raw.width, raw.height), self.min_size, self.max_size, self.multiple, strict=True)
+        width, height = (min(-(-max(side, low) // step) * step, high // step * step) for side, low, high, step in sides)
+        shift = max(raw.white_level.bit_length() - self.depth, 0)
+        mosaic = np.tile(raw.mosaic, (-(-height // raw.height), -(-width // raw.width)))[:height, :width] >> shift
+        return replace(
+            raw,
+            mosaic=np.ascontiguousarray(mosaic),
+            cfa=raw.cfa if raw.cfa in self.cfa else self.cfa[0],
+            black_level=tuple(float(int(b) >> shift) for b in raw.black_level),  # type: ignore[arg-type]
+            white_level=raw.white_level >> shift,
+        )
 
     def payload(self, raw: RawFrame) -> memoryview:
         """The mosaic as it travels; in the plain form it is referred to, not copied."""

@@ -175,7 +175,7 @@ class DeviceSide:
         if len(message.payload) > self.max_payload:
             raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
         raw = wire.raw_frame(message, self.input)
-        if refusal := self.input.refusal(raw):
+        if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
         latched = self._boundary(codes)
         return self._frame(message.id, message.raw_hash, self._isp.process(raw, latched), start)
@@ -184,7 +184,7 @@ class DeviceSide:
         start = time.perf_counter_ns()
         latched = self._boundary(self._banks.checked(message.registers))
         raw, made = self._isp.photograph(latched)
-        if refusal := self.input.refusal(raw):
+        if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise FrameError(f"the photograph does not fit what INFO says: {refusal}")
         stored = wire.process_request(message.id, raw, (), self.input)
         frame = self._frame(message.id, stored.raw_hash, made, start)

@@ -196,7 +196,7 @@ class _OwnIsp:
 
         def once() -> RgbFrame | PlainPicture:
             made = process(raw.mosaic, copy.deepcopy(raw.metadata), self._values(latched))
-            return _picture(made, raw.width, raw.height, process.__name__, self._output)
+            return _picture(made, raw, process.__name__, self._output)
 
         return Made(*self._in_force(once, latched))
 
@@ -210,7 +210,7 @@ class _OwnIsp:
             if not isinstance(taken, tuple) or len(taken) != 3:
                 raise FrameError(f"{capture.__name__} returned {_kind(taken)}; return mosaic, metadata and picture")
             raw = RawFrame.from_metadata(taken[0], taken[1], capture.__name__)
-            return raw, _picture(taken[2], raw.width, raw.height, capture.__name__, self._output)
+            return raw, _picture(taken[2], raw, capture.__name__, self._output)
 
         (raw, picture), in_force = self._in_force(once, latched)
         return raw, Made(picture, in_force)
@@ -252,8 +252,9 @@ def _guarded(call: Callable[[], T]) -> T:
         raise FrameError(told.removesuffix(":")) from error
 
 
-def _picture(made: Any, width: int, height: int, who: str, output: PictureOutput) -> RgbFrame | PlainPicture:
+def _picture(made: Any, raw: RawFrame, who: str, output: PictureOutput) -> RgbFrame | PlainPicture:
     """What the function returned, as it travels."""
+    width, height = output.picture_size(raw.width, raw.height)
     if not output.is_file:
         return _plain(made, width, height, who, output)
     wanted = f"return uint8 [{height}, {width}, 3], red first, or the bytes of a JPEG or PNG"

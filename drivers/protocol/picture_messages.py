@@ -9,7 +9,8 @@ from drivers.protocol.messages import Frame
 
 
 def picture(message: Frame, output: PictureOutput, width: int, height: int) -> RgbFrame:
-    """The picture that an answer holds: a file as it came, not looked into; plain pixels as a PNG of 8-bit sRGB.
+    """The picture that an answer holds: a file as it came, not looked into; what is plain pixels, or lies otherwise
+    than the RAW, as a PNG of 8-bit sRGB on the RAW's pixels.
 
     Args:
         message: the answer, its output hash proven.
@@ -19,10 +20,17 @@ def picture(message: Frame, output: PictureOutput, width: int, height: int) -> R
     Raises:
         FrameError: it is not what INFO says; one line that begins with "the output".
     """
+    size = output.picture_size(width, height)
     if message.media_type == PLAIN:
         if output.is_file:
             raise FrameError(f"the output is {PLAIN}, but INFO tells no format of pixels")
-        return RgbFrame.from_pixels(output.pixels(message.payload, width, height))
-    if not output.is_file:
+        pixels = output.pixels(message.payload, *size)
+    elif not output.is_file:
         raise FrameError(f"the output is {message.media_type}, INFO says {output.format} ({PLAIN})")
-    return RgbFrame(bytes(message.payload), message.media_type)
+    else:
+        file = RgbFrame(bytes(message.payload), message.media_type)
+        if output.lies_as_raw:
+            return file
+        file.check(*size)
+        pixels = file.pixels
+    return RgbFrame.from_pixels(output.onto_raw(pixels, width, height))

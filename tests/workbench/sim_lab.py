@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
+from drivers.device import Capture, DeviceInfo
 from drivers.frames import RawFrame
+from drivers.parameters import ParameterSet
+from drivers.raw_input import RawInput
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.training import Recipe
 from proxy.training import ProxyRecipe
+from sim.device import SimDevice
 from workbench.collect import campaign
 from workbench.collect.bench import Bench
 from workbench.collect.designs import Design
@@ -33,6 +38,19 @@ def picture(seed: int) -> tuple[RawFrame, np.ndarray]:
     dn = np.rint(64 + 3000 * mosaic).astype(np.uint16)
     raw = RawFrame(dn, "RGGB", (64,) * 4, 4095, iso=100.0 * 2 ** (seed % 5), exposure_s=0.01, as_shot_wb=(2, 1, 1.5))
     return raw, np.rint(255 * rgb**0.45).astype(np.uint8)
+
+
+class Choosy(SimDevice):
+    """The emulator, which says that it takes no RAW of the lab."""
+
+    def __init__(self) -> None:
+        super().__init__("sim:sim20", "sim20")
+
+    def info(self) -> DeviceInfo:
+        return dataclasses.replace(super().info(), input=RawInput(max_size=(2, 2)))
+
+    def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        raise AssertionError("a frame was asked for")
 
 
 def make_lab(

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from sim_lab import PROXY, make_lab
+from sim_lab import PROXY, Choosy, make_lab
 from typer.testing import CliRunner
 
+from drivers.errors import DeviceError
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import load_predictor
@@ -19,7 +20,7 @@ from workbench.commands.ablate import ablate
 from workbench.errors import RunError, StoppedError
 from workbench.judge.ablation.format1 import spoken
 from workbench.judge.ablation.results import AblationResult
-from workbench.judge.ablation.study import check_device
+from workbench.judge.ablation.study import ablate_run, check_device
 from workbench.judge.ablation.table import difference
 from workbench.judge.ablation.training import train_variants
 from workbench.judge.ablation.variants import AblationSettings, all_variants
@@ -207,6 +208,12 @@ def test_requests_that_cannot_be_met(lab: Path) -> None:
             replace(QUICK, seeds=seeds)
     with open_device("sim:sim20") as device, pytest.raises(RunError, match="unknown parameter 'nothing'"):
         check_device(lab, device.info(), replace(QUICK, scatter=("gamma", "nothing")))
+    with (
+        pytest.raises(DeviceError, match="does not take 7 of 7 RAWs"),
+        Dataset.open(lab) as dataset,
+        Choosy() as device,
+    ):
+        ablate_run(lab, dataset, device, QUICK, {})
     with open_device("sim:sim32") as device, pytest.raises(RunError, match=r"run proxy: its parameter space"):
         check_device(lab, device.info(), QUICK)
     result = CliRunner().invoke(APP, [*ARGUMENTS, "--seeds", "one"])

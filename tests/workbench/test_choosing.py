@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from sim_lab import make_lab
+from sim_lab import Choosy, make_lab
 from test_vision import TASK, lab  # noqa: F401
 from typer.testing import CliRunner
 
@@ -20,6 +20,7 @@ from workbench.commands.choose import choose
 from workbench.commands.fit_proxy import fit_proxy
 from workbench.commands.train import train
 from workbench.commands.tune import tune
+from workbench.judge.choosing import choose_run
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import find_run
 from workbench.rules.setting import recorded_setting
@@ -124,3 +125,9 @@ def test_what_cannot_choose_is_one_clear_line(viewing_lab: Path) -> None:
     make_lab(Path("other"), captures=4, train=2, validation=0, test=2)
     with pytest.raises(WorkbenchError, match="no validation RAW"):
         run("choose", *DEVICE, "--lab", "other")
+    with (
+        pytest.raises(WorkbenchError, match=r"does not take 3 of 3 RAWs, such as 5.npz: it has 64×64 pixels"),
+        Dataset.open(viewing_lab) as dataset,
+        Choosy() as device,
+    ):
+        choose_run(viewing_lab, dataset, device)

@@ -40,12 +40,20 @@ def test_info_as_json(url: str) -> None:
     assert (told["model"], told["firmware"], told["boot_id"]) == ("model-x", "3.1", "b9")
     assert [p["name"] for p in told["space"]["parameters"]] == Pipeline("sim20").space.names
     assert told["identity"].startswith("model-x/3.1/")
+    assert (told["input"]["packing"], told["input"]["max_size"]) == ("u16", [32768, 32768])
+    assert (told["output"]["format"], told["output"]["orientation"]) == ("file", 1)
 
 
 def test_info_for_people(url: str) -> None:
     result = RUN.invoke(device.app, ["info", url], catch_exceptions=False, env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    for word in ("model-x", "b9", *Pipeline("sim20").space.names):
+    for word in (
+        "model-x",
+        "b9",
+        "packing u16; row_multiple 1; cfa RGGB BGGR",
+        "format file",
+        *Pipeline("sim20").space.names,
+    ):
         assert word in result.stdout
 
 

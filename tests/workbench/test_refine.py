@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from sim_lab import make_lab, picture
+from sim_lab import Choosy, make_lab, picture
 from typer.testing import CliRunner
 
+from drivers.errors import DeviceError
 from drivers.registry import open_device
 from drivers.splits import Split
 from workbench import Lab
@@ -120,6 +121,8 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
         run_refine(lab, source="other")
     with pytest.raises(RunError, match="metric 'mood' is none"), open_device(DEVICE) as device:
         refine(lab, device, RefineSettings(metrics=("mood",)), source="defaults", **QUICK)
+    with pytest.raises(DeviceError, match="does not take 25 of 25 RAWs"), Choosy() as device:
+        refine(lab, device, SETTINGS, source="defaults", **QUICK)
     assert [run.name for run in list_runs(lab)] == ["defaults"]
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from small_isp import SmallIsp, make_lab
@@ -18,6 +19,7 @@ from drivers.agent import Agent, PictureOutput, RawInput, continuous
 from drivers.device import DeviceInfo, Failure
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
+from drivers.pool import DevicePool
 from drivers.protocol import wire
 from drivers.protocol.protocol_device import ProtocolDevice
 from drivers.raw.raw_files import save_npz
@@ -26,7 +28,9 @@ from sim.firmware.registers import emulated
 from workbench.check import conformance, refused_raws
 from workbench.check.requirements import NotMetError
 from workbench.collect.collector import collect
+from workbench.collect.taking import make_sure_all_taken
 from workbench.judge.methods import ValidationSettings
+from workbench.judge.planning import measure_frames
 from workbench.judge.validation import validate
 from workbench.lab.dataset import Dataset
 from workbench.tune.fixed import tune_run
@@ -48,13 +52,13 @@ def grey(mosaic: np.ndarray, metadata: Any, values: Any) -> bytes:
 
 
 @contextmanager
-def served(function: Callable[..., Any], raw_input: RawInput = PACKED) -> Iterator[str]:
+def served(function: Callable[..., Any], raw_input: RawInput = PACKED, output: PictureOutput = OUTPUT) -> Iterator[str]:
     agent = Agent(
         model="told",
         firmware="1",
         parameters=[continuous("gain", 1, 2, step=1 / 16)],
         raw_input=raw_input,
-        output=OUTPUT,
+        output=output,
     )
     agent.process(function)
     stop, urls = threading.Event(), queue.Queue[str]()
@@ -170,4 +174,68 @@ def test_tune_and_validate_refuse_before_the_first_frame(tmp_path: Path) -> None
             tune_run(tmp_path, dataset, device, TuneSettings("random", 20, 4))
         with pytest.raises(DeviceError, match=r"does not take 8 of 8 RAWs.*the device takes 2×2 at most"):
             validate(tmp_path, dataset, device, ValidationSettings())
+        with pytest.raises(DeviceError, match=r"does not take \d+ of \d+ RAWs.*the device takes 2×2 at most"):
+            measure_frames(dataset, device)
     assert device.asked == 0
+
+
+def test_what_one_board_of_a_pool_does_not_take_is_refused_and_the_board_named(tmp_path: Path) -> None:
+    make_lab(tmp_path)
+    with (
+        served(grey, RawInput()) as one,
+        served(grey, RawInput(min_size=(64, 64))) as other,
+        Dataset.open(tmp_path) as dataset,
+        DevicePool([one, other]) as pool,
+        pytest.raises(DeviceError) as caught,
+    ):
+        measure_frames(dataset, pool)
+    assert "it has 32×32 pixels, the device takes 64×64 at least (of " + other + "); leave them" in str(caught.value)
+
+
+def test_boards_that_take_no_full_range_are_compared_with_what_they_take() -> None:
+    with (
+        served(grey, RawInput("raw10", max_size=(48, 32))) as one,
+        served(grey, RawInput("raw10", max_size=(48, 32))) as other,
+        served(grey, RawInput("raw10", max_size=(32, 32))) as smaller,
+    ):
+        with DevicePool([one, other]) as pool:
+            assert [info.input.max_size for info in pool.units().values()] == [(48, 32)] * 2
+        with pytest.raises(DeviceError, match="take RAWs of different sizes, CFA or bits"):
+            DevicePool([one, smaller])
+
+
+TURNED = PictureOutput(crop=(2, 0, 2, 4), scale=(1, 2), orientation=6)
+
+
+def turned(mosaic: np.ndarray, metadata: Any, values: Any) -> np.ndarray:
+    """A file's pixels: the mosaic's upper bits, cut, halved, and turned to the left."""
+    cut = (mosaic / 8).astype(np.uint8)[:-4, 2:-2]
+    small = cv2.resize(cut, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return np.repeat(np.rot90(small)[:, :, None], 3, axis=2)
+
+
+def test_a_turned_picture_is_kept_where_boxes_of_the_raw_lie(tmp_path: Path) -> None:
+    dark = np.zeros((64, 128), np.uint16)
+    dark[20:40, 90:110] = 800
+    raw = RawFrame(dark, "RGGB", (0.0,) * 4, 1023, source="square.npz")
+    with served(turned, RawInput(), TURNED) as url, open_device(url) as device:
+        assert device.info().output == TURNED
+        kept = device.process(raw, device.info().space.defaults).rgb
+        small = RawFrame(MOSAIC[:62], "RGGB", (64.0,) * 4, 1023, source="small.npz")
+        with pytest.raises(DeviceError, match=r"leaves out 2 \+ 2 columns and 0 \+ 4 rows, more than a 16th"):
+            make_sure_all_taken(device, [lambda: raw, lambda: small])
+    assert kept.media_type == "image/png"
+    kept.check(128, 64)
+    rows, columns = np.nonzero(kept.pixels[:, :, 1] > 50)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (20, 40, 90, 110)
+
+
+def test_an_agent_whose_pictures_are_turned_keeps_the_protocol() -> None:
+    with served(turned, RawInput(min_size=(96, 96)), TURNED) as url, open_device(url) as device:
+        assert isinstance(device, ProtocolDevice)
+        peer = conformance.Peer(device.open_link, 60.0)
+        try:
+            results = list(conformance.check(peer))
+        finally:
+            peer.close()
+    assert [(r.title, r.reason) for r in results if r.outcome == "fail"] == []

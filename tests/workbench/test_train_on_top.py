@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sim_lab import PREDICTOR, PROXY, make_lab, picture
+from sim_lab import PREDICTOR, PROXY, Choosy, make_lab, picture
 
 from drivers.device import Capture, Device, DeviceInfo
-from drivers.errors import DeviceUnreachableError
+from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
@@ -170,6 +170,11 @@ def test_what_does_not_go_together_is_told_before_anything_is_trained(lab: Path,
             train(lab, BARELY, device=device)
         with pytest.raises(RunError, match=r"10 captures are too few .* --follow-captures \d+ or more"):
             train(lab, BARELY, on_top_of="ind", device=device, follow_captures=10)
+    with (
+        pytest.raises(DeviceError, match=r"does not take \d of \d RAWs, such as"),
+        Choosy() as device,
+    ):
+        train(lab, BARELY, on_top_of="ind", device=device)
     leaky = find_run(lab, "tune", "ind")
     leaky.update(config={**leaky.config, "scenes": ["scene6"]})
     with pytest.raises(RunError, match="run ind: was tuned on the validation scene 'scene6'"):

@@ -19,13 +19,7 @@ def chart(source: str) -> RawFrame:
 
 def chart_for(taken: RawInput, source: str) -> RawFrame:
     """The chart as the device takes it: repeated to its least size, of its first CFA and bits."""
-    tile, sides = chart(source), zip((SIDE, SIDE), taken.min_size, taken.max_size, taken.multiple, strict=True)
-    width, height = (min(-(-max(side, low) // step) * step, high // step * step) for side, low, high, step in sides)
-    shift = max(10 - taken.depth, 0)
-    mosaic = np.tile(tile.mosaic, (-(-height // SIDE), -(-width // SIDE)))[:height, :width] >> shift
-    black, white = (64 >> shift,) * 4, tile.white_level >> shift
-    cfa = tile.cfa if tile.cfa in taken.cfa else taken.cfa[0]
-    return RawFrame(np.ascontiguousarray(mosaic), cfa, black, white, iso=tile.iso, source=source)
+    return taken.fitted(chart(source))
 
 
 def negative(raw: RawFrame, source: str) -> RawFrame:

@@ -99,7 +99,7 @@ def collect(
             if others := passed_over(raws, entries):
                 lines.insert(0, f"{shown(raws)}: passed over, not RAW files that can be read: {listed(others, 5)}")
             say(lines)
-            make_sure_taken(opened, (record.load() for record in records), len(records))
+            make_sure_taken(opened, records)
             usable = [record for record in records if record.split is not Split.TEST]
             if around_rule is None:
                 jobs = plan(

@@ -73,6 +73,7 @@ def ablate(
 
     from predictor.training import Recipe
     from workbench.collect.faults import failure_lines
+    from workbench.collect.taking import make_sure_taken
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
     from workbench.judge.ablation.format1 import spoken
@@ -92,7 +93,7 @@ def ablate(
     with stoppable("what is trained and captured is kept; run the same command again to go on"):
         with Dataset.open(lab, create=False) as dataset, open_devices(device, lab, tolerance=pool_tolerance) as opened:
             check_device(lab, opened.info(), settings)
-            study_raws(dataset, settings, judge)
+            make_sure_taken(opened, study_raws(dataset, settings, judge)[0])
             if start:
                 settings = replace(settings, start=opened.info().space.load_toml(start))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,8 @@ from workbench.commands.limits import DAY_S
 
 if TYPE_CHECKING:
     from drivers.parameters import Parameter, ParameterSpace
+    from drivers.plain_pictures import PictureOutput
+    from drivers.raw_input import RawInput
 
 app = typer.Typer(help="Find devices, look at one and its registers, set them.", no_args_is_help=True)
 app.command("list")(list_devices)
@@ -66,6 +69,8 @@ def info(
         "max_in_flight": known.max_in_flight,
         "echo": known.echo,
         "live": known.live,
+        "input": _told(known.input),
+        "output": _told(known.output),
     }
     if toml:
         toml.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +79,7 @@ def info(
         print(json.dumps({**facts, "space": known.space.to_dict()}))
         return
     for name, value in facts.items():
-        print(f"{name:14} {value}")
+        print(f"{name:14} {_in_words(value) if isinstance(value, dict) else value}")
     rows = [
         (
             p.name,
@@ -172,6 +177,16 @@ def _native(space: ParameterSpace, name: str, text: str) -> object:
         with contextlib.suppress(ValueError):
             return float(text)
     return text
+
+
+def _told(frames: RawInput | PictureOutput) -> dict[str, Any]:
+    """All that a device's INFO means of frames, what it left out too."""
+    return {f.name: getattr(frames, f.name) for f in dataclasses.fields(frames)}
+
+
+def _in_words(told: dict[str, Any]) -> str:
+    shown = {k: " ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in told.items() if v is not None}
+    return "; ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _address(parameter: Parameter) -> str:

@@ -13,6 +13,7 @@ from drivers.device import Device, DeviceInfo
 from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
+from workbench.collect.taking import make_sure_taken
 from workbench.errors import RunError
 from workbench.judge.gathering import find_tuned, trained_for
 from workbench.judge.header import header
@@ -70,6 +71,7 @@ def choose(
             "the data set has no validation RAW; collect RAWs whose split is `validation` (scenes.csv), or more scenes"
         )
     raws = task.raws(dataset, Split.VALIDATION)
+    make_sure_taken(device, raws)
     chosen = [find_run(lab, "train", name) for name in dict.fromkeys(predictors)] or _all_of(lab, info, task)
     under, of_setting = resolve(setting, info.space, dataset)
     methods: list[Method] = []

@@ -14,6 +14,7 @@ from drivers.device import Device
 from drivers.errors import DeviceError
 from drivers.splits import Split
 from workbench.collect.bench import Bench
+from workbench.collect.taking import make_sure_taken
 from workbench.errors import RunError
 from workbench.judge.budgets import less_than, rounding_of
 from workbench.judge.gain_curve import between_runs, distinct_budgets, expected_gains
@@ -87,6 +88,7 @@ def measure_frames(dataset: Dataset, device: Device) -> tuple[float, int]:
     raws = dataset.raws(Split.TRAIN)[:_RAWS]
     if not raws:
         raise RunError(f"{dataset.lab}: no training RAW to capture; run `workbench collect` first, or give --frame-ms")
+    make_sure_taken(device, raws)
     space = device.info().space
     bench = Bench(dataset, device, purpose=PURPOSE, patience=_MOST)
     # Other sets each time: what is in the data set would be answered from there.

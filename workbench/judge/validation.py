@@ -105,7 +105,7 @@ def validate(
     raws = task.raws(dataset, Split.TEST)
     if 0 < settings.test_raws < len(raws):
         raws = stratified(raws, settings.test_raws, settings.seed)
-    make_sure_taken(device, (raw.load() for raw in raws), len(raws))
+    make_sure_taken(device, raws)
     task.facts(raws)
     under, of_setting = resolve(settings.setting, info.space, dataset)
     methods, notes = gather(lab, dataset, info, task, raws, settings, under)

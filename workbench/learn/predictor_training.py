@@ -23,6 +23,7 @@ from predictor.view import View, view_for
 from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import Counts, faults_kept
+from workbench.collect.taking import make_sure_taken
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
@@ -104,6 +105,7 @@ def train(
         asked: list[RawRecord] = []
         if device is not None:
             asked = raws_to_choose_on(task.raws(dataset, Split.VALIDATION), proxy.space, still, follow_captures)
+            make_sure_taken(device, asked)
         config = plain(
             {
                 "recipe": recipe.to_dict(),

@@ -21,6 +21,7 @@ from predictor.training import Fitted, Recipe, TrainingStep, fast_recipe, fit
 from predictor.view import View, view_for
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
+from workbench.collect.taking import make_sure_taken
 from workbench.console.notes import listed
 from workbench.errors import RunError
 from workbench.lab import leaks
@@ -115,6 +116,7 @@ def refine(
         view = view_for(recipe.view, [(raw.height, raw.width) for raw in used])
         # What cannot be done is said before the RAWs are read.
         metrics_of(task, settings.metrics)
+        make_sure_taken(device, [*used, *validation])
         raws_a_round(settings, len(used), min(VALIDATION_RAWS, len(validation)), refined=predictor is not None)
         run = new_run(lab, "train", name)
         with removed_on_failure(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from workbench.collect.failures import FailureTally, described
 from workbench.collect.faults import Faults
 from workbench.collect.raw_folder import RawEntry, read_raw_folder
 from workbench.collect.raw_import import import_raws
-from workbench.collect.taking import make_sure_taken
+from workbench.collect.taking import make_sure_all_taken
 from workbench.console.notes import say
 from workbench.console.progress import Progress
 from workbench.errors import DatasetError, StoppedError
@@ -86,7 +87,7 @@ def run_loop(
             if raws is None:
                 raise RawsNeededError("a device that is not live needs a folder of RAWs; give it --raws")
             entries = read_raw_folder(raws)
-            make_sure_taken(opened, (load_raw(entry.path) for entry in entries), len(entries))
+            make_sure_all_taken(opened, [functools.partial(load_raw, entry.path) for entry in entries])
         dataset = stack.enter_context(Dataset.open(lab, create=True)) if keep else None
         notes: list[tuple[str, RawNote]] = []
         if dataset is not None and entries:

@@ -113,7 +113,7 @@ class Tuner:
         self._lower = {*COSTS, *(m.key for m in own if not m.higher_is_better)}
         self._units = {**UNITS, **{m.key: m.unit for m in own}}
         self.raws = stratified(self.train, settings.raws_per_trial, settings.seed)
-        make_sure_taken(device, (raw.load() for raw in self.train), len(self.train))
+        make_sure_taken(device, self.train)
         defaults = self.info.space.defaults
         self.starts = [defaults, *([expert] if expert is not None and expert.hash != defaults.hash else [])]
         self.expert = expert

@@ -14,6 +14,7 @@ from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
+from workbench.collect.taking import make_sure_taken
 from workbench.errors import RunError
 from workbench.judge.ablation import figures
 from workbench.judge.ablation.results import MIN_SEEDS, AblationResult, AttentionDrawn
@@ -155,6 +156,7 @@ def ablate_run(
     info = device.info()
     check_device(lab, info, settings)
     raws, drawn = study_raws(dataset, settings, task)
+    make_sure_taken(device, raws)
     training = stratified(task.raws(dataset, Split.TRAIN), FIXED_RAWS, 0)
     under = recorded_setting(next(iter(trained.values())))
     run = new_run(lab, "ablate", name)
