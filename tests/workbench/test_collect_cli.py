@@ -177,7 +177,7 @@ def test_bad_input_is_one_line(place: Path) -> None:
 def test_full_disk_keeps_what_was_reported(place: Path) -> None:
     # A limit on the size of files makes the system refuse to write the database in earnest.
     limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\n" + RUNNER
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))\n" + RUNNER
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
     command = [sys.executable, "-c", limited, "collect", "--device", "fake:", "--raws", "raws", "--captures", "2000"]
     done = subprocess.run(command, cwd=place, env=environment, text=True, capture_output=True, timeout=120)

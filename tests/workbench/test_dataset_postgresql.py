@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import kill_runner
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
 from postgresql_server import PostgresqlServer
@@ -220,8 +221,7 @@ def test_killed_writers_and_restarted_servers_lose_and_double_nothing(
     said |= reported(process, CAPTURES)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    whole = collecting(tmp_path / "whole", raws, CAPTURES)
-    whole.communicate(timeout=120)
+    kill_runner.main(tmp_path / "whole", raws, CAPTURES)
     with Dataset.open(lab) as dataset, Dataset.open(tmp_path / "whole") as undisturbed:
         records = dataset.captures()
         kept = {(r.raw_hash, r.parameters_hash, r.output_hash) for r in records}

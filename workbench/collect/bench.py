@@ -3,17 +3,21 @@
 Every output is decoded and compared with its RAW's size before it is stored. A frame that the device refused, or whose
 output is no picture of the RAW, is stored as a failure with its reason, takes the capture's place in what is yielded,
 and is not asked for again.
+
+What is asked is claimed first: a capture that another process is at, on this host or another, is waited for and read.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cachetools import LRUCache, cached
 
+from drivers import stopping
 from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
@@ -22,9 +26,17 @@ from workbench.collect import faults
 from workbench.collect.failures import FailureTally, described, reason_text
 from workbench.collect.keeping import Outcome, judged, kept
 from workbench.lab.dataset import CaptureRecord, Dataset, FailureRecord, RawRecord
+from workbench.lab.dataset.claims import Claims
 
 BATCH = 64
 READ_AHEAD = 512
+CLAIMED_S = 1.0
+"""As many jobs are claimed at once, up to ``BATCH``, as the device takes in this many seconds."""
+FIRST = 8
+LOOK_S, LOOK = 0.25, 256
+"""Seconds between two looks at what others are at, and at how much of it at once."""
+PATIENCE_S = 600.0
+"""After so many seconds in which others came to nothing the device is asked for what they claimed."""
 RAW_CACHE_BYTES = 128 * 2**20
 
 Key = tuple[str, str]
@@ -65,6 +77,7 @@ class Bench:
         self.asked = 0
         self.reused = 0
         self.tally = FailureTally(patience)
+        self.claims = Claims(dataset.database, self.info, device.url, purpose)
         # A RAW that is larger than the memory for all of them is kept alone.
         most = RAW_CACHE_BYTES
         raws = LRUCache[str, RawFrame](most, getsizeof=lambda frame: min(frame.mosaic.nbytes, most))
@@ -84,8 +97,12 @@ class Bench:
             )
         return outcome
 
-    def capture_many(self, jobs: Iterable[tuple[RawRecord, ParameterSet]]) -> Iterator[Outcome]:
+    def capture_many(
+        self, jobs: Iterable[tuple[RawRecord, ParameterSet]], *, in_order: bool = True
+    ) -> Iterator[Outcome]:
         """What many jobs came to, captures and failures, in the order of the jobs; what is yielded is committed.
+
+        Without ``in_order`` those that other processes are at come when these have made them.
 
         Jobs are drawn up to ``READ_AHEAD`` ahead of what is yielded. New captures are committed when ``BATCH`` have
         come, or when one comes ``BATCH_S`` seconds or more after the last commit. Equal jobs ask the device once.
@@ -98,7 +115,7 @@ class Bench:
             ParameterError: a parameter set does not fit the device.
             DatasetError: the captures could not be stored.
         """
-        yield from _Stream(self).run(jobs)
+        yield from _Stream(self, in_order).run(jobs)
 
     def fitted(self, parameters: ParameterSet) -> ParameterSet:
         """The set in the device's own space.
@@ -120,52 +137,117 @@ def _load(raw: RawRecord) -> RawFrame:
 class _Stream:
     """The state of one :meth:`Bench.capture_many`."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, in_order: bool) -> None:
         self.bench = bench
+        self.in_order = in_order
         self.pending: deque[_Slot] = deque()
         self.waiting: dict[Key, _Asked] = {}
+        self.others: dict[Key, _Asked] = {}
+        """What other processes are at."""
+        self.looked = self.heard = time.monotonic()
 
     def run(self, jobs: Iterable[tuple[RawRecord, ParameterSet]]) -> Iterator[Outcome]:
         source = self.requests(jobs)
-        for first in source:
-            if first is not None:
-                # A job that only the device can answer: keep it busy from here on until the read-ahead is full.
-                yield from self.ask(itertools.chain([first], _until_none(source)))
+        try:
+            for first in source:
+                if first is not None:
+                    # A job that only the device can answer: keep it busy from here on until the read-ahead is full.
+                    yield from self.ask(itertools.chain([first], _until_none(source)))
+                yield from self.ready()
             yield from self.ready()
-        yield from self.ready()
+        finally:
+            self.bench.claims.release()
 
     def requests(self, jobs: Iterable[tuple[RawRecord, ParameterSet]]) -> Iterator[Request | None]:
         """What the device has to be asked; None where what is ready must be taken before more is read."""
-        source = iter(jobs)
-        while chunk := list(itertools.islice(source, BATCH)):
-            if len(self.pending) > READ_AHEAD - BATCH:
+        source, size = iter(jobs), FIRST
+        while (chunk := list(itertools.islice(source, size))) or self.others:
+            if not chunk or len(self.pending) > READ_AHEAD - BATCH:
                 yield None
-            for raw, parameters in self.look_up(chunk):
+            begin = time.monotonic()
+            wait = bool(self.others) and (not chunk or len(self.pending) > READ_AHEAD - BATCH)
+            for raw, parameters in itertools.chain(self.look_at_others(wait), self.look_up(chunk)):
                 yield self.bench.load(raw), parameters
+            took = time.monotonic() - begin
+            size = min(2 * size, BATCH) if took < CLAIMED_S / 2 else max(size // 2, 1) if took > CLAIMED_S else size
 
     def look_up(self, jobs: list[tuple[RawRecord, ParameterSet]]) -> list[tuple[RawRecord, ParameterSet]]:
         """Queue a slot for every job; gives the jobs that nobody has asked yet."""
         keyed = [((raw.hash, parameters.hash), raw, parameters) for raw, parameters in jobs]
-        keys = [key for key, _, _ in keyed if key not in self.waiting]
-        found: dict[Key, Outcome] = {**self.bench.dataset.find(self.bench.info.identity, keys)}
-        missing = [key for key in keys if key not in found]
-        found |= self.bench.dataset.find_failures(self.bench.info.identity, missing)
+        keys = [key for key, _, _ in keyed if key not in self.waiting and key not in self.others]
+        found = self.found(keys)
+        missing = list(dict.fromkeys(key for key in keys if key not in found))
+        mine = self.claim(missing, found)
         new = []
         for key, raw, parameters in keyed:
             slot = _Slot(found.get(key))
-            self.pending.append(slot)
-            if slot.record is not None or key in self.waiting:
+            at = self.waiting.get(key) or self.others.get(key)
+            if slot.record is None and at is None:
+                asked = _Asked(raw, self.bench.fitted(parameters), [slot])
+                if key in mine:
+                    self.waiting[key] = asked
+                    new.append((raw, asked.parameters))
+                else:
+                    self.heard = self.heard if self.others else time.monotonic()
+                    self.others[key] = asked
+            else:
                 self.bench.reused += 1
                 faults.count(reused=1)
-            if slot.record is not None:
-                continue
-            if key in self.waiting:
-                self.waiting[key].slots.append(slot)
-            else:
-                fitted = self.bench.fitted(parameters)
-                self.waiting[key] = _Asked(raw, fitted, [slot])
-                new.append((raw, fitted))
+                if at is not None:
+                    at.slots.append(slot)
+            if self.in_order or key not in self.others:
+                self.pending.append(slot)
         return new
+
+    def found(self, keys: list[Key]) -> dict[Key, Outcome]:
+        """What is in the data set."""
+        found: dict[Key, Outcome] = {**self.bench.dataset.find(self.bench.info.identity, keys)}
+        missing = [key for key in keys if key not in found]
+        found |= self.bench.dataset.find_failures(self.bench.info.identity, missing)
+        return found
+
+    def claim(self, keys: list[Key], found: dict[Key, Outcome], *, whoever_has_them: bool = False) -> set[Key]:
+        """Which of these are to be asked of the device; adds to ``found`` what was made while this looked."""
+        if not keys:
+            return set()
+        mine = self.bench.claims.take(keys, whoever_has_them=whoever_has_them)
+        again = {} if self.bench.claims.alone else self.found(keys)
+        found |= again
+        self.bench.claims.done(key for key in mine if key in again)
+        return mine - again.keys()
+
+    def look_at_others(self, wait: bool) -> Iterator[tuple[RawRecord, ParameterSet]]:
+        """Take what others have made by now; gives the jobs that they let go of, or did not live to make."""
+        while self.others and (wait or time.monotonic() - self.looked > LOOK_S):
+            found: dict[Key, Outcome] = {}
+            impatient = time.monotonic() - self.heard > PATIENCE_S
+            some = list(self.others)[:LOOK]
+            mine = self.claim(some, found, whoever_has_them=impatient)
+            self.looked = time.monotonic()
+            for key, record in found.items():
+                asked = self.others.pop(key)
+                for slot in asked.slots:
+                    slot.record = record
+                    self.bench.reused += 1
+                    faults.count(reused=1)
+                    if not self.in_order:
+                        self.pending.append(slot)
+            new = {key: self.others.pop(key) for key in mine}
+            for key in some:  # the others' turn comes first next time
+                if key in self.others:
+                    self.others[key] = self.others.pop(key)
+            for key, asked in new.items():
+                self.waiting[key] = asked
+                if not self.in_order:
+                    self.pending += asked.slots
+                yield asked.raw, asked.parameters
+            if found or mine:
+                self.heard = self.looked
+                return
+            if not wait:
+                return
+            stopping.check()
+            time.sleep(LOOK_S)
 
     def ask(self, requests: Iterator[Request]) -> Iterator[Outcome]:
         device = self.bench.device
@@ -190,6 +272,7 @@ class _Stream:
         if asked is None:
             what = f"frame {answer.frame}" if isinstance(answer, Capture) else f"the failure {answer.reason!r}"
             raise DeviceError(f"{self.bench.device.url}: {what} answers a request that nobody made")
+        self.bench.claims.renew()
         return answer, asked.raw
 
     def store(self, answers: list[tuple[Capture | Failure, RawRecord]]) -> list[Outcome]:
@@ -218,6 +301,7 @@ class _Stream:
                 bench.tally.made()
             for slot in asked.slots:
                 slot.record = record
+        bench.claims.done((record.raw_hash, record.parameters_hash) for record in records)
 
     def ready(self) -> Iterator[Outcome]:
         while self.pending and (record := self.pending[0].record) is not None:

@@ -120,7 +120,9 @@ class Campaign(ABC, Generic[J]):
 
     @abstractmethod
     def outcomes(self, jobs: Sequence[J]) -> Iterator[Outcome]:
-        """Ask the device for jobs and give what they came to, in order, once it is committed.
+        """Ask the device for jobs and give what they came to, once it is committed.
+
+        In order, but what other processes are at comes when these have made it.
 
         Raises:
             TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
@@ -181,8 +183,8 @@ def run(campaign: Campaign[J]) -> CollectResult:
         device=campaign.identity,
         planned=len(campaign.jobs),
         known=known,
-        new=done - failed,
-        new_failed=failed,
+        new=mended.asked,
+        new_failed=mended.failed,
         tally=campaign.tally(),
         raws=campaign.raws(),
         digest=campaign.dataset.digest(),
@@ -213,7 +215,7 @@ class StoredCampaign(Campaign[Job]):
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """See :meth:`Campaign.outcomes`."""
-        return self._bench.capture_many(jobs)
+        return self._bench.capture_many(jobs, in_order=False)
 
     def described(self, job: Job) -> str:
         """See :meth:`Campaign.described`."""

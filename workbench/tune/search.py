@@ -80,9 +80,9 @@ class SearchBench(Bench):
         super().__init__(dataset, device, purpose=purpose)
         self.tally = FailureTally(patience, SEARCH_SHARE)
 
-    def capture_many(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def capture_many(self, jobs: Iterable[Job], *, in_order: bool = True) -> Iterator[Outcome]:
         """See :meth:`workbench.collect.bench.Bench.capture_many`."""
-        stream = super().capture_many(jobs)
+        stream = super().capture_many(jobs, in_order=in_order)
         while True:
             begin = time.monotonic()
             try:

@@ -73,15 +73,17 @@ class Database(ABC):
                 ) from error
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """A connection in a write transaction, the only one at a time: all of it is on the disk at the end, or nothing.
+
+        Not ``durable``: a machine that fails may lose it, whole; it costs no wait for the disk.
 
         Raises:
             DatasetError: locked, full, read-only or damaged.
         """
         self.check_writable()
         with explained(self.name, self.busy_s), self.engine.connect() as connection:
-            connection = connection.execution_options(write=True)
+            connection = connection.execution_options(write=True, durable=durable)
             with connection.begin():
                 yield connection
                 self.check_place()

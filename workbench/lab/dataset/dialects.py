@@ -41,6 +41,15 @@ def tables(connection: Connection) -> set[str]:
     return set(connection.exec_driver_sql(query).scalars())
 
 
+def clock(connection: Connection) -> float:
+    """What the database's clock says, in seconds since 1970; all hosts go by it."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT (julianday('now') - 2440587.5) * 86400.0"
+    else:
+        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
+    return float(connection.exec_driver_sql(query).scalar_one())
+
+
 def integrity_problems(connection: Connection) -> Iterator[str]:
     """What the database's own check finds, a line each.
 

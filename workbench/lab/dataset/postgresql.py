@@ -85,7 +85,10 @@ def _engine(url: str, busy_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("write"):
+        options = connection.get_execution_options()
+        if options.get("write"):
+            if not options["durable"]:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             # A writer whose host stopped in mid-transaction lets go of the lock before others give up.
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {round(busy_s * 800)}")
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(current_schema()))")

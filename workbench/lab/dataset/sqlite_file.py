@@ -93,15 +93,16 @@ class SqliteFile(Database):
         @event.listens_for(engine, "connect")
         def _settings(dbapi: Any, _record: Any) -> None:
             dbapi.execute("PRAGMA foreign_keys = ON")
-            dbapi.execute("PRAGMA synchronous = FULL")
             if "immutable" not in mode:
                 dbapi.execute("PRAGMA journal_mode = WAL")
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             # IMMEDIATE takes the write lock at once, so the bounded wait for it happens here and nowhere else.
-            write = connection.get_execution_options().get("write")
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            options = connection.get_execution_options()
+            if options.get("write"):
+                connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options['durable'] else 'NORMAL'}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("write") else "BEGIN")
 
         return engine
 
