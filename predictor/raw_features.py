@@ -23,14 +23,17 @@ def raw_features(raw: RawFrame) -> np.ndarray:
     return np.concatenate([raw_statistics(raw), metadata_vector(raw)])
 
 
-def told_of(raw: RawFrame, *, metadata: bool, statistics: bool) -> np.ndarray:
-    """What a network is told beside a RAW's image, ``float32 [M + S]``: metadata, then statistics, if asked for."""
-    parts = [*([metadata_vector(raw)] if metadata else ()), *([raw_statistics(raw)] if statistics else ())]
+def told_of(raw: RawFrame, *, metadata: bool, statistics: bool, planes: np.ndarray | None = None) -> np.ndarray:
+    """What a network is told beside a RAW's image, ``float32 [M + S]``: metadata, then statistics, if asked for.
+
+    ``planes``: of the RAW, where they are there already.
+    """
+    parts = [*([metadata_vector(raw)] if metadata else ()), *([raw_statistics(raw, planes)] if statistics else ())]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
-def raw_statistics(raw: RawFrame) -> np.ndarray:
-    """What a RAW looks like, from the pixels of its full resolution.
+def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarray:
+    """What a RAW looks like, from the pixels of its full resolution; ``planes`` of it where they are there already.
 
     Returns:
         ``float32 [STATISTICS]``: log2 of the planes' means, of the green plane's percentiles and of its mean around the
@@ -39,13 +42,14 @@ def raw_statistics(raw: RawFrame) -> np.ndarray:
         of green and at the finest of red and blue (shot noise has the same size in bright and dark areas under the
         square root, so the median tells noise and the deviation detail); and saturation.
     """
-    planes = raw.planes()
+    planes = raw.planes() if planes is None else planes
     green = planes[1]
     clipped = planes.max(0) > _CLIPPED
-    told = [*planes.mean((1, 2)), *np.percentile(green, _PERCENTILES), _centre_mean(green)]
+    *percentiles, light = np.percentile(green, (*_PERCENTILES, 90))
+    told = [*planes.mean((1, 2)), *percentiles, _centre_mean(green)]
     figures = [*_log2(told), float(clipped.mean())]
     kept = ~clipped if not clipped.all() else np.ones_like(clipped)
-    bright = kept & (green > np.percentile(green, 90))
+    bright = kept & (green > light)
     for mask in (bright if bright.sum() > 10 else kept, kept):
         red, level, blue = (max(float(plane[mask].mean()), _LEAST) for plane in planes)
         figures += _log2([red / level, blue / level])

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.raw.raw_files import save_npz
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import save_predictor
@@ -28,12 +29,14 @@ from predictor.model import Attention, Predictor, PredictorConfig
 from predictor.raw_features import STATISTICS
 from workbench.board.exporting import MODULES, export
 from workbench.board.graph import LOGITS, graph_of
+from workbench.board.prediction import predict
 from workbench.board.runtime import DESCRIPTION, NETWORK, PLANES, TOLD, BoardError, BoardPredictor
 from workbench.commands.export import export as export_command
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import new_run
 from workbench.learn.base_rule import BaseRule
+from workbench.learn.predictors import open_predictor
 from workbench.rules.industry import IndustryTable
 from workbench.rules.regression import FEATURES, Regression
 from workbench.rules.setting import Setting
@@ -263,3 +266,33 @@ def test_raws_of_several_sizes_ask_for_one(space: ParameterSpace, tmp_path: Path
     with pytest.raises(RunError, match=r"RAWs of 64x64 \(2\), 64x32 \(1\); say with --size"):
         export(lab, tmp_path / "out")
     assert export(lab, tmp_path / "out", size=(64, 32)).checked == 1
+
+
+@pytest.mark.parametrize("under_setting", [False, True], ids=["no rule", "table under a setting"])
+def test_a_second_prediction_of_that_size_is_the_same_and_needs_no_torch(
+    lab: Path, space: ParameterSpace, tmp_path: Path, under_setting: bool
+) -> None:
+    name = f"kept-{under_setting}"
+    trained(lab, space, name, ("industry", under(table(space), ASIDE)) if under_setting else None)
+    raw = picture(44)[0]
+    save_npz(tmp_path / "raw.npz", raw)
+    first = predict(lab, tmp_path / "raw.npz", predictor=name)
+    loaded = open_predictor(first.run)
+    assert first.parameters.codes == loaded.predict([raw])[0].codes
+    assert (first.width, first.height, first.metadata) == (32, 32, True)
+    assert first.gflop == loaded.network.gflop(32, 32)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom workbench.board.prediction import predict\n"
+        f"found = predict(Path({str(lab)!r}), Path({str(tmp_path / 'raw.npz')!r}), predictor={name!r})\n"
+        "print([m for m in ('torch', 'sqlalchemy', 'onnx') if m in sys.modules], list(found.parameters.codes))"
+    )
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert again.stdout.split("] ")[0] == "[", again.stderr
+    assert json.loads(again.stdout.split("] ")[1]) == list(first.parameters.codes)
+    # Other weights: the graph is made anew.
+    torch.manual_seed(1)
+    network = Predictor(PredictorConfig(len(space), 4, LENGTH, on_top=under_setting)).eval()
+    torch.nn.init.normal_(network.local.bias, std=2.0)
+    save_predictor(first.run.path, network, space, loaded.device_identity, longest=32)
+    other = predict(lab, tmp_path / "raw.npz", predictor=name).parameters
+    assert other.codes == open_predictor(first.run).predict([raw])[0].codes != first.parameters.codes

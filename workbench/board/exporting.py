@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ import numpy as np
 from drivers.atomic_files import write_bytes, write_text
 from drivers.frames import RawFrame
 from drivers.splits import Split
+from drivers.weights import FILE_NAME
 from workbench.board.graph import graph_of
 from workbench.board.quantising import quantise
 from workbench.board.runtime import DESCRIPTION, FORMAT, NETWORK, BoardPredictor
@@ -156,19 +158,34 @@ def _typical(raws: Sequence[RawRecord], width: int, height: int) -> list[RawReco
     return [raw for raw in fitting if raw.split is Split.TRAIN] or fitting
 
 
-def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:
-    """The folder's files; which parameters it leaves out, with what sets them."""
+def write_network(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:
+    """Make a folder with the graph of a run's network and its description; what :class:`BoardPredictor` reads.
+
+    Args:
+        folder: to make; ``run``: the ``train`` run, ``predictor``: as it was loaded.
+        width, height: of the RAWs that it is for, even.
+
+    Returns:
+        Parameters that the rule below it leaves out, with what sets them.
+
+    Raises:
+        RunError: a network that cannot be exported.
+    """
     network = predictor.network
     config = network.network.config
     rows, columns = height // 2, width // 2
+    seen_rows, seen_columns = network.view.size(rows, columns)
     rule, left_out, held = _bare(predictor)
     description = {
         "format": FORMAT,
         "run": run.name,
+        "weights": hashlib.sha256((run.path / FILE_NAME).read_bytes()).hexdigest(),
         "device": predictor.device_identity,
         "space": predictor.space.to_dict(),
         "width": width,
         "height": height,
+        "sees": [seen_columns, seen_rows],
+        "gflop": network.gflop(seen_rows, seen_columns),
         "averaged": network.view.factor(rows, columns),
         "windows": bool(config.windows),
         "mirrored": network.mirrored,
@@ -180,8 +197,14 @@ def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, he
         "held": held,
     }
     folder.mkdir()
-    write_bytes(folder / NETWORK, graph_of(network.network, *network.view.size(rows, columns)))
+    write_bytes(folder / NETWORK, graph_of(network.network, seen_rows, seen_columns))
     write_text(folder / DESCRIPTION, json.dumps(plain(description), indent=1, allow_nan=False) + "\n")
+    return left_out
+
+
+def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:
+    """The folder's files; which parameters it leaves out, with what sets them."""
+    left_out = write_network(folder, run, predictor, width, height)
     for name in MODULES:
         spec = importlib.util.find_spec(name)
         assert spec is not None

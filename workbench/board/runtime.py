@@ -45,6 +45,10 @@ class BoardPredictor:
         space: the device's parameters; ``device``: the identity of the device that it was trained for.
         width, height: of the mosaics that it takes, in pixels.
         left_out: parameters that it does not set, by name, with what sets them.
+        metadata: whether ISO, exposure and white balance are inputs of the network.
+        on_top: whether it predicts differences to what a rule gives.
+        sees: width and height of the planes that the network sees; ``gflop``: what a prediction costs, 10⁹ operations.
+        weights: SHA-256 of the weights' file that it was made of; empty in folders of earlier versions.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -67,8 +71,11 @@ class BoardPredictor:
             self._held = {str(k): int(v) for k, v in told["held"].items()}
             self._factor, self._windows = int(told["averaged"]), bool(told.get("windows"))
             self._mirrors = MIRRORS if told["mirrored"] else MIRRORS[:1]
-            self._metadata, self._statistics = bool(told["metadata"]), bool(told["statistics"])
+            self.metadata, self._statistics = bool(told["metadata"]), bool(told["statistics"])
+            self.sees, self.gflop = tuple(map(int, told.get("sees", (0, 0)))), float(told.get("gflop", 0))
+            self.weights = str(told.get("weights", ""))
             rule = told["rule"]
+            self.on_top = rule is not None
             self._rule = rule and rule_from(rule["kind"], rule["of"], folder / DESCRIPTION, self.space)
             self._follow = np.array([float(told["follow"].get(p.block, 1.0)) for p in self.space.parameters])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -101,8 +108,11 @@ class BoardPredictor:
         chosen = self.parameters(RawFrame.from_metadata(mosaic, metadata))
         return {name: value for name, value in chosen.values.items() if name not in self.left_out}
 
-    def parameters(self, raw: RawFrame) -> ParameterSet:
-        """The whole set for a RAW, quantised as the device would; see :meth:`predict`."""
+    def parameters(self, raw: RawFrame, start: ParameterSet | None = None) -> ParameterSet:
+        """The whole set for a RAW, quantised as the device would; see :meth:`predict`.
+
+        ``start``: what the rule below it gives the RAW, where that is known.
+        """
         if (raw.width, raw.height) != (self.width, self.height):
             raise BoardError(
                 f"the RAW has {raw.width}×{raw.height} pixels, the predictor was exported for "
@@ -111,7 +121,8 @@ class BoardPredictor:
         logits = self._logits(raw)
         if self._rule is None:
             return self.space.from_unit(1 / (1 + np.exp(-logits)))
-        start = self.space.from_codes({**self._rule.parameters_for(raw).by_name, **self._held})
+        if start is None:
+            start = self.space.from_codes({**self._rule.parameters_for(raw).by_name, **self._held})
         return moved(start, self._follow * (STEP * logits))
 
     def _logits(self, raw: RawFrame) -> np.ndarray:
@@ -120,9 +131,10 @@ class BoardPredictor:
 
     def inputs(self, raw: RawFrame) -> dict[str, np.ndarray]:
         """What the network is given of a RAW: ``planes`` of each of its mirror images, and what is ``told`` of it."""
-        planes = seen(raw.planes(), self._factor, windows=self._windows)[None]
+        whole = raw.planes()
+        planes = seen(whole, self._factor, windows=self._windows)[None]
         given = {PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
-        told = told_of(raw, metadata=self._metadata, statistics=self._statistics)
+        told = told_of(raw, metadata=self.metadata, statistics=self._statistics, planes=whole)
         if len(told):
             given[TOLD] = np.tile(told[None], (len(self._mirrors), 1))
         return given

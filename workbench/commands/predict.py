@@ -30,10 +30,10 @@ def predict(
     """Predict the parameters of one RAW, in native units."""
     from drivers.atomic_files import write_text
     from drivers.raw.raw_notes import told_once
+    from workbench.board import prediction
+    from workbench.board.prediction import check_names, draw_prediction
     from workbench.console.notes import say
-    from workbench.learn import prediction
-    from workbench.learn.attention_maps import check_names, draw_prediction
-    from workbench.learn.following import follow_in_words
+    from workbench.learn.base_rule import follow_in_words
     from workbench.learn.held import held_in_words
     from workbench.rules.tuned import RULES
 
@@ -58,10 +58,10 @@ def predict(
                     "codes": parameters.by_name,
                     "held": list(found.held),
                     "on_top_of": found.run.config.get("on_top_of"),
-                    "follow": dict(found.predictor.follow),
+                    "follow": dict(found.follow),
                     "rule_parameters": found.rule.values if found.rule else None,
                     "parameters_hash": parameters.hash,
-                    "metadata": found.predictor.metadata,
+                    "metadata": found.metadata,
                     "input": [found.width, found.height],
                     "gflop": found.gflop,
                     "attention": str(picture) if picture else None,
@@ -71,11 +71,11 @@ def predict(
         return
     raw = found.raw
     _print_table(parameters, f"{file.name}: predicted by {found.run.name}", found.held, found.rule)
-    if base := found.predictor.base:
-        print(f"on top of {RULES[base.kind]} ({base.run}); {follow_in_words(found.predictor.follow)}")
+    if base := found.base:
+        print(f"on top of {RULES[base.kind]} ({base.run}); {follow_in_words(found.follow)}")
     if found.held:
         print(held_in_words(parameters.space, found.held))
-    known = _inputs(raw) if found.predictor.metadata else "image only"
+    known = _inputs(raw) if found.metadata else "image only"
     print(
         f"from {known}; {found.gflop:.3g} GFLOP for {found.width}×{found.height} planes of the "
         f"{raw.width}×{raw.height} RAW"

@@ -18,7 +18,7 @@ from workbench.judge.under_setting import same_setting
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run, list_runs, recorded_run
-from workbench.learn.following import follow_in_words
+from workbench.learn.base_rule import follow_in_words
 from workbench.learn.held import held_by, held_in_words
 from workbench.learn.predictors import RunPredictor, check_space, open_predictor
 from workbench.learn.results import TrainResult

@@ -8,47 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from drivers.frames import RawFrame
-from workbench.errors import RunError
-from workbench.learn.held import REMARK
-from workbench.learn.prediction import Prediction
-
-
-def draw_prediction(found: Prediction, folder: Path, show: Collection[str] = ()) -> Path:
-    """Draw the attention of a prediction into a folder, which is made if need be; gives the PNG's path.
-
-    Args:
-        found: the prediction.
-        folder: where ``NAME.attention.png`` goes.
-        show: the parameters to draw; by default the most concentrated ones.
-
-    Raises:
-        RunError: a parameter of ``show`` is unknown or held, or every parameter is held.
-    """
-    names, held = found.parameters.space.names, found.held
-    check_names(found, show)
-    if still := [n for n in show if n in held]:
-        raise RunError(f"--show {still[0]}: has no attention map: it is {REMARK}")
-    maps = found.predictor.attention(found.raw)
-    chosen = list(show) or most_concentrated(maps, names, held=held)
-    if not chosen:
-        raise RunError(
-            f"{found.run.name}: every parameter is held at its start value, so there is no attention to draw"
-        )
-    picture = folder / f"{found.file.stem}.attention.png"
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_attention(found.raw, maps, names, chosen, picture, f"{found.file.name}, {found.run.name}")
-    return picture
-
-
-def check_names(found: Prediction, show: Collection[str]) -> None:
-    """See that parameters are the device's.
-
-    Raises:
-        RunError: one is not.
-    """
-    space = found.parameters.space
-    if unknown := [n for n in show if n not in space.names]:
-        raise RunError(f"unknown parameter {unknown[0]!r} for {space.name}; it has {', '.join(space.names)}")
 
 
 def most_concentrated(maps: np.ndarray, names: list[str], count: int = 5, held: Collection[str] = ()) -> list[str]:

@@ -26,7 +26,6 @@ from workbench.lab.run_record import RECORD_BYTES
 from workbench.lab.runs import RunFolder, find_run, list_runs, plain, write_json
 from workbench.rules.setting import Setting
 from workbench.rules.tuned import RULES, FixedSet, Rule, TunedRule, load_rule, rule_from, rule_of, under
-from workbench.tasks.registry import task_key
 
 FILE = "rule.json"
 _NEXT = "put the file back, or run `workbench train` again"
@@ -105,6 +104,8 @@ def find_base(lab: Path, name: str, space: ParameterSpace, task: str) -> BaseRul
 
 
 def _newest(lab: Path, rule: str, space: ParameterSpace, task: str) -> RunFolder:
+    from workbench.tasks.registry import task_key
+
     for run in list_runs(lab, "tune"):
         if rule_of(run) == rule and task_key(run) == task and not run.aside and run.device.space_hash in space.hashes:
             return run
@@ -147,3 +148,11 @@ def kept_base(run: RunFolder) -> tuple[BaseRule, dict[str, float]] | None:
     if changed := [block for block, factor in recorded.items() if follow.get(str(block), 1.0) != factor]:
         raise RunError(f"{file}: follows {shown(changed[0])} otherwise than {run.name} found; {_NEXT}")
     return base, follow
+
+
+def follow_in_words(follow: Mapping[str, float]) -> str:
+    """The factors for people: ``tone 1, gain 0.5``, and what is not followed at all."""
+    followed = [f"{block} {factor:g}" for block, factor in follow.items() if factor]
+    left = [block for block, factor in follow.items() if not factor]
+    parts = ([f"followed: {', '.join(followed)}"] if followed else []) + ([f"not: {', '.join(left)}"] if left else [])
+    return "; ".join(parts)

@@ -287,11 +287,3 @@ class _Search:
         """Seconds that the device spent on the captures looked at, as the data set has them."""
         found = self._bench.dataset.find(self._bench.info.identity, sorted(self.keys))
         return float(sum(capture.device_s for capture in found.values()))
-
-
-def follow_in_words(follow: Mapping[str, float]) -> str:
-    """The factors for people: ``tone 1, gain 0.5``, and what is not followed at all."""
-    followed = [f"{block} {factor:g}" for block, factor in follow.items() if factor]
-    left = [block for block, factor in follow.items() if not factor]
-    parts = ([f"followed: {', '.join(followed)}"] if followed else []) + ([f"not: {', '.join(left)}"] if left else [])
-    return "; ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from drivers.device import DeviceInfo
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import WeightsError
-from predictor.files import LoadedPredictor, load_predictor
 from predictor.moves import moved
 from workbench.errors import RunError
-from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RunFolder
 from workbench.learn.base_rule import BaseRule, kept_base
+
+if TYPE_CHECKING:
+    from predictor.files import LoadedPredictor
+    from workbench.lab.dataset import RawRecord
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def open_predictor(run: RunFolder) -> RunPredictor:
         WeightsError: the weights are missing, damaged, or of another predictor than the record says.
         RunError: the rule that it is on top of is missing or damaged.
     """
+    from predictor.files import load_predictor
+
     network, base = load_predictor(run.path), kept_base(run)
     if network.on_top is not (base is not None):
         what = "on top of a rule, of which its record says nothing" if base is None else "on top of no rule"
