@@ -292,7 +292,7 @@ def test_a_second_prediction_of_that_size_is_the_same_and_needs_no_torch(
     # Other weights: the graph is made anew.
     torch.manual_seed(1)
     network = Predictor(PredictorConfig(len(space), 4, LENGTH, on_top=under_setting)).eval()
-    torch.nn.init.normal_(network.local.bias, std=2.0)
+    torch.nn.init.normal_(network.local.weight, std=2.0)
     save_predictor(first.run.path, network, space, loaded.device_identity, longest=32)
     other = predict(lab, tmp_path / "raw.npz", predictor=name).parameters
     assert other.codes == open_predictor(first.run).predict([raw])[0].codes != first.parameters.codes
