@@ -9,7 +9,7 @@ import dataclasses
 import secrets
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,6 +112,11 @@ class DeviceSide:
         self._banks.power_on()
         self._isp.power_on()
 
+    def frames(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message]:
+        """The answers to requests for frames, in their order; requests are drawn as they are taken."""
+        for request in requests:
+            yield self.handle(request)
+
     def handle(self, message: wire.Message) -> wire.Message:
         """The answer to a request; a refusal is an :class:`~drivers.protocol.wire.Error`, nothing is raised."""
         try:
@@ -171,23 +176,31 @@ class DeviceSide:
 
     def _process(self, message: wire.Process) -> wire.Frame:
         start = time.perf_counter_ns()
+        raw, latched = self._taken(message)
+        made = self._isp.process(raw, latched)
+        return self._frame(message.id, message.raw_hash, made, time.perf_counter_ns() - start)
+
+    def _taken(self, message: wire.Process) -> tuple[RawFrame, dict[str, int]]:
+        """The RAW of a request, and the codes latched for it."""
         codes = self._banks.checked(message.registers)
         if len(message.payload) > self.max_payload:
             raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
         raw = wire.raw_frame(message, self.input)
         if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
-        latched = self._boundary(codes)
-        return self._frame(message.id, message.raw_hash, self._isp.process(raw, latched), start)
+        return raw, self._boundary(codes)
 
     def _capture(self, message: wire.CaptureRequest) -> wire.Frame:
         start = time.perf_counter_ns()
         latched = self._boundary(self._banks.checked(message.registers))
         raw, made = self._isp.photograph(latched)
+        return self._photograph(message.id, raw, made, time.perf_counter_ns() - start)
+
+    def _photograph(self, request_id: int, raw: RawFrame, made: Made, device_ns: int) -> wire.Frame:
         if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise FrameError(f"the photograph does not fit what INFO says: {refusal}")
-        stored = wire.process_request(message.id, raw, (), self.input)
-        frame = self._frame(message.id, stored.raw_hash, made, start)
+        stored = wire.process_request(request_id, raw, (), self.input)
+        frame = self._frame(request_id, stored.raw_hash, made, device_ns)
         return dataclasses.replace(frame, metadata=stored.metadata, raw=stored.payload)
 
     def _boundary(self, codes: dict[str, int]) -> dict[str, int]:
@@ -195,7 +208,7 @@ class DeviceSide:
         self.frame += 1
         return self._banks.latch()
 
-    def _frame(self, request_id: int, raw_hash: str, made: Made, start: int) -> wire.Frame:
+    def _frame(self, request_id: int, raw_hash: str, made: Made, device_ns: int) -> wire.Frame:
         if self.echo:
             self._banks.active = dict(made.in_force)
         return wire.Frame(
@@ -207,6 +220,6 @@ class DeviceSide:
             registers=self._banks.pairs(made.in_force, self._banks.addresses) if self.echo else (),
             media_type=made.picture.media_type,
             output_hash=made.picture.hash,
-            device_ns=time.perf_counter_ns() - start,
+            device_ns=device_ns,
             payload=made.picture.encoded,
         )

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from types import FrameType
 from typing import Any, Protocol
@@ -20,8 +20,6 @@ QUEUE_FACTOR = 4
 QUEUE_BYTES = 512 << 20
 POLL_S = 0.2
 MAX_INTAKE = 256
-
-FrameRequest = wire.Process | wire.CaptureRequest
 
 
 class ServerLink(Protocol):
@@ -69,7 +67,7 @@ def serve_link(
         answer: stands before the device: gives what is sent, when, and what goes wrong. Left out: its answers, at once.
 
     Raises:
-        DeviceError: the link cannot be opened.
+        DeviceError: the link cannot be opened, or what makes the frames has ended.
         KeyboardInterrupt: a second Ctrl-C came before the frame being made was ready.
     """
     stop = stop or threading.Event()
@@ -79,7 +77,7 @@ def serve_link(
             print(f"serving {device.space.name} at {link.url} boot {device.boot_id}", flush=True)
             if ready is not None:
                 ready(link.url)
-            _Server(device, link, answer or _plain(device), stop).run()
+            _Server(device, link, answer, stop).run()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -108,10 +106,11 @@ def _stop_on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
 class _Server:
     """One link, the frames that wait and the answers that are late."""
 
-    def __init__(self, device: DeviceSide, link: ServerLink, answer: Answer, stop: threading.Event) -> None:
+    def __init__(self, device: DeviceSide, link: ServerLink, answer: Answer | None, stop: threading.Event) -> None:
         self._device = device
         self._link = link
-        self._answer = answer
+        self._answer = answer or _plain(device)
+        self._streams = answer is None
         self._stop = stop
         self._queue = FrameQueue(QUEUE_FACTOR * device.max_in_flight)
         self._outbox = Outbox()
@@ -120,18 +119,43 @@ class _Server:
     def run(self) -> None:
         """Serve until told to stop."""
         while not self._stop.is_set():
-            # Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
-            # The number is bounded: a peer that floods the device slows the others down and does not shut them out.
-            for _ in range(MAX_INTAKE):
-                if self._stop.is_set() or not self._take_next():
-                    break
-            if self._queue:
+            self._take_in(POLL_S)
+            if self._queue and self._streams:
+                self._stream()
+            elif self._queue:
                 self._do(*self._queue.pop())
             self._send_due()
             self._link.flush()
 
-    def _take_next(self) -> bool:
-        wait_s = 0.0 if self._queue else min(POLL_S, self._outbox.wait_s(time.monotonic()))
+    def _take_in(self, poll_s: float) -> None:
+        """Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
+
+        The number is bounded: a peer that floods the device slows the others down and does not shut them out.
+        """
+        for _ in range(MAX_INTAKE):
+            if self._stop.is_set() or not self._take_next(poll_s):
+                break
+
+    def _stream(self) -> None:
+        """Make the frames that wait, and those that come meanwhile; the device may have several in work."""
+        taken: deque[tuple[bytes, wire.FrameRequest]] = deque()
+
+        def requests() -> Iterator[wire.FrameRequest]:
+            while self._queue and not self._stop.is_set():
+                taken.append(self._queue.pop())
+                yield taken[-1][1]
+                self._take_in(0.0)
+
+        for made in self._device.frames(requests()):
+            peer, request = taken.popleft()
+            self._queue.done(peer, request)
+            is_frame = isinstance(made, wire.Frame)
+            self._outbox.put(peer, Outcome([Send(wire.encode(made))], is_frame), time.monotonic())
+            self._send_due()
+            self._link.flush()
+
+    def _take_next(self, poll_s: float) -> bool:
+        wait_s = 0.0 if self._queue else min(poll_s, self._outbox.wait_s(time.monotonic()))
         message = self._link.receive(wait_s)
         if self._link.clients != self._clients:
             self._clients = self._link.clients
@@ -154,6 +178,8 @@ class _Server:
 
     def _do(self, peer: bytes, request: wire.Message) -> None:
         outcome = self._answer(request)
+        if isinstance(request, wire.Process | wire.CaptureRequest):
+            self._queue.done(peer, request)
         self._outbox.put(peer, outcome, time.monotonic())
         self._send_due()
         if outcome.forget:
@@ -181,14 +207,14 @@ class FrameQueue:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
-        self._waiting: deque[tuple[bytes, FrameRequest]] = deque()
+        self._waiting: deque[tuple[bytes, wire.FrameRequest]] = deque()
         self._keys: set[tuple[bytes, int]] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def push(self, peer: bytes, request: FrameRequest) -> bool:
-        """False when there is no room; True for a request that waits already."""
+    def push(self, peer: bytes, request: wire.FrameRequest) -> bool:
+        """False when there is no room; True for a request that waits or is in work already."""
         if (peer, request.id) in self._keys:
             return True
         size = _bytes_of(request)
@@ -205,13 +231,16 @@ class FrameQueue:
         self._keys.clear()
         self._bytes = 0
 
-    def pop(self) -> tuple[bytes, FrameRequest]:
-        """The peer and the request that have waited longest."""
+    def pop(self) -> tuple[bytes, wire.FrameRequest]:
+        """The peer and the request that have waited longest; in work until :meth:`done`."""
         peer, request = self._waiting.popleft()
-        self._keys.discard((peer, request.id))
         self._bytes -= _bytes_of(request)
         return peer, request
 
+    def done(self, peer: bytes, request: wire.FrameRequest) -> None:
+        """It was answered: the same request is a new one from now on."""
+        self._keys.discard((peer, request.id))
 
-def _bytes_of(request: FrameRequest) -> int:
+
+def _bytes_of(request: wire.FrameRequest) -> int:
     return len(request.payload) if isinstance(request, wire.Process) else 0

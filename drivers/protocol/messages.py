@@ -172,4 +172,5 @@ class Error:
     text: str
 
 
+FrameRequest = Process | CaptureRequest
 Message = Hello | Info | Read | Write | RegisterValues | Process | CaptureRequest | Frame | Error

@@ -149,6 +149,9 @@ def test_a_waiting_request_is_taken_once_and_the_queue_is_bounded() -> None:
     assert len(waiting) == 4
     assert not waiting.push(b"peer", request[4])
     assert [waiting.pop() for _ in range(4)] == [(b"peer", request[n]) for n in range(4)]
+    assert waiting.push(b"peer", request[0])  # in work: taken once all the same
+    assert len(waiting) == 0
+    waiting.done(b"peer", request[0])
     assert waiting.push(b"peer", request[0])
     assert waiting.push(b"other", request[0])
     assert len(waiting) == 2

@@ -16,6 +16,7 @@ from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
 from workbench.commands.device_new import new
 from workbench.commands.device_settle import settle
+from workbench.commands.device_share import share
 from workbench.commands.limits import DAY_S
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app.command("list")(list_devices)
 app.command()(settle)
 app.command()(check)
 app.command()(new)
+app.command()(share)
 
 Url = Annotated[
     str,
