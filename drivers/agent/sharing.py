@@ -1,8 +1,8 @@
 """A device that this host can reach, served to others over the protocol: what it is and what it proves are its own.
 
 The driver of the shared device proves every frame before it is passed on, and has as many in work as it takes.
-Registers that clients read and write are the share's, given out where the device has none: both banks hold the defaults when it starts, and again, with
-another boot id, when the shared device was restarted.
+Registers that clients read and write are the share's, given out where the device has none. Both banks hold the defaults
+when it starts, and again, with another boot id, when the shared device was restarted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import closing
 from typing import NoReturn
 
 from drivers import device_urls, stopping
-from drivers.agent.own_parameters import in_registers
 from drivers.agent.device_side import DEFAULT_MAX_PAYLOAD, DeviceSide, Made
+from drivers.agent.own_parameters import in_registers
 from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError, DeviceUnreachableError, WorkbenchError
 from drivers.frames import RawFrame
