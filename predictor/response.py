@@ -9,6 +9,7 @@ regression in closed form, and its gradient leads a predictor as a proxy's does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,19 +156,43 @@ class Response:
         price = CAUTION * numbers.square().sum(1) + _BEYOND * beyond.square().sum(1)
         return self(codes, starts, trusted) - price
 
+    @torch.no_grad()
     def _climb(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float, moving: Tensor) -> Tensor:
+        """The numbers that may move, taken upward along :meth:`promise` by Adam; the choices stay."""
+        numbers = torch.tensor(self._numbers)[moving[self._numbers]]
+        slopes_at = self._slopes(codes, starts, units, spread)
         low, high = (starts - spread).clamp_min(0), (starts + spread).clamp_max(1)
-        current = units.clone().requires_grad_()
-        optimiser = torch.optim.Adam([current], _RATE)
-        for _ in range(_ITERATIONS):
-            optimiser.zero_grad()
-            (-self.promise(codes, starts, current, spread).sum()).backward()
-            assert current.grad is not None
-            current.grad[:, ~moving] = 0
-            optimiser.step()
-            with torch.no_grad():
-                current.copy_(torch.where(moving, current.clamp(low, high), units))
-        return current.detach()
+        result, first, second = units.clone(), torch.zeros(len(units), len(numbers)), torch.zeros(1)
+        for done in range(1, _ITERATIONS + 1):
+            slope = slopes_at(result)[:, moving[self._numbers]]
+            first, second = torch.lerp(slope, first, 0.9), torch.lerp(slope.square(), second, 0.999)
+            step = first / (1 - 0.9**done) / ((second / (1 - 0.999**done)).sqrt() + 1e-8)
+            result[:, numbers] = (result[:, numbers] + _RATE * step).clamp(low[:, numbers], high[:, numbers])
+        return result
+
+    def _slopes(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float) -> Callable[[Tensor], Tensor]:
+        """The gradient of :meth:`promise` in the numbers, ``[B, numbers]``, within the spread and with these choices.
+
+        The quadratic is put together once for each RAW: a climb asks for its slope many times.
+        """
+        count, few = len(self._numbers), codes[:, :CURVATURES]
+        sizes = [count * codes.shape[1], count * few.shape[1], self._pairs.shape[1], count]
+        along, squares, pairs, size, *choices = self._weights.split([*sizes, len(self._weights) - sum(sizes)])
+        slope = codes @ along.view(count, -1).T
+        if self._choices:
+            chosen = self._chosen(units) - self._chosen(starts)
+            slope = slope + 0.4 * chosen @ choices[0][chosen.shape[1] * few.shape[1] :].view(-1, count)
+        both = torch.zeros(count, count)
+        both[self._pairs[0], self._pairs[1]] = 1.5 * pairs
+        both = both + both.T
+        bend = 6 * few @ squares.view(count, -1).T - 2 * CAUTION / (_SCALE * spread) ** 2
+
+        def at(units: Tensor) -> Tensor:
+            move = _SCALE * (units - starts)[:, self._numbers]
+            result: Tensor = _SCALE * (slope + move @ both + bend * move + 2 * size * move.sign())
+            return result
+
+        return at
 
     @torch.no_grad()
     def _choose(self, codes: Tensor, starts: Tensor, units: Tensor, spread: float, place: int, levels: int) -> Tensor:

@@ -102,6 +102,18 @@ def test_its_gradient_is_that_of_its_gain_and_no_move_gains_nothing() -> None:
         assert torch.allclose(units.grad[:, place], slope, atol=0.05, rtol=0.02)
 
 
+def test_a_climb_follows_the_gradient_of_the_promise() -> None:
+    response, features, starts = fitted()
+    codes = response.code(features)
+    random = np.random.default_rng(3)
+    units = (starts + torch.as_tensor(random.uniform(-0.15, 0.15, starts.shape), dtype=torch.float32)).clamp(0, 1)
+    units.requires_grad_()
+    response.promise(codes, starts, units, 0.2).sum().backward()
+    assert units.grad is not None
+    slopes = response._slopes(codes, starts, units.detach(), 0.2)(units.detach())
+    assert torch.allclose(slopes, units.grad[:, :2], atol=1e-3)
+
+
 def test_beyond_the_spread_a_move_promises_no_more_than_at_its_border() -> None:
     response, features, starts = fitted()
     codes = response.code(features)
