@@ -59,6 +59,13 @@ class DeviceInfo:
         """Why it does not take a RAW, or gives no picture that can be used of it, as the end of a line, or None."""
         return self.input.refusal(raw) or self.output.refusal(raw.width, raw.height)
 
+    def refused(self, raw: RawFrame, parameters: ParameterSet) -> Failure | None:
+        """The failure of a frame that need not be asked for, or None."""
+        if refusal := self.refusal(raw):
+            text = f"the device does not take the RAW: {refusal}"
+            return Failure(raw.hash, parameters, "bad_raw", text, self.boot_id)
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class Capture:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from drivers import pictures
+from drivers.cfa import IN_WORDS, KINDS, CfaKind, as_bayer, tile_side
 from drivers.errors import FrameError
 from drivers.orientation import ORIENTATIONS, UPRIGHT
 
-CfaPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
-CFA_PATTERNS: tuple[CfaPattern, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
 MAX_SIDE = pictures.MAX_SIDE
 _KINDS: dict[str, pictures.Kind] = {"image/png": "PNG", "image/jpeg": "JPEG"}
 
 
 @dataclass(frozen=True, eq=False)
 class RawFrame:
-    """A Bayer mosaic with what a device and a predictor need to know of it.
+    """A mosaic with what a device and a predictor need to know of it.
 
     Attributes:
-        mosaic: ``uint16 [H, W]``, both even, in digital numbers (DN); read-only.
-        cfa: colours of the top-left 2×2 block in reading order.
-        black_level: DN of black at the four positions of the 2×2 block, in reading order.
+        mosaic: ``uint16 [H, W]``, both even (multiples of 4 where the CFA's tile is 4×4), in digital numbers (DN);
+            read-only.
+        cfa: letters of the tile that repeats, in reading order, such as ``RGGB``; :mod:`drivers.cfa` has all.
+        black_level: DN of black at the four positions of the 2×2 block, in reading order; of Quad Bayer those of the
+            four filters of its tile.
         white_level: DN at which the sensor saturates.
         iso: ISO speed, or None where the file does not say.
         exposure_s: exposure time in seconds, or None.
@@ -39,7 +40,7 @@ class RawFrame:
     """
 
     mosaic: np.ndarray
-    cfa: CfaPattern
+    cfa: str
     black_level: tuple[float, float, float, float]
     white_level: int
     iso: float | None = None
@@ -58,8 +59,10 @@ class RawFrame:
         height, width = m.shape
         if height % 2 or width % 2 or not 2 <= height <= MAX_SIDE or not 2 <= width <= MAX_SIDE:
             raise FrameError(f"{name}: size {width}×{height} must be even and within 2..{MAX_SIDE}")
-        if self.cfa not in CFA_PATTERNS:
-            raise FrameError(f"{name}: CFA pattern {self.cfa!r} is not one of {', '.join(CFA_PATTERNS)}")
+        if self.cfa not in KINDS:
+            raise FrameError(f"{name}: CFA pattern {self.cfa!r:.60} is not one of {IN_WORDS}")
+        if height % (side := tile_side(self.cfa)) or width % side:
+            raise FrameError(f"{name}: size {width}×{height} must be multiples of {side}, the tile of CFA {self.cfa}")
         if len(self.black_level) != 4:
             raise FrameError(f"{name}: black_level needs 4 values, one a CFA position, not {len(self.black_level)}")
         if self.as_shot_wb is not None and len(self.as_shot_wb) != 3:
@@ -78,6 +81,19 @@ class RawFrame:
         if self.orientation not in ORIENTATIONS or not isinstance(self.orientation, int):
             raise FrameError(f"{name}: orientation {self.orientation!r} is not one of Exif's 1 to 8")
         m.flags.writeable = False
+
+    @property
+    def cfa_kind(self) -> CfaKind:
+        """Bayer or another."""
+        return KINDS[self.cfa]
+
+    @cached_property
+    def bayer(self) -> RawFrame:
+        """What networks, rules and figures see: itself, or a Bayer mosaic of its size, see :mod:`drivers.cfa`."""
+        if self.cfa_kind == "bayer":
+            return self
+        cfa, mosaic, black = as_bayer(self.cfa, self.mosaic, self.black_level)
+        return replace(self, cfa=cfa, mosaic=mosaic, black_level=black)
 
     @property
     def height(self) -> int:
@@ -145,14 +161,15 @@ class RawFrame:
         return frame
 
     def planes(self) -> np.ndarray:
-        """The paper's RGB split (section 4.2): ``float32 [3, H/2, W/2]``, red, mean green, blue.
+        """The paper's RGB split (section 4.2) of :attr:`bayer`: ``float32 [3, H/2, W/2]``, red, mean green, blue.
 
         Black is 0 and white 1; noise below black stays negative. Any CFA order gives the same colours.
         """
-        planes = np.empty((3, self.height // 2, self.width // 2), dtype=np.float32)
+        raw = self.bayer
+        planes = np.empty((3, raw.height // 2, raw.width // 2), dtype=np.float32)
         seen: set[str] = set()
-        for place, colour in enumerate(self.cfa):
-            plane, quarter = planes["RGB".index(colour)], self._scaled(place)
+        for place, colour in enumerate(raw.cfa):
+            plane, quarter = planes["RGB".index(colour)], raw._scaled(place)
             if colour in seen:  # the second green
                 plane += quarter
                 plane /= 2
@@ -162,10 +179,11 @@ class RawFrame:
         return planes
 
     def normalised(self) -> np.ndarray:
-        """The mosaic with black at 0 and white at 1: ``float32 [H, W]``."""
-        scaled = np.empty(self.mosaic.shape, dtype=np.float32)
+        """The mosaic of :attr:`bayer` with black at 0 and white at 1: ``float32 [H, W]``."""
+        raw = self.bayer
+        scaled = np.empty(raw.mosaic.shape, dtype=np.float32)
         for place in range(4):
-            scaled[place // 2 :: 2, place % 2 :: 2] = self._scaled(place)
+            scaled[place // 2 :: 2, place % 2 :: 2] = raw._scaled(place)
         return scaled
 
     def _scaled(self, place: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from drivers.cfa import CFA_PATTERNS, IN_WORDS, KINDS, tile_side
 from drivers.errors import FrameError
-from drivers.frames import CFA_PATTERNS, MAX_SIDE, CfaPattern, RawFrame
+from drivers.frames import MAX_SIDE, RawFrame
 from drivers.packing import BITS, PACKINGS, Packing, pack, row_bytes, unpack
 
 MOST_ROW_MULTIPLE = 4096
@@ -27,7 +29,7 @@ class RawInput:
 
     packing: Packing = "u16"
     row_multiple: int = 1
-    cfa: tuple[CfaPattern, ...] = CFA_PATTERNS
+    cfa: tuple[str, ...] = CFA_PATTERNS
     bits: int = 16
     min_size: tuple[int, int] = (2, 2)
     max_size: tuple[int, int] = (MAX_SIDE, MAX_SIDE)
@@ -40,8 +42,8 @@ class RawInput:
             raise FrameError(f"row_multiple {self.row_multiple!r:.40} is not a whole number in 1..{MOST_ROW_MULTIPLE}")
         if self.packing == "u16" and self.row_multiple > 1 and self.row_multiple % 2:
             raise FrameError(f"row_multiple {self.row_multiple} is odd, pixels have two bytes")
-        if not isinstance(self.cfa, tuple) or not self.cfa or any(c not in CFA_PATTERNS for c in self.cfa):
-            raise FrameError(f"cfa {self.cfa!r:.60} is not one or more of {', '.join(CFA_PATTERNS)}")
+        if not isinstance(self.cfa, tuple) or not self.cfa or any(c not in tuple(KINDS) for c in self.cfa):
+            raise FrameError(f"cfa {self.cfa!r:.60} is not one or more of {IN_WORDS}")
         if type(self.bits) is not int or not 1 <= self.bits <= 16:
             raise FrameError(f"bits {self.bits!r:.40} is not a whole number in 1..16")
         for name in ("min_size", "max_size", "multiple"):
@@ -93,14 +95,16 @@ class RawInput:
 
     def fitted(self, raw: RawFrame) -> RawFrame:
         """A made-up RAW as the device takes it: repeated or cut to its sizes, of its CFA and bits."""
-        sides = zip((raw.width, raw.height), self.min_size, self.max_size, self.multiple, strict=True)
+        cfa = raw.cfa if raw.cfa in self.cfa else self.cfa[0]
+        steps = (math.lcm(step, tile_side(cfa)) for step in self.multiple)
+        sides = zip((raw.width, raw.height), self.min_size, self.max_size, steps, strict=True)
         width, height = (min(-(-max(side, low) // step) * step, high // step * step) for side, low, high, step in sides)
         shift = max(raw.white_level.bit_length() - self.depth, 0)
         mosaic = np.tile(raw.mosaic, (-(-height // raw.height), -(-width // raw.width)))[:height, :width] >> shift
         return replace(
             raw,
             mosaic=np.ascontiguousarray(mosaic),
-            cfa=raw.cfa if raw.cfa in self.cfa else self.cfa[0],
+            cfa=cfa,
             black_level=tuple(float(int(b) >> shift) for b in raw.black_level),  # type: ignore[arg-type]
             white_level=raw.white_level >> shift,
         )

@@ -79,7 +79,7 @@ def crop_batch(raw: RawFrame, thumbnail: Tensor) -> RawBatch:
     matrix = np.eye(3) if raw.colour_matrix is None else np.asarray(raw.colour_matrix)
     return RawBatch(
         mosaic=torch.from_numpy(raw.normalised())[None, None],
-        colours=torch.tensor([[_COLOUR[c] for c in raw.cfa]]),
+        colours=torch.tensor([[_COLOUR[c] for c in raw.bayer.cfa]]),
         thumbnail=thumbnail,
         matrix=torch.from_numpy(matrix.astype(np.float32))[None],
     )
@@ -127,7 +127,8 @@ class CropBuilder:
             )
         if self._last is None or self._last[0] != raw.hash:
             self._last = (raw.hash, thumbnail_of(raw.planes()))
-        thumbnail = self._last[1]
+        raw_hash, thumbnail = self._last
+        raw = raw.bayer
         pixels = torch.from_numpy(np.ascontiguousarray(output)).permute(2, 0, 1)
         height, width = min(self._size, raw.height), min(self._size, raw.width)
         one = height == raw.height and width == raw.width
@@ -136,7 +137,7 @@ class CropBuilder:
             left = 2 * int(self._random.integers((raw.width - width) // 2 + 1))
             crop = crop_batch(cut(raw, top, left, height, width), thumbnail)
             seen = pixels[:, top : top + height, left : left + width].clone()
-            self._parts.append((crop, parameters, seen, raw.hash))
+            self._parts.append((crop, parameters, seen, raw_hash))
 
     def build(self) -> CropSet:
         """All crops; frames smaller than the others decide the common size.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo
+from drivers.device import DEFAULT_DEADLINE_S, Capture, Device, DeviceInfo, FrameFailedError
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet
@@ -43,12 +43,15 @@ class SimDevice(Device):
 
         Raises:
             DeviceError: the device is closed.
+            FrameFailedError: the RAW is of another CFA than Bayer.
             ParameterError: the parameters are not of this device's space.
         """
         if self._closed:
             raise DeviceError(f"{self.url}: the device is closed; open it again")
         start = time.perf_counter()
         self._pipeline.check(parameters)
+        if failure := self._info.refused(raw, parameters):
+            raise FrameFailedError.of(self.url, failure, raw.source)
         self._registers.update(parameters.by_name.items())
         latched = self._pipeline.space.from_codes(self._registers)
         encoded = self._pipeline.process(raw, latched)

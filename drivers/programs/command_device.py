@@ -145,6 +145,8 @@ class CommandDevice(Device):
     def _result(
         self, raw: RawFrame, parameters: ParameterSet, info: DeviceInfo, processes: Processes
     ) -> Capture | Failure:
+        if failure := info.refused(raw, parameters):
+            return failure
         try:
             return self._frame(raw, parameters, info, processes)
         except ProgramError as error:

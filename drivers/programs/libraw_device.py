@@ -125,7 +125,10 @@ class LibRawDevice(Device):
         if min(raw.width, raw.height) < MIN_SIDE:
             text = f"LibRaw takes RAWs of {MIN_SIDE}×{MIN_SIDE} or more, not {raw.width}×{raw.height}; use larger RAWs"
             return Failure(raw.hash, parameters, "bad_raw", text)
-        space = (self._info or self.info()).space
+        info = self._info or self.info()
+        if failure := info.refused(raw, parameters):
+            return failure
+        space = info.space
         if parameters.space.hash != space.hash:
             raise DeviceError(f"{self.url}: parameters of {parameters.space.name}, not of this LibRaw; ask its info()")
         self._next_id += 1

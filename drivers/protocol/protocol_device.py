@@ -211,9 +211,8 @@ class ProtocolDevice(ProtocolClient):
             if size > self._max_payload:
                 text = f"the RAW has {size} bytes, the device takes {self._max_payload} at most"
                 return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
-            if refusal := self._info.refusal(raw):
-                text = f"the device does not take the RAW: {refusal}"
-                return _Job(raw, parameters, failure=self._failure(raw, parameters, "bad_raw", text))
+            if failure := self._info.refused(raw, parameters):
+                return _Job(raw, parameters, failure=failure)
         registers = tuple(zip(self._addresses, space.take(parameters).codes, strict=True))
         request: wire.Process | wire.CaptureRequest
         if raw is None:

@@ -7,7 +7,7 @@ The sidecar of ``frame.raw`` is ``frame.raw.toml`` or ``frame.toml``::
     container = "u16"        # "u8", "u16", or packed as MIPI CSI-2 does: "raw10", "raw12", "raw14"
     endianness = "little"    # "little" or "big"; u16 only
     bits = 12                # significant bits, right-aligned
-    cfa = "RGGB"
+    cfa = "RGGB"             # or another tile, in reading order: see drivers.cfa
     black_level = 64         # one value, or four in reading order of the 2×2 block
     white_level = 4095
     # optional: offset (bytes before the pixels), iso, exposure_s, as_shot_wb = [red, green, blue],
@@ -19,7 +19,7 @@ A companded dump is linearised: straight lines between the knees, and both level
 bits: where the last knee's value L is above 65535, values and levels are multiplied by 65535 / L and values rounded, so
 that of 24 bits steps below 256 are lost in the dark. An ISP that expands by itself is given the dump without ``knees``.
 
-An odd last row or column is left out, as of camera files: a frame has whole 2×2 blocks.
+An odd last row or column is left out, as of camera files: a frame has whole 2×2 blocks (4×4 where the CFA's tile is).
 
 Refused for certain: a size that does not agree with the file, values above the bit depth, levels out of range. Refused
 where the pixels clearly contradict the sidecar (correlations between neighbours, so noise and flat frames pass): byte
@@ -33,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drivers.cfa import KINDS, tile_side
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
 from drivers.frames import RawFrame
@@ -72,9 +73,10 @@ def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
     if len(data) != wanted:
         raise FrameError(f"{name}: had {size} bytes and then {len(data)}; wait until it is copied")
     stored = _stored(data, sidecar)
-    height, width = sidecar.height // 2 * 2, sidecar.width // 2 * 2
+    side = tile_side(sidecar.cfa)
+    height, width = sidecar.height // side * side, sidecar.width // side * side
     if notes is not None and stored.shape != (height, width):
-        text = f"odd size {sidecar.width}×{sidecar.height}: cut to {width}×{height}, whole 2×2 blocks"
+        text = f"odd size {sidecar.width}×{sidecar.height}: cut to {width}×{height}, whole {side}×{side} blocks"
         notes.append(RawNote("odd_size", text))
     stored = np.array(stored[:height, :width], dtype=np.uint16, order="C")
     _check_values(stored, sidecar, name, shown(sidecar_path.name))
@@ -135,6 +137,8 @@ def _check_pixels(mosaic: np.ndarray, stored: np.ndarray, sidecar: Sidecar, path
     sample = _middle(stored)
     if sidecar.container in ("u8", "u16"):
         _check_container(sample, sidecar, path, name)
+    if KINDS[sidecar.cfa] != "bayer":  # elsewhere neighbours of one colour lie otherwise
+        return
     _check_row_length(sample, sidecar, path, name)
     _check_green_diagonal(_middle(mosaic), sidecar, path, name)
 

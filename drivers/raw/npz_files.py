@@ -48,7 +48,7 @@ def read_npz(path: Path) -> RawFrame:
     white = metadata["white_level"]
     if isinstance(white, float) and not white.is_integer():
         raise FrameError(f"{name}: white_level is {white:g}, not a whole number of DN; save it again")
-    if not isinstance(metadata["cfa"], str) or len(metadata["cfa"]) > 4:
+    if not isinstance(metadata["cfa"], str) or len(metadata["cfa"]) > 16:
         raise FrameError(f"{name}: cfa is {_short(metadata['cfa'])}, not a text such as 'RGGB'; save it again")
     orientation = metadata.pop("orientation", UPRIGHT)
     frame = RawFrame.from_metadata(arrays["mosaic"], metadata, source=name)

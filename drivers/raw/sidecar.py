@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from drivers.cfa import KINDS
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
-from drivers.frames import MAX_SIDE, CfaPattern
+from drivers.frames import MAX_SIDE
 from drivers.orientation import UPRIGHT
 from drivers.packing import BITS, Packing, row_bytes
 from drivers.regular_files import read_toml
@@ -33,7 +34,7 @@ _FORMS = {
     "stride": "a whole number of bytes from one row to the next",
     "bits": "a whole number, 1 to 16",
     "endianness": '"little" or "big"',
-    "cfa": '"RGGB", "BGGR", "GRBG" or "GBRG"',
+    "cfa": '"RGGB", "BGGR", "GRBG" or "GBRG"; "M" (mono), or the tile of Quad Bayer, RGB-IR or RCCB in reading order',
     "black_level": "one number, or four in reading order of the 2×2 block, each 0 to 65535 (with knees 16777215)",
     "white_level": "a whole number, 1 to 65535 (with knees 16777215)",
     "knees": f"2 to 64 pairs [stored value, linear value], linear values 0 to {MOST_LINEAR}",
@@ -43,6 +44,12 @@ _FORMS = {
     "as_shot_wb": "three numbers above 0, [red, green, blue]",
     "orientation": "a whole number, 1 to 8, as in Exif",
 }
+
+
+def _known(cfa: str) -> str:
+    if cfa not in KINDS:
+        raise ValueError("no pattern")
+    return cfa
 
 
 class Sidecar(BaseModel):
@@ -60,7 +67,7 @@ class Sidecar(BaseModel):
     bits: int = Field(ge=1, le=16, strict=True)
     endianness: Literal["little", "big"] | None = None
     stride: int | None = Field(default=None, ge=1, strict=True)
-    cfa: CfaPattern
+    cfa: Annotated[str, Field(strict=True), AfterValidator(_known)]
     black_level: Level | tuple[Level, Level, Level, Level]
     white_level: int = Field(ge=1, le=MOST_LINEAR, strict=True)
     knees: Annotated[list[tuple[Code, Linear]], Field(min_length=2, max_length=64)] | None = None

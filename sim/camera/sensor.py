@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from drivers.cfa import CFA_PATTERNS, CfaPattern
 from drivers.colour import XYZ_FROM_SRGB
 from drivers.errors import FrameError
-from drivers.frames import CFA_PATTERNS, CfaPattern
 from sim.camera.illuminants import Illuminant, illuminant
 
 DEFAULT_SENSOR_SEED = 20

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from drivers.atomic_files import write_bytes
+from drivers.cfa import CfaPattern
 from drivers.foreign_text import shown
-from drivers.frames import CfaPattern
 from drivers.orientation import UPRIGHT
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.splits import Split

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from drivers.atomic_files import write_bytes, write_text
-from drivers.frames import CfaPattern, RawFrame
+from drivers.cfa import CfaPattern
+from drivers.frames import RawFrame
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.regular_files import read_json
 from sim.camera.metering import Camera

@@ -26,8 +26,9 @@ from made_dng import (
     made_dng,
 )
 
+from drivers.cfa import CFA_PATTERNS
 from drivers.errors import FrameError
-from drivers.frames import CFA_PATTERNS, RawFrame
+from drivers.frames import RawFrame
 from drivers.raw.camera_files import load_camera_file
 from drivers.raw.raw_files import is_raw_file, load_raw
 from drivers.raw.raw_notes import RawNote, told_once

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.cfa import CFA_PATTERNS
 from drivers.errors import FrameError
-from drivers.frames import CFA_PATTERNS, RawFrame, RgbFrame
+from drivers.frames import RawFrame, RgbFrame
 
 
 def frame(**changes: Any) -> RawFrame:

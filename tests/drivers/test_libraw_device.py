@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.cfa import CFA_PATTERNS
 from drivers.device import Capture, Device, DeviceInfo, Failure, FrameFailedError
 from drivers.errors import DeviceError
-from drivers.frames import CFA_PATTERNS, RawFrame
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.programs.libraw_child import postprocess_arguments
 from drivers.programs.libraw_device import LibRawDevice, open_device

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drivers.cfa import CFA_PATTERNS
 from drivers.errors import FrameError
-from drivers.frames import CFA_PATTERNS, RawFrame
+from drivers.frames import RawFrame
 from drivers.raw.camera_files import load_camera_file
 from drivers.raw.dng import dng_bytes
 from drivers.raw.raw_files import RAW_SUFFIXES, load_raw, save_npz

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from drivers.frames import CfaPattern, RawFrame
+from drivers.cfa import CfaPattern
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from proxy.crops import CropBuilder, CropSet
 

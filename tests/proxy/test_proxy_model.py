@@ -7,7 +7,7 @@ from gain_gamma import raw_of, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.frames import CFA_PATTERNS, CfaPattern
+from drivers.cfa import CFA_PATTERNS, CfaPattern
 from proxy import model as proxy_model
 from proxy.crops import concatenate, raw_batch
 from proxy.model import Proxy, ProxyConfig, demosaic_bilinear

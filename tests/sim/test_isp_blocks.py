@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from drivers.frames import CFA_PATTERNS, RawFrame
+from drivers.cfa import CFA_PATTERNS
+from drivers.frames import RawFrame
 from sim.isp.black_level import subtract_black
 from sim.isp.colour import BUILT_IN_MATRIX, matrix_codes, transform_colour
 from sim.isp.compression import compress

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from drivers.cfa import CFA_PATTERNS, CfaPattern
 from drivers.errors import ParameterError
-from drivers.frames import CFA_PATTERNS, CfaPattern, RawFrame, RgbFrame
+from drivers.frames import RawFrame, RgbFrame
 from sim import profiles
 from sim.isp.pipeline import Pipeline
 

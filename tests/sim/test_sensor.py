@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.cfa import CFA_PATTERNS
 from drivers.errors import FrameError
-from drivers.frames import CFA_PATTERNS
 from sim.camera.illuminants import FAMILIES, daylight_uv, draw_illuminant, illuminant, planckian_uv
 from sim.camera.sensor import Sensor, inverse_smoothstep, linearise, render, smoothstep
 

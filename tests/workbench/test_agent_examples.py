@@ -151,7 +151,7 @@ def test_an_example_knows_the_order_of_the_colours(name: str, cfa: str) -> None:
     for side in (2, 32):
         quad = np.reshape([900 if c == "R" else 100 for c in cfa], (2, 2))
         mosaic = np.tile(quad, (side // 2, side // 2)).astype(np.uint16)
-        raw = RawFrame(mosaic, cfa, (64.0,) * 4, 1023)  # type: ignore[arg-type]
+        raw = RawFrame(mosaic, cfa, (64.0,) * 4, 1023)
         answer = device_side.handle(wire.process_request(1, raw, ()))
         assert isinstance(answer, wire.Frame), answer
         red, green, blue = wire.picture(answer, PictureOutput(), side, side).pixels[side // 2, side // 2].tolist()

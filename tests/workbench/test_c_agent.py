@@ -155,7 +155,7 @@ def expected(raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
 @pytest.mark.parametrize("cfa", ["RGGB", "BGGR", "GRBG", "GBRG"])
 def test_its_output_is_that_of_its_parameters(start: Start, cfa: str) -> None:
     mosaic = np.random.default_rng(3).integers(0, 1024, (34, 46), dtype=np.uint16)
-    raw = RawFrame(mosaic, cfa, (64.0, 63.0, 66.0, 65.0), 1023, as_shot_wb=(2.0, 1.0, 1.5))  # type: ignore[arg-type]
+    raw = RawFrame(mosaic, cfa, (64.0, 63.0, 66.0, 65.0), 1023, as_shot_wb=(2.0, 1.0, 1.5))
     with open_device(start(), 30) as opened:
         space = opened.info().space
         assert {p.kind for p in space.parameters} == {"continuous", "integer", "choice", "bool"}

@@ -7,7 +7,8 @@ import pytest
 import torch
 from sim_lab import picture
 
-from drivers.frames import CFA_PATTERNS, CfaPattern, RawFrame
+from drivers.cfa import CFA_PATTERNS, CfaPattern
+from drivers.frames import RawFrame
 from predictor.files import input_planes
 from predictor.metadata import metadata_vector
 from predictor.raw_features import raw_statistics
@@ -65,7 +66,7 @@ def test_without_variation_everything_belongs_to_one_raw() -> None:
 @pytest.mark.parametrize("cfa", CFA_PATTERNS)
 def test_flips_keep_image_raw_and_reference_together(cfa: str) -> None:
     random = np.random.default_rng(0)
-    raw = RawFrame(random.integers(0, 900, (64, 64), dtype=np.uint16), cfa, (0,) * 4, 1023)  # type: ignore[arg-type]
+    raw = RawFrame(random.integers(0, 900, (64, 64), dtype=np.uint16), cfa, (0,) * 4, 1023)
     reference = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = raw_batch(raw)
     image = demosaic_bilinear(whole.mosaic, whole.colours)[0]

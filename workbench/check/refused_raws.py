@@ -8,7 +8,7 @@ import json
 
 import msgpack
 
-from drivers.frames import CFA_PATTERNS
+from drivers.cfa import CFA_PATTERNS, tile_side
 from drivers.protocol import wire
 from workbench.check.peer import Peer, Requirement
 from workbench.check.requirements import NoAnswerError, NotMetError, needs
@@ -85,8 +85,9 @@ def _not_taken(peer: Peer) -> None:
     raw, taken = peer.raw, peer.info.input
     variants = [dataclasses.replace(raw, cfa=cfa) for cfa in CFA_PATTERNS]
     variants += [dataclasses.replace(raw, white_level=1 << taken.depth)] if taken.depth < 16 else []
-    for height, width in ((raw.height, raw.width - 2), (raw.height - 2, raw.width)):
-        if min(height, width) >= 2:
+    side = tile_side(raw.cfa)
+    for height, width in ((raw.height, raw.width - side), (raw.height - side, raw.width)):
+        if min(height, width) >= side:
             variants.append(dataclasses.replace(raw, mosaic=raw.mosaic[:height, :width].copy()))
     refused = [(reason, variant) for variant in variants if (reason := taken.refusal(variant))]
     for reason, variant in refused:

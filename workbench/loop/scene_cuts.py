@@ -52,6 +52,7 @@ def parts_of(raw: RawFrame) -> np.ndarray:
 
     The cost does not grow with the frame: of a large one every so many pixels are looked at.
     """
+    raw = raw.bayer
     step = max(int((raw.height * raw.width / 4 / _SAMPLES) ** 0.5), 1)
     means = {colour: np.zeros((_PARTS, _PARTS), np.float32) for colour in "RGB"}
     for place, colour in enumerate(raw.cfa):

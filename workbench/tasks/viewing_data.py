@@ -186,6 +186,7 @@ class _Item:
         self, raw: RawFrame, reference: np.ndarray, view: View, random: np.random.Generator, kept: KeptArrays
     ) -> None:
         self.hash = raw.hash
+        raw = raw.bayer
         planes = raw.planes()
         self._thumbnail = thumbnail_of(planes)
         seen = view.of(planes)
