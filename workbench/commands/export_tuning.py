@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.limits import MANY
+
 
 def export_tuning(
     run: Annotated[str, typer.Argument(help="Name of a tune or a train run.")],
@@ -18,7 +20,8 @@ def export_tuning(
         ),
     ] = "json",
     iso: Annotated[
-        float | None, typer.Option(min=1, help="Of a table over ISO the set nearest to it alone.", show_default=False)
+        float | None,
+        typer.Option(min=1, max=MANY, help="Of a table over ISO the set nearest to it alone.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write; left out, it is printed.", show_default=False)
