@@ -15,7 +15,7 @@ from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
 from workbench.lab.dataset.resuming import resumed
-from workbench.lab.dataset.rows import Rows, add, now, sets_by_raw
+from workbench.lab.dataset.rows import Rows, add, grouped, now
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
 from workbench.lab.dataset.seals import seal_of
 
@@ -52,18 +52,19 @@ class CaptureRows(Rows):
         self, device_identity: str, keys: Iterable[tuple[str, str]], *, repeat: int = 0
     ) -> dict[tuple[str, str], CaptureRecord]:
         """The captures of a device that are there, by (RAW hash, parameters hash)."""
-        found = {}
+        found, wanted = {}, set(keys)
         with self.database.reading() as connection:
             kept = self.kept_under(connection, device_identity)
-            for raw, sets in sets_by_raw(keys):
+            for raws, sets in grouped(wanted):
                 query = self._capture_query().where(
-                    CaptureRow.raw == raw,
+                    CaptureRow.raw.in_(raws),
                     CaptureRow.device.in_(kept),
                     CaptureRow.parameters.in_(sets),
                     CaptureRow.repeat == repeat,
                 )
                 for row in connection.execute(query):
-                    found[row.raw, row.parameters] = self._capture_record(connection, row)
+                    if (key := (row.raw, row.parameters)) in wanted:
+                        found[key] = self._capture_record(connection, row)
         return found
 
     @resumed

@@ -11,7 +11,7 @@ from drivers.device import DeviceInfo, Failure
 from workbench.console.versions import workbench_version
 from workbench.lab.dataset.records import FailureRecord
 from workbench.lab.dataset.resuming import resumed
-from workbench.lab.dataset.rows import Rows, add, now, sets_by_raw
+from workbench.lab.dataset.rows import Rows, add, grouped, now
 from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 
 
@@ -80,16 +80,18 @@ class FailureRows(Rows):
         self, device_identity: str, keys: Iterable[tuple[str, str]], purpose: str | None
     ) -> dict[tuple[str, str], FailureRecord]:
         found: dict[tuple[str, str], FailureRecord] = {}
+        wanted = set(keys)
         with self.database.reading() as connection:
             kept = self.kept_under(connection, device_identity)
-            for raw, sets in sets_by_raw(keys):
+            for raws, sets in grouped(wanted):
                 query = _failure_query().where(
-                    FailureRow.raw == raw, FailureRow.device.in_(kept), FailureRow.parameters.in_(sets)
+                    FailureRow.raw.in_(raws), FailureRow.device.in_(kept), FailureRow.parameters.in_(sets)
                 )
                 if purpose is not None:
                     query = query.where(FailureRow.purpose == purpose)
                 for row in connection.execute(query.order_by(FailureRow.id)):
-                    found.setdefault((row.raw, row.parameters), self._failure_record(connection, row))
+                    if (key := (row.raw, row.parameters)) in wanted:
+                        found.setdefault(key, self._failure_record(connection, row))
         return found
 
     def _failure_record(self, connection: Connection, row: Row[Any]) -> FailureRecord:

@@ -21,6 +21,8 @@ from workbench.lab.dataset.storage import blobs_of, database_of
 
 # Keys in one query: SQLite allows 32,766 values, and long lists are slow to compile.
 CHUNK = 256
+# Pairs of RAWs and sets in one query.
+PAIRS = 4096
 
 
 class Rows:
@@ -68,19 +70,27 @@ class Rows:
         return kept
 
 
-def sets_by_raw(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
-    """Of keys (RAW hash, parameters hash) each RAW with its different sets, so many at a time as one query takes.
+def grouped(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Keys (RAW hash, parameters hash) as RAWs and sets for one query each, which may name more pairs than were given.
 
-    A query of one RAW and device is one look-up in the index of the key; a list of pairs makes SQLite go through all
-    rows of the device.
+    A query of some RAWs, a device and some sets is as many look-ups in the index of the key as there are pairs of both;
+    a list of pairs makes SQLite go through all rows of the device, and one more query costs as much as many look-ups.
     """
     by_raw: dict[str, dict[str, None]] = {}
     for raw, parameters in keys:
         by_raw.setdefault(raw, {})[parameters] = None
+    raws: list[str] = []
+    sets: dict[str, None] = {}
     for raw, unique in by_raw.items():
-        sets = list(unique)
-        for start in range(0, len(sets), CHUNK):
-            yield raw, sets[start : start + CHUNK]
+        for start in range(0, len(unique), CHUNK):
+            part = dict.fromkeys(list(unique)[start : start + CHUNK])
+            together = sets | part
+            if raws and (len(together) > CHUNK or (len(raws) + 1) * len(together) > PAIRS):
+                yield raws, list(sets)
+                raws, sets, together = [], {}, part
+            raws, sets = [*raws, raw], together
+    if raws:
+        yield raws, list(sets)
 
 
 def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:
