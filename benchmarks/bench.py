@@ -121,8 +121,9 @@ than seconds of the wall clock. Frames and weights are made up; what they cost i
 - Networks: sizes of the recipes, input sides as named. `sim20` is the emulated ISP; a device that takes so many
   milliseconds or echoes answers with a JPEG made before, with a comment that tells RAW and codes. The device alone is
   asked in its own process, without a link.
-- Collecting is that of a campaign under way (24 captures before do not count), from the look at the plan to the last
-  commit; whole processes and peak memory are of processes of their own.
+- Collecting is that of a campaign under way, from a commit (the first after 24 captures) to the last one; whole
+  processes and peak memory are of processes of their own. The device is at work from when it takes a frame up to when
+  the picture is there: what is left of the time it waits for the bench, or answers.
 - A capture is stored and found in batches of 64; the rows of the large data set are made by SQL.
 """
 

@@ -26,11 +26,11 @@ DEADLINE_S = 3600.0
 RESULT = tables_json.RESULTS / "real-frames.md"
 STEPS: dict[str, str] = {
     "sim scenes": f"{{raws}} --photographs {{photographs}} --raws-per-photograph 1 --lab-scenes 0 --size {SIZE}",
-    "collect": f"--device {DEVICE} --raws {{raws}} --captures 100 --lab {{lab}}",
-    "fit-proxy": "--base-steps 100 --steps 40 --lab {lab}",
-    "tune": f"--device {DEVICE} --rule industry --captures 64 --raws-per-trial 4 --lab {{lab}}",
-    "train": "--on-top-of industry --steps 40 --lab {lab}",
-    "validate": f"--device {DEVICE} --test-raws 3 --oracle-captures 12 --no-by-block --lab {{lab}}",
+    "collect": f"--device {DEVICE} --raws {{raws}} --captures 78 --lab {{lab}}",
+    "fit-proxy": "--base-steps 60 --steps 20 --lab {lab}",
+    "tune": f"--device {DEVICE} --captures 12 --raws-per-trial 2 --lab {{lab}}",
+    "train": "--on-top-of fixed --steps 20 --lab {lab}",
+    "validate": f"--device {DEVICE} --test-raws 2 --oracle-captures 4 --no-by-block --lab {{lab}}",
     "predict": "{raw} --lab {lab}",
     "report": "--lab {lab}",
 }

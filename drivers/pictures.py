@@ -86,12 +86,14 @@ def check(data: bytes, kind: Kind, width: int, height: int) -> None:
         raise FrameError(f"it has {header.width}×{header.height} pixels, not {width}×{height}")
     if header.bits > 8:
         raise FrameError(f"it has {header.bits} bits a channel: write 8")
-    make_sure_whole(data, header)
-    # Of a JPEG at an eighth of the size all is read too, and hardly anything is computed.
-    colour, part = (cv2.IMREAD_REDUCED_COLOR_8, 8) if kind == "JPEG" else (cv2.IMREAD_COLOR, 1)
-    image = opened(data, colour | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image.shape[:2] != (-(-height // part), -(-width // part)):
-        told = f"{part * image.shape[1]}×{part * image.shape[0]}"
+    if kind == "JPEG":
+        rows, columns, part = *_whole_jpeg(data), 8
+    else:
+        make_sure_whole(data, header)
+        rows, columns = opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
+        part = 1
+    if (rows, columns) != (-(-height // part), -(-width // part)):
+        told = f"{part * columns}×{part * rows}"
         raise FrameError(f"it decodes to {told} pixels, its header says {width}×{height}")
     if header.alpha and not is_opaque(data):
         raise FrameError("it has transparent pixels: write it without alpha")
@@ -217,16 +219,20 @@ def _jpeg_header(data: bytes) -> Header:
     return Header("JPEG", width, height, bits)
 
 
-def _whole_jpeg(data: bytes) -> None:
-    """Decode strictly: for libjpeg what is missing is grey and a mere warning, which OpenCV does not pass on."""
+def _whole_jpeg(data: bytes) -> tuple[int, int]:
+    """Decode strictly: for libjpeg what is missing is grey and a mere warning, which OpenCV does not pass on.
+
+    Gives rows and columns at an eighth of the size.
+    """
     import simplejpeg
 
     if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
         raise FrameError(f"it has {scans} scans: at most {_MOST_SCANS} are read")
     try:
         # At an eighth of the size all is read, and hardly anything is computed.
-        simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
+        small = simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
     except (ValueError, KeyError) as error:
         if isinstance(error, KeyError) or "subsampling" in str(error):
             raise FrameError("its chroma subsampling is not read: write 4:4:4, 4:2:2 or 4:2:0") from None
         raise FrameError(f"it is damaged or cut short ({error})") from None
+    return int(small.shape[0]), int(small.shape[1])

@@ -18,13 +18,13 @@ from workbench.collect.bench import Bench
 from workbench.collect.designs import Design
 from workbench.collect.raw_folder import read_raw_folder
 from workbench.collect.raw_import import import_raws
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, FailureRecord
 from workbench.lab.devices import open_devices
 
 RAWS = 6
 FEWEST = 16
 UNCOUNTED = 24
-"""Captures before the first that counts: RAWs are read, threads begin."""
+"""Captures before the first commit that counts: RAWs are read, threads begin."""
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
@@ -41,18 +41,21 @@ def rates(size: Size, folder: Path) -> Iterator[Row]:
         kind = "sim20" if pixels == frames.SMALL else "echo"
         for ms in (5, 20, 50):
             count = max(int(size.seconds * 1000 / ms), FEWEST)
-            pairs = []
+            pairs, at_work = list[tuple[float, float]](), list[float]()
             for turn in range(size.process_times):
                 with board(kind, pixels, ms, count // 4) as (url, alone):
-                    pairs.append((collected(url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count), alone))
-            board_named = "`sim20`" if kind == "sim20" else "a device"
-            yield _rate(f"{what}, {board_named} taking {ms} ms a frame", pairs, "the device alone", 0.95)
+                    rate, share = collected(url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count)
+                    pairs.append((rate, alone))
+                    at_work.append(share)
+            named = f"{what}, {'`sim20`' if kind == 'sim20' else 'a device'} taking {ms} ms a frame"
+            yield _rate(named, pairs, "the device alone", 0.95)
+            yield Row(f"{named}: the device at work", "% of the time", at_work, more_is_better=True)
         with board("echo", pixels, 0, FEWEST) as (url, alone), board("bare", pixels) as (endpoint, _):
             count = max(int(size.seconds * alone / 2), FEWEST)
             pairs = []
             for turn in range(size.process_times):
-                collection = collected(url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
-                pairs.append((collection, bare_rate(endpoint, pixels, count)))
+                rate, _ = collected(url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
+                pairs.append((rate, bare_rate(endpoint, pixels, count)))
         yield _rate(f"{what}, a device that echoes", pairs, "bare pyzmq, the same bytes", 0.7)
 
 
@@ -62,21 +65,29 @@ def _rate(measure: str, pairs: Sequence[tuple[float, float]], beside: str, least
     return Row(measure, "frames/s", ours, beside, others, Bar(least, "ratio"), more_is_better=True)
 
 
-def collected(url: str, raws: Path, lab: Path, captures: int) -> float:
-    """Captures a second of a campaign that is under way, from the look at the plan to the last commit."""
+def collected(url: str, raws: Path, lab: Path, captures: int) -> tuple[float, float]:
+    """Of a campaign that is under way, from a commit to the last one: captures a second, and percent at work."""
     with open_devices([url], lab) as device, Dataset.open(lab, create=True) as dataset:
         records = [r for r in import_raws(dataset, read_raw_folder(raws)) if r.split != Split.TEST]
         space, count = device.info().space, UNCOUNTED + captures
         jobs = campaign.plan(space, records, design=Design.SOBOL, captures=count, seed=0)
         bench = Bench(dataset, device, purpose=campaign.PURPOSE)
-        campaign.run(campaign.StoredCampaign(bench, jobs[:UNCOUNTED]))
-        begin = time.perf_counter()
-        result = campaign.run(campaign.StoredCampaign(bench, jobs))
-        seconds = time.perf_counter() - begin
-        mended = {kind: n for counts in device.counts_by_unit().values() for kind, n in counts.items() if n}
-        if result.new != captures or mended:
-            raise RuntimeError(f"{result.new} of {captures} captures from {url}, mended {mended}")
-        return captures / seconds
+        begin = end = worked = 0.0
+        counted, commit = 0, ""
+        for done, outcome in enumerate(bench.capture_many(jobs), 1):
+            if isinstance(outcome, FailureRecord):
+                raise RuntimeError(f"{url}: {outcome.reason}")
+            end = time.perf_counter()
+            # Captures of one commit have one time of creation.
+            if done <= UNCOUNTED:
+                commit = outcome.created
+            elif not begin and outcome.created != commit:
+                begin, commit = end, outcome.created
+            elif begin and outcome.created != commit:
+                counted, worked = counted + 1, worked + outcome.device_s
+        if mended := {kind: n for counts in device.counts_by_unit().values() for kind, n in counts.items() if n}:
+            raise RuntimeError(f"{url}: mended {mended}")
+        return counted / (end - begin), 100 * worked / (end - begin)
 
 
 def memory(size: Size, folder: Path) -> Iterator[Row]:

@@ -18,6 +18,7 @@ SLACK = 1 << 20
 """Bytes beyond the largest message: heartbeats, framing, what was on its way."""
 MEMORY_SLACK = 192 << 20
 """Bytes that the process may grow, beside the message itself, before a message that does not end is to blame."""
+_STATM = Path("/proc/self/statm")
 _BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in Linux's struct tcp_info
 
 
@@ -78,8 +79,9 @@ class FlowWatch:
 
 def memory_bytes() -> int:
     """Resident memory of this process; the largest so far where only that is told, 0 where nothing is."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    # Asked many times a second: unbuffered and as bytes it takes a third of the time.
+    with contextlib.suppress(OSError, ValueError, IndexError), _STATM.open("rb", buffering=0) as file:
+        return int(file.read(200).split()[1]) * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(ImportError):
         import resource
 

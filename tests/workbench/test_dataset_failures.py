@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from drivers.device import Capture, Failure
 from drivers.frames import RgbFrame
 from drivers.splits import Split
-from workbench.cli import _register as register
-from workbench.cli import app
+from workbench.commands.dataset import app
 from workbench.lab.dataset import Dataset, DeviceUse
 from workbench.lab.dataset.verify import verify
 
@@ -34,8 +33,7 @@ def failure(raw: int, number: int, reason: str = "no memory") -> Failure:
 
 
 def command(*words: str) -> str:
-    register()
-    result = CliRunner().invoke(app, ["dataset", *words])
+    result = CliRunner().invoke(app, [*words])
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -105,10 +103,9 @@ def test_what_is_no_picture_is_found_set_aside_and_captured_again(dataset: Datas
 @on_both
 def test_named_captures_need_a_reason_and_keep_it(dataset: Dataset) -> None:
     poisoned(dataset)
-    register()
     lab = str(dataset.lab)
-    assert CliRunner().invoke(app, ["dataset", "set-aside", "1", "--lab", lab]).exit_code == 2
-    assert CliRunner().invoke(app, ["dataset", "set-aside", "--lab", lab]).exit_code == 2
+    assert CliRunner().invoke(app, ["set-aside", "1", "--lab", lab]).exit_code == 2
+    assert CliRunner().invoke(app, ["set-aside", "--lab", lab]).exit_code == 2
     command("set-aside", "1", "--reason", "lens cap on", "--lab", lab)
     assert dataset.set_aside([1], "another reason") == 0
     assert dataset.reasons_set_aside() == {"lens cap on": 1}

@@ -255,6 +255,7 @@ class _Stream:
             device.url,
             device.process_many(requests),
             self.accepted,
+            judge=_judged,
             keep=self.store,
             take=self.take,
             ready=self.ready,
@@ -276,12 +277,11 @@ class _Stream:
         return answer, asked.raw
 
     def store(self, answers: list[tuple[Capture | Failure, RawRecord]]) -> list[Outcome]:
-        """Keep answers durably, what is no picture of its RAW as a failure; touches nothing but the data set."""
+        """Keep answers durably; touches nothing but the data set."""
         bench, records = self.bench, list[Outcome]()
-        found = [judged(answer, raw.width, raw.height) for answer, raw in answers]
-        if captures := [a for a in found if isinstance(a, Capture)]:
+        if captures := [a for a, _ in answers if isinstance(a, Capture)]:
             records += bench.dataset.add_captures(bench.info, captures, purpose=bench.purpose)
-        if failures := [a for a in found if isinstance(a, Failure)]:
+        if failures := [a for a, _ in answers if isinstance(a, Failure)]:
             records += bench.dataset.add_failures(bench.info, failures, purpose=bench.purpose)
         return records
 
@@ -307,6 +307,11 @@ class _Stream:
         while self.pending and (record := self.pending[0].record) is not None:
             self.pending.popleft()
             yield record
+
+
+def _judged(answered: tuple[Capture | Failure, RawRecord]) -> tuple[Capture | Failure, RawRecord]:
+    answer, raw = answered
+    return judged(answer, raw.width, raw.height), raw
 
 
 def _until_none(source: Iterator[Request | None]) -> Iterator[Request]:

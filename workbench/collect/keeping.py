@@ -1,6 +1,7 @@
 """Answers of a device as they come: judged, kept in batches, and handed on once they are in the data set.
 
-A batch is judged and kept in a thread of its own while the next one comes in: the device does not wait for the disk.
+Answers are judged as they come and a batch is kept while the next one comes in, in threads of their own: the device
+does not wait for decoders and the disk, and after the last answer little is left to do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ BATCH_S = 0.5
 AT_ONCE = 2
 """Batches up to this size are waited for: their device is slow, and what it made is told before its next answer."""
 
+JUDGES = 2
+"""Answers that are judged at a time."""
+
 Outcome = CaptureRecord | FailureRecord
 """What a job came to: both are in the data set."""
 
@@ -34,6 +38,7 @@ def kept(
     answers: Iterable[Answer],
     accept: Callable[[Answer], Accepted],
     *,
+    judge: Callable[[Accepted], Accepted],
     keep: Callable[[list[Accepted]], Kept],
     take: Callable[[Kept], None],
     ready: Callable[[], Iterator[Outcome]],
@@ -49,7 +54,8 @@ def kept(
         url: of the device, for messages.
         answers: of the device, in order; closed at the end where it is a generator.
         accept: sees that an answer is one to what was asked, and makes of it what ``keep`` takes.
-        keep: judges a batch and keeps it durably; runs in another thread, one batch at a time.
+        judge: what is kept of an answer: itself, or a failure where it is no picture; runs in other threads.
+        keep: keeps a batch durably; runs in another thread, one batch at a time.
         take: takes in what ``keep`` gave, and tells the tally of it.
         ready: the outcomes that have become ready; called after each batch.
         tally: of the frames asked now.
@@ -58,9 +64,13 @@ def kept(
     Raises:
         TooManyFailuresError: too many frames failed, see :mod:`workbench.collect.failures`.
     """
-    waiting: list[Accepted] = []
+    waiting: list[Future[Accepted]] = []
     storing: Future[Kept] | None = None
     writer = ThreadPoolExecutor(1, thread_name_prefix="keeping")
+    judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judging")
+
+    def judge_and_keep(batch: list[Future[Accepted]]) -> Kept:
+        return keep([judging.result() for judging in batch])
 
     def finish() -> None:
         nonlocal storing
@@ -75,14 +85,14 @@ def kept(
         batch_now = list(waiting)
         waiting.clear()
         if batch_now:
-            storing = writer.submit(keep, batch_now)
+            storing = writer.submit(judge_and_keep, batch_now)
             if len(batch_now) <= AT_ONCE:
                 finish()
 
     last = time.monotonic()
     try:
         for answer in answers:
-            waiting.append(accept(answer))
+            waiting.append(judges.submit(judge, accept(answer)))
             if len(waiting) >= batch or time.monotonic() - last >= BATCH_S:
                 begin()
                 last = time.monotonic()
@@ -107,6 +117,7 @@ def kept(
             finish()
         finally:
             writer.shutdown()
+            judges.shutdown()
             if isinstance(answers, Generator):
                 answers.close()
 

@@ -66,8 +66,7 @@ class LiveCampaign(Campaign[ParameterSet]):
         ready: deque[Outcome] = deque()
 
         def keep(answers: list[Shot | Failure]) -> tuple[list[Shot | Failure], list[Outcome]]:
-            found = [_judged(answer) for answer in answers]
-            return found, self._kept(found)
+            return answers, self._kept(answers)
 
         def take(result: tuple[list[Shot | Failure], list[Outcome]]) -> None:
             answers, outcomes = result
@@ -85,7 +84,15 @@ class LiveCampaign(Campaign[ParameterSet]):
 
         answers = self.device.capture_many(jobs)
         yield from kept(
-            self.device.url, answers, _as_it_came, keep=keep, take=take, ready=drained, tally=tally, batch=BATCH
+            self.device.url,
+            answers,
+            _as_it_came,
+            judge=_judged,
+            keep=keep,
+            take=take,
+            ready=drained,
+            tally=tally,
+            batch=BATCH,
         )
 
     def described(self, job: ParameterSet) -> str:

@@ -188,13 +188,16 @@ class Claims:
         me = self._row["id"]
         rows = [{"raw": r, "device": self._device, "parameters": p, "worker": me} for r, p in sorted(keys)]
         living = select(WorkerRow.id).where(WorkerRow.until > now, WorkerRow.id != me)
-        statement = insert(connection, ClaimRow).values(rows)
-        statement = statement.on_conflict_do_update(
-            index_elements=["raw", "device", "parameters"],
-            set_={"worker": me},
-            where=None if whoever else ClaimRow.worker.not_in(living),
-        ).returning(ClaimRow.raw, ClaimRow.parameters)
-        return {(raw, parameters) for raw, parameters in connection.execute(statement)}
+        statement = (
+            insert(connection, ClaimRow)
+            .on_conflict_do_update(
+                index_elements=["raw", "device", "parameters"],
+                set_={"worker": me},
+                where=None if whoever else ClaimRow.worker.not_in(living),
+            )
+            .returning(ClaimRow.raw, ClaimRow.parameters)
+        )
+        return {(raw, parameters) for raw, parameters in connection.execute(statement, rows)}
 
     def _bury(self, connection: Connection, now: float) -> bool:
         """End the leases of this host's processes that are no more; whether there were any."""
