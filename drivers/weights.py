@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,21 @@ def training_device() -> torch.device:
 
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
+
+
+def mixed_precision(device: torch.device, wanted: bool) -> AbstractContextManager[Any]:
+    """A block in which torch computes in bfloat16 where that is safe.
+
+    Raises:
+        WeightsError: it is wanted, and the device is no GPU.
+    """
+    import torch
+
+    if not wanted:
+        return contextlib.nullcontext()
+    if device.type != "cuda":
+        raise WeightsError(f"mixed precision needs a GPU, torch trains on {device.type} here; leave it out")
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def save_weights(folder: Path, kind: str, tensors: dict[str, Tensor], description: dict[str, Any]) -> Path:

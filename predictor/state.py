@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drivers import ranks
 from drivers.foreign_text import shown
 from drivers.weights import WeightsError, load_weights, save_weights
 from predictor.averaging import Average
@@ -100,12 +102,15 @@ def resume(
     Raises:
         WeightsError: it is of this recipe and does not fit.
     """
-    if folder is None:
+    kept = None
+    if folder is not None:
+        with contextlib.suppress(WeightsError):
+            kept = load_weights(folder, _KIND)
+    # The others may be on hosts that do not see the folder.
+    kept = ranks.agree(kept)
+    if kept is None:
         return None
-    try:
-        tensors, told = load_weights(folder, _KIND)
-    except WeightsError:
-        return None
+    tensors, told = kept
     if not isinstance(told, dict) or told.get("recipe") != recipe:
         return None
 

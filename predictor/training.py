@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drivers import ranks
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
-from drivers.weights import training_device
+from drivers.weights import mixed_precision, training_device
 from predictor.averaging import Average
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 from predictor.state import Curve, State, keep, resume
@@ -80,6 +81,7 @@ class Recipe:
         seed: seed of weights and batches.
         attention, encoders: the paper's network or one of its ablations, see :mod:`predictor.model`.
         longest, windows, statistics: what the network sees and is told of a RAW, see :class:`predictor.view.View`.
+        mixed: mixed precision (bfloat16), on a GPU.
     """
 
     name: Literal["paper", "fast"] = "fast"
@@ -99,6 +101,7 @@ class Recipe:
     longest: int = INPUT_SIDE
     windows: bool = False
     statistics: bool = False
+    mixed: bool = False
 
     @property
     def view(self) -> View:
@@ -255,18 +258,22 @@ def fit(
         whole = step > recipe.coarse * steps
         drawn, mean = sum(len(part.planes) for part in parts), 0.0
         optimiser.zero_grad(set_to_none=True)
-        for part in parts:
-            parameters = network(part.planes.to(device), _told(part, config, device), _on(part.start, device))
-            parameters = torch.where(still, parameters.detach(), parameters)
-            value = loss(render(part.raw.to(device), quantise(parameters), whole), part.target)
+        for part in _shares(parts):
+            with mixed_precision(device, recipe.mixed):
+                parameters = network(part.planes.to(device), _told(part, config, device), _on(part.start, device))
+                parameters = torch.where(still, parameters.detach(), parameters)
+                output = render(part.raw.to(device), quantise(parameters.float()), whole)
+            value = loss(output.float(), part.target)
             value = value * (len(part.planes) / drawn)
-            if not torch.isfinite(value):
-                raise TrainingError(
-                    f"step {step}: the loss is {float(value.detach())}; train with another --seed, and where that "
-                    "fails too look for what the loss cannot take: a detector, a reference, annotations"
-                )
             value.backward()
             mean += float(value.detach())
+        (mean,) = ranks.add_up(mean)
+        if not np.isfinite(mean):
+            raise TrainingError(
+                f"step {step}: the loss is {mean}; train with another --seed, and where that "
+                "fails too look for what the loss cannot take: a detector, a reference, annotations"
+            )
+        ranks.add_gradients(network)
         if recipe.name == "fast":
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
@@ -296,6 +303,33 @@ def fit(
     return Fitted(network.cpu().eval(), state.best_loss, state.curve, state.averaged, state.of_start)
 
 
+def _shares(parts: Sequence[Example]) -> list[Example]:
+    """What this process takes of a batch: some of its parts whole, or where there are fewer than processes a slice.
+
+    Raises:
+        TrainingError: there is not one example for every process.
+    """
+    count = ranks.world()
+    if count == 1:
+        return list(parts)
+    if len(parts) >= count:
+        return list(parts[ranks.rank() :: count])
+    drawn = sum(len(part.planes) for part in parts)
+    if drawn < count or not all(isinstance(part.target, Tensor) for part in parts):
+        raise TrainingError(
+            f"a batch of {drawn} RAWs in {len(parts)} parts for {count} processes: there is not one for each; train "
+            "with a larger --batch or with fewer processes"
+        )
+    mine, first, taken = ranks.share(drawn), 0, []
+    for part in parts:
+        own = slice(max(mine.start - first, 0), max(min(mine.stop - first, len(part.planes)), 0))
+        first += len(part.planes)
+        if own.start < own.stop:
+            start = None if part.start is None else part.start[own]
+            taken.append(Example(part.planes[own], part.metadata[own], part.raw[own], part.target[own], start))
+    return taken
+
+
 def _told(example: Example, config: PredictorConfig, device: torch.device) -> Tensor | None:
     return example.metadata[:, -config.told :].to(device) if config.told else None
 
@@ -318,11 +352,14 @@ def evaluate(network: Predictor, data: TrainingData, render: Render, loss: Loss,
     network.eval()
     losses, count = 0.0, 0
     device = next(network.parameters()).device
-    for example in data.held_out():
+    for number, example in enumerate(data.held_out()):
+        if number % ranks.world() != ranks.rank():
+            continue
         told = _told(example, network.config, device)
         parameters = network(example.planes.to(device), told, _on(example.start, device))
         value = loss(render(example.raw.to(device), quantise(parameters), True), example.target)
         losses += float(value) * len(example.planes)
         count += len(example.planes)
     network.train()
-    return losses / count if count else float("inf")
+    losses, measured = ranks.add_up(losses, count)
+    return losses / measured if measured else float("inf")

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drivers.weights import training_device
+from drivers import ranks
+from drivers.weights import mixed_precision, training_device
 from proxy.crops import CropSet
 from proxy.model import ProxyConfig
 from proxy.networks import Network, network_for
@@ -29,6 +30,7 @@ class ProxyRecipe:
         learning_rate: peak of the one-cycle schedule.
         width: channels of the first level.
         seed: seed of weights, batches and crops.
+        mixed: mixed precision (bfloat16), on a GPU.
     """
 
     name: Literal["fast", "paper"] = "fast"
@@ -39,6 +41,7 @@ class ProxyRecipe:
     learning_rate: float = 3e-3
     width: int = 24
     seed: int = 0
+    mixed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data."""
@@ -106,17 +109,22 @@ def fit(
         network.train()
         for step in range(1, steps + 1):
             raw, parameters, target = crops.draw(batch, size, generator)
-            output = network(raw.to(device), parameters.to(device), residual=phase == "whole")
-            error = log_mse(output, target.to(device))
+            own = ranks.share(batch)
+            share, target = (own.stop - own.start) / batch, target[own].to(device)
+            with mixed_precision(device, recipe.mixed):
+                output = network(raw[own].to(device), parameters[own].to(device), residual=phase == "whole")
+            output = output.float()
+            error = share * log_mse(output, target)
             # Equation 3's norm is read as the squared error; its logarithm weighs every capture alike.
-            loss = error if form == "base" else F.mse_loss(output, target.to(device))
+            loss = error if form == "base" else share * F.mse_loss(output, target)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            ranks.add_gradients(network)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
             done += 1
-            value = float(error.detach())
+            (value,) = ranks.add_up(float(error.detach()))
             smooth = value if smooth is None else 0.98 * smooth + 0.02 * value
             on_step(ProxyStep(done, total, phase, smooth))
             if evaluate and phase == "whole" and step % evaluate_every == 0:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.processes import DevicesOption, MixedOption, NodesOption, RendezvousOption, on_processes
 from workbench.learn.recipe_names import RecipeName
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.learn.results import FidelityReport, ProxyFitResult
 
 
+@on_processes
 def fit_proxy(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     device: Annotated[
@@ -39,6 +41,10 @@ def fit_proxy(
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of weights and crops.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    rendezvous: RendezvousOption = None,
+    mixed_precision: MixedOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Fit the proxy network to the captures (equation 3), with a fidelity report.
@@ -63,6 +69,7 @@ def fit_proxy(
         base_steps=chosen.base_steps if base_steps is None else base_steps,
         width=width,
         seed=seed,
+        mixed=mixed_precision,
     )
     with (
         stoppable("no proxy was written; run the same command again"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from workbench.commands.device_options import PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
+from workbench.commands.processes import DevicesOption, MixedOption, NodesOption, RendezvousOption, on_processes
 from workbench.commands.setting_option import SettingOption
 from workbench.commands.task_options import (
     VIEWING,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.learn.results import FollowResult
 
 
+@on_processes
 def train(
     lab: Annotated[Path, typer.Option(help="Lab folder with the data set.")] = Path("lab"),
     proxy: Annotated[str | None, typer.Option(help="Name of the fit-proxy run; the newest where left out.")] = None,
@@ -73,6 +76,10 @@ def train(
     pool_tolerance: PoolToleranceOption = 0,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    rendezvous: RendezvousOption = None,
+    mixed_precision: MixedOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train the predictor through the frozen proxy with the task's loss (equation 4)."""
@@ -96,6 +103,7 @@ def train(
     from workbench.learn.results import ProxyFitResult
 
     chosen = learning.recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch)
+    chosen = replace(chosen, mixed=mixed_precision)
     judge = asked_task(task, detector, annotations, viewing_weight, loss)
     measure = judge.loss_name
     log = "log " if chosen.name == "fast" else ""

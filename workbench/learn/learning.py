@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drivers import ranks
 from drivers.device import Device
 from drivers.parameters import ParameterSet
 from predictor.training import Recipe, TrainingStep, fast_recipe, paper_recipe
@@ -211,7 +212,7 @@ def refine(
 
 @contextlib.contextmanager
 def _opened(device: str | Sequence[str] | None, lab: Path, tolerance: int = 0) -> Iterator[Device | None]:
-    if not device:
+    if not device or ranks.rank():  # of several processes the first one alone asks the device
         yield None
         return
     with open_devices(_named(device), lab, tolerance=tolerance) as opened:

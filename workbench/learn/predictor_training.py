@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drivers import ranks
 from drivers.device import Device
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
@@ -130,11 +131,14 @@ def train(
         key = hashlib.sha256(json.dumps([config, learnt_from], sort_keys=True).encode()).hexdigest()[:16]
         if device is not None:
             config |= {"follow_captures": follow_captures}
-        run = _stopped(lab, key) if name is None else None
-        run = run or new_run(lab, "train", name)
-        run.update(config=config, seed=recipe.seed, dataset_digest=dataset.digest())
-        if device is not None:
-            run.update(device=device.info())
+        run: RunFolder | None = None
+        if ranks.rank() == 0:
+            run = (_stopped(lab, key) if name is None else None) or new_run(lab, "train", name)
+            if ranks.world() > 1:
+                config |= {"processes": ranks.world()}
+            run.update(config=config, seed=recipe.seed, dataset_digest=dataset.digest())
+            if device is not None:
+                run.update(device=device.info())
         vary = recipe.name == "fast"
         view = view_for(recipe.view, [(raw.height, raw.width) for raw in used])
         # A task that knows neither rules nor views trains as it did before there were any.
@@ -161,8 +165,10 @@ def train(
         windows=view.windows,
         held=still,
         on_step=on_step,
-        checkpoint=run.path / CHECKPOINT / key,
+        checkpoint=run.path / CHECKPOINT / key if run else None,
     )
+    if run is None:
+        raise ranks.OtherDoneError
     save_predictor(run.path, fitted.network, proxy.space, proxy.device_identity, longest=view.longest, mirrored=vary)
     results = TrainResult(
         curve=tuple(fitted.curve),

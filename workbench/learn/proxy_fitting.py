@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drivers import ranks
 from drivers.device import Device
 from drivers.parameters import ParameterSpace
 from drivers.splits import Split
@@ -102,7 +103,7 @@ def fit_proxy(
                     f"{device.url} is {device.info().identity}, not {identity}; give its URL or its identity, not both"
                 )
             identity = device.info().identity
-        identity = device_of(dataset, identity)
+        identity = device_of(dataset, ranks.agree(identity))
         space = dataset.space(identity)
         # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.
         captures = dataset.captures(device_identity=identity, purpose=PURPOSE, split=Split.TRAIN)
@@ -117,22 +118,23 @@ def fit_proxy(
                 "splits in scenes.csv of a new lab's RAW folder"
             )
             raise RunError(f"{len(train)} training captures of {identity}: too few to fit a proxy to; {step}")
-        run = new_run(lab, "fit-proxy", name)
-        run.update(
-            config={
-                "recipe": recipe.to_dict(),
-                "identity": identity,
-                "captures": len(train),
-                "collected": len(dataset.captures(device_identity=identity, purpose=PURPOSE)),
-                "scenes": sorted({r.scene for r in dataset.raws(Split.TRAIN)}),
-                "held_out_scenes": sorted({r.scene for r in dataset.raws(Split.VALIDATION)}),
-                "around": around.name if around and device else None,
-                "loss_raws": loss_raws if device else 0,
-            },
-            seed=recipe.seed,
-            dataset_digest=dataset.digest(),
-            device=device.info() if device else None,
-        )
+        config = {
+            "recipe": recipe.to_dict(),
+            "identity": identity,
+            "captures": len(train),
+            "collected": len(dataset.captures(device_identity=identity, purpose=PURPOSE)),
+            "scenes": sorted({r.scene for r in dataset.raws(Split.TRAIN)}),
+            "held_out_scenes": sorted({r.scene for r in dataset.raws(Split.VALIDATION)}),
+            "around": around.name if around and device else None,
+            "loss_raws": loss_raws if device else 0,
+        }
+        run: RunFolder | None = None
+        if ranks.rank() == 0:
+            run = new_run(lab, "fit-proxy", name)
+            if ranks.world() > 1:
+                config |= {"processes": ranks.world()}
+            asked = device.info() if device else None
+            run.update(config=config, seed=recipe.seed, dataset_digest=dataset.digest(), device=asked)
         curve: list[tuple[int, float]] = []
 
         def record(step: ProxyStep) -> None:
@@ -141,6 +143,8 @@ def fit_proxy(
             on_step(step)
 
         network = fit(load_crops(dataset, train, space), recipe, on_step=record)
+        if run is None:
+            raise ranks.OtherDoneError
         save_proxy(run.path, network, space, identity)
         measured = {
             label: _held_out_psnr(network, load_crops(dataset, held, space))
