@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -80,6 +80,7 @@ class Capture:
         frame: the device's frame counter.
         device_s: seconds inside the device; ``total_s``: seconds from request to answer.
         serial: which of several units made it; empty where :attr:`DeviceInfo.serial` says so.
+        statistics: figures of the frame that the device told, by the names of its space.
     """
 
     raw_hash: str
@@ -91,6 +92,7 @@ class Capture:
     device_s: float
     total_s: float
     serial: str = ""
+    statistics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         asked = self.parameters.by_name

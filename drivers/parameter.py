@@ -19,6 +19,7 @@ from drivers.validation_text import short
 
 Kind = Literal["continuous", "integer", "choice", "bool"]
 Scale = Literal["linear", "log"]
+Coding = Literal["linear", "log2"]
 Role = Literal["red_gain", "blue_gain", "digital_gain", "black_level", "raw_nr", "luma_nr", "chroma_nr", "sharpening"]
 GAINS: tuple[Role, Role] = ("red_gain", "blue_gain")
 """The roles that version 1 of the protocol knows."""
@@ -26,12 +27,16 @@ Width = Literal[8, 16, 32]
 Native = float | int | str | bool
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 """What parameters and blocks may be called."""
+_LATER: dict[str, Any] = {"offset": 0.0, "coding": "linear", "searched": True, "when": None}
+"""What version 1 of the protocol, and data sets of that time, do not have."""
 _MOST_CODE = 2**53  # a float holds every whole number up to there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Register:
     """Where a device keeps a parameter: byte address, width in bits, and whether codes are signed.
+
+    ``bits``: where it is a field of a register that several share, how many bits it has, the lowest being ``low_bit``.
 
     Raises:
         ParameterError: there is no such register.
@@ -40,26 +45,66 @@ class Register:
     address: int
     width: Width = 16
     signed: bool = False
+    low_bit: int = 0
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         if type(self.address) is not int or not 0 <= self.address < 2**32:
             raise ParameterError(f"register address {short(self.address)} is not a whole number in 0..{2**32 - 1}")
         if self.width not in get_args(Width):
             raise ParameterError(f"register width {short(self.width)} is not 8, 16 or 32 bits")
+        told = (self.low_bit, self.field_bits)
+        if not all(type(n) is int for n in told) or self.low_bit < 0 or not 1 <= self.field_bits <= self._bits_left:
+            raise ParameterError(f"bits {short(self.bits)} from {short(self.low_bit)} do not lie in {self.width} bits")
+
+    @property
+    def _bits_left(self) -> int:
+        return self.width - self.low_bit
+
+    @property
+    def field_bits(self) -> int:
+        """Bits of the codes."""
+        return self.width if self.bits is None else self.bits
 
     def range(self) -> tuple[int, int]:
         """Smallest and largest code that the register holds."""
         if self.signed:
-            return -(1 << (self.width - 1)), (1 << (self.width - 1)) - 1
-        return 0, (1 << self.width) - 1
+            return -(1 << (self.field_bits - 1)), (1 << (self.field_bits - 1)) - 1
+        return 0, (1 << self.field_bits) - 1
+
+    def put(self, code: int) -> int:
+        """The code in its place in the register's word; the whole register holds it as it is."""
+        return code if self.bits is None else (code & ((1 << self.bits) - 1)) << self.low_bit
+
+    def take(self, word: int) -> int:
+        """The code in a register's word."""
+        if self.bits is None:
+            return word
+        code = word >> self.low_bit & ((1 << self.bits) - 1)
+        return code - (1 << self.bits) if self.signed and code >> (self.bits - 1) else code
+
+
+@dataclass(frozen=True, kw_only=True)
+class When:
+    """The choice or bool, and the values of it, under which a parameter exists."""
+
+    parameter: str
+    values: tuple[str | bool, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
     """One tunable parameter.
 
-    Continuous parameters are stored in steps: ``code = round(native / step)``, so a register with 8 fraction bits has
-    ``step = 1/256``. Choices are stored by their index, bools as 0 and 1.
+    Numbers are stored in steps: ``native = offset + code · step``, so a register with 8 fraction bits has
+    ``step = 1/256``, and a window of 3, 5 … 15 pixels offset 1 and step 2. With ``coding`` log2 the logarithm is
+    stored: ``native = 2 ** (offset + code · step)``. Choices are stored by their index, bools as 0 and 1.
+
+    One that is not ``searched`` stays as it is set by hand, at its default else. One that has a ``when`` counts only
+    under these values of a choice, and is at its default under others.
 
     ``role`` marks the parameters that are treated specially. ``red_gain`` and ``blue_gain``, relative to green, are set
     directly by the as-shot white balance of a RAW, ``digital_gain`` by the exposure; ``black_level`` is held where 3A
@@ -76,16 +121,20 @@ class Parameter:
     high: float | None = None
     scale: Scale = "linear"
     step: float = 1.0
+    offset: float = 0.0
+    coding: Coding = "linear"
     choices: tuple[str, ...] = ()
     default: Native
     unit: str = ""
     description: str = ""
     role: Role | None = None
+    searched: bool = True
+    when: When | None = None
     register: Register | None = None
 
     def __post_init__(self) -> None:
-        for what in ("low", "high", "step"):
-            if (number := getattr(self, what)) is not None or what == "step":
+        for what in ("low", "high", "step", "offset"):
+            if (number := getattr(self, what)) is not None or what in ("step", "offset"):
                 object.__setattr__(self, what, self._number(what, number))
         choices = self.choices if isinstance(self.choices, list | tuple) else ("",)
         object.__setattr__(self, "choices", tuple(choices))
@@ -112,7 +161,7 @@ class Parameter:
                 raise ParameterError(
                     f"parameter {short(self.name)}: {what} {short(word)} is not 1..63 of a-z, 0-9 and _, a letter first"
                 )
-        for what, known in (("kind", Kind), ("scale", Scale), ("role", Role)):
+        for what, known in (("kind", Kind), ("scale", Scale), ("coding", Coding), ("role", Role)):
             if (word := getattr(self, what)) not in get_args(known) and not (what == "role" and word is None):
                 raise ParameterError(f"{self.name}: {what} {short(word)} is not {' or '.join(get_args(known))}")
         if not all(isinstance(text, str) for text in (self.unit, self.description, *self.choices)):
@@ -126,11 +175,14 @@ class Parameter:
                 raise ParameterError(f"{self.name}: step {self.step} must be above 0")
             if self.scale == "log" and self.low <= 0:
                 raise ParameterError(f"{self.name}: a log scale needs low above 0, not {self.low}")
-            if self.kind == "integer" and (self.step != 1 or self.low != int(self.low) or self.high != int(self.high)):
-                raise ParameterError(f"{self.name}: an integer parameter needs integer bounds and step 1")
-            if max(abs(self.low), abs(self.high)) / self.step > _MOST_CODE:
+            if self.coding == "log2" and self.low <= 0:
+                raise ParameterError(f"{self.name}: a logarithm needs low above 0, not {self.low}")
+            whole = all(n == int(n) for n in (self.low, self.high, self.step, self.offset))
+            if self.kind == "integer" and not (whole and self.coding == "linear"):
+                raise ParameterError(f"{self.name}: an integer parameter needs integer bounds, a whole step and offset")
+            if max(abs(self._steps(self.low)), abs(self._steps(self.high))) > _MOST_CODE:
                 raise ParameterError(f"{self.name}: step {self.step:g} is too fine for {self.low:g}..{self.high:g}")
-            if self.high_code <= self.low_code or (self.scale == "log" and self.low_code < 1):
+            if self.high_code <= self.low_code or (self.scale == "log" and self.number_of(self.low_code) <= 0):
                 raise ParameterError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
         if self.kind == "choice" and len(self.choices) < 2:
             raise ParameterError(f"{self.name}: a choice needs at least two choices")
@@ -146,22 +198,45 @@ class Parameter:
     @property
     def meaning(self) -> list[Any]:
         """What its codes mean, as plain data that sorts by name."""
-        return [self.name, self.kind, self.scale, self.low, self.high, self.step, list(self.choices)]
+        more: dict[str, Any] = {} if self.offset == 0 else {"offset": self.offset}
+        if self.coding != "linear":
+            more["coding"] = self.coding
+        if self.when is not None:
+            more["when"] = [self.when.parameter, sorted(self.when.values), self.to_code(self.default)]
+        means = [self.name, self.kind, self.scale, self.low, self.high, self.step, list(self.choices)]
+        return [*means, more] if more else means
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameter as plain data."""
-        return {**dataclasses.asdict(self), "choices": list(self.choices)}
+        """The parameter as plain data, without what came later where it is not used."""
+        told = {**dataclasses.asdict(self), "choices": list(self.choices)}
+        if self.when is not None:
+            told["when"]["values"] = list(self.when.values)
+        for key, unused in _LATER.items():
+            if told[key] == unused:
+                del told[key]
+        if self.register is not None and self.register.bits is None:
+            del told["register"]["low_bit"], told["register"]["bits"]
+        return told
+
+    def _steps(self, native: float) -> float:
+        """A number in steps from the offset."""
+        return ((math.log2(native) if self.coding == "log2" else native) - self.offset) / self.step
+
+    def number_of(self, code: int) -> float:
+        """The number that a code stands for, unrounded; beyond the range too."""
+        number = self.offset + code * self.step
+        return 2.0**number if self.coding == "log2" else number
 
     @cached_property
     def low_code(self) -> int:
         """Smallest code of the parameter."""
-        return math.ceil(round(float(self.low or 0) / self.step, 6)) if self.kind in ("continuous", "integer") else 0
+        return math.ceil(round(self._steps(float(self.low or 0)), 6)) if self.kind in ("continuous", "integer") else 0
 
     @cached_property
     def high_code(self) -> int:
         """Largest code of the parameter."""
         if self.kind in ("continuous", "integer"):
-            return math.floor(round(float(self.high or 0) / self.step, 6))
+            return math.floor(round(self._steps(float(self.high or 0)), 6))
         return len(self.choices) - 1 if self.kind == "choice" else 1
 
     @property
@@ -206,7 +281,10 @@ class Parameter:
             raise ParameterError(f"parameter {self.name}: {number:g} is outside {self.describe_range()}")
         if self.kind == "integer" and number != int(number):
             raise ParameterError(f"parameter {self.name}: {number:g} is not a whole number")
-        return min(max(round(number / self.step), self.low_code), self.high_code)
+        if self.kind == "integer" and (number - self.offset) % self.step:
+            near = [self.from_code(c) for c in (self.low_code, self.low_code + 1, self.high_code)]
+            raise ParameterError(f"parameter {self.name}: {number:g} is not one of {near[0]}, {near[1]} … {near[2]}")
+        return min(max(round(self._steps(number)), self.low_code), self.high_code)
 
     def from_code(self, code: int) -> Native:
         """Native value of a code.
@@ -223,14 +301,14 @@ class Parameter:
         if self.kind == "bool":
             return bool(code)
         if self.kind == "integer":
-            return int(code)
-        return min(max(float(f"{code * self.step:.12g}"), float(self.low or 0)), float(self.high or 0))
+            return int(self.number_of(code))
+        return min(max(float(f"{self.number_of(code):.12g}"), float(self.low or 0)), float(self.high or 0))
 
     def to_unit(self, code: int) -> float:
         """Normalised value in [0, 1] of a code: the bin's centre for discrete kinds."""
         if self.discrete and self.scale == "linear":
             return (code - self.low_code + 0.5) / self.levels
-        low, high, value = self.low_code * self.step, self.high_code * self.step, code * self.step
+        low, high, value = (self.number_of(c) for c in (self.low_code, self.high_code, code))
         if self.scale == "log":
             return math.log(value / low) / math.log(high / low)
         return (value - low) / (high - low)
@@ -242,6 +320,16 @@ class Parameter:
         unit = min(max(float(unit), 0.0), 1.0)
         if self.discrete and self.scale == "linear":
             return self.low_code + min(int(unit * self.levels), self.levels - 1)
-        low, high = self.low_code * self.step, self.high_code * self.step
+        low, high = self.number_of(self.low_code), self.number_of(self.high_code)
         value = low * (high / low) ** unit if self.scale == "log" else low + unit * (high - low)
-        return min(max(round(value / self.step), self.low_code), self.high_code)
+        return min(max(round(self._steps(value)), self.low_code), self.high_code)
+
+    def least_above(self, number: float, *, equal: bool) -> int:
+        """The smallest code whose number is above another (``equal``: or as large), be it beyond the range."""
+        code = math.ceil(round(self._steps(number), 6)) if number > 0 or self.coding == "linear" else self.low_code
+        return code if equal or round(self._steps(number), 6) < code else code + 1
+
+    def greatest_below(self, number: float, *, equal: bool) -> int:
+        """The largest code whose number is below another (``equal``: or as small), be it beyond the range."""
+        code = math.floor(round(self._steps(number), 6)) if number > 0 or self.coding == "linear" else self.low_code - 1
+        return code if equal or round(self._steps(number), 6) > code else code - 1

@@ -26,7 +26,9 @@ import numpy as np
 from drivers.errors import ParameterError
 from drivers.parameter import GAINS, Kind, Native, Parameter, Register, Role, Scale
 from drivers.regular_files import TEXT_BYTES, read_regular
+from drivers.relations import Relations
 from drivers.validation_text import short
+from drivers.vectors import MOST_STATISTICS, Statistic, Vector
 
 if TYPE_CHECKING:
     from tomlkit.items import Comment
@@ -47,10 +49,17 @@ def parameters_hash(codes: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class ParameterSet:
-    """One point of a parameter space: a code for each parameter, in the order of the space."""
+    """One point of a parameter space: a code for each parameter, in the order of the space.
+
+    What breaks the space's constraints is repaired as :mod:`drivers.relations` says.
+    """
 
     space: ParameterSpace = field(repr=False, compare=False)
     codes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.space.relations:
+            object.__setattr__(self, "codes", self.space.relations.repaired(self.codes))
 
     @cached_property
     def values(self) -> dict[str, Native]:
@@ -84,28 +93,57 @@ class ParameterSet:
 class ParameterSpace:
     """The ordered list of a device's parameters.
 
+    Attributes:
+        name: for people.
+        parameters: in the device's order.
+        constraints: what holds between two of them, such as ``threshold_low < threshold_high``.
+        vectors: which of them are together a curve, a matrix and the like.
+        statistics: figures that the device tells with each frame.
+
     Raises:
-        ParameterError: there are none or too many, or two have one name or share a register.
+        ParameterError: there are none or too many, two have one name or share bits of a register, or what is said of
+            several of them cannot hold.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
+    constraints: tuple[str, ...] = ()
+    vectors: tuple[Vector, ...] = ()
+    statistics: tuple[Statistic, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", tuple(self.parameters))
+        for what in ("parameters", "constraints", "vectors", "statistics"):
+            object.__setattr__(self, what, tuple(getattr(self, what)))
         if not 1 <= len(self.parameters) <= MOST_PARAMETERS:
             raise ParameterError(f"a space has 1..{MOST_PARAMETERS} parameters, not {len(self.parameters)}")
-        names = [p.name for p in self.parameters]
+        names = [*self.names, *(v.name for v in self.vectors), *(s.name for s in self.statistics)]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ParameterError(f"parameter named twice: {', '.join(sorted(twice))}")
-        spans: list[tuple[int, int, str]] = []
+        if len(self.statistics) > MOST_STATISTICS:
+            raise ParameterError(f"a space has at most {MOST_STATISTICS} statistics, not {len(self.statistics)}")
+        self._check_registers()
+        for vector in self.vectors:
+            vector.check(self._by_name)
+        if (broken := self.relations.broken([p.to_code(p.default) for p in self.parameters])) is not None:
+            raise ParameterError(f"the defaults: {broken}")
+
+    def _check_registers(self) -> None:
+        """See that no two share bits: whole registers, or fields of one that all of them tell alike."""
+        spans: list[tuple[int, int, str, Register]] = []
         for p in self.parameters:
-            if p.register is not None:
-                spans.append((p.register.address, p.register.address + p.register.width // 8, p.name))
-        spans.sort()
-        for (_, end, one), (start, _, other) in itertools.pairwise(spans):
-            if start < end:
+            if (r := p.register) is not None:
+                first = 8 * r.address + (0 if r.bits is None else r.low_bit)
+                spans.append((first, first + r.field_bits, p.name, r))
+        spans.sort(key=lambda span: span[:2])
+        for (_, end, one, r), (start, _, other, next_) in itertools.pairwise(spans):
+            fields = (r.address, r.width) == (next_.address, next_.width) and None not in (r.bits, next_.bits)
+            if start < end or (8 * next_.address < 8 * r.address + r.width and not fields):
                 raise ParameterError(f"registers of {one} and {other} overlap")
+
+    @cached_property
+    def relations(self) -> Relations:
+        """What holds between parameters: the constraints, those of the vectors, and when parameters exist."""
+        return Relations(self.parameters, [*self.constraints, *(c for v in self.vectors for c in v.constraints)])
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -130,6 +168,11 @@ class ParameterSpace:
             blocks.setdefault(p.block, []).append(p.name)
         return blocks
 
+    @property
+    def not_searched(self) -> list[str]:
+        """The parameters that stay as they are set by hand."""
+        return [p.name for p in self.parameters if not p.searched]
+
     def role(self, role: str) -> Parameter | None:
         """The parameter with that role, or None."""
         return next((p for p in self.parameters if p.role == role), None)
@@ -141,7 +184,10 @@ class ParameterSpace:
         Spaces of one hash take the same codes for the same values; their order, their registers and what is for people
         alone may differ, so a set goes from one to the other by name (:meth:`take`).
         """
-        means = sorted(p.meaning for p in self.parameters)
+        means = sorted((p.meaning for p in self.parameters), key=lambda meaning: str(meaning[0]))
+        if self.constraints:
+            means.append(["constraints", *sorted(self.constraints)])
+        means += sorted(([v.to_dict()] for v in self.vectors), key=str)
         return hashlib.sha256(json.dumps(means).encode()).hexdigest()
 
     @cached_property
@@ -157,7 +203,13 @@ class ParameterSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """The space as plain data (for the wire, the data set and files)."""
-        return {"name": self.name, "parameters": [p.to_dict() for p in self.parameters]}
+        told: dict[str, Any] = {"name": self.name, "parameters": [p.to_dict() for p in self.parameters]}
+        if self.constraints:
+            told["constraints"] = list(self.constraints)
+        for key in ("vectors", "statistics"):
+            if several := getattr(self, key):
+                told[key] = [one.to_dict() for one in several]
+        return told
 
     @classmethod
     def from_dict(cls, data: Any) -> ParameterSpace:
@@ -180,7 +232,8 @@ class ParameterSpace:
         """A parameter set from native values; with ``partial`` the missing ones take their default.
 
         Raises:
-            ParameterError: a name is unknown or missing, or a value is of the wrong kind or out of range.
+            ParameterError: a name is unknown or missing, a value is of the wrong kind or out of range, or the values
+                break a constraint.
         """
         for name in values:
             if name not in self._by_name:
@@ -188,20 +241,25 @@ class ParameterSpace:
         missing = [n for n in self.names if n not in values]
         if missing and not partial:
             raise ParameterError(f"missing parameter{'s' if missing[1:] else ''} for {self.name}: {', '.join(missing)}")
-        return ParameterSet(self, tuple(p.to_code(values.get(p.name, p.default)) for p in self.parameters))
+        return self._legal(tuple(p.to_code(values.get(p.name, p.default)) for p in self.parameters))
+
+    def _legal(self, codes: tuple[int, ...]) -> ParameterSet:
+        if (broken := self.relations.broken(codes)) is not None:
+            raise ParameterError(f"{self.name}: {broken}")
+        return ParameterSet(self, codes)
 
     def from_codes(self, codes: Mapping[str, int]) -> ParameterSet:
         """A parameter set from register codes by name, as a device reads them back.
 
         Raises:
-            ParameterError: a name is unknown or missing, or a code is out of range.
+            ParameterError: a name is unknown or missing, a code is out of range, or they break a constraint.
         """
         if set(codes) != set(self.names):
             odd = sorted(set(codes) ^ set(self.names))
             raise ParameterError(f"register codes do not match {self.name}: {', '.join(odd)}")
         for p in self.parameters:
             p.from_code(codes[p.name])
-        return ParameterSet(self, tuple(int(codes[n]) for n in self.names))
+        return self._legal(tuple(int(codes[n]) for n in self.names))
 
     def take(self, parameters: ParameterSet) -> ParameterSet:
         """The same codes in this space's order.
@@ -214,13 +272,18 @@ class ParameterSpace:
     def from_unit(self, unit: np.ndarray) -> ParameterSet:
         """The set nearest to a normalised vector ``float [N]``, quantised as the device would.
 
+        What is not searched is at its default.
+
         Raises:
             ParameterError: the vector has another length or is not finite.
         """
         vector = np.asarray(unit, dtype=np.float64).ravel()
         if len(vector) != len(self):
             raise ParameterError(f"normalised vector has {len(vector)} values, {self.name} has {len(self)} parameters")
-        return ParameterSet(self, tuple(p.from_unit(u) for p, u in zip(self.parameters, vector, strict=True)))
+        codes = (
+            p.from_unit(u) if p.searched else p.to_code(p.default) for p, u in zip(self.parameters, vector, strict=True)
+        )
+        return ParameterSet(self, tuple(codes))
 
     def to_toml(self, parameters: ParameterSet, title: str = "", remarks: Mapping[str, str] | None = None) -> str:
         """The set as TOML for people: a table for each block, a comment on each parameter.

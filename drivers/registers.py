@@ -5,8 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Protocol, runtime_checkable
 
+from drivers.errors import DeviceError
+from drivers.parameter import Parameter, Register
+from drivers.parameters import ParameterSpace
+
 Bank = Literal["active", "shadow"]
 """In force, or for the next frame."""
+
+
+class RegisterMap:
+    """Where a space's parameters are: a word for each register, of the codes of its parameters.
+
+    Attributes:
+        addresses: of every register, in the order of the space.
+    """
+
+    def __init__(self, space: ParameterSpace) -> None:
+        """The registers of a space.
+
+        Raises:
+            DeviceError: a parameter has none.
+        """
+        self._at: dict[int, list[tuple[Parameter, Register]]] = {}
+        for p in space.parameters:
+            if p.register is None:
+                raise DeviceError(f"{space.name}: parameter {p.name} has no register; firmware cannot hold it")
+            self._at.setdefault(p.register.address, []).append((p, p.register))
+        self.addresses = tuple(self._at)
+
+    def at(self, address: int) -> list[Parameter]:
+        """The parameters of a register; none where there is no register."""
+        return [p for p, _ in self._at.get(address, ())]
+
+    def words(self, codes: Mapping[str, int]) -> dict[int, int]:
+        """Words by address of codes by name; of registers of which no parameter is named there is none.
+
+        Raises:
+            KeyError: a register is named in part.
+        """
+        named = (a for a, fields in self._at.items() if any(p.name in codes for p, _ in fields))
+        return {a: sum(r.put(codes[p.name]) for p, r in self._at[a]) for a in named}
+
+    def codes(self, words: Mapping[int, int]) -> dict[str, int]:
+        """Codes by name of words by address.
+
+        Raises:
+            KeyError: there is no such register.
+        """
+        return {p.name: r.take(word) for address, word in words.items() for p, r in self._at[address]}
 
 
 @runtime_checkable

@@ -23,5 +23,8 @@ def moved(start: ParameterSet, move: np.ndarray) -> ParameterSet:
     """
     space = start.space
     there = space.from_unit(start.unit + move)
-    codes = (code if by else other for code, other, by in zip(there.codes, start.codes, move, strict=True))
+    codes = (
+        code if by and p.searched else other
+        for code, other, by, p in zip(there.codes, start.codes, move, space.parameters, strict=True)
+    )
     return ParameterSet(space, tuple(codes))

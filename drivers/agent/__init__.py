@@ -5,9 +5,25 @@ pyzmq, msgpack and numpy; on a serial line cobs as well, and pyserial where the 
 """
 
 from drivers.agent.kit import Agent
-from drivers.agent.own_parameters import choice, continuous, integer, switch
+from drivers.agent.own_parameters import bands, choice, continuous, curve, integer, matrix, switch, table
 from drivers.parameter import Parameter, Register
 from drivers.plain_pictures import PictureOutput
 from drivers.raw_input import RawInput
+from drivers.vectors import Statistic
 
-__all__ = ["Agent", "Parameter", "PictureOutput", "RawInput", "Register", "choice", "continuous", "integer", "switch"]
+__all__ = [
+    "Agent",
+    "Parameter",
+    "PictureOutput",
+    "RawInput",
+    "Register",
+    "Statistic",
+    "bands",
+    "choice",
+    "continuous",
+    "curve",
+    "integer",
+    "matrix",
+    "switch",
+    "table",
+]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from drivers.errors import DeviceError
-from drivers.parameters import Parameter, ParameterSpace
+from drivers.parameters import ParameterSpace
 from drivers.protocol import wire
-from drivers.registers import Bank
+from drivers.registers import Bank, RegisterMap
 
 
 class Banks:
     """Codes by parameter name, twice: ``active``, of the last frame, and ``shadow``, for the next one.
 
     Attributes:
-        addresses: of every parameter, in the order of the space.
+        addresses: of every register, in the order of the space.
     """
 
     def __init__(self, space: ParameterSpace) -> None:
@@ -24,12 +23,8 @@ class Banks:
             DeviceError: a parameter has no register.
         """
         self._space = space
-        self._by_address: dict[int, Parameter] = {}
-        for p in space.parameters:
-            if p.register is None:
-                raise DeviceError(f"{space.name}: parameter {p.name} has no register; firmware cannot hold it")
-            self._by_address[p.register.address] = p
-        self.addresses = tuple(self._by_address)
+        self._map = RegisterMap(space)
+        self.addresses = self._map.addresses
         self.power_on()
 
     def power_on(self) -> None:
@@ -47,12 +42,17 @@ class Banks:
         Raises:
             MessageError: ``bad_register`` or ``bad_code``.
         """
-        codes = {}
-        for address, code in registers:
-            p = self._at(address)
-            if not p.low_code <= code <= p.high_code:
-                raise wire.MessageError("bad_code", f"{p.name}: code {code} is outside {p.low_code}..{p.high_code}")
-            codes[p.name] = code
+        self._check(address for address, _ in registers)
+        codes = self._map.codes(dict(registers))
+        for address, word in registers:
+            for p in self._map.at(address):
+                if not p.low_code <= (code := codes[p.name]) <= p.high_code:
+                    raise wire.MessageError("bad_code", f"{p.name}: code {code} is outside {p.low_code}..{p.high_code}")
+            if self._map.words({p.name: codes[p.name] for p in self._map.at(address)})[address] != word:
+                raise wire.MessageError("bad_code", f"register 0x{address:04x}: {word} has bits that are no field's")
+        together = {**self._shadow, **codes}
+        if (broken := self._space.relations.broken([together[name] for name in self._space.names])) is not None:
+            raise wire.MessageError("bad_code", broken)
         return codes
 
     def write(self, codes: Mapping[str, int]) -> None:
@@ -71,9 +71,12 @@ class Banks:
         Raises:
             MessageError: ``bad_register``.
         """
-        return tuple((address, codes[self._at(address).name]) for address in addresses)
+        addresses = tuple(addresses)
+        self._check(addresses)
+        words = self._map.words(codes)
+        return tuple((address, words[address]) for address in addresses)
 
-    def _at(self, address: int) -> Parameter:
-        if (p := self._by_address.get(address)) is None:
-            raise wire.MessageError("bad_register", f"there is no register at 0x{address:04x}")
-        return p
+    def _check(self, addresses: Iterable[int]) -> None:
+        for address in addresses:
+            if not self._map.at(address):
+                raise wire.MessageError("bad_register", f"there is no register at 0x{address:04x}")

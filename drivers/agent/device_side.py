@@ -30,10 +30,11 @@ DEFAULT_MAX_IN_FLIGHT = 8
 
 @dataclass(frozen=True)
 class Made:
-    """What an ISP made of a RAW, and the codes by name that were in force for it."""
+    """What an ISP made of a RAW, the codes by name that were in force for it, and its statistics by name."""
 
     picture: RgbFrame | PlainPicture
     in_force: Mapping[str, int]
+    statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Isp(Protocol):
@@ -222,4 +223,5 @@ class DeviceSide:
             output_hash=made.picture.hash,
             device_ns=device_ns,
             payload=made.picture.encoded,
+            statistics=dict(made.statistics),
         )

@@ -15,7 +15,7 @@ from drivers import pictures
 from drivers.agent import png
 from drivers.agent.device_side import DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD, DeviceSide, Made
 from drivers.agent.listening import open_link
-from drivers.agent.own_parameters import in_registers
+from drivers.agent.own_parameters import Several, in_registers
 from drivers.agent.serving import serve_link
 from drivers.errors import DeviceError, FrameError, ParameterError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
@@ -23,6 +23,7 @@ from drivers.parameters import Native, Parameter, ParameterSpace
 from drivers.plain_pictures import PictureOutput, PlainPicture
 from drivers.protocol import wire
 from drivers.raw_input import RawInput
+from drivers.vectors import Statistic
 
 DEFAULT_URL = "zmq://127.0.0.1:5599"
 MOST_SETTLE = 10_000
@@ -30,10 +31,11 @@ MOST_LATE = 32
 """Frames after which codes that are still not in force are reported as they are."""
 T = TypeVar("T")
 Metadata = dict[str, Any]
-Values = dict[str, Native]
+Values = dict[str, Any]
 Picture = np.ndarray | bytes
-Process = Callable[[np.ndarray, Metadata, Values], Picture]
-Capture = Callable[[Values], tuple[np.ndarray, Metadata, Picture]]
+Process = Callable[[np.ndarray, Metadata, Values], Picture | tuple[Picture, Mapping[str, float]]]
+Capture = Callable[[Values], tuple[Any, ...]]
+_Shot = tuple[RgbFrame | PlainPicture, dict[str, float]]
 ReadBack = Callable[[], Mapping[str, Native]]
 
 
@@ -43,8 +45,9 @@ class Agent:
     ``@agent.process``: ``process(mosaic, metadata, values)`` makes the picture of a RAW. ``mosaic`` is
     ``uint16 [H, W]``, in DN, read-only. ``metadata`` has ``width``, ``height``, ``cfa``, ``black_level`` (four),
     ``white_level``, ``iso``, ``exposure_s``, ``as_shot_wb`` (three) and ``colour_matrix`` (3×3); the last four may be
-    None. ``values`` has the native value of every parameter by name. It returns sRGB pixels, ``uint8 [H, W, 3]``, or
-    the bytes of a JPEG or PNG, of the mosaic's size. The output must depend on nothing but the RAW and the values.
+    None. ``values`` has the native value of every parameter by name, and of every vector what it makes. It returns
+    sRGB pixels, ``uint8 [H, W, 3]``, or the bytes of a JPEG or PNG, of the mosaic's size. The output must depend on
+    nothing but the RAW and the values.
 
     ``@agent.capture``, in its place: ``capture(values)`` photographs, and returns a mosaic, its metadata (``width`` and
     ``height`` may be left out) and the picture of that very RAW. The device is a live one then.
@@ -59,7 +62,9 @@ class Agent:
         *,
         model: str,
         firmware: str,
-        parameters: Iterable[Parameter],
+        parameters: Iterable[Parameter | Several],
+        constraints: Iterable[str] = (),
+        statistics: Iterable[Statistic] = (),
         serial: str = "1",
         echo: bool = True,
         settle: int = 0,
@@ -73,6 +78,9 @@ class Agent:
         Args:
             model: product name. ``firmware``: its version; raise it when the same RAW and values give another output.
             parameters: of :func:`~drivers.agent.own_parameters.continuous` and its like.
+            constraints: what must hold between two, such as ``"threshold_low < threshold_high"``; sets that break one
+                never reach the function.
+            statistics: figures of each frame; the function returns ``(picture, {name: number})`` then.
             serial: which unit this is.
             echo: False where the hardware cannot tell which codes made a frame, and some may be late.
             settle: frames that are made again before one counts: hardware that latches late, or filters over time.
@@ -94,7 +102,10 @@ class Agent:
         ):
             if type(number) is not int or not low <= number <= high:
                 raise ParameterError(f"{what} {number!r:.60} is not a whole number in {low}..{high}")
-        self.space = ParameterSpace(model, in_registers(parameters))
+        asked = list(parameters)
+        flat = [p for one in asked for p in (one.parameters if isinstance(one, Several) else (one,))]
+        vectors = tuple(one.vector for one in asked if isinstance(one, Several))
+        self.space = ParameterSpace(model, in_registers(flat), tuple(constraints), vectors, tuple(statistics))
         for p in self.space.parameters:
             description = "".join(c for c in p.description if c not in "\n\t")
             if not all(text.isprintable() for text in (p.unit, description, *p.choices)):
@@ -194,29 +205,48 @@ class _OwnIsp:
         process = self._functions[0]
         assert process is not None
 
-        def once() -> RgbFrame | PlainPicture:
-            made = process(raw.mosaic, copy.deepcopy(raw.metadata), self._values(latched))
-            return _picture(made, raw, process.__name__, self._output)
+        def once() -> _Shot:
+            made = process(raw.mosaic, copy.deepcopy(raw.metadata), self._values(latched, raw.iso))
+            told: Any = {}
+            if self._space.statistics:
+                if not isinstance(made, tuple) or len(made) != 2:
+                    raise FrameError(f"{process.__name__} returned {_kind(made)}; return picture and statistics")
+                made, told = made
+            return _picture(made, raw, process.__name__, self._output), self._statistics(told, process.__name__)
 
-        return Made(*self._in_force(once, latched))
+        (picture, statistics), in_force = self._in_force(once, latched)
+        return Made(picture, in_force, statistics)
 
     def photograph(self, latched: dict[str, int]) -> tuple[RawFrame, Made]:
         """See :class:`~drivers.agent.device_side.Isp`."""
         capture = self._functions[1]
         assert capture is not None
 
-        def once() -> tuple[RawFrame, RgbFrame | PlainPicture]:
-            taken = capture(self._values(latched))
-            if not isinstance(taken, tuple) or len(taken) != 3:
-                raise FrameError(f"{capture.__name__} returned {_kind(taken)}; return mosaic, metadata and picture")
+        parts = "mosaic, metadata and picture" + (" and statistics" if self._space.statistics else "")
+
+        def once() -> tuple[RawFrame, _Shot]:
+            taken = capture(self._values(latched, None))
+            if not isinstance(taken, tuple) or len(taken) != (4 if self._space.statistics else 3):
+                raise FrameError(f"{capture.__name__} returned {_kind(taken)}; return {parts}")
             raw = RawFrame.from_metadata(taken[0], taken[1], capture.__name__)
-            return raw, _picture(taken[2], raw, capture.__name__, self._output)
+            statistics = self._statistics(taken[3] if len(taken) == 4 else {}, capture.__name__)
+            return raw, (_picture(taken[2], raw, capture.__name__, self._output), statistics)
 
-        (raw, picture), in_force = self._in_force(once, latched)
-        return raw, Made(picture, in_force)
+        (raw, (picture, statistics)), in_force = self._in_force(once, latched)
+        return raw, Made(picture, in_force, statistics)
 
-    def _values(self, latched: dict[str, int]) -> Values:
-        return dict(self._space.from_codes(latched).values)
+    def _values(self, latched: dict[str, int], iso: float | None) -> Values:
+        values: Values = dict(self._space.from_codes(latched).values)
+        return values | {v.name: v.value(values, iso) for v in self._space.vectors}
+
+    def _statistics(self, told: Any, who: str) -> dict[str, float]:
+        names = [s.name for s in self._space.statistics]
+        if not isinstance(told, Mapping) or set(told) != set(names):
+            raise FrameError(f"{who} told statistics {told!r:.80}; tell {', '.join(names)}")
+        figures = {name: float(told[name]) for name in names}
+        if not np.isfinite(list(figures.values())).all():
+            raise FrameError(f"{who} told statistics {told!r:.80}; they are finite numbers")
+        return figures
 
     def _in_force(self, once: Callable[[], T], latched: dict[str, int]) -> tuple[T, dict[str, int]]:
         """What a frame gives once the codes are in force and the output has settled, and the codes in force."""

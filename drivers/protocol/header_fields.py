@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from drivers.protocol.messages import MAX_ID, Buffer, MessageError, Registers
@@ -83,6 +84,17 @@ def take_registers(value: Any) -> Registers:
     if len({address for address, _ in pairs}) != len(pairs):
         raise MessageError("bad_message", "header: registers names an address twice")
     return tuple(pairs)
+
+
+def take_statistics(h: dict[Any, Any]) -> dict[str, float]:
+    """Figures by name; none where there are none."""
+    told = h.get("statistics", {})
+    if not isinstance(told, dict) or not all(
+        isinstance(name, str) and isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+        for name, v in told.items()
+    ):
+        raise MessageError("bad_message", "header: statistics is not a map of finite numbers")
+    return {name: float(value) for name, value in told.items()}
 
 
 def take_payload(h: dict[Any, Any], part: Buffer, max_payload: int) -> Buffer:

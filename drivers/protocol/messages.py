@@ -146,7 +146,8 @@ class Frame:
     """A processed frame and the proof of what made it; ``payload`` is the encoded image, or plain pixels.
 
     A device without an echo leaves ``parameters_hash`` and ``registers`` empty. A live device adds the RAW: its
-    ``metadata`` (canonical JSON) and ``raw``, the mosaic as INFO's ``input`` says.
+    ``metadata`` (canonical JSON) and ``raw``, the mosaic as INFO's ``input`` says. ``statistics``: the figures by name
+    that INFO's space announces.
     """
 
     id: int
@@ -161,6 +162,7 @@ class Frame:
     payload: Buffer = field(repr=False)
     metadata: bytes = b""
     raw: Buffer = field(default=b"", repr=False)
+    statistics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

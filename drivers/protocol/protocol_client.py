@@ -18,7 +18,7 @@ from drivers.device import DEFAULT_DEADLINE_S, Device, DeviceInfo
 from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
 from drivers.parameters import parameters_hash
 from drivers.protocol import wire
-from drivers.registers import Bank
+from drivers.registers import Bank, RegisterMap
 
 MAX_IN_FLIGHT = 8
 LIVE_IN_FLIGHT = 2
@@ -148,11 +148,16 @@ class ProtocolClient(Device):
             if name not in space.names:
                 raise ParameterError(f"unknown parameter {name!r} for {space.name}; it has {', '.join(space.names)}")
             space[name].from_code(code)
-        registers = tuple((self._address[name], int(code)) for name, code in codes.items())
+        try:
+            words = self._registers.words(codes)
+        except KeyError:  # fields of a register that others share keep theirs
+            whole = self.read_registers("shadow") | dict(codes)
+            words = self._registers.words(whole)
+        registers = tuple((address, int(word)) for address, word in words.items())
         back = self._named(self._values(wire.Write(self._new_id(), registers)).registers)
-        if back != dict(codes):
+        if any(back.get(name) != code for name, code in codes.items()):
             raise DeviceError(f"{self.url}: the registers read back differ from what was written")
-        return back
+        return {name: back[name] for name in codes}
 
     def close(self) -> None:
         """Let go of the connection; closing twice is allowed."""
@@ -269,10 +274,7 @@ class ProtocolClient(Device):
         self._known = self._info = info
         self._limit = info.max_in_flight
         self._max_payload = answer.max_payload
-        registers = [(p.register.address, p.name) for p in info.space.parameters if p.register is not None]
-        self._addresses = [address for address, _ in registers]
-        self._name = dict(registers)
-        self._address = {name: address for address, name in registers}
+        self._registers = RegisterMap(info.space)
 
     def _check_same(self, known: DeviceInfo, info: DeviceInfo, max_payload: int) -> None:
         """What the first INFO said holds as long as the device is open: what is stored rests on it.
@@ -305,7 +307,7 @@ class ProtocolClient(Device):
 
     def _named(self, registers: wire.Registers) -> dict[str, int]:
         try:
-            return {self._name[address]: code for address, code in registers}
+            return self._registers.codes(dict(registers))
         except KeyError as error:
             raise ProtocolError(f"{self.url}: unknown register address {error.args[0]:#06x} in an answer") from None
 

@@ -213,7 +213,7 @@ class ProtocolDevice(ProtocolClient):
                 return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
             if failure := self._info.refused(raw, parameters):
                 return _Job(raw, parameters, failure=failure)
-        registers = tuple(zip(self._addresses, space.take(parameters).codes, strict=True))
+        registers = tuple(self._registers.words(parameters.by_name).items())
         request: wire.Process | wire.CaptureRequest
         if raw is None:
             request = wire.CaptureRequest(self._new_id(), registers)
@@ -297,6 +297,7 @@ class ProtocolDevice(ProtocolClient):
             frame=answer.frame,
             device_s=answer.device_ns / 1e9,
             total_s=time.monotonic() - job.sent,
+            statistics=answer.statistics,
         )
         del self._outstanding[job.request.id]
         self._reboots = 0
@@ -307,6 +308,8 @@ class ProtocolDevice(ProtocolClient):
         request = job.request
         if isinstance(request, wire.Process) and answer.raw_hash != request.raw_hash:
             return f"it is of RAW {answer.raw_hash[:12]}, not {request.raw_hash[:12]}"
+        if set(answer.statistics) != {s.name for s in self._info.space.statistics}:
+            return "its statistics are not those that INFO announces"
         if not self._info.echo:
             return None
         if answer.parameters_hash != job.parameters.hash:

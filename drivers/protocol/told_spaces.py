@@ -14,6 +14,7 @@ _FIRST = frozenset(
     ("name", "block", "kind", "low", "high", "scale", "step", "choices", "default", "unit", "description", "role")
 ) | {"register"}
 """What version 1 knows of a parameter."""
+_FIRST_REGISTER = frozenset(("address", "width", "signed"))
 
 
 def told_space(space: ParameterSpace, version: int) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def told_space(space: ParameterSpace, version: int) -> dict[str, Any]:
     """
     told = space.to_dict()
     if version == 1:
+        _check_keys(told, "version")
         for parameter in told["parameters"]:
             if parameter["role"] not in GAINS:
                 parameter["role"] = None
@@ -43,6 +45,7 @@ def take_space(data: Any, version: int) -> ParameterSpace:
     except (ParameterError, ValueError, TypeError, ArithmeticError) as error:
         raise MessageError("bad_message", f"header: space: {str(error)[:200]}") from error
     if version == 1:
+        _check_keys(data, "bad_message")
         for told in data["parameters"]:
             _check_first(told, "bad_message")
     for parameter in space.parameters:
@@ -53,11 +56,19 @@ def take_space(data: Any, version: int) -> ParameterSpace:
 
 def _check_first(parameter: dict[str, Any], code: str) -> None:
     """Refuses what version 1 does not have."""
-    later = sorted(set(parameter) - _FIRST)
+    register = parameter.get("register") or {}
+    later = sorted({*(set(parameter) - _FIRST), *(set(register) - _FIRST_REGISTER)})
+    if parameter.get("kind") == "integer" and parameter.get("step", 1) != 1:
+        later.append(f"step {parameter['step']:g} of an integer")
     if parameter.get("role") not in (None, *GAINS):
         later.append(f"role {parameter['role']}")
     if later:
         raise MessageError(code, f"parameter {parameter['name']}: {', '.join(later)}: needs version 2 of the protocol")
+
+
+def _check_keys(space: dict[str, Any], code: str) -> None:
+    if later := sorted(set(space) - {"name", "parameters"}):
+        raise MessageError(code, f"space: {', '.join(later)}: needs version 2 of the protocol")
 
 
 def _check_printable(value: Any, where: str = "space", keep: str = "") -> None:

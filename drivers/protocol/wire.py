@@ -23,6 +23,7 @@ from drivers.protocol.header_fields import (
     take_metadata,
     take_payload,
     take_registers,
+    take_statistics,
     take_text,
     take_uint,
 )
@@ -142,6 +143,8 @@ def encode(message: Message) -> list[Buffer]:
             if message.parameters_hash:
                 h |= {"parameters_hash": bytes.fromhex(message.parameters_hash), "registers": message.registers}
             h |= {"media_type": message.media_type, "output_hash": bytes.fromhex(message.output_hash)}
+            if message.statistics:
+                h["statistics"] = dict(message.statistics)
             h |= {"device_ns": message.device_ns, "payload_size": len(message.raw) + len(message.payload)}
             if not message.metadata:
                 return [msgpack.packb(h), message.payload]
@@ -246,6 +249,7 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 payload=payload[raw_size:] if raw_size else payload,
                 metadata=take_metadata(h) if raw_size else b"",
                 raw=payload[:raw_size] if raw_size else b"",
+                statistics=take_statistics(h),
             )
         case "error":
             code = h.get("code")

@@ -207,7 +207,7 @@ def _space(*changes: dict[Any, Any]) -> dict[Any, Any]:
         ),
         (_space({"high": 300, "register": {"address": 0, "width": 8}}), "do not fit its register"),
         (_space({"low": 3}), "must be below high"),
-        (_space({"step": 0.5}), "step 1"),
+        (_space({"step": 0.5}), "a whole step"),
         (_space({"kind": "continuous", "scale": "log"}), "log scale needs low above 0"),
         (_space({"kind": "continuous", "low": 0.4, "high": 1.2, "default": 0.5}), "too coarse"),
         (_space({"kind": "continuous", "low": 1e-9, "high": 9, "scale": "log", "default": 1}), "too coarse"),

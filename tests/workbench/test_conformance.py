@@ -62,6 +62,7 @@ EVERY_FRAME = {
     IN_FLIGHT,
     "HELLO and READ are answered while frames wait",
     REPEAT,
+    "FRAME tells the statistics that INFO announces",
     "No client gets another's answers",
 }
 # The fifth frame is the first that is asked for as a proof, the 25th one of those in flight together.

@@ -11,7 +11,7 @@ from drivers.frames import RawFrame
 from drivers.protocol import wire
 from workbench.check.peer import Peer, Requirement, as_answer, difference, some_of
 from workbench.check.registers import refuse_register
-from workbench.check.requirements import NotMetError, expect, needs
+from workbench.check.requirements import NotMetError, NotTriedError, expect, needs
 
 
 def _latch(peer: Peer) -> None:
@@ -25,7 +25,11 @@ def _latch(peer: Peer) -> None:
 def _unnamed(peer: Peer) -> None:
     before, other = peer.far(0.7), peer.far(0.1)
     peer.frame(before)
-    address = next(a for a in before if before[a] != other[a])
+    related = {name for name in peer.info.space.names if peer.info.space.relations.constrained_with(name)}
+    free = (a for a in before if not related & {p.name for p in peer.registers.at(a)})
+    address = next((a for a in free if before[a] != other[a]), None)
+    if address is None:
+        raise NotTriedError("every register is constrained with others")
     expected = before | {address: other[address]}
     peer.frame({address: other[address]})
     active = peer.codes("active")
@@ -105,6 +109,12 @@ def _parameters_hash(peer: Peer) -> None:
     expect(frame.parameters_hash == peer.hash(named), "parameters_hash is not that of the codes that FRAME names")
 
 
+def _statistics(peer: Peer) -> None:
+    frame, _, _ = _proof(peer)
+    told = {s.name for s in peer.info.space.statistics}
+    expect(set(frame.statistics) == told, f"FRAME tells {sorted(frame.statistics)}, INFO announces {sorted(told)}")
+
+
 def _output_hash(peer: Peer) -> None:
     frame, _, _ = _proof(peer)
     digest = hashlib.sha256(frame.payload).hexdigest()
@@ -177,4 +187,5 @@ REQUIREMENTS = (
     Requirement("The request for a frame that the device does not take is refused", "4", _wrong_kind),
     _refused_frame("A frame with a code out of range is refused", "bad_code"),
     _refused_frame("A frame with an unknown address is refused", "bad_register"),
+    Requirement("FRAME tells the statistics that INFO announces", "4, 5", _statistics),
 )

@@ -15,7 +15,7 @@ from drivers.frames import RawFrame
 from drivers.parameters import Parameter, ParameterSet, parameters_hash
 from drivers.protocol import wire
 from drivers.protocol.protocol_client import Link
-from drivers.registers import Bank
+from drivers.registers import Bank, RegisterMap
 from workbench.check.charts import chart, chart_for, negative
 from workbench.check.requirements import BrokenLinkError, NoAnswerError, NotMetError, NotTriedError
 
@@ -239,6 +239,11 @@ class Peer:
             if left_s <= 0:
                 return None
 
+    @property
+    def registers(self) -> RegisterMap:
+        """Where its parameters are."""
+        return RegisterMap(self.info.space)
+
     # ---- parameters ------------------------------------------------------------------------------------------------
 
     def far(self, unit: float) -> dict[int, int]:
@@ -247,22 +252,28 @@ class Peer:
 
     def by_address(self, parameters: ParameterSet) -> dict[int, int]:
         """A set's codes by address."""
-        return dict(zip(map(address_of, self.info.space.parameters), parameters.codes, strict=True))
+        return self.registers.words(parameters.by_name)
 
     def hash(self, codes: dict[int, int]) -> str:
         """The parameter hash of codes by address."""
-        return parameters_hash({p.name: codes[address_of(p)] for p in self.info.space.parameters})
+        return parameters_hash(self.registers.codes(codes))
 
     @property
     def free_address(self) -> int:
         """An address at which there is no register."""
-        taken = [(address_of(p), address_of(p) + 4) for p in self.info.space.parameters]
+        taken = [(address, address + 4) for address in self.registers.addresses]
         return next(a for a in range(0xFFFF_FFFC, 0, -4) if not any(low - 4 < a < high for low, high in taken))
 
     @property
     def bad(self) -> tuple[int, int]:
-        """An address and a code that its parameter does not have."""
-        p = self.info.space.parameters[0]
+        """An address and a code that its parameter does not have.
+
+        Raises:
+            NotTriedError: no parameter has a register of its own.
+        """
+        p = next((p for p in self.info.space.parameters if p.register is not None and p.register.bits is None), None)
+        if p is None:
+            raise NotTriedError("every parameter is a field of a register that others share")
         return address_of(p), p.high_code + 1 if p.high_code < 2**32 - 1 else p.low_code - 1
 
 
@@ -306,7 +317,7 @@ def address_of(parameter: Parameter) -> int:
 
 def difference(peer: Peer, found: dict[int, int], expected: dict[int, int]) -> str:
     """Some of what differs, for people."""
-    names = {address_of(p): p.name for p in peer.info.space.parameters}
+    names = {a: " and ".join(p.name for p in peer.registers.at(a)) for a in peer.registers.addresses}
     wrong = [a for a in sorted(set(found) | set(expected)) if found.get(a) != expected.get(a)]
     shown = [
         f"{names.get(a, f'0x{a:04x}')} {found.get(a, 'missing')}, not {expected.get(a, 'there')}" for a in wrong[:3]

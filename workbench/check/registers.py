@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from drivers.protocol import wire
 from drivers.registers import Bank
 from workbench.check.peer import Peer, Requirement, address_of, as_answer, difference
@@ -97,6 +99,19 @@ def _written(peer: Peer, codes: dict[int, int]) -> wire.Message:
     return wire.Write(peer.new_id(), tuple(codes.items()))
 
 
+def _constraint(peer: Peer) -> None:
+    space = peer.info.space
+    codes = space.from_unit(np.full(len(space), 0.5)).by_name
+    for p in space.parameters:
+        for other in sorted(space.relations.constrained_with(p.name)):
+            broken = codes | {p.name: p.high_code, other: space[other].low_code}
+            if space.relations.broken([broken[name] for name in space.names]) is not None:
+                words = peer.registers.words(broken)
+                for message in (_written(peer, words), peer.request(words)):
+                    peer.refused(message.id, wire.encode(message), ("bad_code",))
+                return
+
+
 def _refused_write(title: str, code: str) -> Requirement:
     return Requirement(title, "4, 9", partial(refuse_register, code=code, request=_written))
 
@@ -111,5 +126,6 @@ REQUIREMENTS = (
     Requirement("READ of an unknown address is refused", "9", _read_unknown),
     Requirement("WRITE changes the shadow bank and not the active one", "4, 8", _write),
     _refused_write("WRITE with a code out of range changes nothing", "bad_code"),
+    Requirement("No set that breaks a constraint of INFO is taken", "5, 9", _constraint),
     _refused_write("WRITE with an unknown address changes nothing", "bad_register"),
 )

@@ -203,6 +203,8 @@ def _moved(
         codes = list(centre.codes)
         for i in moving:
             parameter, unit = space.parameters[i], centre.unit[i]
+            if not parameter.searched:
+                continue
             if parameter.kind in ("continuous", "integer"):
                 codes[i] = parameter.from_unit(random.uniform(max(unit - spread, 0), min(unit + spread, 1)))
             elif random.random() < 2 * spread:

@@ -41,7 +41,8 @@ def strongest(space: ParameterSpace, spreads: np.ndarray, task: Task, held: Coll
     # What no prediction moves would be drawn as one line.
     own = [item for item in own if item[0] > _STILL] or own
     # Thresholds and radii are of the block too, but figure 5b is about how strongly it acts.
-    strengths = [item for item in own if any(w in item[1].name.split("_") for w in _STRENGTH_WORDS)]
+    named = [item for item in own if any(w in item[1].name.split("_") for w in _STRENGTH_WORDS)]
+    strengths = own if tells_roles(space) else named
     return max(strengths or own, key=lambda item: item[0])[1] if own else None
 
 

@@ -97,7 +97,7 @@ def train(
         raise RunError(
             f"task {task.name}: its training_data takes no `starts`, which a training on top of a rule gives"
         )
-    held = not_followed(source)
+    held = list(dict.fromkeys([*not_followed(source), *proxy.space.not_searched]))
     if under is not None:
         held = under.left(held)
     still = [*held, *(sorted(under.names) if under else ())]

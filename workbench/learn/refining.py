@@ -394,5 +394,8 @@ def _near(
 def _moved(start: ParameterSet, unit: np.ndarray, move: np.ndarray) -> ParameterSet:
     """The set at ``unit``; where ``move`` is 0 the start's own code."""
     there = start.space.from_unit(np.clip(unit, 0, 1))
-    codes = (code if by else own for code, own, by in zip(there.codes, start.codes, move, strict=True))
+    codes = (
+        code if by and p.searched else own
+        for code, own, by, p in zip(there.codes, start.codes, move, start.space.parameters, strict=True)
+    )
     return ParameterSet(start.space, tuple(codes))

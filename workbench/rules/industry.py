@@ -85,7 +85,8 @@ class IndustryTable:
         t = math.log2(raw.iso / low) / math.log2(high / low)
         mixed = self.space.from_unit((1 - t) * self.sets[right - 1].unit + t * self.sets[right].unit)
         codes = (
-            n if p.discrete else m for p, n, m in zip(self.space.parameters, nearest.codes, mixed.codes, strict=True)
+            n if p.discrete or not p.searched else m
+            for p, n, m in zip(self.space.parameters, nearest.codes, mixed.codes, strict=True)
         )
         return balanced(ParameterSet(self.space, tuple(codes)), raw, self.white_balance)
 

@@ -34,7 +34,7 @@ def mean_of(sets: Sequence[ParameterSet]) -> ParameterSet:
     return ParameterSet(
         space,
         tuple(
-            merged if has_order(p) else mode_of(column)
+            merged if has_order(p) and p.searched else mode_of(column)
             for p, merged, column in zip(space.parameters, mean.codes, columns, strict=True)
         ),
     )

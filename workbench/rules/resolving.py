@@ -111,6 +111,9 @@ def _check(setting: Setting, space: ParameterSpace) -> None:
             )
         if space[name].kind in ("choice", "bool"):
             raise ParameterError(f"{where}: {name} is a {space[name].kind}, which no rule sets; hold it at a value")
+    for name in setting.names:
+        if apart := space.relations.constrained_with(name) - setting.names:
+            raise ParameterError(f"{where}: sets {name}, which is constrained with {min(apart)}; hold that too")
     if not setting.left(space.names):
         raise ParameterError(f"{where}: sets every parameter of {shown(space.name)}; leave some to be found")
 

@@ -103,7 +103,7 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
     if tuner.progress:
         tuner.progress(0, s.captures, math.nan)
     data = ViewingData(with_references(stratified(tuner.train, _RAWS, s.seed)), (), vary=False, seed=s.seed)
-    held = not_followed(run)
+    held = [*not_followed(run), *space.not_searched]
     candidates = {p.hash: p for p in tuner.starts}
     for i, start in enumerate(tuner.starts):
         at_start = proxy.space.take(start)

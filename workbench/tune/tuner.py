@@ -154,7 +154,8 @@ class Tuner:
 
     def searched(self, white_balance: WhiteBalance | None = None) -> list[str]:
         """The parameters that are searched: neither the white balance nor the setting sets them."""
-        names = [p.name for p in self.info.space.parameters if white_balance is None or p.role not in GAINS]
+        told = (p for p in self.info.space.parameters if p.searched)
+        names = [p.name for p in told if white_balance is None or p.role not in GAINS]
         return self.setting.left(names) if self.setting else names
 
     def rank_raws(self, raws: Sequence[RawRecord], pool: Sequence[RawRecord], budget: int) -> list[RawRecord]:

@@ -82,6 +82,18 @@ class CaptureRows(Rows):
                 query = query.where(CaptureRow.device.in_(self.kept_under(connection, device_identity)))
             return [self._capture_record(connection, row) for row in connection.execute(query)]
 
+    @resumed
+    def statistics(self, device_identity: str) -> dict[int, dict[str, float]]:
+        """The statistics that a device told with its captures, by the capture's number."""
+        with self.database.reading() as connection:
+            query = (
+                select(CaptureRow.id, CaptureRow.read_back, ParameterSetRow.codes)
+                .join(ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters)
+                .where(CaptureRow.device.in_(self.kept_under(connection, device_identity)))
+            )
+            rows = connection.execute(query).all()
+        return {number: {k: v for k, v in told.items() if k not in codes} for number, told, codes in rows}
+
     def set_aside(self, ids: Sequence[int], reason: str) -> int:
         """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
 
@@ -122,7 +134,7 @@ class CaptureRows(Rows):
                 "parameters": parameters_hash,
                 "repeat": repeat,
                 "output": c.rgb.hash,
-                "read_back": c.parameters_in_force,
+                "read_back": {**c.parameters_in_force, **c.statistics},
                 "serial": c.serial or device.serial,
                 "boot_id": c.boot_id,
                 "frame": c.frame,

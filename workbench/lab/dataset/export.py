@@ -76,13 +76,13 @@ def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
 def _captures(dataset: Dataset, folder: Path, names: dict[str, str], progress: Callable[[int, int], None]) -> int:
     spaces = {device.identity: dataset.space(device.identity) for device in dataset.devices()}
     captures = dataset.captures()
+    told = {number: own for i, s in spaces.items() if s.statistics for number, own in dataset.statistics(i).items()}
     rows = []
     for done, capture in enumerate(captures, 1):
         file = f"captures/{capture.id:07}.{SUFFIXES[capture.media_type]}"
         (folder / file).write_bytes(capture.rgb().encoded)
-        rows.append(
-            capture_row(capture, spaces[capture.device_identity], raw={"raw": names[capture.raw_hash]}, output=file)
-        )
+        row = capture_row(capture, spaces[capture.device_identity], raw={"raw": names[capture.raw_hash]}, output=file)
+        rows.append(row | {f"statistic.{name}": value for name, value in told.get(capture.id, {}).items()})
         progress(done, len(captures))
     _write_csv(folder / "captures.csv", rows)
     return len(captures)

@@ -133,7 +133,7 @@ class CaptureRow(Sealed, Base):
     parameters: Mapped[str] = mapped_column(ForeignKey("parameter_sets.hash"))
     repeat: Mapped[int]
     output: Mapped[str] = mapped_column(ForeignKey("blobs.hash"))
-    read_back: Mapped[dict[str, int]] = mapped_column(JSON)
+    read_back: Mapped[dict[str, float]] = mapped_column(JSON)
     serial: Mapped[str]
     boot_id: Mapped[str]
     frame: Mapped[int]

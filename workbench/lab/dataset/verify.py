@@ -102,7 +102,8 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
         if not DeviceInfo(model, firmware, "", "", space).goes_by(device):
             result.problems.append(f"device {device}: its model, firmware or parameters are others now")
     for number, read_back, codes, device in uneven:
-        if read_back != codes:
+        both = isinstance(read_back, dict) and isinstance(codes, dict)
+        if (read_back if not both else {k: v for k, v in read_back.items() if k in codes}) != codes:
             result.problems.append(f"capture {number}: the device's read-back differs from its parameter set")
         if device not in spaces or not isinstance(codes, dict):
             continue  # told already
