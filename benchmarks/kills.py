@@ -85,11 +85,12 @@ class Killed:
         self.command, self.left, self.chance = command, kills, chance
         self.kills = 0
         self.ended = 0
+        self.span = START_S
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.due = time.monotonic() + self.chance.uniform(*START_S)
+        self.due = time.monotonic() + self.chance.uniform(*self.span)
 
     def tick(self) -> bool:
         """Kill when it is time; start again what was killed. True once it ended by itself with exit code 0."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import kill_runner
 import pytest
+import typer
 from fake_isp import FakeIsp, make_raw, make_set
 from postgresql_server import KeptIn, on_both
 from test_kill import start as collecting
+from typer.testing import CliRunner
 
 from drivers.device import Capture, Failure
 from drivers.raw.raw_files import save_npz
 from drivers.splits import Split
 from workbench.collect import bench as benches
 from workbench.collect.bench import Bench
+from workbench.commands.device_list import list_devices
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.claims import Claims, workers
 
@@ -29,6 +33,12 @@ def dataset(tmp_path: Path, kept_in: KeptIn) -> Iterator[Dataset]:
     with Dataset.open(kept_in(tmp_path / "lab"), create=True) as opened:
         opened.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="r")
         yield opened
+
+
+def list_devices_app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(list_devices)
+    return app
 
 
 def claims(dataset: Dataset, lease_s: float = 60.0) -> Claims:
@@ -50,6 +60,8 @@ def test_a_claim_is_one_workers_until_it_is_done_released_or_over(dataset: Datas
         ("fake:", "collect", "unit 7", True)
     ] * 2
     assert sorted(w.claims for w in workers(dataset.database)) == [3, 3]
+    listed = CliRunner().invoke(list_devices_app(), ["--lab", str(dataset.lab)])
+    assert listed.stdout.count(f"at work on {socket.gethostname()}: fake:, collect, at 3 captures") == 2
     one.release()
     assert other.take(KEYS) == set(KEYS)
     assert one.take(KEYS) == set()
@@ -79,7 +91,7 @@ def test_what_another_is_at_is_waited_for_and_read(dataset: Dataset, monkeypatch
     timer.join()
     assert [o.parameters_hash for o in outcomes] == [p.hash for _, p in jobs]
     assert len(dataset.captures()) == 11
-    assert [key[1] for key in device.asked] == [p.hash for _, p in (*jobs[6:], jobs[5])]
+    assert sorted(key[1] for key in device.asked) == sorted(p.hash for _, p in jobs[5:])
 
 
 def finish(dataset: Dataset, other: Claims, made: list[Capture], failure: Failure) -> None:

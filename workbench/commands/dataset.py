@@ -26,11 +26,10 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     from workbench.lab.dataset.schema import SCHEMA_VERSION
 
     with Dataset.open(lab) as dataset:
-        raws, devices, captures = dataset.raws(), dataset.devices(), dataset.captures()
-        splits = Counter(raw.split for raw in raws)
-        purposes = Counter((capture.device_identity, capture.purpose) for capture in captures)
+        raws, devices, purposes = dataset.raws(), dataset.devices(), dataset.counts()
+        splits, captures = Counter(raw.split for raw in raws), sum(purposes.values())
         digest, aside = dataset.digest(), dataset.reasons_set_aside()
-        failures = Counter(f"{failure.code}: {failure.reason}" for failure in dataset.failures())
+        failures = dataset.failures_by_reason()
         mended = sum((Counter(_totals(use.counts)) for use in dataset.device_uses()), Counter[str]())
     by_purpose = {d.identity: {p: n for (i, p), n in sorted(purposes.items()) if i == d.identity} for d in devices}
     result = {
@@ -39,9 +38,9 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
         "raws": {split: splits.get(split, 0) for split in Split},
         "references": sum(raw.has_reference for raw in raws),
         "scenes": len({raw.scene for raw in raws}),
-        "captures": len(captures),
+        "captures": captures,
         "set_aside": aside,
-        "failures": dict(failures.most_common()),
+        "failures": failures,
         "mended": dict(mended),
         "devices": [{**asdict(d), "purposes": by_purpose[d.identity]} for d in devices],
         "digest": digest,
@@ -52,13 +51,13 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     counts = ", ".join(f"{n} {split}" for split, n in result["raws"].items())  # type: ignore[attr-defined]
     print(f"{lab}: schema {SCHEMA_VERSION}, digest {digest[:12]}")
     print(f"{len(raws)} RAWs of {result['scenes']} scenes ({counts}), {result['references']} with a reference")
-    print(f"{len(captures)} captures")
+    print(f"{captures} captures")
     for device in devices:
         parts = ", ".join(f"{n} {purpose}" for purpose, n in by_purpose[device.identity].items())
         print(f"  {device.identity}: {device.captures} captures{f' ({parts})' if parts else ''}")
     if failures:
-        print(f"{failures.total()} frames failed and are not asked for again (`workbench dataset retry`)")
-        for reason, count in failures.most_common(5):
+        print(f"{sum(failures.values())} frames failed and are not asked for again (`workbench dataset retry`)")
+        for reason, count in list(failures.items())[:5]:
             print(f"  {count} {shown(reason)}")
     if aside:
         print(f"{sum(aside.values())} captures are set aside")

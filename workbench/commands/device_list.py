@@ -26,10 +26,12 @@ def list_devices(
     """Serial ports, drivers, and whether devices can be reached.
 
     Devices of the lab are those in lab.toml in its folder, under [devices] as NAME = "URL". There, [network] plain =
-    ["HOST"] lists hosts on a network of your own, which are reached without encryption.
+    ["HOST"] lists hosts on a network of your own, which are reached without encryption. Also shown: devices of any
+    host that is at work on the lab's data set, or was within a day.
     """
     from importlib.metadata import entry_points
 
+    from drivers.foreign_text import shown
     from drivers.registry import GROUP
     from workbench.lab import trust
     from workbench.lab.lab_config import load_lab_config
@@ -44,12 +46,30 @@ def list_devices(
     reached = {d["name"]: d for d in _reach({n: u for n, u in found.items() if n not in programs}, deadline)}
     not_started = _unreachable("a program, which a list does not start; `workbench device info` does")
     devices = [reached.get(name, {"name": name, "url": url, **not_started}) for name, url in found.items()]
+    workers = _workers(lab)
     if as_json:
-        print(json.dumps({"serial_ports": ports, "drivers": drivers, "devices": devices}))
+        print(json.dumps({"serial_ports": ports, "drivers": drivers, "devices": devices, "workers": workers}))
         return
     _print(ports, drivers, devices)
+    for worker in workers:
+        since = f"{worker['ended_s']:.0f} s ago" if worker["ended_s"] > 0 else f"at {worker['claims']} captures"
+        print(f"at work on {shown(worker['host'])}: {shown(worker['url'])}, {shown(worker['purpose'])}, {since}")
     if not devices:
         print(f"no devices asked for: give URLs, or name them in {lab / 'lab.toml'}")
+
+
+def _workers(lab: Path) -> list[dict[str, Any]]:
+    """Boards of every host that holds claims on the lab's data set, or lately held some."""
+    from dataclasses import asdict
+
+    from workbench.lab.dataset.claims import workers
+    from workbench.lab.dataset.storage import database_of
+
+    database = database_of(lab)
+    try:
+        return [asdict(worker) for worker in workers(database)] if database.exists() else []
+    finally:
+        database.engine.dispose()
 
 
 def _serial_ports() -> list[dict[str, str]] | None:

@@ -1,8 +1,7 @@
 """Who is at which capture: so that any number of processes, on any hosts, share the work on one data set.
 
 A claim is a lease: it ends by the database's clock where its worker does not renew it. A worker of this host that is no
-more is noticed at once. Nothing rests on claims: a capture that two made at once is kept once, the first. They lie in
-tables that no version of the schema names, made where they are missing, and are not flushed to the disk.
+more is noticed at once. Nothing rests on claims: a capture that two made at once is kept once, the first.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateTable
 
 from drivers.device import DEFAULT_DEADLINE_S, DeviceInfo
 from workbench.errors import DatasetError
 from workbench.lab.dataset.database import Database
-from workbench.lab.dataset.dialects import TEXT, clock, insert, put_row, tables
+from workbench.lab.dataset.dialects import clock, insert, put_row, tables
+from workbench.lab.dataset.passing import ClaimRow, Passing, WorkerRow
 from workbench.lab.dataset.resuming import resumed
 
 LEASE_S = 2 * DEFAULT_DEADLINE_S + 10
@@ -32,36 +31,6 @@ ALONE_S = 60.0
 LATELY_S = 24 * 3600.0
 
 Key = tuple[str, str]
-
-
-class Passing(DeclarativeBase):
-    """Base of the tables of the moment."""
-
-    type_annotation_map: ClassVar = {str: TEXT}
-
-
-class WorkerRow(Passing):
-    """A process with a device; ``until`` is when its claims end, in seconds of the database's clock."""
-
-    __tablename__ = "workers"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    host: Mapped[str]
-    pid: Mapped[int]
-    url: Mapped[str]
-    device: Mapped[str]
-    serial: Mapped[str]
-    purpose: Mapped[str]
-    until: Mapped[float]
-
-
-class ClaimRow(Passing):
-    """A capture that a worker is at."""
-
-    __tablename__ = "claims"
-    raw: Mapped[str] = mapped_column(primary_key=True)
-    device: Mapped[str] = mapped_column(primary_key=True)
-    parameters: Mapped[str] = mapped_column(primary_key=True)
-    worker: Mapped[str]
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections import Counter
+from dataclasses import fields
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 
 from drivers.parameters import ParameterSpace
 from workbench.console.versions import workbench_version
 from workbench.errors import DatasetError
+from workbench.lab.dataset.capture_rows import CaptureRows
 from workbench.lab.dataset.records import DeviceUse, KnownDevice
-from workbench.lab.dataset.rows import Rows
-from workbench.lab.dataset.schema import CaptureRow, DeviceRow, DeviceUseRow
+from workbench.lab.dataset.schema import DeviceRow, DeviceUseRow
 
 _USE_FIELDS = {field.name for field in fields(DeviceUse)}
 
 
-class DeviceRows(Rows):
+class DeviceRows(CaptureRows):
     """Devices of a data set, and what was asked of them."""
 
     def add_device_use(self, use: DeviceUse) -> None:
@@ -52,25 +53,18 @@ class DeviceRows(Rows):
 
     def devices(self) -> list[KnownDevice]:
         """The devices, by identity."""
-        query = (
-            select(
-                DeviceRow.identity,
-                DeviceRow.model,
-                DeviceRow.firmware,
-                DeviceRow.space["name"].as_string().label("space"),
-                func.count(CaptureRow.id).label("captures"),
-            )
-            .outerjoin(CaptureRow, (CaptureRow.device == DeviceRow.identity) & CaptureRow.set_aside.is_(None))
-            .group_by(DeviceRow.identity)
-            .order_by(DeviceRow.created, DeviceRow.identity)
-        )
+        name = DeviceRow.space["name"].as_string().label("space")
+        query = select(DeviceRow.identity, DeviceRow.model, DeviceRow.firmware, name)
+        captures: Counter[str] = Counter()
+        for (device, _), count in self.counts().items():
+            captures[device] += count
         found: dict[str, KnownDevice] = {}
         with self.database.reading() as connection:
-            for row in connection.execute(query):
-                known = KnownDevice(**{**row._mapping, "identity": self.identity(connection, row.identity)})
-                first = found.setdefault(known.identity, known)
-                if first is not known:
-                    found[known.identity] = replace(first, captures=first.captures + known.captures)
+            for row in connection.execute(query.order_by(DeviceRow.created, DeviceRow.identity)):
+                identity = self.identity(connection, row.identity)
+                found.setdefault(
+                    identity, KnownDevice(identity, row.model, row.firmware, row.space, captures[identity])
+                )
         return sorted(found.values(), key=lambda device: device.identity)
 
     def known_as(self, recorded: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, delete, func, select
 
 from drivers.device import DeviceInfo, Failure
 from workbench.console.versions import workbench_version
@@ -67,6 +67,13 @@ class FailureRows(Rows):
     ) -> dict[tuple[str, str], FailureRecord]:
         """The failures of a device that are there, by (RAW hash, parameters hash); of several the first."""
         return self._failures_by_key(device_identity, keys, None)
+
+    def failures_by_reason(self) -> dict[str, int]:
+        """How many failures there are, by ``CODE: REASON``, most first."""
+        count, by = func.count(), (FailureRow.code, FailureRow.reason)
+        with self.database.reading() as connection:
+            rows = connection.execute(select(*by, count).group_by(*by).order_by(count.desc(), *by))
+            return {f"{row[0]}: {row[1]}": row[2] for row in rows}
 
     def forget_failures(self, device_identity: str | None = None) -> int:
         """Forget failures, of one device or all, so that the frames are asked for again; gives how many."""

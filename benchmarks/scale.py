@@ -1,0 +1,421 @@
+"""Many collectors on one campaign, and a catalogue of a million rows; writes docs/results/scale.md.
+
+    .venv/bin/python benchmarks/scale.py [--captures 2000] [--rows 1000000] [--only campaign,catalogue]
+
+The campaign: emulated boards (their frames take 50 ms), collectors, a PostgreSQL of Debian's programs and the tests'
+mock of an S3 object store, all processes of this machine. First one collector with one board, then four with four, then four
+with four while collectors and boards are killed (SIGKILL) and both servers end and start again. The catalogue: rows
+without files, added in bulk; then captures stored through the data set, and `workbench dataset info`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path += [str(ROOT / "tests" / "workbench"), str(Path(__file__).parent)]
+
+from fake_isp import FakeIsp, make_raw, make_set  # noqa: E402
+from kills import END_S, Killed, free_port  # noqa: E402
+from postgresql_server import PostgresqlServer  # noqa: E402
+from s3_server import S3Server  # noqa: E402
+from tables_json import RESULTS, as_json  # noqa: E402
+
+from drivers.device import Capture  # noqa: E402
+from drivers.frames import RawFrame  # noqa: E402
+from drivers.raw.raw_files import save_npz  # noqa: E402
+from drivers.splits import Split  # noqa: E402
+from workbench.lab.dataset import Dataset  # noqa: E402
+from workbench.lab.dataset.dialects import insert  # noqa: E402
+from workbench.lab.dataset.schema import Base  # noqa: E402
+from workbench.lab.dataset.seals import sealed  # noqa: E402
+from workbench.lab.dataset.verify import verify  # noqa: E402
+
+WORKBENCH = [sys.executable, "-m", "workbench.cli"]
+BOARDS = 4
+FRAME_MS = 50
+KILLS = {"collectors": 10, "boards": 4}
+RESTARTS = 2
+BATCHES, BATCH = 20, 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captures", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--only", default="campaign,catalogue")
+    arguments = parser.parse_args()
+    os.environ.update(OMP_NUM_THREADS="1", AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+    begin, load = time.monotonic(), os.getloadavg()[0]
+    kept = ROOT / "build" / "scale.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    postgresql, objects = PostgresqlServer(), S3Server()
+    os.environ["AWS_ENDPOINT_URL"] = objects.endpoint
+    try:
+        with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+            if "campaign" in arguments.only:
+                found["campaign"] = campaign(Path(folder), postgresql, objects, arguments.captures)
+            if "catalogue" in arguments.only:
+                found["catalogue"] = [
+                    catalogue(Path(folder) / kind, url, arguments.rows, postgresql)
+                    for kind, url in (("SQLite", ""), ("PostgreSQL", postgresql.new_database()))
+                ]
+    finally:
+        objects.stop()
+        postgresql.remove()
+    found |= {"captures": arguments.captures, "rows": arguments.rows}
+    found.setdefault("took", {})[arguments.only] = [round(time.monotonic() - begin), round(load, 1)]
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(found, indent=1))
+    if {"campaign", "catalogue"} <= found.keys():
+        page = RESULTS / "scale.md"
+        page.write_text(written(found), encoding="utf-8", newline="\n")
+        page.with_suffix(".json").write_text(as_json(page), encoding="utf-8", newline="\n")
+
+
+def lab_on(folder: Path, url: str, blobs: str = "") -> Path:
+    folder.mkdir(parents=True)
+    lines = [f'database = "{url}"'] * bool(url) + [f'blobs = "{blobs}"'] * bool(blobs)
+    (folder / "lab.toml").write_text("\n".join(["[storage]", *lines, ""]))
+    return folder
+
+
+# The campaign.
+
+
+def serve(port: int) -> list[str]:
+    return [*WORKBENCH, "sim", "serve", "--profile", "sim20", "--zmq", f"127.0.0.1:{port}", "--frame-ms", str(FRAME_MS)]
+
+
+def collect(lab: Path, raws: Path, captures: int, port: int) -> list[str]:
+    url = f"zmq://127.0.0.1:{port}"
+    return [*WORKBENCH, "collect", "--device", url, "--raws", str(raws), "--captures", str(captures), "--lab", str(lab)]
+
+
+def campaign(folder: Path, postgresql: PostgresqlServer, objects: S3Server, captures: int) -> dict[str, Any]:
+    raws = folder / "raws"
+    raws.mkdir()
+    for i in range(40):
+        mosaic = np.random.default_rng(i).integers(64, 1023, (32, 32), dtype=np.uint16)
+        save_npz(raws / f"{i:02d}.npz", RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0))
+    ports = [free_port() for _ in range(BOARDS)]
+    result: dict[str, Any] = {}
+
+    def labs(name: str, url: str, count: int) -> list[Path]:
+        """As of so many hosts: each collector has a lab folder of its own, all with the same servers."""
+        return [lab_on(folder / name / str(i), url, f"s3://bucket/{name}") for i in range(count)]
+
+    for name, count in (("one", 1), ("four", BOARDS)):
+        url = postgresql.new_database()
+        hosts = labs(name, url, count)
+        with boards(ports[:count]):
+            # The RAWs and the first captures, so that all boards are up and nothing is imported in what is timed.
+            warm = [subprocess.Popen(collect(lab, raws, 40, p)) for lab, p in zip(hosts, ports, strict=False)]
+            assert [p.wait(END_S) for p in warm] == [0] * count
+            begin = time.monotonic()
+            running = [subprocess.Popen(collect(lab, raws, captures, p)) for lab, p in zip(hosts, ports, strict=False)]
+            assert [p.wait(END_S) for p in running] == [0] * count
+            seconds = time.monotonic() - begin
+        result[name] = summary(hosts[0], captures) | {"process_s": seconds, "rate": rate(hosts[0], 40)}
+        print(name, result[name], flush=True)
+    url = postgresql.new_database()
+    hosts = labs("killed", url, BOARDS)
+    chance = random.Random(0)
+    told = disturbed(hosts, raws, captures, ports, chance, postgresql, objects)
+    result["killed"] = summary(hosts[0], captures) | told
+    print("killed", result["killed"], flush=True)
+    result["same"] = len({result[name]["digest"] for name in ("one", "four", "killed")}) == 1
+    return result
+
+
+@contextlib.contextmanager
+def boards(ports: list[int]) -> Iterator[None]:
+    running = [subprocess.Popen(serve(port), stdout=subprocess.DEVNULL) for port in ports]
+    try:
+        yield
+    finally:
+        for board in running:
+            board.kill()
+            board.wait()
+
+
+def rate(lab: Path, before: int) -> float:
+    """Captures a second between the first and the last commit after so many captures."""
+    with Dataset.open(lab) as dataset:
+        times = [np.datetime64(c.created.rstrip("Z")) for c in dataset.captures()][before:]
+    # Captures of one commit have its time: the first commit's are not counted, their making is not in the span.
+    later = sum(t > times[0] for t in times)
+    return float(later / ((times[-1] - times[0]) / np.timedelta64(1, "s")))
+
+
+def disturbed(
+    hosts: list[Path],
+    raws: Path,
+    captures: int,
+    ports: list[int],
+    chance: random.Random,
+    postgresql: PostgresqlServer,
+    objects: S3Server,
+) -> dict[str, Any]:
+    """Run a campaign to its end while all is killed; how often what was."""
+    devices = [Killed(serve(port), KILLS["boards"] // BOARDS, chance) for port in ports]
+    shares = [KILLS["collectors"] // BOARDS + (i < KILLS["collectors"] % BOARDS) for i in range(BOARDS)]
+    running = [
+        Killed(collect(lab, raws, captures, port), kills, chance)
+        for lab, port, kills in zip(hosts, ports, shares, strict=True)
+    ]
+    for process in [*devices, *running]:
+        process.span = (6.0, 14.0)
+        process.due = time.monotonic() + chance.uniform(*process.span)
+    begin, restarts, done = time.monotonic(), 0, [False] * BOARDS
+    try:
+        while not all(done):
+            for device in devices:
+                device.tick()
+            done = [d or collector.tick() for d, collector in zip(done, running, strict=True)]
+            if restarts < RESTARTS and time.monotonic() - begin > 15 * (restarts + 1):
+                restarts += 1
+                postgresql.stop()
+                postgresql.start()
+                objects.stop()
+                time.sleep(2)
+                objects.start()
+            if time.monotonic() - begin > END_S:
+                raise SystemExit("not done")
+            time.sleep(0.02)
+    finally:
+        for process in [*devices, *running]:
+            process.process.kill()
+            process.process.wait()
+    return {
+        "seconds": time.monotonic() - begin,
+        "collectors_killed": sum(p.kills for p in running),
+        "boards_killed": sum(p.kills for p in devices),
+        "gave_up": sum(p.ended for p in running) - BOARDS,
+        "restarts": restarts,
+    }
+
+
+def summary(lab: Path, captures: int) -> dict[str, Any]:
+    with Dataset.open(lab) as dataset:
+        records, problems = dataset.captures(), verify(dataset).problems
+        uses = dataset.device_uses()
+        return {
+            "captures": len(records),
+            "doubled": len(records) - len({(r.raw_hash, r.parameters_hash) for r in records}),
+            "lost": captures - len(records),
+            "asked": sum(use.asked for use in uses),
+            "problems": len(problems),
+            "digest": dataset.digest(),
+        }
+
+
+# The catalogue.
+
+
+def catalogue(folder: Path, url: str, rows: int, postgresql: PostgresqlServer) -> dict[str, Any]:
+    """Storing and `dataset info` at 1,000 rows and at so many."""
+    lab = lab_on(folder, url) if url else folder
+    result: dict[str, Any] = {"kind": folder.name}
+    device, shot = FakeIsp(), 0
+    with Dataset.open(lab, create=True) as dataset:
+        dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="r")
+
+    def store() -> list[float]:
+        nonlocal shot
+        seconds = []
+        with Dataset.open(lab) as dataset:
+            for batch in range(BATCHES + 2):
+                made: list[Capture] = []
+                for _ in range(BATCH):
+                    made.append(device.process(make_raw(0), make_set(shot)))
+                    shot += 1
+                begin = time.perf_counter()
+                dataset.add_captures(device.info(), made, purpose="collect")
+                if batch >= 2:
+                    seconds.append((time.perf_counter() - begin) / BATCH)
+        return seconds
+
+    there = 0
+    for total in (1000, rows):
+        with Dataset.open(lab) as dataset:
+            begin = time.monotonic()
+            fill(dataset, there, total)
+            there = total
+            if url:  # as the server does by itself in time
+                postgresql.execute(url.partition("@/")[2].partition("?")[0], "VACUUM ANALYZE")
+            else:
+                with dataset.database.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            filled = time.monotonic() - begin
+        before = store()
+        infos = [info(lab) for _ in range(3)]
+        result[str(total)] = {
+            "filled_s": filled,
+            "store_ms": [1000 * s for s in before],
+            "info_s": infos,
+            "empty_s": started(),
+            "bytes": size(lab),
+        }
+        print(folder.name, total, result[str(total)], flush=True)
+    return result
+
+
+def fill(dataset: Dataset, first: int, last: int) -> None:
+    """Rows of captures without files, as `collect` would write them."""
+    device = FakeIsp().info()
+    tables: dict[str, Table] = {table.name: table for table in Base.metadata.sorted_tables}
+    raw = dataset.raws()[0].hash
+    with dataset.database.writing() as connection:
+        dataset.add_device(connection, device, "2026-01-01T00:00:00.000Z")
+    for start in range(first, last, 10_000):
+        blobs, sets, captures = [], [], []
+        for i in range(start, min(start + 10_000, last)):
+            name, codes = f"{hash_of(i)}", {"gain": i % 1025, "level": i // 1025 % 100, "mode": i % 3, "sharp": i % 2}
+            blobs.append({"hash": name, "suffix": "png", "size": 200_000})
+            sets.append({"hash": name[::-1], "codes": codes})
+            captures.append(
+                sealed(
+                    tables["captures"].columns,
+                    {
+                        "raw": raw,
+                        "device": device.identity,
+                        "parameters": name[::-1],
+                        "repeat": 0,
+                        "output": name,
+                        "read_back": codes,
+                        "serial": "unit 7",
+                        "boot_id": "boot-1",
+                        "frame": i,
+                        "device_s": 0.05,
+                        "total_s": 0.06,
+                        "purpose": "collect",
+                        "created": "2026-01-01T00:00:00.000Z",
+                        "workbench": "0.1.0",
+                    },
+                )
+            )
+        with dataset.database.writing() as connection:
+            for table, rows in (("blobs", blobs), ("parameter_sets", sets), ("captures", captures)):
+                connection.execute(insert(connection, tables[table]), rows)
+
+
+def hash_of(i: int) -> str:
+    import hashlib
+
+    return hashlib.sha256(str(i).encode()).hexdigest()
+
+
+def info(lab: Path) -> float:
+    return timed([*WORKBENCH, "dataset", "info", "--lab", str(lab), "--json"])
+
+
+def started() -> float:
+    return timed([*WORKBENCH, "dataset", "--help"])
+
+
+def timed(command: list[str]) -> float:
+    begin = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=END_S)
+    return time.monotonic() - begin
+
+
+def size(lab: Path) -> int:
+    with Dataset.open(lab) as dataset:
+        return dataset.database.size()
+
+
+# The page.
+
+
+def line(*cells: Any) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def written(found: dict[str, Any]) -> str:
+    campaign, rows = found["campaign"], found["rows"]
+    one, four, killed = campaign["one"], campaign["four"], campaign["killed"]
+    took = "; ".join(f"{part}: {seconds} s, load before {load}" for part, (seconds, load) in found["took"].items())
+    lines = [
+        "# Many collectors, a large catalogue",
+        "",
+        "    .venv/bin/python benchmarks/scale.py",
+        "",
+        f"All processes on one machine of {os.cpu_count()} cores, which others used too ({took}). PostgreSQL 15, with fsync",
+        "off; the object store is a mock in Python, which checks no signatures.",
+        "",
+        f"A campaign of {found['captures']:,} captures of 32×32 RAWs, `sim20` taking {FRAME_MS} ms a frame; each collector",
+        "is as on a host of its own, with a lab folder of its own:",
+        "",
+        line("", "captures", "lost", "doubled", "frames asked", "damaged", "captures/s", "digest"),
+        line(*["---"] * 8),
+    ]
+    for name, data in (("one collector, one board", one), ("four and four", four), ("four and four, killed", killed)):
+        speed = f"{data['rate']:.1f}" if "rate" in data else ""
+        cells = [data[key] for key in ("captures", "lost", "doubled", "asked", "problems")]
+        lines.append(line(name, *cells, speed, data["digest"][:12]))
+    lines += [
+        "",
+        f"Four are {four['rate'] / one['rate']:.2f} times as fast as one, between the first commit and the last. Killed were",
+        f"{killed['collectors_killed']} collectors and {killed['boards_killed']} boards; PostgreSQL and the object store",
+        f"ended and started again {killed['restarts']} times each; {killed['gave_up']} times a collector ended by itself",
+        f"with an error and was started again; it took {killed['seconds']:.0f} s. Frames that a killed collector asked for",
+        "are not among those asked.",
+        "",
+        f"A catalogue of {rows:,} captures, filled in bulk, without files; batches of {BATCH} captures stored, median",
+        "[least, largest] of a capture:",
+        "",
+        line(
+            "",
+            f"stored at {rows:,}, ms",
+            "at 1,000, ms",
+            "ratio",
+            f"`info` at {rows:,}, s",
+            "then, s",
+            "at 1,000, s",
+            "`--help`, s",
+            "bytes a row",
+        ),
+        line(*["---"] * 9),
+    ]
+    for data in found["catalogue"]:
+        many, few = data[str(rows)], data["1000"]
+        stored = [many["store_ms"], few["store_ms"]]
+        lines.append(
+            line(
+                data["kind"],
+                *(f"{statistics.median(x):.2f} [{min(x):.2f}, {max(x):.2f}]" for x in stored),
+                f"{statistics.median(stored[0]) / statistics.median(stored[1]):.2f}",
+                f"{many['info_s'][0]:.2f}",
+                f"{min(many['info_s'][1:]):.2f}",
+                f"{min(few['info_s']):.2f}",
+                f"{many['empty_s']:.2f}",
+                f"{many['bytes'] / rows:,.0f}",
+            )
+        )
+    lines += [
+        "",
+        "`info` is a process: the first after captures came computes their digest, the next ones find it remembered;",
+        "`--help` is such a process that does nothing.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
