@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/scale.py [--captures 2000] [--rows 1000000] [--only campaign,catalogue]
 
 The campaign: emulated boards (their frames take 50 ms), collectors, a PostgreSQL of Debian's programs and the tests'
-mock of an S3 object store, all processes of this machine. First one collector with one board, then four with four, then four
-with four while collectors and boards are killed (SIGKILL) and both servers end and start again. The catalogue: rows
-without files, added in bulk; then captures stored through the data set, and `workbench dataset info`.
+mock of an S3 object store, all processes of this machine. First one collector with one board, then four with four, then
+four with four while collectors and boards are killed (SIGKILL) and both servers end and start again. The catalogue:
+rows without files, added in bulk; then captures stored through the data set, and `workbench dataset info`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -347,6 +348,10 @@ def line(*cells: Any) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
+def paragraph(*parts: str) -> list[str]:
+    return [*textwrap.wrap(" ".join(parts), 120, break_on_hyphens=False), ""]
+
+
 def written(found: dict[str, Any]) -> str:
     campaign, rows = found["campaign"], found["rows"]
     one, four, killed = campaign["one"], campaign["four"], campaign["killed"]
@@ -356,12 +361,14 @@ def written(found: dict[str, Any]) -> str:
         "",
         "    .venv/bin/python benchmarks/scale.py",
         "",
-        f"All processes on one machine of {os.cpu_count()} cores, which others used too ({took}). PostgreSQL 15, with fsync",
-        "off; the object store is a mock in Python, which checks no signatures.",
-        "",
-        f"A campaign of {found['captures']:,} captures of 32×32 RAWs, `sim20` taking {FRAME_MS} ms a frame; each collector",
-        "is as on a host of its own, with a lab folder of its own:",
-        "",
+        *paragraph(
+            f"All processes on one machine of {os.cpu_count()} cores, which others used too ({took}). PostgreSQL 15,",
+            "with fsync off; the object store is a mock in Python, which checks no signatures.",
+        ),
+        *paragraph(
+            f"A campaign of {found['captures']:,} captures of 32×32 RAWs, `sim20` taking {FRAME_MS} ms a frame; each",
+            "collector is as on a host of its own, with a lab folder of its own:",
+        ),
         line("", "captures", "lost", "doubled", "frames asked", "damaged", "captures/s", "digest"),
         line(*["---"] * 8),
     ]
@@ -371,15 +378,17 @@ def written(found: dict[str, Any]) -> str:
         lines.append(line(name, *cells, speed, data["digest"][:12]))
     lines += [
         "",
-        f"Four are {four['rate'] / one['rate']:.2f} times as fast as one, between the first commit and the last. Killed were",
-        f"{killed['collectors_killed']} collectors and {killed['boards_killed']} boards; PostgreSQL and the object store",
-        f"ended and started again {killed['restarts']} times each; {killed['gave_up']} times a collector ended by itself",
-        f"with an error and was started again; it took {killed['seconds']:.0f} s. Frames that a killed collector asked for",
-        "are not among those asked.",
-        "",
-        f"A catalogue of {rows:,} captures, filled in bulk, without files; batches of {BATCH} captures stored, median",
-        "[least, largest] of a capture:",
-        "",
+        *paragraph(
+            f"Four are {four['rate'] / one['rate']:.2f} times as fast as one, between the first commit and the last.",
+            f"Killed were {killed['collectors_killed']} collectors and {killed['boards_killed']} boards; PostgreSQL",
+            f"and the object store ended and started again {killed['restarts']} times each; {killed['gave_up']} times",
+            f"a collector ended by itself with an error and was started again; it took {killed['seconds']:.0f} s.",
+            "Frames that a killed collector asked for are not among those asked.",
+        ),
+        *paragraph(
+            f"A catalogue of {rows:,} captures, filled in bulk, without files; batches of {BATCH} captures stored,",
+            "median [least, largest] of a capture:",
+        ),
         line(
             "",
             f"stored at {rows:,}, ms",
@@ -410,9 +419,10 @@ def written(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "`info` is a process: the first after captures came computes their digest, the next ones find it remembered;",
-        "`--help` is such a process that does nothing.",
-        "",
+        *paragraph(
+            "`info` is a process: the first after captures came computes their digest, the next ones find it",
+            "remembered; `--help` is such a process that does nothing.",
+        ),
     ]
     return "\n".join(lines)
 

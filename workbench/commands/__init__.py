@@ -13,7 +13,7 @@ COMMANDS = {
     "device": "Find devices, look at one and its registers, set them.",
     "keys": "Keys for encrypted links to devices.",
     "collect": "Collect captures: each pairs one RAW (train or validation) with its own parameter set.",
-    "dataset": "Look into the data set, verify it, set captures aside, export it.",
+    "dataset": "Look into the data set, verify, copy, export it, set captures aside.",
     "fit-proxy": "Fit the proxy network to the captures (equation 3), with a fidelity report.",
     "train": "Train the predictor through the frozen proxy with the task's loss (equation 4).",
     "refine": "Improve a rule, or a predictor on top of one, with captures of the device around its answers.",
