@@ -21,7 +21,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +126,15 @@ def campaign(folder: Path, postgresql: PostgresqlServer, objects: S3Server, capt
         hosts = labs(name, url, count)
         with boards(ports[:count]):
             # The RAWs and the first captures, so that all boards are up and nothing is imported in what is timed.
-            warm = [subprocess.Popen(collect(lab, raws, 40, p)) for lab, p in zip(hosts, ports, strict=False)]
-            assert [p.wait(END_S) for p in warm] == [0] * count
+            chance = random.Random(0)  # none is killed; one that ends with an error is started again
+            until_done([Killed(collect(lab, raws, 40, p), 0, chance) for lab, p in zip(hosts, ports, strict=False)])
             begin = time.monotonic()
-            running = [subprocess.Popen(collect(lab, raws, captures, p)) for lab, p in zip(hosts, ports, strict=False)]
-            assert [p.wait(END_S) for p in running] == [0] * count
+            running = [Killed(collect(lab, raws, captures, p), 0, chance) for lab, p in zip(hosts, ports, strict=False)]
+            until_done(running)
             seconds = time.monotonic() - begin
-        result[name] = summary(hosts[0], captures) | {"process_s": seconds, "rate": rate(hosts[0], 40)}
+        gave_up = sum(p.ended for p in running) - count
+        result[name] = summary(hosts[0], captures)
+        result[name] |= {"process_s": seconds, "rate": rate(hosts[0], 40), "gave_up": gave_up}
         print(name, result[name], flush=True)
     url = postgresql.new_database()
     hosts = labs("killed", url, BOARDS)
@@ -183,22 +185,22 @@ def disturbed(
     for process in [*devices, *running]:
         process.span = (6.0, 14.0)
         process.due = time.monotonic() + chance.uniform(*process.span)
-    begin, restarts, done = time.monotonic(), 0, [False] * BOARDS
+    begin, restarts = time.monotonic(), 0
+
+    def meanwhile() -> None:
+        nonlocal restarts
+        for device in devices:
+            device.tick()
+        if restarts < RESTARTS and time.monotonic() - begin > 15 * (restarts + 1):
+            restarts += 1
+            postgresql.stop()
+            postgresql.start()
+            objects.stop()
+            time.sleep(2)
+            objects.start()
+
     try:
-        while not all(done):
-            for device in devices:
-                device.tick()
-            done = [d or collector.tick() for d, collector in zip(done, running, strict=True)]
-            if restarts < RESTARTS and time.monotonic() - begin > 15 * (restarts + 1):
-                restarts += 1
-                postgresql.stop()
-                postgresql.start()
-                objects.stop()
-                time.sleep(2)
-                objects.start()
-            if time.monotonic() - begin > END_S:
-                raise SystemExit("not done")
-            time.sleep(0.02)
+        until_done(running, meanwhile)
     finally:
         for process in [*devices, *running]:
             process.process.kill()
@@ -210,6 +212,21 @@ def disturbed(
         "gave_up": sum(p.ended for p in running) - BOARDS,
         "restarts": restarts,
     }
+
+
+def until_done(running: list[Killed], meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Start again what ends with an error or is killed, until all have ended well.
+
+    Raises:
+        SystemExit: they have not within an hour.
+    """
+    begin, done = time.monotonic(), [False] * len(running)
+    while not all(done):
+        done = [over or process.tick() for over, process in zip(done, running, strict=True)]
+        meanwhile()
+        if time.monotonic() - begin > END_S:
+            raise SystemExit("not done")
+        time.sleep(0.02)
 
 
 def summary(lab: Path, captures: int) -> dict[str, Any]:
@@ -381,9 +398,10 @@ def written(found: dict[str, Any]) -> str:
         *paragraph(
             f"Four are {four['rate'] / one['rate']:.2f} times as fast as one, between the first commit and the last.",
             f"Killed were {killed['collectors_killed']} collectors and {killed['boards_killed']} boards; PostgreSQL",
-            f"and the object store ended and started again {killed['restarts']} times each; {killed['gave_up']} times",
-            f"a collector ended by itself with an error and was started again; it took {killed['seconds']:.0f} s.",
-            "Frames that a killed collector asked for are not among those asked.",
+            f"and the object store ended and started again {killed['restarts']} times each; it took",
+            f"{killed['seconds']:.0f} s. Collectors that ended by themselves with an error were started again:",
+            f"{one['gave_up']}, {four['gave_up']} and {killed['gave_up']} times. Frames that a killed collector",
+            "asked for are not among those asked.",
         ),
         *paragraph(
             f"A catalogue of {rows:,} captures, filled in bulk, without files; batches of {BATCH} captures stored,",

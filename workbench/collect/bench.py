@@ -34,7 +34,7 @@ CLAIMED_S = 1.0
 """As many jobs are claimed at once, up to ``BATCH``, as the device takes in this many seconds."""
 FIRST = 8
 LOOK_S, LOOK = 0.25, 256
-"""Seconds between two looks at what others are at, and at how much of it at once."""
+"""Seconds between two looks at what others are at, and how much of it is claimed at once."""
 PATIENCE_S = 600.0
 """After so many seconds in which others came to nothing the device is asked for what they claimed."""
 RAW_CACHE_BYTES = 128 * 2**20
@@ -175,9 +175,7 @@ class _Stream:
         """Queue a slot for every job; gives the jobs that nobody has asked yet."""
         keyed = [((raw.hash, parameters.hash), raw, parameters) for raw, parameters in jobs]
         keys = [key for key, _, _ in keyed if key not in self.waiting and key not in self.others]
-        found = self.found(keys)
-        missing = list(dict.fromkeys(key for key in keys if key not in found))
-        mine = self.claim(missing, found)
+        mine, found = self.claimed(list(dict.fromkeys(keys)))
         new = []
         for key, raw, parameters in keyed:
             slot = _Slot(found.get(key))
@@ -206,23 +204,36 @@ class _Stream:
         found |= self.bench.dataset.find_failures(self.bench.info.identity, missing)
         return found
 
-    def claim(self, keys: list[Key], found: dict[Key, Outcome], *, whoever_has_them: bool = False) -> set[Key]:
-        """Which of these are to be asked of the device; adds to ``found`` what was made while this looked."""
+    def claimed(self, keys: list[Key]) -> tuple[set[Key], dict[Key, Outcome]]:
+        """Which of these are to be asked of the device, and what the data set has; others are at the rest."""
+        claims = self.bench.claims
+        if not claims.alone:
+            held = claims.held()
+            return self.claim([key for key in keys if key not in held])
+        # Nothing is written where all is known.
+        found = self.found(keys)
+        missing = [key for key in keys if key not in found]
+        if not missing:
+            return set(), found
+        mine = claims.take(missing)
+        return (mine, found) if claims.alone else (mine - (again := self.found(missing)).keys(), found | again)
+
+    def claim(self, keys: list[Key], *, whoever_has_them: bool = False) -> tuple[set[Key], dict[Key, Outcome]]:
+        """As :meth:`claimed`, where others are at work: what was made is looked for once it is nobody else's."""
         if not keys:
-            return set()
+            return set(), {}
         mine = self.bench.claims.take(keys, whoever_has_them=whoever_has_them)
-        again = {} if self.bench.claims.alone else self.found(keys)
-        found |= again
-        self.bench.claims.done(key for key in mine if key in again)
-        return mine - again.keys()
+        found = self.found(list(mine))
+        self.bench.claims.done(found)
+        return mine - found.keys(), found
 
     def look_at_others(self, wait: bool) -> Iterator[tuple[RawRecord, ParameterSet]]:
         """Take what others have made by now; gives the jobs that they let go of, or did not live to make."""
         while self.others and (wait or time.monotonic() - self.looked > LOOK_S):
-            found: dict[Key, Outcome] = {}
             impatient = time.monotonic() - self.heard > PATIENCE_S
-            some = list(self.others)[:LOOK]
-            mine = self.claim(some, found, whoever_has_them=impatient)
+            held = set() if impatient else self.bench.claims.held()
+            free = [key for key in self.others if key not in held]
+            mine, found = self.claim(free[:LOOK], whoever_has_them=impatient)
             self.looked = time.monotonic()
             for key, record in found.items():
                 asked = self.others.pop(key)
@@ -233,9 +244,6 @@ class _Stream:
                     if not self.in_order:
                         self.pending.append(slot)
             new = {key: self.others.pop(key) for key in mine}
-            for key in some:  # the others' turn comes first next time
-                if key in self.others:
-                    self.others[key] = self.others.pop(key)
             for key, asked in new.items():
                 self.waiting[key] = asked
                 if not self.in_order:

@@ -56,7 +56,7 @@ class Claims:
     """The claims of one worker: a device of this process, for one purpose.
 
     Attributes:
-        alone: whether nobody else was at work at the last :meth:`take`, nor in the minute before.
+        alone: whether nobody else was at work at the last :meth:`take`, nor in the minute before; so before the first.
 
     Args:
         database: of the data set.
@@ -90,7 +90,7 @@ class Claims:
         )
         self._made = False
         self._renewed = 0.0
-        self.alone = False
+        self.alone = True
 
     @resumed
     def take(self, keys: Sequence[Key], *, whoever_has_them: bool = False) -> set[Key]:
@@ -117,6 +117,23 @@ class Claims:
                 taken |= self._insert(connection, [key for key in keys if key not in taken], now, False)
         self._made = True
         return taken
+
+    @resumed
+    def held(self) -> set[Key]:
+        """The captures of the device that others are at, as far as they may be alive.
+
+        Raises:
+            DatasetError: the data set cannot be read.
+        """
+        query = (
+            select(ClaimRow.raw, ClaimRow.parameters, WorkerRow.host, WorkerRow.pid)
+            .join(WorkerRow, WorkerRow.id == ClaimRow.worker)
+            .where(ClaimRow.device == self._device, WorkerRow.id != self._row["id"])
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(WorkerRow.until > clock(connection))).all()
+        dead = {pid for host, pid in {(row.host, row.pid) for row in rows} if self._is_dead(host, pid)}
+        return {(row.raw, row.parameters) for row in rows if not (row.host == self._row["host"] and row.pid in dead)}
 
     def done(self, keys: Iterable[Key]) -> None:
         """These need no claim any more; they are let go of with the next that is asked of the database."""
@@ -170,23 +187,23 @@ class Claims:
 
     def _bury(self, connection: Connection, now: float) -> bool:
         """End the leases of this host's processes that are no more; whether there were any."""
-        if os.name != "posix":
-            return False
-        query = select(WorkerRow.id, WorkerRow.pid).where(WorkerRow.host == self._row["host"], WorkerRow.until > now)
-        dead = [row.id for row in connection.execute(query) if not _lives(row.pid)]
+        query = select(WorkerRow.id, WorkerRow.host, WorkerRow.pid).where(WorkerRow.until > now)
+        dead = [row.id for row in connection.execute(query) if self._is_dead(row.host, row.pid)]
         if dead:
             connection.execute(update(WorkerRow).where(WorkerRow.id.in_(dead)).values(until=now))
         return bool(dead)
 
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    def _is_dead(self, host: str, pid: int) -> bool:
+        """Whether it is known that a process is no more; of another host's it is not."""
+        if os.name != "posix" or host != self._row["host"]:
+            return False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # another user's
+            return False
         return False
-    except OSError:  # another user's
-        return True
-    return True
 
 
 def workers(database: Database) -> list[Worker]:
