@@ -216,7 +216,11 @@ class _Stream:
         if not missing:
             return set(), found
         mine = claims.take(missing)
-        return (mine, found) if claims.alone else (mine - (again := self.found(missing)).keys(), found | again)
+        if claims.alone:
+            return mine, found
+        again = self.found(missing)
+        claims.done(mine & again.keys())
+        return mine - again.keys(), found | again
 
     def claim(self, keys: list[Key], *, whoever_has_them: bool = False) -> tuple[set[Key], dict[Key, Outcome]]:
         """As :meth:`claimed`, where others are at work: what was made is looked for once it is nobody else's."""
@@ -230,6 +234,7 @@ class _Stream:
     def look_at_others(self, wait: bool) -> Iterator[tuple[RawRecord, ParameterSet]]:
         """Take what others have made by now; gives the jobs that they let go of, or did not live to make."""
         while self.others and (wait or time.monotonic() - self.looked > LOOK_S):
+            self.bench.claims.renew(let_go=True)  # else two would wait for what both have made
             impatient = time.monotonic() - self.heard > PATIENCE_S
             held = set() if impatient else self.bench.claims.held()
             free = [key for key in self.others if key not in held]

@@ -140,13 +140,16 @@ class Claims:
         self._done += keys
 
     @resumed
-    def renew(self) -> None:
-        """A sign of life: keeps the claims, and lets go of those that are done, where a third of the lease is over.
+    def renew(self, *, let_go: bool = False) -> None:
+        """A sign of life, where a third of the lease is over: keeps the claims, and lets go of those that are done.
+
+        With ``let_go`` these are let go of now.
 
         Raises:
             DatasetError: the data set cannot be written.
         """
-        if self._made and time.monotonic() - self._renewed > self._lease_s / 3:
+        due = time.monotonic() - self._renewed > self._lease_s / 3 or (let_go and self._done)
+        if self._made and due:
             with self._database.writing(durable=False) as connection:
                 self._renew(connection, clock(connection))
 
