@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from drivers.frames import RawFrame
@@ -12,6 +14,8 @@ _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _CLIPPED = 0.98
 _SCALES = 4
 _LEAST = 1e-4
+_SAMPLE = 1 << 19
+"""Pixels that percentiles and deviations are taken of at most: an even grid of those of a larger plane."""
 STATISTICS = 3 + len(_PERCENTILES) + 2 + 4 + 6 + 4 * _SCALES + 4 + 1
 """Length of :func:`raw_statistics`."""
 LENGTH = STATISTICS + METADATA
@@ -33,7 +37,7 @@ def told_of(raw: RawFrame, *, metadata: bool, statistics: bool, planes: np.ndarr
 
 
 def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarray:
-    """What a RAW looks like, from the pixels of its full resolution; ``planes`` of it where they are there already.
+    """What a RAW looks like, from pixels of its full resolution; ``planes`` of it where they are there already.
 
     Returns:
         ``float32 [STATISTICS]``: log2 of the planes' means, of the green plane's percentiles and of its mean around the
@@ -45,7 +49,7 @@ def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarra
     planes = raw.planes() if planes is None else planes
     green = planes[1]
     clipped = planes.max(0) > _CLIPPED
-    *percentiles, light = np.percentile(green, (*_PERCENTILES, 90))
+    *percentiles, light = np.percentile(_sampled(green), (*_PERCENTILES, 90))
     told = [*planes.mean((1, 2)), *percentiles, _centre_mean(green)]
     figures = [*_log2(told), float(clipped.mean())]
     kept = ~clipped if not clipped.all() else np.ones_like(clipped)
@@ -54,7 +58,7 @@ def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarra
         red, level, blue = (max(float(plane[mask].mean()), _LEAST) for plane in planes)
         figures += _log2([red / level, blue / level])
     for plane in (planes[0], planes[2]):
-        figures += _log2(np.percentile(plane / np.maximum(green, 1e-3), (10, 50, 90)))
+        figures += _log2(np.percentile(_sampled(plane) / np.maximum(_sampled(green), 1e-3), (10, 50, 90)))
     current = np.sqrt(np.maximum(green, 0))
     for _ in range(_SCALES):
         low = _blurred(current)
@@ -88,7 +92,13 @@ def _blurred(plane: np.ndarray) -> np.ndarray:
     return blurred
 
 
+def _sampled(plane: np.ndarray) -> np.ndarray:
+    step = math.ceil(math.sqrt(plane.size / _SAMPLE))
+    return plane[::step, ::step]
+
+
 def _band(band: np.ndarray, percentiles: tuple[int, ...]) -> list[float]:
+    band = _sampled(band)
     return _log2([*np.percentile(np.abs(band), percentiles), band.std()])
 
 

@@ -32,7 +32,7 @@ from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.rules.tuned import TunedRule, UnderSettings
 
 MODULES = (
-    *("drivers", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.orientation"),
+    *("drivers", "drivers.cfa", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.orientation"),
     *("drivers.parameter", "drivers.parameters", "drivers.pictures", "drivers.regular_files"),
     "drivers.validation_text",
     *("predictor", "predictor.metadata", "predictor.moves", "predictor.raw_features", "predictor.view"),
