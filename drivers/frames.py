@@ -16,6 +16,7 @@ from drivers.errors import FrameError
 from drivers.orientation import ORIENTATIONS, UPRIGHT
 
 MAX_SIDE = pictures.MAX_SIDE
+MAX_BURST = 64
 _KINDS: dict[str, pictures.Kind] = {"image/png": "PNG", "image/jpeg": "JPEG"}
 
 
@@ -37,6 +38,8 @@ class RawFrame:
         source: where the frame came from, for people; not part of the hash.
         orientation: Exif's flag, 1..8, that turns the scene upright. The mosaic lies as the sensor read it, whatever
             the flag; it is neither sent to a device nor part of the hash.
+        earlier: of a burst, the frames of the same scene that were taken before, ``uint16 [N - 1, H, W]``, the oldest
+            first; read-only. A device that filters over time gets them first; nothing else looks at them.
     """
 
     mosaic: np.ndarray
@@ -49,6 +52,7 @@ class RawFrame:
     colour_matrix: tuple[tuple[float, float, float], ...] | None = None
     source: str = ""
     orientation: int = UPRIGHT
+    earlier: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         m = self.mosaic
@@ -81,6 +85,23 @@ class RawFrame:
         if self.orientation not in ORIENTATIONS or not isinstance(self.orientation, int):
             raise FrameError(f"{name}: orientation {self.orientation!r} is not one of Exif's 1 to 8")
         m.flags.writeable = False
+        if (e := self.earlier) is not None:
+            if not isinstance(e, np.ndarray) or e.dtype != np.uint16 or e.ndim != 3 or e.shape[1:] != m.shape:
+                raise FrameError(f"{name}: earlier frames must be uint16 [N, {height}, {width}], as the mosaic is")
+            if not 1 <= len(e) < MAX_BURST:
+                raise FrameError(f"{name}: {len(e)} earlier frames; a burst has 2..{MAX_BURST} frames")
+            e.flags.writeable = False
+
+    @cached_property
+    def single(self) -> RawFrame:
+        """The frame without those before it."""
+        return self if self.earlier is None else replace(self, earlier=None)
+
+    @property
+    def burst(self) -> list[RawFrame]:
+        """The frames in their order; this one alone where there are none before it."""
+        before = () if self.earlier is None else self.earlier
+        return [*(replace(self.single, mosaic=mosaic) for mosaic in before), self.single]
 
     @property
     def cfa_kind(self) -> CfaKind:
@@ -91,9 +112,9 @@ class RawFrame:
     def bayer(self) -> RawFrame:
         """What networks, rules and figures see: itself, or a Bayer mosaic of its size, see :mod:`drivers.cfa`."""
         if self.cfa_kind == "bayer":
-            return self
+            return self.single
         cfa, mosaic, black = as_bayer(self.cfa, self.mosaic, self.black_level)
-        return replace(self, cfa=cfa, mosaic=mosaic, black_level=black)
+        return replace(self.single, cfa=cfa, mosaic=mosaic, black_level=black)
 
     @property
     def height(self) -> int:
@@ -124,9 +145,12 @@ class RawFrame:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash, 64 hexadecimal digits: SHA-256 of the metadata's canonical JSON and the little-endian DN."""
+        """Content hash, 64 hexadecimal digits: SHA-256 of the metadata's canonical JSON and the little-endian DN
+        (of a burst the last frame's, then the earlier ones')."""
         digest = hashlib.sha256(json.dumps(self.metadata, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.mosaic, dtype="<u2").data)
+        if self.earlier is not None:
+            digest.update(np.ascontiguousarray(self.earlier, dtype="<u2").data)
         return digest.hexdigest()
 
     @classmethod

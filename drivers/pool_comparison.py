@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,6 +66,8 @@ def check_jobs(info: DeviceInfo) -> list[tuple[RawFrame, ParameterSet]]:
         mosaic, "RGGB", (64.0,) * 4, 4095, iso=100.0, exposure_s=0.01, as_shot_wb=(2.0, 1.0, 1.5), source="check RAW"
     )
     raw, space = info.input.fitted(raw), info.space
+    if info.input.frames > 1:
+        raw = replace(raw, earlier=np.repeat(raw.mosaic[None], info.input.frames - 1, axis=0))
     return [(raw, space.defaults), (raw, space.from_unit(np.full(len(space), 0.3)))]
 
 

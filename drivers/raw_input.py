@@ -9,7 +9,7 @@ import numpy as np
 
 from drivers.cfa import CFA_PATTERNS, IN_WORDS, KINDS, tile_side
 from drivers.errors import FrameError
-from drivers.frames import MAX_SIDE, RawFrame
+from drivers.frames import MAX_BURST, MAX_SIDE, RawFrame
 from drivers.packing import BITS, PACKINGS, Packing, pack, row_bytes, unpack
 
 MOST_ROW_MULTIPLE = 4096
@@ -25,6 +25,7 @@ class RawInput:
         cfa: the patterns taken.
         bits: most bits of a pixel: white level and values are below 2 to their power.
         min_size, max_size: width and height taken; ``multiple``: of what width and height must be multiples.
+        frames: of one scene that the device filters over time, one after the other, for each picture.
     """
 
     packing: Packing = "u16"
@@ -34,6 +35,7 @@ class RawInput:
     min_size: tuple[int, int] = (2, 2)
     max_size: tuple[int, int] = (MAX_SIDE, MAX_SIDE)
     multiple: tuple[int, int] = (2, 2)
+    frames: int = 1
 
     def __post_init__(self) -> None:
         if self.packing not in PACKINGS:
@@ -46,6 +48,8 @@ class RawInput:
             raise FrameError(f"cfa {self.cfa!r:.60} is not one or more of {IN_WORDS}")
         if type(self.bits) is not int or not 1 <= self.bits <= 16:
             raise FrameError(f"bits {self.bits!r:.40} is not a whole number in 1..16")
+        if type(self.frames) is not int or not 1 <= self.frames <= MAX_BURST:
+            raise FrameError(f"frames {self.frames!r:.40} is not a whole number in 1..{MAX_BURST}")
         for name in ("min_size", "max_size", "multiple"):
             pair = getattr(self, name)
             if not isinstance(pair, tuple) or len(pair) != 2 or not all(type(n) is int for n in pair):

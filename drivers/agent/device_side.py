@@ -46,6 +46,9 @@ class Isp(Protocol):
     def process(self, raw: RawFrame, latched: dict[str, int]) -> Made:
         """The picture of a RAW, with the codes that the frame boundary latched."""
 
+    def begin_burst(self) -> None:
+        """A burst begins: nothing of frames before counts. Only where INFO says more than one frame."""
+
     def photograph(self, latched: dict[str, int]) -> tuple[RawFrame, Made]:
         """A live device's: a RAW of what is before it, and the picture of that very RAW."""
 
@@ -104,12 +107,13 @@ class DeviceSide:
         self.frame = 0
         self._isp = isp
         self._banks = Banks(space)
+        self._last = 0
         isp.power_on()
 
     def reboot(self) -> None:
         """Start anew: another boot id, the registers at their defaults, the frame counter at zero."""
         self.boot_id = secrets.token_hex(8)
-        self.frame = 0
+        self.frame = self._last = 0
         self._banks.power_on()
         self._isp.power_on()
 
@@ -179,6 +183,7 @@ class DeviceSide:
         start = time.perf_counter_ns()
         raw, latched = self._taken(message)
         made = self._isp.process(raw, latched)
+        self._last = message.id
         return self._frame(message.id, message.raw_hash, made, time.perf_counter_ns() - start)
 
     def _taken(self, message: wire.Process) -> tuple[RawFrame, dict[str, int]]:
@@ -189,12 +194,13 @@ class DeviceSide:
         raw = wire.raw_frame(message, self.input)
         if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
-        return raw, self._boundary(codes)
+        return raw, self._boundary(message, codes)
 
     def _capture(self, message: wire.CaptureRequest) -> wire.Frame:
         start = time.perf_counter_ns()
-        latched = self._boundary(self._banks.checked(message.registers))
+        latched = self._boundary(message, self._banks.checked(message.registers))
         raw, made = self._isp.photograph(latched)
+        self._last = message.id
         return self._photograph(message.id, raw, made, time.perf_counter_ns() - start)
 
     def _photograph(self, request_id: int, raw: RawFrame, made: Made, device_ns: int) -> wire.Frame:
@@ -204,7 +210,13 @@ class DeviceSide:
         frame = self._frame(request_id, stored.raw_hash, made, device_ns)
         return dataclasses.replace(frame, metadata=stored.metadata, raw=stored.payload)
 
-    def _boundary(self, codes: dict[str, int]) -> dict[str, int]:
+    def _boundary(self, message: wire.FrameRequest, codes: dict[str, int]) -> dict[str, int]:
+        if self.input.frames > 1:
+            if message.follows and message.follows != self._last:
+                raise wire.MessageError("burst", f"it follows request {message.follows}, the last was {self._last}")
+            self._last = 0
+            if not message.follows:
+                self._isp.begin_burst()
         self._banks.write(codes)
         self.frame += 1
         return self._banks.latch()

@@ -52,6 +52,9 @@ class Agent:
     ``@agent.capture``, in its place: ``capture(values)`` photographs, and returns a mosaic, its metadata (``width`` and
     ``height`` may be left out) and the picture of that very RAW. The device is a live one then.
 
+    ``@agent.begin_burst``, where ``raw_input`` says ``frames`` above 1, of an ISP that filters over time: called before
+    the first frame of each burst, to forget what was before it.
+
     ``@agent.read_back``, for hardware: ``read_back()`` returns the value of every parameter by name as the hardware has
     it in force. The frame is made again until they are those that were written, 32 times at most; what is in force then
     goes out with the frame.
@@ -117,6 +120,7 @@ class Agent:
         self._process: Process | None = None
         self._capture: Capture | None = None
         self._read_back: ReadBack | None = None
+        self._begin_burst: Callable[[], object] | None = None
 
     def process(self, function: Process) -> Process:
         """Decorator: makes the picture of a RAW."""
@@ -133,6 +137,11 @@ class Agent:
         self._read_back = function
         return function
 
+    def begin_burst(self, function: Callable[[], object]) -> Callable[[], object]:
+        """Decorator: forgets the frames before."""
+        self._begin_burst = function
+        return function
+
     def device(self) -> DeviceSide:
         """The device, just switched on, without a link.
 
@@ -141,8 +150,12 @@ class Agent:
         """
         if (self._process is None) == (self._capture is None):
             raise DeviceError(f"{self.space.name}: put @agent.process or @agent.capture above one function")
+        if (self._raw_input is not None and self._raw_input.frames > 1) == (self._begin_burst is None):
+            raise DeviceError(f"{self.space.name}: frames above 1 in raw_input and @agent.begin_burst need each other")
+        isp = _OwnIsp(self.space, self._process, self._capture, self._read_back, self._settle, self._output)
+        isp.begin = self._begin_burst
         return DeviceSide(
-            _OwnIsp(self.space, self._process, self._capture, self._read_back, self._settle, self._output),
+            isp,
             self.space,
             **self._names,
             max_payload=self._max_payload,
@@ -196,9 +209,15 @@ class _OwnIsp:
         self._space, self._settle, self._output = space, settle, output
         self._functions = process, capture
         self._read_back = read_back
+        self.begin: Callable[[], object] | None = None
 
     def power_on(self) -> None:
         """See :class:`~drivers.agent.device_side.Isp`."""
+
+    def begin_burst(self) -> None:
+        """See :class:`~drivers.agent.device_side.Isp`."""
+        if self.begin is not None:
+            _guarded(self.begin)
 
     def process(self, raw: RawFrame, latched: dict[str, int]) -> Made:
         """See :class:`~drivers.agent.device_side.Isp`."""

@@ -54,6 +54,8 @@ class SharedDevice(DeviceSide):
                 f"{device.url}: this device's frames do not prove their parameters; measure its settle count with "
                 f"`workbench device settle {device.url}` and share the URL that it prints"
             )
+        if info.input.frames > 1:
+            raise DeviceError(f"{device.url}: this device filters over bursts of frames and cannot be shared")
         super().__init__(
             _Elsewhere(),
             ParameterSpace(info.space.name, in_registers(info.space.parameters)),
@@ -119,7 +121,7 @@ class SharedDevice(DeviceSide):
         if isinstance(request, wire.Process):
             raw, latched = self._taken(request)
             return raw, self._inner_space.from_codes(latched)
-        return None, self._inner_space.from_codes(self._boundary(self._banks.checked(request.registers)))
+        return None, self._inner_space.from_codes(self._boundary(request, self._banks.checked(request.registers)))
 
     def _answer(self, request: wire.FrameRequest, result: _Result) -> wire.Message:
         # Frames are counted as they are made: some are in work when the device shared starts anew.
@@ -160,6 +162,10 @@ class _Elsewhere:
         """Nothing of frames before is kept here."""
 
     def process(self, raw: RawFrame, latched: dict[str, int]) -> NoReturn:
+        """Never called."""
+        raise NotImplementedError
+
+    def begin_burst(self) -> NoReturn:
         """Never called."""
         raise NotImplementedError
 

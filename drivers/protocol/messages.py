@@ -38,6 +38,7 @@ ERROR_CODES = (
     "bad_register",
     "bad_code",
     "failed",
+    "burst",
 )
 MAX_TEXT = 1024
 Buffer = bytes | memoryview
@@ -123,7 +124,8 @@ class RegisterValues:
 class Process:
     """Process a RAW with these registers, latched at this frame's boundary. Answered with :class:`Frame`.
 
-    ``metadata`` is the RAW's canonical JSON, ``payload`` its mosaic as INFO's ``input`` says.
+    ``metadata`` is the RAW's canonical JSON, ``payload`` its mosaic as INFO's ``input`` says. ``follows``: the request
+    before it in its burst, 0: a burst begins.
     """
 
     id: int
@@ -131,14 +133,19 @@ class Process:
     registers: Registers
     metadata: bytes
     payload: Buffer = field(repr=False)
+    follows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureRequest:
-    """Take a RAW of what is before a live device, with these registers. Answered with :class:`Frame` and its RAW."""
+    """Take a RAW of what is before a live device, with these registers. Answered with :class:`Frame` and its RAW.
+
+    ``follows``: as of :class:`Process`.
+    """
 
     id: int
     registers: Registers
+    follows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

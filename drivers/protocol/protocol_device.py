@@ -13,14 +13,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+
+import numpy as np
 
 from drivers import device_urls, stopping
 from drivers.device import DEFAULT_DEADLINE_S, OUTPUT, Capture, Failure, FrameFailedError
-from drivers.errors import DeviceError, DeviceUnreachableError, FrameError, ParameterError, WorkbenchError
+from drivers.errors import DeviceError, DeviceUnreachableError, FrameError, ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.protocol import wire
+from drivers.protocol.frame_jobs import Job, what_came
 from drivers.protocol.protocol_client import OPEN_DEADLINE_S, ProtocolClient
 
 MAX_BYTES_IN_FLIGHT = 128 << 20
@@ -28,29 +30,9 @@ MAX_REFUSALS = 5
 """Answers to one request that may fail their proof before the job is given up."""
 BUSY_S = 0.05
 
-FRAME_ERRORS = ("failed", "bad_raw", "too_large")
+FRAME_ERRORS = ("failed", "bad_raw", "too_large", "burst")
 """Errors of the protocol that are about one frame: the device could not process this RAW with these parameters, or
 takes no such RAW. The others say that the bench is wrong (``bad_register`` …) or the link (``raw_hash``)."""
-
-_NOT_SENT = wire.Process(0, "", (), b"", b"")
-
-
-@dataclass(eq=False)
-class _Job:
-    """One frame asked for, until it has been yielded; ``raw`` of a live device comes with the answer."""
-
-    raw: RawFrame | None
-    parameters: ParameterSet
-    request: wire.Process | wire.CaptureRequest = _NOT_SENT
-    sent: float = 0.0
-    refusals: int = 0
-    capture: Capture | None = None
-    failure: Failure | None = None
-    error: WorkbenchError | None = None
-
-    @property
-    def done(self) -> bool:
-        return bool(self.capture or self.failure or self.error)
 
 
 _Result = tuple[RawFrame, Capture] | Failure
@@ -77,7 +59,7 @@ class ProtocolDevice(ProtocolClient):
             ProtocolError: what answers does not speak the protocol.
         """
         self.settle = device_urls.settle_count(url)
-        self._outstanding: dict[int, _Job] = {}
+        self._outstanding: dict[int, Job] = {}
         self._accepted = "", 0
         super().__init__(url, deadline_s, open_deadline_s=open_deadline_s)
 
@@ -127,6 +109,10 @@ class ProtocolDevice(ProtocolClient):
                 f"{self.url}: this device's frames do not prove their parameters; measure its settle count with "
                 f"`workbench device settle {self.url}` and use the URL that it prints"
             )
+        if self._info.input.frames > 1:
+            for raw, parameters in jobs:
+                yield self._burst(raw, parameters)
+            return
         if self._info.echo and not self.settle:
             yield from self._stream(jobs)
             return
@@ -163,10 +149,32 @@ class ProtocolDevice(ProtocolClient):
             "written; does somebody else use the device?"
         )
 
-    def _stream(self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]]) -> Generator[_Result, None, None]:
+    def _burst(self, raw: RawFrame | None, parameters: ParameterSet) -> _Result:
+        """The last frame of a burst of one parameter set; begun again where another frame came between."""
+        start = time.monotonic()
+        if raw is not None and (failure := self._info.refused(raw, parameters)):
+            return failure
+        frames = [None] * self._info.input.frames if raw is None else raw.burst
+        for _ in range(MAX_REFUSALS):
+            with closing(self._stream([(frame, parameters) for frame in frames], burst=True)) as stream:
+                results = list(stream)
+            if failures := [result for result in results if isinstance(result, Failure)]:
+                if failures[0].code != "burst":
+                    return dataclasses.replace(failures[0], raw_hash=raw.hash if raw else "")
+                self.counts["unsettled"] += 1
+                continue
+            taken = [result for result in results if not isinstance(result, Failure)]
+            (last, capture), before = taken[-1], np.stack([frame.mosaic for frame, _ in taken[:-1]])
+            whole = raw or dataclasses.replace(last, earlier=before)
+            return whole, dataclasses.replace(capture, raw_hash=whole.hash, total_s=time.monotonic() - start)
+        raise DeviceError(f"{self.url}: {MAX_REFUSALS} times frames came between a burst's; who else uses the device?")
+
+    def _stream(
+        self, jobs: Iterable[tuple[RawFrame | None, ParameterSet]], *, burst: bool = False
+    ) -> Generator[_Result, None, None]:
         source = iter(jobs)
-        window: deque[_Job] = deque()
-        exhausted = False
+        window: deque[Job] = deque()
+        exhausted, follows = False, 0 if burst else None
         try:
             while True:
                 while not exhausted and self._room(window):
@@ -174,7 +182,8 @@ class ProtocolDevice(ProtocolClient):
                     if pair is None:
                         exhausted = True
                         break
-                    window.append(self._start(*pair))
+                    window.append(self._start(*pair, follows))
+                    follows = window[-1].request.id if burst else None
                 if not window:
                     return
                 # The clock runs only while the bench waits here: a slow consumer or source is not the device's fault.
@@ -195,38 +204,42 @@ class ProtocolDevice(ProtocolClient):
 
     # ---- frames ----------------------------------------------------------------------------------------------------
 
-    def _room(self, window: deque[_Job]) -> bool:
+    def _room(self, window: deque[Job]) -> bool:
         return len(window) < self._limit and (
             not window or sum(job.raw.mosaic.nbytes for job in window if job.raw) < MAX_BYTES_IN_FLIGHT
         )
 
-    def _start(self, raw: RawFrame | None, parameters: ParameterSet) -> _Job:
-        """Send a job. One that the device cannot take becomes an error or a failure in its turn."""
+    def _start(self, raw: RawFrame | None, parameters: ParameterSet, follows: int | None) -> Job:
+        """Send a job. One that the device cannot take becomes an error or a failure in its turn.
+
+        ``follows``: the request before it in its burst, 0: there is none; None: it is no frame of a burst.
+        """
         space = self._info.space
         if parameters.space.hash != space.hash:
             text = f"{self.url}: the parameter set is of {parameters.space.name}, the device has {space.name}"
-            return _Job(raw, parameters, error=ParameterError(text))
+            return Job(raw, parameters, error=ParameterError(text))
         if raw is not None:
             size = self._info.input.size(raw.width, raw.height)
             if size > self._max_payload:
                 text = f"the RAW has {size} bytes, the device takes {self._max_payload} at most"
-                return _Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
-            if failure := self._info.refused(raw, parameters):
-                return _Job(raw, parameters, failure=failure)
+                return Job(raw, parameters, failure=self._failure(raw, parameters, "too_large", text))
+            if follows is None and (failure := self._info.refused(raw, parameters)):
+                return Job(raw, parameters, failure=failure)
         registers = tuple(self._registers.words(parameters.by_name).items())
         request: wire.Process | wire.CaptureRequest
         if raw is None:
-            request = wire.CaptureRequest(self._new_id(), registers)
+            request = wire.CaptureRequest(self._new_id(), registers, follows or 0)
         else:
             request = wire.process_request(self._new_id(), raw, registers, self._info.input)
-        job = _Job(raw, parameters, request)
+            request = dataclasses.replace(request, follows=follows or 0)
+        job = Job(raw, parameters, request)
         self._outstanding[job.request.id] = job
         job.sent = time.monotonic()
         if not self._hello or self._probed:  # else it goes out once the device has said who it is
             self._send(job.request)
         return job
 
-    def _wait_for(self, job: _Job) -> None:
+    def _wait_for(self, job: Job) -> None:
         """Handle what arrives until the job is done; every frame that ends starts the next one's deadline.
 
         Only a frame that ends does: the deadline runs on over ``busy``, stale, refused and unreadable answers.
@@ -303,7 +316,7 @@ class ProtocolDevice(ProtocolClient):
         self._reboots = 0
         return True
 
-    def _disproof(self, job: _Job, answer: wire.Frame) -> str | None:
+    def _disproof(self, job: Job, answer: wire.Frame) -> str | None:
         """Why the answer does not prove that it is this job's, or None."""
         request = job.request
         if isinstance(request, wire.Process) and answer.raw_hash != request.raw_hash:
@@ -319,7 +332,7 @@ class ProtocolDevice(ProtocolClient):
             return "the codes in force are not those asked for"
         return None
 
-    def _take_error(self, job: _Job, answer: wire.Error) -> bool:
+    def _take_error(self, job: Job, answer: wire.Error) -> bool:
         if answer.code == "busy":
             self.counts["busy"] += 1
             time.sleep(BUSY_S)
@@ -332,7 +345,7 @@ class ProtocolDevice(ProtocolClient):
             return self._fail_frame(job, answer.code, text)
         return self._fail(job, DeviceError(f"{self.url}: the device refused a frame ({answer.code}): {answer.text}"))
 
-    def _fail_frame(self, job: _Job, code: str, reason: str) -> bool:
+    def _fail_frame(self, job: Job, code: str, reason: str) -> bool:
         job.failure = self._failure(job.raw, job.parameters, code, reason)
         del self._outstanding[job.request.id]
         self._reboots = 0
@@ -341,7 +354,7 @@ class ProtocolDevice(ProtocolClient):
     def _failure(self, raw: RawFrame | None, parameters: ParameterSet, code: str, reason: str) -> Failure:
         return Failure("" if raw is None else raw.hash, parameters, code, reason, self._info.boot_id)
 
-    def _refuse(self, job: _Job, problem: str) -> bool:
+    def _refuse(self, job: Job, problem: str) -> bool:
         self.counts["refused"] += 1
         job.refusals += 1
         if job.refusals < MAX_REFUSALS:
@@ -351,7 +364,7 @@ class ProtocolDevice(ProtocolClient):
         text = f"{self.url}: answer to frame request refused {MAX_REFUSALS} times: {problem}"
         return self._fail(job, DeviceError(f"{text}; check the device with `workbench device info {self.url}`"))
 
-    def _fail(self, job: _Job, error: DeviceError) -> bool:
+    def _fail(self, job: Job, error: DeviceError) -> bool:
         job.error = error
         del self._outstanding[job.request.id]
         return True
@@ -369,22 +382,10 @@ class ProtocolDevice(ProtocolClient):
             super()._unreadable(error)
 
     def _no_frame(self, waited_s: float, since: Counter[str]) -> DeviceUnreachableError:
-        """No frame in time: what came instead, if anything, and the next step."""
-        came = [
-            f"{since[kind]} × {words}"
-            for kind, words in (
-                ("busy", "busy"),
-                ("refused", "a frame that fails its proof"),
-                ("garbage", "what is no message"),
-                ("stale", "answers to nothing that was asked"),
-                ("reboots", "a reboot"),
-                ("reconnects", "a broken connection"),
-            )
-            if since[kind]
-        ]
+        told = what_came(since)
         if not since["busy"] and not since["stale"]:
-            return self._unreachable(waited_s, f" ({', '.join(came)})" if came else "")
+            return self._unreachable(waited_s, f" ({told})" if told else "")
         return DeviceUnreachableError(
-            f"{self.url}: no frame in {waited_s:.1f} s, but {', '.join(came)}; look at the device, or give it longer "
+            f"{self.url}: no frame in {waited_s:.1f} s, but {told}; look at the device, or give it longer "
             "with ?deadline=SECONDS in its URL"
         )

@@ -34,7 +34,7 @@ def process_request(
     payload = raw_input.payload(raw)
     return Process(
         id=request_id,
-        raw_hash=raw.hash if raw_input.is_plain else _hash(own, payload),
+        raw_hash=raw.single.hash if raw_input.is_plain else _hash(own, payload),
         registers=tuple(registers),
         metadata=own if metadata is None else metadata,
         payload=payload,

@@ -129,15 +129,17 @@ def encode(message: Message) -> list[Buffer]:
                     h[key] = told
         case Read():
             h |= {"bank": message.bank, "addresses": message.addresses}
-        case Write() | CaptureRequest():
+        case Write():
             h["registers"] = message.registers
+        case CaptureRequest():
+            h |= {"registers": message.registers, **_follows(message)}
         case RegisterValues():
             h |= {"boot_id": message.boot_id, "bank": message.bank, "registers": message.registers}
             h["parameters_hash"] = bytes.fromhex(message.parameters_hash)
         case Process():
             h |= {"raw_hash": bytes.fromhex(message.raw_hash), "registers": message.registers}
             h |= {"metadata": message.metadata, "payload_size": len(message.payload)}
-            return [msgpack.packb(h), message.payload]
+            return [msgpack.packb({**h, **_follows(message)}), message.payload]
         case Frame():
             h |= {"boot_id": message.boot_id, "frame": message.frame, "raw_hash": bytes.fromhex(message.raw_hash)}
             if message.parameters_hash:
@@ -153,6 +155,10 @@ def encode(message: Message) -> list[Buffer]:
         case Error():
             h |= {"code": message.code, "text": message.text[:MAX_TEXT]}
     return [msgpack.packb(h)]
+
+
+def _follows(message: Process | CaptureRequest) -> dict[str, int]:
+    return {"follows": message.follows} if message.follows else {}
 
 
 def decode(parts: Sequence[Buffer], max_payload: int = MAX_PAYLOAD) -> Message:
@@ -226,9 +232,11 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 registers=take_registers(h.get("registers")),
                 metadata=take_metadata(h),
                 payload=take_payload(h, parts[1], max_payload),
+                follows=take_uint(h, "follows", MAX_ID) if "follows" in h else 0,
             )
         case "capture":
-            return CaptureRequest(request_id, take_registers(h.get("registers")))
+            follows = take_uint(h, "follows", MAX_ID) if "follows" in h else 0
+            return CaptureRequest(request_id, take_registers(h.get("registers")), follows)
         case "frame":
             media_type = h.get("media_type")
             if media_type not in MEDIA_TYPES:

@@ -13,12 +13,12 @@ import numpy as np
 
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
-from drivers.frames import MAX_SIDE, RawFrame
+from drivers.frames import MAX_BURST, MAX_SIDE, RawFrame
 from drivers.orientation import UPRIGHT
 
 REQUIRED = {"mosaic", "cfa", "black_level", "white_level"}
 KNOWN_OR_NOT = {"iso", "exposure_s", "as_shot_wb", "colour_matrix"}
-_OPTIONAL = KNOWN_OR_NOT | {"orientation"}
+_OPTIONAL = KNOWN_OR_NOT | {"orientation", "earlier"}
 _MOST_OF_A_VALUE = 64 << 10
 _UNPACKED = 64 << 20
 _MOST_RATIO = 100  # of a mosaic's size to its compressed size, above _UNPACKED; camera noise leaves 2 to 10
@@ -39,6 +39,7 @@ def read_npz(path: Path) -> RawFrame:
         raise FrameError(f"{name}: damaged or not an .npz of a RAW frame ({_reason(error)}); save it again") from error
     except (NotImplementedError, RuntimeError) as error:  # zipfile: another compression, encryption
         raise FrameError(f"{name}: damaged or not an .npz of a RAW frame ({_reason(error)}); save it again") from error
+    earlier = arrays.pop("earlier", None)
     metadata: dict[str, Any] = {key: array.tolist() for key, array in arrays.items() if key != "mosaic"}
     if not isinstance(metadata["black_level"], list):
         metadata["black_level"] = [metadata["black_level"]] * 4
@@ -52,7 +53,7 @@ def read_npz(path: Path) -> RawFrame:
         raise FrameError(f"{name}: cfa is {_short(metadata['cfa'])}, not a text such as 'RGGB'; save it again")
     orientation = metadata.pop("orientation", UPRIGHT)
     frame = RawFrame.from_metadata(arrays["mosaic"], metadata, source=name)
-    return dataclasses.replace(frame, orientation=orientation) if orientation != UPRIGHT else frame
+    return dataclasses.replace(frame, orientation=orientation, earlier=earlier)
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
@@ -71,11 +72,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, name: st
         wanted = math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
             raise FrameError(f"{name}: {key} holds Python objects, which are not read; save plain numbers")
-        if key == "mosaic":
-            if dtype != np.uint16 or len(shape) != 2:
-                raise FrameError(f"{name}: mosaic must be uint16 [H, W], not {dtype} {list(shape)}")
-            if max(shape) > MAX_SIDE:
-                raise FrameError(f"{name}: mosaic of {shape[1]}×{shape[0]} pixels, a side has at most {MAX_SIDE}")
+        if key in ("mosaic", "earlier"):
+            if dtype != np.uint16 or len(shape) != (2 if key == "mosaic" else 3):
+                form = "[H, W]" if key == "mosaic" else "[N, H, W]"
+                raise FrameError(f"{name}: {key} must be uint16 {form}, not {dtype} {list(shape)}")
+            if max(shape) > MAX_SIDE or (len(shape) == 3 and shape[0] >= MAX_BURST):
+                told = f"{key} of {shape[-1]}×{shape[-2]} pixels"
+                raise FrameError(f"{name}: {told}, a side has at most {MAX_SIDE}, a burst {MAX_BURST} frames")
         elif wanted > _MOST_OF_A_VALUE:
             raise FrameError(f"{name}: {key} has {wanted:,} bytes, which is no such value; save it again")
         if not 0 <= member.file_size - wanted <= _MOST_OF_A_VALUE:
@@ -85,7 +88,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str, name: st
             )
         if wanted > max(_UNPACKED, _MOST_RATIO * member.compress_size):
             raise FrameError(
-                f"{name}: mosaic of {shape[1]}×{shape[0]} pixels in {member.compress_size:,} bytes, which no camera's "
+                f"{name}: {key} of {shape[-1]}×{shape[-2]} pixels in {member.compress_size:,} bytes, which no camera's "
                 "noise allows; it is not unpacked"
             )
     with archive.open(member) as file:

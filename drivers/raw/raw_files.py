@@ -103,8 +103,8 @@ def save_npz(path: Path, raw: RawFrame) -> None:
     """Write a RAW frame as ``.npz``: whole or not at all, the same bytes for the same frame.
 
     Keys: ``mosaic`` (uint16 [H, W]), ``cfa``, ``black_level`` (4), ``white_level``, and where known ``iso``,
-    ``exposure_s``, ``as_shot_wb`` (3), ``colour_matrix`` (3×3), and ``orientation`` where it is not 1; as in
-    :class:`~drivers.frames.RawFrame`.
+    ``exposure_s``, ``as_shot_wb`` (3), ``colour_matrix`` (3×3), ``orientation`` where it is not 1, and ``earlier``
+    (uint16 [N, H, W]) of a burst; as in :class:`~drivers.frames.RawFrame`.
 
     Raises:
         FrameError: the name does not end in ``.npz``.
@@ -131,6 +131,8 @@ def _save(file: BinaryIO, raw: RawFrame) -> None:
             arrays[key] = np.array(raw.metadata[key])
     if raw.orientation != UPRIGHT:
         arrays["orientation"] = np.array(raw.orientation)
+    if raw.earlier is not None:
+        arrays["earlier"] = np.ascontiguousarray(raw.earlier)
     np.savez(file, allow_pickle=False, **arrays)
 
 

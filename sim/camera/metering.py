@@ -131,7 +131,12 @@ class Camera:
         return round(float(red), 4), 1.0, round(float(blue), 4)
 
     def shoot(
-        self, photograph: np.ndarray, rng: np.random.Generator, light: Illuminant | None = None, name: str = ""
+        self,
+        photograph: np.ndarray,
+        rng: np.random.Generator,
+        light: Illuminant | None = None,
+        name: str = "",
+        frames: int = 1,
     ) -> Shot:
         """Take the scene that a photograph shows.
 
@@ -140,6 +145,7 @@ class Camera:
             rng: draws the light, the errors and the noise; the same state gives the same RAW.
             light: the light on the scene, or None for a random one that suits the picture's brightness.
             name: becomes the frame's ``source``.
+            frames: of the burst: the same light on the same photosites, each frame with noise of its own.
 
         Raises:
             FrameError: the photograph is of another type or shape, or has an odd side.
@@ -148,8 +154,9 @@ class Camera:
         asked = self.meter(photograph) * 2.0 ** rng.normal(0, self.meter_error_ev)
         seconds, iso, scale = self.program(asked, light.lux)
         as_shot = self.auto_white_balance(light, rng)
+        mosaic, *earlier = (self.sensor.expose(photograph, light, scale, iso, rng) for _ in range(frames))
         raw = RawFrame(
-            mosaic=self.sensor.expose(photograph, light, scale, iso, rng),
+            mosaic=mosaic,
             cfa=self.sensor.cfa,
             black_level=self.sensor.black_level,
             white_level=self.sensor.white_level,
@@ -158,5 +165,6 @@ class Camera:
             as_shot_wb=as_shot,
             colour_matrix=self.sensor.colour_matrix,
             source=name,
+            earlier=np.stack(earlier) if earlier else None,
         )
         return Shot(raw, light, scale, self.sensor.wb_gains(light))

@@ -115,6 +115,10 @@ class _EmulatedIsp:
         time.sleep(max(end - time.perf_counter(), 0.0))
         return Made(picture, in_force.by_name)
 
+    def begin_burst(self) -> None:
+        """See :class:`~drivers.agent.device_side.Isp`."""
+        self._filtered = None
+
     def photograph(self, latched: dict[str, int]) -> tuple[RawFrame, Made]:
         """See :class:`~drivers.agent.device_side.Isp`."""
         assert self._camera is not None

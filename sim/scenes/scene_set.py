@@ -18,7 +18,7 @@ import numpy as np
 
 from drivers.atomic_files import write_bytes, write_text
 from drivers.cfa import CfaPattern
-from drivers.frames import RawFrame
+from drivers.frames import MAX_BURST, RawFrame
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.regular_files import read_json
 from sim.camera.metering import Camera
@@ -71,6 +71,7 @@ class _Studio:
     camera: Camera
     size: tuple[int, int]
     seed: int
+    frames: int
 
     def reference(self, scene: _Scene, number: int) -> Path:
         return (self.folder / scene.file(number)).with_suffix(".reference.png")
@@ -89,7 +90,7 @@ class _Studio:
                     pictures = pictures or scene.pictures()
                     rng = np.random.default_rng([0x5CE4E, self.seed, _number(scene.name), number])
                     picture = through_lens(crop(pictures[number % len(pictures)], self.size, rng))
-                    raw = self.camera.shoot(picture, rng, name=path.name).raw
+                    raw = self.camera.shoot(picture, rng, name=path.name, frames=self.frames).raw
                     if not rendered:
                         write_png(reference, picture)
                     # The RAW comes second: where it is, its reference is, or a device still makes it.
@@ -112,6 +113,7 @@ def make_scene_set(
     cfa: CfaPattern = "RGGB",
     seed: int = 0,
     sensor_seed: int = DEFAULT_SENSOR_SEED,
+    frames: int = 1,
     references: References | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -132,6 +134,7 @@ def make_scene_set(
         cfa: CFA order of the sensor.
         seed: from 0; another seed gives other lab scenes, crops, lights and errors.
         sensor_seed: from 0; another seed is another camera.
+        frames: of each RAW, 1..64: a burst of the same scene, each frame with noise of its own.
         references: makes each RAW's reference from the RAW; None: it is the clean photograph.
         progress: called with (RAWs done, RAWs in all).
 
@@ -144,6 +147,8 @@ def make_scene_set(
     """
     folder = Path(folder)
     _check(lab_scenes, raws_per_scene, raws_per_photograph, size, min(seed, sensor_seed))
+    if not 1 <= frames <= MAX_BURST:
+        raise SceneError(f"frames must be within 1..{MAX_BURST}, not {frames}")
     scenes: list[Photograph] = []
     if raws_per_photograph:
         scenes = sample_photographs() if photographs is None else folder_photographs(photographs)
@@ -159,6 +164,8 @@ def make_scene_set(
         "seed": seed,
         "camera": json.loads(json.dumps(asdict(camera))),
     }
+    if frames > 1:
+        arguments["frames"] = frames
     if references is not None:
         arguments["reference"] = references.record
     plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
@@ -166,7 +173,7 @@ def make_scene_set(
     if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
         raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
     claim_folder(folder, arguments)
-    studio = _Studio(folder, camera, size, seed)
+    studio = _Studio(folder, camera, size, seed, frames)
     total = sum(scene.raws for scene in plan)
     for done, _ in enumerate(_filled(studio, plan, references), start=1):
         if progress:

@@ -16,11 +16,11 @@ from drivers.agent import Agent, RawInput, continuous
 from drivers.cfa import KINDS
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
-from drivers.raw.raw_files import save_npz
-from workbench.board.prediction import predict
+from drivers.raw.raw_files import load_raw, save_npz
 from workbench.collect.collector import collect
 from workbench.lab.dataset import Dataset
 from workbench.learn.learning import fit_proxy, train
+from workbench.learn.predictors import open_predictor
 
 CFAS = {"bayer": "GRBG", "mono": "M", "quad": "RRGGRRGGGGBBGGBB", "rgb-ir": "BGRGGIGIRGBGGIGI", "rccb": "RCCB"}
 
@@ -66,9 +66,10 @@ def test_every_cfa_goes_from_collection_to_prediction(tmp_path: Path) -> None:
     with Dataset.open(lab) as dataset:
         assert {raw.name.split("-t")[0].split("-v")[0]: raw.load().cfa for raw in dataset.raws()} == CFAS
     fit_proxy(lab, PROXY)
-    train(lab, PREDICTOR)
+    predictor = open_predictor(train(lab, PREDICTOR)[0])
     for kind in CFAS:
-        assert 1 <= float(predict(lab, folder / f"{kind}-test.npz").parameters["gain"]) <= 4
+        (predicted,) = predictor.predict([load_raw(folder / f"{kind}-test.npz")])
+        assert 1 <= float(predicted.values["gain"]) <= 4
     (folder / "scenes.csv").write_text("file\nquad-test.npz\nmono-test.npz\n", encoding="utf-8")
     with pytest.raises(DeviceError, match=r"does not take the first RAW, .*its CFA is .*the device takes RGGB, BGGR"):
         collect(tmp_path / "other", "sim:sim20", 4, raws=folder)

@@ -57,7 +57,7 @@ class Peer:
         self.deadline_s = deadline_s
         self.many_clients = many_clients
         self._own_chart = raw is None
-        self.raw = raw or chart("test chart")
+        self.raw = (raw or chart("test chart")).single
         self.other = negative(self.raw, "test chart, negative")
         self.strays: list[wire.Message] = []
         self.open_link = open_link

@@ -37,6 +37,9 @@ def scenes(
     cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other lab scenes, crops, lights and errors.")] = 0,
     sensor_seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Another camera.")] = None,
+    frames: Annotated[
+        int, typer.Option(min=1, max=64, help="Frames of each RAW: bursts, for devices that filter over time.")
+    ] = 1,
     reference_isp: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +97,7 @@ def scenes(
                 cfa=cfa.value,
                 seed=seed,
                 sensor_seed=DEFAULT_SENSOR_SEED if sensor_seed is None else sensor_seed,
+                frames=frames,
                 references=references,
                 progress=progress.count,
             )
