@@ -123,6 +123,32 @@ def kept_in(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
     return make
 
 
+def _in_memory() -> Iterator[None]:
+    import optuna
+
+    kept: dict[str, optuna.storages.InMemoryStorage] = {}
+
+    class Storage:
+        def __new__(cls, url: str, engine_kwargs: object) -> Any:
+            return kept.setdefault(url, optuna.storages.InMemoryStorage())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optuna.storages, "RDBStorage", Storage)
+        yield
+
+
+@pytest.fixture
+def studies_in_memory() -> Iterator[None]:
+    """Optuna's studies are kept by their URL in this process: its tables are half of what a search of a test costs."""
+    yield from _in_memory()
+
+
+@pytest.fixture(scope="module")
+def module_in_memory() -> Iterator[None]:
+    """``studies_in_memory`` for the fixtures of a module too."""
+    yield from _in_memory()
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures of a report have their labels alone: drawing them is most of what a page costs."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import typer
 from small_isp import SPACE, SmallIsp, make_lab
@@ -33,8 +32,10 @@ from workbench.rules.setting import Exposure, MeanLevel, Setting, load_setting, 
 from workbench.rules.tuned import load_rule, rule_from, sets_of, under
 from workbench.tune.fixed import tune_run
 from workbench.tune.results import tune_result
+from workbench.tune.search import open_study
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 TOML = """
 [by_rule]
 red = "as-shot"
@@ -228,8 +229,7 @@ def test_no_capture_of_a_tuning_goes_against_the_setting(lab: Path, rule: str) -
         given = sets_of(run, SPACE, list(raws.values()))
         assert all(setting.of(p, raw).hash == p.hash for raw, p in zip(raws.values(), given, strict=True))
     (study, *_) = tune_result(run).studies
-    storage = f"sqlite:///{lab / 'studies.sqlite'}"
-    trials = optuna.load_study(study_name=study, storage=storage).get_trials(deepcopy=False)
+    trials = open_study(lab, study, {}).get_trials(deepcopy=False)
     assert not setting.names & set(trials[-1].params)
 
 

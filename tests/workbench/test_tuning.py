@@ -63,10 +63,21 @@ def no_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, no_studies: Path) -> Path:
+def lab(tmp_path: Path, studies_in_memory: None) -> Path:
+    make_lab(tmp_path / "lab")
+    return tmp_path / "lab"
+
+
+@pytest.fixture
+def lab_on_disk(tmp_path: Path, no_studies: Path) -> Path:
+    """With a study file."""
     make_lab(tmp_path / "lab")
     shutil.copy(no_studies, tmp_path / "lab")
     return tmp_path / "lab"
+
+
+def storage_of(lab: Path) -> str:
+    return f"sqlite:///{lab / 'studies.sqlite'}"
 
 
 def tune(lab: Path, device: SmallIsp, settings: TuneSettings, **more: Any) -> RunFolder:
@@ -100,9 +111,11 @@ def test_tuning_finds_better_parameters_on_training_raws_only(lab: Path, method:
         assert set(run.config["scenes"]) <= set(training.values())
 
 
-def test_trials_are_in_an_ordinary_study_with_native_values(lab: Path) -> None:
-    run = tune(lab, SmallIsp(), TuneSettings("cmaes", captures=100, raws_per_trial=4))
-    study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
+def test_trials_are_in_an_ordinary_study_with_native_values(lab_on_disk: Path) -> None:
+    run = tune(lab_on_disk, SmallIsp(), TuneSettings("cmaes", captures=100, raws_per_trial=4))
+    study = optuna.load_study(
+        study_name=run.results["studies"][0], storage=f"sqlite:///{lab_on_disk / 'studies.sqlite'}"
+    )
     assert len(study.trials) == run.results["trials"]
     assert all(t.state is optuna.trial.TrialState.COMPLETE for t in study.trials)
     assert study.trials[0].params == SPACE.defaults.values
@@ -110,10 +123,12 @@ def test_trials_are_in_an_ordinary_study_with_native_values(lab: Path) -> None:
     assert study.best_value == pytest.approx(max(h[1] for h in run.results["history"]))
 
 
-def test_the_expert_is_tried_second(lab: Path) -> None:
+def test_the_expert_is_tried_second(lab_on_disk: Path) -> None:
     expert = SPACE.parse({"exposure": 1.5, "curve": "b", "invert": False}, partial=True)
-    run = tune(lab, SmallIsp(), TuneSettings("tpe", captures=100, raws_per_trial=4), expert=expert)
-    study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
+    run = tune(lab_on_disk, SmallIsp(), TuneSettings("tpe", captures=100, raws_per_trial=4), expert=expert)
+    study = optuna.load_study(
+        study_name=run.results["studies"][0], storage=f"sqlite:///{lab_on_disk / 'studies.sqlite'}"
+    )
     assert study.trials[1].params == expert.values
     assert run.results["expert_on_trial_raws"] == pytest.approx(study.trials[1].value)
 
@@ -229,26 +244,29 @@ def test_a_space_that_runs_out_of_sets_ends(lab: Path) -> None:
             assert len(result.trials) == 2
 
 
-def test_a_study_file_that_refuses_in_mid_search_is_told_and_the_search_goes_on(lab: Path) -> None:
+def test_a_study_file_that_refuses_in_mid_search_is_told_and_the_search_goes_on(lab_on_disk: Path) -> None:
     settings = TuneSettings("cmaes", captures=64, raws_per_trial=4)
     with pytest.raises(DeviceUnreachableError):
-        tune(lab, SmallIsp(gone_after=20), settings)
-    with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
+        tune(lab_on_disk, SmallIsp(gone_after=20), settings)
+    with contextlib.closing(sqlite3.connect(lab_on_disk / "studies.sqlite")) as connection, connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
     with pytest.raises(RunError, match=r"cannot be read or written: .*disk is full; check .* every capture is kept"):
-        tune(lab, SmallIsp(), settings)
-    kept = len(keys(lab))
-    with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
+        tune(lab_on_disk, SmallIsp(), settings)
+    kept = len(keys(lab_on_disk))
+    with contextlib.closing(sqlite3.connect(lab_on_disk / "studies.sqlite")) as connection, connection:
         connection.execute("DROP TRIGGER full")
-    assert tune(lab, SmallIsp(), settings).finished
-    assert len(keys(lab)) > kept
+    assert tune(lab_on_disk, SmallIsp(), settings).finished
+    assert len(keys(lab_on_disk)) > kept
 
 
-def test_a_study_file_that_cannot_be_read_is_one_line(lab: Path) -> None:
-    study = open_study(lab, "t", {})
-    with contextlib.closing(sqlite3.connect(lab / "studies.sqlite")) as connection, connection:
+def test_a_study_file_that_cannot_be_read_is_one_line(lab_on_disk: Path) -> None:
+    study = open_study(lab_on_disk, "t", {})
+    with contextlib.closing(sqlite3.connect(lab_on_disk / "studies.sqlite")) as connection, connection:
         connection.execute("DROP TABLE trials")
-    with Dataset.open(lab) as dataset, pytest.raises(RunError, match=r"cannot be read or written: .*no such table"):
+    with (
+        Dataset.open(lab_on_disk) as dataset,
+        pytest.raises(RunError, match=r"cannot be read or written: .*no such table"),
+    ):
         search(
             SearchBench(dataset, SmallIsp(gone_after=0), purpose="t"),
             Scorer(),
@@ -284,10 +302,10 @@ def test_no_reference_is_one_clear_line(tmp_path: Path) -> None:
         referenced_raws(dataset, Split.TRAIN)
 
 
-def test_a_study_file_of_another_kind_is_refused(lab: Path) -> None:
-    (lab / "studies.sqlite").write_bytes(b"not a database at all" * 100)
+def test_a_study_file_of_another_kind_is_refused(lab_on_disk: Path) -> None:
+    (lab_on_disk / "studies.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(RunError, match=r"studies\.sqlite: is no study file .*; move it away and") as caught:
-        tune(lab, SmallIsp(), TuneSettings(captures=100, raws_per_trial=4))
+        tune(lab_on_disk, SmallIsp(), TuneSettings(captures=100, raws_per_trial=4))
     assert "\n" not in str(caught.value)
 
 
@@ -611,9 +629,9 @@ def test_a_run_of_an_older_version_is_given_back(lab: Path) -> None:
     assert tune(lab, SmallIsp(gone_after=0), settings).path == first.path
 
 
-def test_several_metrics_give_a_pareto_front_in_their_own_units(lab: Path) -> None:
+def test_several_metrics_give_a_pareto_front_in_their_own_units(lab_on_disk: Path) -> None:
     settings = TuneSettings("nsga2", captures=100, raws_per_trial=4, metric="psnr", more_metrics=("ssim", "bytes"))
-    run = tune(lab, SmallIsp(), settings)
+    run = tune(lab_on_disk, SmallIsp(), settings)
     assert [m["better"] for m in run.results["metrics"]] == ["higher", "higher", "lower"]
     front = [(p["values"]["psnr"], p["values"]["ssim"], -p["values"]["bytes"]) for p in run.results["pareto"]]
     assert len(front) > 1
@@ -622,7 +640,9 @@ def test_several_metrics_give_a_pareto_front_in_their_own_units(lab: Path) -> No
         assert not any(other != point and all(a >= b for a, b in zip(other, point, strict=True)) for other in front)
     assert run.results["values"]["bytes"] > 0
     assert SPACE.parse(run.results["pareto"][0]["parameters"]).hash == run.results["pareto"][0]["parameters_hash"]
-    study = optuna.load_study(study_name=run.results["studies"][0], storage=f"sqlite:///{lab / 'studies.sqlite'}")
+    study = optuna.load_study(
+        study_name=run.results["studies"][0], storage=f"sqlite:///{lab_on_disk / 'studies.sqlite'}"
+    )
     assert len(study.directions) == 3
     assert len({tuple(t.values) for t in study.best_trials}) <= len(front)
 

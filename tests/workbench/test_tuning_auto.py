@@ -34,6 +34,7 @@ from workbench.tune.fixed import tune_run
 from workbench.tune.results import AutoResult, tune_result
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 SETTINGS = TuneSettings("cmaes", captures=720, raws_per_trial=4)
 
 
