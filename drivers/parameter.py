@@ -324,6 +324,12 @@ class Parameter:
         value = low * (high / low) ** unit if self.scale == "log" else low + unit * (high - low)
         return min(max(round(self._steps(value)), self.low_code), self.high_code)
 
+    def nearest(self, number: float) -> int:
+        """The code nearest to a number, which may be infinite or beyond the range; the end's code there."""
+        if number <= 0 and self.coding == "log2":
+            return self.low_code
+        return round(min(max(self._steps(number), self.low_code), self.high_code))
+
     def least_above(self, number: float, *, equal: bool) -> int:
         """The smallest code whose number is above another (``equal``: or as large), be it beyond the range."""
         code = math.ceil(round(self._steps(number), 6)) if number > 0 or self.coding == "linear" else self.low_code

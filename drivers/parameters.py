@@ -269,10 +269,10 @@ class ParameterSpace:
         """
         return parameters if parameters.space is self else self.from_codes(parameters.by_name)
 
-    def from_unit(self, unit: np.ndarray) -> ParameterSet:
+    def from_unit(self, unit: np.ndarray, kept: ParameterSet | None = None) -> ParameterSet:
         """The set nearest to a normalised vector ``float [N]``, quantised as the device would.
 
-        What is not searched is at its default.
+        What is not searched is as in ``kept``, a set of this space, else at its default.
 
         Raises:
             ParameterError: the vector has another length or is not finite.
@@ -280,8 +280,10 @@ class ParameterSpace:
         vector = np.asarray(unit, dtype=np.float64).ravel()
         if len(vector) != len(self):
             raise ParameterError(f"normalised vector has {len(vector)} values, {self.name} has {len(self)} parameters")
+        stay = self.defaults if kept is None else kept
         codes = (
-            p.from_unit(u) if p.searched else p.to_code(p.default) for p, u in zip(self.parameters, vector, strict=True)
+            p.from_unit(u) if p.searched else code
+            for p, u, code in zip(self.parameters, vector, stay.codes, strict=True)
         )
         return ParameterSet(self, tuple(codes))
 

@@ -147,7 +147,7 @@ class DeviceSuite:
         """Its codes mean something else."""
         with self._opened() as device:
             data = device.info().space.to_dict()
-            data["parameters"] = data["parameters"][::-1] if len(data["parameters"]) > 1 else data["parameters"]
+            data["parameters"].append({"name": "of_no_device", "block": "test", "kind": "bool", "default": False})
             data["name"] = f"not {data['name']}"
             _refused(device, self.raws()[0], ParameterSpace.from_dict(data).defaults)
             self._capture(device)

@@ -161,11 +161,17 @@ class Quantiser:
     """
 
     def __init__(self, space: ParameterSpace) -> None:
+        self._space = space
+        self._whole = bool(space.relations or space.not_searched)
         self._discrete = torch.tensor([p.discrete and p.scale == "linear" for p in space.parameters])
         self._levels = torch.tensor([float(p.levels) for p in space.parameters])
 
     def __call__(self, parameters: Tensor) -> Tensor:
-        """``[B, N]`` → ``[B, N]`` with the discrete parameters at their bin's centre."""
+        """``[B, N]`` → ``[B, N]`` with the discrete parameters at their bin's centre, and constraints kept."""
+        if self._whole:
+            rows = parameters.detach().cpu().double().numpy()
+            legal = torch.as_tensor(np.stack([self._space.from_unit(row).unit for row in rows]))
+            return parameters + (legal.to(parameters) - parameters).detach()
         levels = self._levels.to(parameters.device)
         index = torch.minimum((parameters * levels).floor(), levels - 1)
         rounded = torch.where(self._discrete.to(parameters.device), (index + 0.5) / levels, parameters)

@@ -168,6 +168,33 @@ def test_constraints_that_cannot_be_kept(constraints: list[str], told: str) -> N
         ParameterSpace("odd", parameters, tuple(constraints))
 
 
+def test_a_search_and_a_training_ask_for_legal_sets() -> None:
+    import torch
+
+    from predictor.training import Quantiser
+    from workbench.tune.nelder_mead import NelderMeadProposer
+    from workbench.tune.proposals import CmaEsProposer, RandomProposer
+
+    start = SPACE.parse({"port": 7}, partial=True)
+    free = [p.name for p in SPACE.parameters if p.searched]
+    for proposer in (
+        RandomProposer(start, free, 0),
+        CmaEsProposer(start, free, 0, 0.3),
+        NelderMeadProposer(start, free, 0),
+    ):
+        proposer.tell([start], [(0.0,)])
+        for parameters in proposer.ask():
+            assert parameters["port"] == 7
+            assert SPACE.parse(natives(parameters)).hash == parameters.hash
+    asked = torch.rand(3, len(SPACE), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    snapped = Quantiser(SPACE)(asked)
+    for row in snapped.detach().double().numpy():
+        np.testing.assert_allclose(SPACE.from_unit(row).unit, row, atol=1e-6)
+    snapped.sum().backward()
+    assert asked.grad is not None
+    np.testing.assert_array_equal(asked.grad.numpy(), 1)
+
+
 def test_the_whole_check_passes(url: str) -> None:
     from workbench.check.peer import Peer
 

@@ -96,5 +96,4 @@ def balanced(parameters: ParameterSet, raw: Stored | RawFrame, how: WhiteBalance
 
 def clipped_code(parameter: Parameter, value: float) -> int:
     """The code of a native value of a number, clipped into its range."""
-    position = min(max(value / parameter.step, parameter.low_code), parameter.high_code)  # it may be infinite
-    return round(position)
+    return parameter.nearest(value)

@@ -90,7 +90,7 @@ class NelderMeadProposer:
         for point in self._points:
             unit = self._best.unit.copy()
             unit[self._where] = point
-            sets.append(self._space.from_unit(unit))
+            sets.append(self._space.from_unit(unit, self._best))
         return sets
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:

@@ -45,7 +45,7 @@ def distribution(parameter: Parameter) -> BaseDistribution:
 def _code(parameter: Parameter, value: Native) -> int:
     if parameter.kind in ("choice", "bool"):
         return parameter.to_code(value)
-    return min(max(round(float(value) / parameter.step), parameter.low_code), parameter.high_code)
+    return parameter.nearest(float(value))
 
 
 class Proposer(Protocol):
@@ -76,7 +76,7 @@ class RandomProposer:
         """One random set."""
         unit = self._start.unit.copy()
         unit[self._where] = self._rng.random(len(self._where))
-        return [self._start.space.from_unit(unit)]
+        return [self._start.space.from_unit(unit, self._start)]
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """Nothing to learn."""
@@ -212,7 +212,7 @@ class CmaEsProposer:
             unit[self._continuous] = x
         if z is not None:
             unit[self._integers] = z
-        codes = list(self._space.from_unit(unit).codes)
+        codes = list(self._space.from_unit(unit, self._best).codes)
         if c is not None:
             for i, row in zip(self._categories, c, strict=True):
                 codes[i] = int(np.argmax(row))

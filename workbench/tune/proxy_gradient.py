@@ -81,7 +81,7 @@ def descend(
         optimiser.step()
         if step in (steps // 2, steps):
             reached = torch.where(still, unit, torch.sigmoid(logits)).detach().numpy().astype(np.float64)
-            found.append(space.from_unit(reached))
+            found.append(space.from_unit(reached, start))
     return found
 
 

@@ -83,7 +83,7 @@ class WorstRankProposer:
         for point in points[: self._screen]:
             unit = self._start.unit.copy()
             unit[self._where] = point
-            sets.append(self._space.from_unit(unit))
+            sets.append(self._space.from_unit(unit, self._start))
         return sets
 
     def _remember(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
