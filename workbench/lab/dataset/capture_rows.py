@@ -95,20 +95,21 @@ class CaptureRows(Rows):
         return {number: {k: v for k, v in told.items() if k not in codes} for number, told, codes in rows}
 
     @resumed
-    def counts(self) -> dict[tuple[str, str], int]:
-        """How many captures are in use, by device and purpose."""
+    def counts(self) -> tuple[dict[tuple[str, str], int], int]:
+        """How many captures are in use, by device and purpose; and how many are set aside."""
         by = (CaptureRow.device, CaptureRow.purpose)
         query = select(*by, func.count()).group_by(*by).order_by(*by)
         with self.database.reading() as connection:
             # Both from an index alone; rows are read only where some are set aside.
             rows = connection.execute(query).all()
-            if sum(row[2] for row in rows) != connection.scalar(in_use_count()):
+            aside = sum(row[2] for row in rows) - (connection.scalar(in_use_count()) or 0)
+            if aside:
                 rows = connection.execute(query.where(CaptureRow.set_aside.is_(None))).all()
             counts: dict[tuple[str, str], int] = {}
             for device, purpose, count in rows:
                 key = self.identity(connection, device), purpose
                 counts[key] = counts.get(key, 0) + count
-        return counts
+        return counts, aside
 
     def set_aside(self, ids: Sequence[int], reason: str) -> int:
         """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
@@ -132,9 +133,6 @@ class CaptureRows(Rows):
         """How many captures are set aside, by reason."""
         query = select(CaptureRow.set_aside, func.count()).where(CaptureRow.set_aside.is_not(None))
         with self.database.reading() as connection:
-            total = select(func.count()).select_from(CaptureRow)
-            if connection.scalar(total) == connection.scalar(in_use_count()):  # told by indices alone
-                return {}
             rows = connection.execute(query.group_by(CaptureRow.set_aside)).all()
         return {str(reason): count for reason, count in rows}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 
 from sqlalchemy import insert, select
@@ -51,12 +52,12 @@ class DeviceRows(CaptureRows):
             raise DatasetError(f"{self.lab}: no captures of device {device_identity}; it has those of: {known}")
         return ParameterSpace.from_dict(space)
 
-    def devices(self) -> list[KnownDevice]:
-        """The devices, by identity."""
+    def devices(self, counts: Mapping[tuple[str, str], int] | None = None) -> list[KnownDevice]:
+        """The devices, by identity; ``counts`` of the captures where they are known already."""
         name = DeviceRow.space["name"].as_string().label("space")
         query = select(DeviceRow.identity, DeviceRow.model, DeviceRow.firmware, name)
         captures: Counter[str] = Counter()
-        for (device, _), count in self.counts().items():
+        for (device, _), count in (self.counts()[0] if counts is None else counts).items():
             captures[device] += count
         found: dict[str, KnownDevice] = {}
         with self.database.reading() as connection:
