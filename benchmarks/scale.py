@@ -49,6 +49,8 @@ BOARDS = 4
 FRAME_MS = 50
 KILLS = {"collectors": 10, "boards": 4}
 RESTARTS = 2
+SPAN_S = (14.0, 30.0)
+"""Seconds from start to kill: on a machine that others use a collector takes ten to start."""
 BATCHES, BATCH = 20, 16
 CREATED = "2026-01-01T00:00:00.000Z"
 
@@ -184,7 +186,7 @@ def disturbed(
         for lab, port, kills in zip(hosts, ports, shares, strict=True)
     ]
     for process in [*devices, *running]:
-        process.span = (6.0, 14.0)
+        process.span = SPAN_S
         process.due = time.monotonic() + chance.uniform(*process.span)
     begin, restarts = time.monotonic(), 0
 
