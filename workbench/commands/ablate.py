@@ -60,6 +60,14 @@ def ablate(
     prefix: Annotated[str, typer.Option(help="Beginning of the names of the train runs.")] = "ablate",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: PoolToleranceOption = 0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on this Ray cluster: auto (the one of this host), local, or ray://HOST:PORT; every host sees "
+            "the lab under the same path.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Train variants of the predictor, a run a seed, and compare them on the device (table 3, figures 5 and 6)."""
@@ -102,7 +110,7 @@ def ablate(
             progress.update(done, note=note)
 
         with Progress("train", 0, unit="step") as progress:
-            trained = train_variants(lab, settings, lambda *args: shown_by(progress, *args), judge)
+            trained = train_variants(lab, settings, lambda *args: shown_by(progress, *args), judge, cluster)
         with (
             Dataset.open(lab) as dataset,
             open_devices(device, lab, tolerance=pool_tolerance) as opened,

@@ -85,6 +85,11 @@ def task_of(run: RunFolder) -> Task:
     return _kind(name).reopen(record or {})
 
 
+def reopened(key: str, record: Mapping[str, Any] | None) -> Task:
+    """The task of that key and record, opened in another process of the same command."""
+    return _kind(key.partition(":")[0]).reopen(record or {})
+
+
 def check_recorded(run: RunFolder) -> None:
     """See that a run's record holds its task, without opening it.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from workbench.lab.leaks import refuse_leaks
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn import predictor_training
 from workbench.learn.base_rule import BaseRule, base_under, find_base
+from workbench.learn.many_runs import run_on_cluster
 from workbench.rules.resolving import resolve
-from workbench.tasks.registry import task_key
+from workbench.tasks.registry import reopened, task_key
 from workbench.tasks.task import Task
 from workbench.tasks.viewing import ViewingTask
 
@@ -31,18 +33,24 @@ Trained = dict[tuple[str, int], RunFolder]
 
 
 def train_variants(
-    lab: Path, settings: AblationSettings, progress: Progress | None = None, task: Task | None = None
+    lab: Path,
+    settings: AblationSettings,
+    progress: Progress | None = None,
+    task: Task | None = None,
+    cluster: str | None = None,
 ) -> Trained:
-    """Train what is not trained yet, one network after another.
+    """Train what is not trained yet, one network after another, or at once on a cluster.
 
     Args:
         lab: the lab folder, with a data set and a fitted proxy.
         settings: what to train.
         task: what the images are for; by default human viewing.
         progress: called after every step with the steps done, all to be done, and what is being trained.
+        cluster: see :func:`workbench.learn.many_runs.run_on_cluster`.
 
     Raises:
-        RunError: no proxy, no training RAWs with references, or a run of that name was made with other settings.
+        RunError: no cluster, no proxy, no training RAWs with references, or a run of that name was made with other
+            settings.
     """
     task = task or ViewingTask()
     proxy = find_run(lab, "fit-proxy", settings.proxy)
@@ -78,28 +86,42 @@ def train_variants(
             _check_raws(run, training)
             done[key, seed] = _marked(run)
     missing = {k: r for k, r in wanted.items() if k not in done}
+    jobs: dict[tuple[str, int], dict[str, Any]] = {
+        (key, seed): {
+            "lab": Path(lab).absolute() if cluster else lab,
+            "recipe": recipe,
+            "proxy_run": proxy.name,
+            "start": settings.start,
+            "on_top_of": base,
+            "setting": under,
+            "name": f"{settings.prefix}-{key}-seed{seed}",
+        }
+        for (key, seed), recipe in missing.items()
+    }
+    tell = progress or (lambda done, total, note: None)
+    if cluster and jobs:
+        total = sum(recipe.steps for recipe in missing.values())
+
+        def count(finished: int) -> None:
+            tell(finished * total // len(jobs), total, f"{finished} of {len(jobs)} networks")
+
+        made = run_on_cluster(cluster, partial(train_as, task.key, task.record()), jobs, count)
+        return {**done, **{key: _marked(run) for key, run in made.items()}}
     before = 0
-    for i, ((key, seed), recipe) in enumerate(missing.items()):
+    for i, ((key, seed), job) in enumerate(jobs.items()):
 
         def show(step: Any, before: int = before, i: int = i, key: str = key, seed: int = seed) -> None:
-            if progress:
-                note = f"{key} seed {seed}, {i + 1} of {len(missing)}"
-                progress(before + step.step, step.steps * len(missing), note)
+            tell(before + step.step, step.steps * len(jobs), f"{key} seed {seed}, {i + 1} of {len(jobs)}")
 
-        run = predictor_training.train(
-            lab,
-            recipe,
-            proxy_run=proxy.name,
-            task=task,
-            start=settings.start,
-            on_top_of=base,
-            setting=under,
-            name=f"{settings.prefix}-{key}-seed{seed}",
-            on_step=show,
-        )
-        before += recipe.steps
+        run = predictor_training.train(**job, task=task, on_step=show)
+        before += job["recipe"].steps
         done[key, seed] = _marked(run)
     return done
+
+
+def train_as(key: str, record: Mapping[str, Any] | None, **options: Any) -> RunFolder:
+    """:func:`~workbench.learn.predictor_training.train` for a task that is told by its key and record."""
+    return predictor_training.train(task=reopened(key, record), **options)
 
 
 def _finished(
