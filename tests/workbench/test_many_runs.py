@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,7 +31,9 @@ def test_a_study_on_ray_equals_the_one_without(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     lab = make_lab(tmp_path / "lab", captures=16, test=2)
     fit_proxy(lab, PROXY, name="proxy")
-    subprocess.run([sys.executable, ray_study.__file__, str(lab)], check=True, timeout=500)
+    # Ray would start its workers with a niceness of 15, which beside other tests is for ever.
+    environment = {**os.environ, "RAY_worker_niceness": "0"}
+    subprocess.run([sys.executable, ray_study.__file__, str(lab)], check=True, timeout=240, env=environment)
     assert len(list(lab.glob("*.lost"))) == 2
     here = train_variants(lab, replace(ray_study.SETTINGS, prefix="here"))
     for (key, seed), run in here.items():
