@@ -11,10 +11,14 @@ import torch
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.weights import described, load_weights, network_of, save_weights
-from proxy.crops import raw_batch
+from proxy.crops import crop_batch, cut, thumbnail_of
 from proxy.model import ProxyConfig
 from proxy.networks import Network, network_for
 from proxy.training import freeze
+
+TILE, MARGIN = 1024, 128
+"""Side of what is rendered at a time, in pixels, and what is seen around it and dropped: further off the proxy sees the
+RAW's thumbnail alone. A frame of 12 megapixels at once would take some 3 GB."""
 
 
 @dataclass
@@ -29,8 +33,15 @@ class LoadedProxy:
     def render(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
         """What the proxy thinks the device would give: ``uint8 [H, W, 3]``, sRGB."""
         unit = torch.from_numpy(parameters.unit.astype(np.float32))[None]
-        output = self.network(raw_batch(raw), unit)[0].clamp(0, 1)
-        pixels: np.ndarray = (output.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        thumbnail = thumbnail_of(raw.planes())
+        pixels = np.empty((raw.height, raw.width, 3), np.uint8)
+        for top in range(0, raw.height, TILE):
+            for left in range(0, raw.width, TILE):
+                y, x = max(top - MARGIN, 0), max(left - MARGIN, 0)
+                part = cut(raw, y, x, top + TILE + MARGIN - y, left + TILE + MARGIN - x)
+                output = self.network(crop_batch(part, thumbnail), unit)[0, :, top - y :, left - x :][:, :TILE, :TILE]
+                made = (output.clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+                pixels[top : top + TILE, left : left + TILE] = made
         return pixels
 
 
