@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,11 @@ from drivers.parameters import Parameter, ParameterSet, ParameterSpace
 from drivers.protocol import wire
 from drivers.registers import HasRegisters, RegisterMap
 from drivers.registry import open_device
+from drivers.splits import Split
 from workbench.check import conformance
+from workbench.lab.dataset import Dataset
+from workbench.lab.dataset.export import export
+from workbench.lab.dataset.verify import verify
 
 MOSAIC = (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 7) % 1024
 RAW = RawFrame(MOSAIC, "RGGB", (64.0,) * 4, 1023, iso=400.0)
@@ -215,3 +220,13 @@ def test_captures_tell_statistics_and_fields_are_written_alone(url: str) -> None
         before = device.read_registers("shadow")
         assert device.write_registers({"shift": -3}) == {"shift": -3}
         assert device.read_registers("shadow") == before | {"shift": -3}
+
+
+def test_statistics_stand_in_the_data_set_and_its_export(url: str, tmp_path: Path) -> None:
+    with Dataset.open(tmp_path / "lab", create=True) as dataset, open_device(url) as device:
+        dataset.add_raw(RAW, scene="s", split=Split.TRAIN, name="one.npz")
+        (record,) = dataset.add_captures(device.info(), [device.process(RAW, SPACE.defaults)], purpose="collect")
+        assert dataset.statistics(device.info().identity) == {record.id: {"mean_dn": float(MOSAIC.mean())}}
+        assert verify(dataset).problems == []
+        export(dataset, tmp_path / "out")
+    assert f",{MOSAIC.mean()}" in (tmp_path / "out" / "captures.csv").read_text(encoding="utf-8")
