@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 BOARDS = (1, 10, 50, 100, 200, 500, 1000)
 UNSTORED = 128
 """Captures of a board that may wait to be committed."""
-BATCH, BATCH_S = 64, 0.5
+BATCH, BATCH_S = 16, 0.5
 """Captures of one commit at most, and what the first of them waits at most."""
 
 
@@ -138,8 +138,8 @@ def main() -> None:
     options.add_argument("--put-ms", type=float, default=20.0, help="from a put to its answer")
     options.add_argument("--store-puts", type=float, default=3000.0, help="puts a second that the object store does")
     options.add_argument("--commit-ms", type=float, default=5.0, help="a commit, without its rows")
-    options.add_argument("--row-ms", type=float, default=0.3, help="a capture's rows within a commit")
-    options.add_argument("--connections", type=int, default=8, help="commits that the database does at once")
+    options.add_argument("--row-ms", type=float, default=1.9, help="a capture's rows within a commit")
+    options.add_argument("--connections", type=int, default=1, help="commits at once; a data set has one writer")
     options.add_argument("--network-gbit", type=float, default=10.0)
     options.add_argument("--seconds", type=float, default=60.0, help="simulated")
     given = options.parse_args()
