@@ -16,8 +16,8 @@ from drivers.raw.raw_files import save_npz
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
 
-KILLS = 12
-CAPTURES = 1200
+KILLS = 8
+CAPTURES = 800
 HERE = Path(__file__).resolve().parent
 
 

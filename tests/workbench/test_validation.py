@@ -40,6 +40,8 @@ from workbench.rules.tuned import load_rule
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
+
 
 @dataclass
 class KnowingPredictor:
@@ -306,6 +308,11 @@ def test_a_table_that_was_changed_is_refused(knowing: Path) -> None:
     assert load_rule(tuned, SPACE).space.hash == SPACE.hash
 
 
+def other_space() -> ParameterSpace:
+    """Lacks a parameter: a name alone makes no other space."""
+    return ParameterSpace.from_dict({**SPACE.to_dict(), "parameters": SPACE.to_dict()["parameters"][:-1]})
+
+
 def test_a_best_set_that_was_changed_is_refused_and_leaves_no_run(knowing: Path) -> None:
     with Dataset.open(knowing) as dataset:
         tuned = tune_run(knowing, dataset, SmallIsp(), TuneSettings("random", 20, 4), name="edited")
@@ -319,9 +326,7 @@ def test_a_best_set_that_was_changed_is_refused_and_leaves_no_run(knowing: Path)
             pytest.raises(RunError, match=r"best\.toml: is not the set that the run"),
         ):
             validate_run(knowing, dataset, SmallIsp(), ValidationSettings(fixed="edited"))
-    tuned.update(
-        device=replace(SmallIsp().info(), space=ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"}))
-    )
+    tuned.update(device=replace(SmallIsp().info(), space=other_space()))
     with pytest.raises(
         RunError, match=r"run edited: was tuned on small, whose parameters are not those of this device"
     ):
@@ -405,8 +410,7 @@ def test_a_predictor_that_saw_a_test_scene_is_refused(knowing: Path) -> None:
 
 
 def test_a_predictor_of_another_space_is_refused(knowing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = ParameterSpace.from_dict({**SPACE.to_dict(), "name": "other"})
-    monkeypatch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor(space=other))
+    monkeypatch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor(space=other_space()))
     with pytest.raises(RunError, match="is not that of the device small/1"):
         run_validation(knowing, predictors=("with",))
 
