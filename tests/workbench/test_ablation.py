@@ -30,6 +30,7 @@ from workbench.lab.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.learn import predictor_training
 from workbench.learn.proxy_fitting import fit_proxy
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 RECIPE = Recipe(steps=2, batch=4, width=4)
 QUICK = AblationSettings(RECIPE, seeds=(0,), only=("none-5", "multi-3"))
 ARGUMENTS = ("--device", "sim:sim20", "--lab", "lab", "--steps", "2", "--batch", "4", "--width", "4")

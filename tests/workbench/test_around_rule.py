@@ -30,6 +30,8 @@ from workbench.lab.runs import RunFolder, new_run
 from workbench.rules.centres import Centres, find_centres
 from workbench.rules.industry import TABLE, IndustryTable
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
+
 
 def sets_of_raws(space: ParameterSpace, raws: Sequence[RawRecord]) -> list[ParameterSet]:
     return [make_set(int(raw.hash, 16) % 4000) for raw in raws]

@@ -26,6 +26,7 @@ from workbench.lab.runs import find_run
 from workbench.rules.setting import recorded_setting
 from workbench.rules.tuned import sets_of
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 APP = typer.Typer()
 for command, name in ((fit_proxy, "fit-proxy"), (train, "train"), (tune, "tune"), (choose, "choose")):
     APP.command(name)(command)

@@ -18,6 +18,7 @@ from drivers.splits import Split
 from workbench import Lab, RunError, ValidationSettings
 from workbench.judge.results import ValidationResult
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 SURFACE = Path(__file__).with_name("surface.json")
 
 

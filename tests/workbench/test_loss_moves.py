@@ -31,6 +31,8 @@ from workbench.rules.centres import Centres, centres_of
 from workbench.rules.industry import TABLE, IndustryTable
 from workbench.rules.tuned import BEST
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
+
 
 def test_moves_are_of_one_parameter_both_ways_and_different() -> None:
     centre = SPACE.from_unit(np.array([0.5, 0.98, 0.05, 0.6, 0.5, 0.2]))

@@ -28,6 +28,7 @@ from workbench.learn.results import TrainResult
 from workbench.rules.industry import TABLE, IndustryTable
 from workbench.tasks.registry import task_of
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 APP = typer.Typer()
 for command, name in (
     *((fit_proxy, "fit-proxy"), (train, "train"), (predict, "predict"), (validate, "validate")),

@@ -20,6 +20,7 @@ from workbench.lab.runs import find_run
 from workbench.report import write_report
 from workbench.tasks import registry
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-task.md"
 DEVICE = ("--device", "sim:sim20")
 TASK = ("--task", "luma")

@@ -41,6 +41,7 @@ from workbench.report.words import interval_text, number
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 LOSS = {"moves": 20, "psnr_change": 1.237, "psnr_rank": 0.731, "ssim_rank": None}
 FIDELITY = {
     "parameters": [

@@ -34,6 +34,7 @@ from workbench.report.words import interval_text, number
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 ONLY = ("fixed-multi-5", "none-5", "multi-5", "multi-3")
 
 

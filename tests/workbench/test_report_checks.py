@@ -32,6 +32,8 @@ from workbench.tasks.viewing_metrics import score
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
+
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from workbench.report import write_comparison
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:

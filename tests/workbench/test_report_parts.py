@@ -27,6 +27,8 @@ from workbench.report.words import number
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
+
 
 class KnowingPredictor:
     """Reads the best parameters off the metadata, but for the exposure."""

@@ -27,6 +27,7 @@ from workbench.lab.runs import RunFolder, find_recorded, list_runs, new_run, wri
 from workbench.tune.fixed import tune_run
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)
 APP.command()(train)

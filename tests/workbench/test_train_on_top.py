@@ -40,6 +40,7 @@ from workbench.rules.regression import REGRESSION, constant
 from workbench.rules.tuned import BEST
 from workbench.tasks.viewing import ViewingTask
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 DEVICE = "sim:sim20"
 BARELY = replace(PREDICTOR, steps=1, learning_rate=1e-12, last_learning_rate=0)
 

@@ -23,6 +23,7 @@ from workbench.tune.fixed import tune_run
 from workbench.tune.proxy_gradient import descend
 from workbench.tune.tuner import TuneSettings
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 SETTINGS = TuneSettings("proxy-gradient", captures=24, raws_per_trial=2)
 
 

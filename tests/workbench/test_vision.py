@@ -36,6 +36,7 @@ from workbench.report import write_comparison, write_report
 from workbench.tasks.detectors import DetectorError, Prediction, Target
 from workbench.tasks.vision import open_task, recorded_task, weights_digest
 
+pytestmark = pytest.mark.usefixtures("module_in_memory")
 APP = typer.Typer()
 APP.command("fit-proxy")(fit_proxy)
 APP.command()(train)
