@@ -116,11 +116,13 @@ class _ZmqLink:
         self.lost = False
         self._watch = FlowWatch()
         self._watched = watched
+        self._looked = time.monotonic()
         self._socket = context.socket(zmq.DEALER)
         if keys is not None:
             self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
             self._socket.curve_serverkey = keys.device
         heartbeat_ms = max(int(deadline_s * 1000 / 3), 1000)
+        self._heartbeat_s = heartbeat_ms / 1000
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.IPV6, 1 if "[" in endpoint else 0),
@@ -151,15 +153,19 @@ class _ZmqLink:
     def receive(self, timeout_s: float) -> list[wire.Buffer] | None:
         """The next message's parts (at most three), or None; answers that came before a disconnection come first.
 
+        After a heartbeat in which nobody looked they are dropped with the connection: while answers lie unread ZeroMQ
+        hears no heartbeat and connects anew, and libzmq 4.3 aborts the process when they are read then.
+
         Raises:
             ProtocolError: again and again a message did not end.
         """
         end_at = time.monotonic() + timeout_s
-        waits = False
+        waits, was_away = False, time.monotonic() - self._looked > self._heartbeat_s
         while not self.lost:
-            left = max(end_at - time.monotonic(), 0.0)
+            self._looked = time.monotonic()
+            left = max(end_at - self._looked, 0.0)
             ready = dict(self._poller.poll(int(min(left, WATCH_S) * 1000) if waits else 0))
-            if self._socket in ready:
+            if self._socket in ready and not (was_away and self._monitor in ready):
                 return self._parts()
             if self._monitor in ready:
                 event = recv_monitor_message(self._monitor)
