@@ -332,10 +332,14 @@ class Parameter:
 
     def least_above(self, number: float, *, equal: bool) -> int:
         """The smallest code whose number is above another (``equal``: or as large), be it beyond the range."""
-        code = math.ceil(round(self._steps(number), 6)) if number > 0 or self.coding == "linear" else self.low_code
+        if number <= 0 and self.coding == "log2":
+            return self.low_code
+        code = math.ceil(round(self._steps(number), 6))
         return code if equal or round(self._steps(number), 6) < code else code + 1
 
     def greatest_below(self, number: float, *, equal: bool) -> int:
         """The largest code whose number is below another (``equal``: or as small), be it beyond the range."""
-        code = math.floor(round(self._steps(number), 6)) if number > 0 or self.coding == "linear" else self.low_code - 1
+        if number <= 0 and self.coding == "log2":
+            return self.low_code - 1
+        code = math.floor(round(self._steps(number), 6))
         return code if equal or round(self._steps(number), 6) > code else code - 1

@@ -85,6 +85,10 @@ class ParameterSet:
         """A copy with some native values changed."""
         return self.space.parse({**self.values, **changes})
 
+    def with_codes(self, codes: Mapping[str, int]) -> ParameterSet:
+        """A copy with some codes changed, such as to those of another set; what breaks a constraint is repaired."""
+        return ParameterSet(self.space, tuple(codes.get(name, code) for name, code in self.by_name.items()))
+
     def __getitem__(self, name: str) -> Native:
         return self.values[name]
 

@@ -230,3 +230,12 @@ def test_statistics_stand_in_the_data_set_and_its_export(url: str, tmp_path: Pat
         assert verify(dataset).problems == []
         export(dataset, tmp_path / "out")
     assert f",{MOSAIC.mean()}" in (tmp_path / "out" / "captures.csv").read_text(encoding="utf-8")
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2))
+def test_a_number_from_zero_on_may_be_below_a_logarithm(unit: list[float]) -> None:
+    floor = Parameter(name="floor", block="b", kind="continuous", low=0, high=4, step=0.25, default=0)
+    gain = Parameter(name="gain", block="b", kind="continuous", low=0.5, high=8, step=0.1, coding="log2", default=1)
+    space = ParameterSpace("mixed", (floor, gain), ("floor < gain",))
+    chosen = space.from_unit(np.array(unit))
+    assert float(chosen["floor"]) < float(chosen["gain"])

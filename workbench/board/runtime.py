@@ -122,7 +122,7 @@ class BoardPredictor:
         if self._rule is None:
             return self.space.from_unit(1 / (1 + np.exp(-logits)))
         if start is None:
-            start = self.space.from_codes({**self._rule.parameters_for(raw).by_name, **self._held})
+            start = self._rule.parameters_for(raw).with_codes(self._held)
         return moved(start, self._follow * (STEP * logits))
 
     def _logits(self, raw: RawFrame) -> np.ndarray:

@@ -152,7 +152,7 @@ def gain_by_block(
 
 def mixed_set(own: ParameterSet, other: ParameterSet, names: Sequence[str]) -> ParameterSet:
     """A set with some parameters of another one."""
-    return own.space.from_codes({**own.by_name, **{name: other.by_name[name] for name in names}})
+    return own.with_codes({name: other.by_name[name] for name in names})
 
 
 def _exchanges(lower: Method, upper: Method) -> Iterator[_Exchange]:

@@ -236,8 +236,8 @@ def _known(
 ) -> Known:
     def answer(frame: RawFrame) -> ParameterSet:
         assert predictor is not None
-        predicted, start = predictor.predict([frame])[0].by_name, base.of.parameters_for(frame)
-        return start.space.from_codes({**predicted, **{name: start.by_name[name] for name in still}})
+        start = base.of.parameters_for(frame).by_name
+        return predictor.predict([frame])[0].with_codes({name: start[name] for name in still})
 
     def show(done: int, total: int) -> None:
         progress(done, total, "reading RAWs")

@@ -66,7 +66,10 @@ class Regression:
     def at(self, figures: np.ndarray) -> ParameterSet:
         """The parameters of a RAW of these :func:`features`, before white balance sets its gains."""
         unit = self.intercept + (figures - self.mean) / self.scale @ self.weights
-        return self.space.from_codes({**self.space.from_unit(unit).by_name, **self.choices})
+        # Before the set is made: what exists under a choice is kept under that choice alone.
+        for place, p in enumerate(self.space.parameters):
+            unit[place] = p.to_unit(self.choices[p.name]) if p.name in self.choices else unit[place]
+        return self.space.from_unit(unit).with_codes(self.choices)
 
     def within(self, space: ParameterSpace) -> Regression:
         """The same regression in the order of a space that takes the same codes."""

@@ -117,7 +117,7 @@ class OptunaProposer:
         """The next trial's set."""
         self._trial = self._study.ask(self._distributions)
         searched = {n: _code(self._start.space[n], self._trial.params[n]) for n in self._free}
-        return [self._start.space.from_codes({**self._start.by_name, **searched})]
+        return [self._start.with_codes(searched)]
 
     def tell(self, batch: Sequence[ParameterSet], values: Sequence[Values]) -> None:
         """Record the values; sets that this proposer did not ask for (the starts) are added as trials."""
@@ -212,11 +212,10 @@ class CmaEsProposer:
             unit[self._continuous] = x
         if z is not None:
             unit[self._integers] = z
-        codes = list(self._space.from_unit(unit, self._best).codes)
         if c is not None:
             for i, row in zip(self._categories, c, strict=True):
-                codes[i] = int(np.argmax(row))
-        return ParameterSet(self._space, tuple(codes))
+                unit[i] = self._space.parameters[i].to_unit(int(np.argmax(row)))
+        return self._space.from_unit(unit, self._best)
 
     def ask(self) -> list[ParameterSet]:
         """One population."""
