@@ -221,7 +221,7 @@ def test_each_fault_makes_the_right_requirements_fail(name: str, serving: Servin
     fault, expected = MUST_FAIL[name]
     fault = dataclasses.replace(fault, seconds=fault.seconds or SECONDS.get(name, 0.0))
     url = serving(Firmware(PIPELINE), faults=Faults({name: fault}))
-    found = results(url, 3.0 if name in SILENT else 30.0)
+    found = results(url, 8.0 if name in SILENT else 30.0)
     # A frame of before may have taken longer than the answer that brings it.
     unsure = {TIME} if name == "previous" else set()
     assert titles(found, "fail") - unsure == expected
@@ -231,7 +231,8 @@ def test_each_fault_makes_the_right_requirements_fail(name: str, serving: Servin
         assert "HELLO" in found[later[0]].reason
     else:
         alike = titles(found, "skipped")
-        assert all(found[title].reason.startswith("the same as with") for title in alike)
+        odd = {t: found[t].reason for t in alike if not found[t].reason.startswith("the same as with")}
+        assert not odd
         assert alike == (EVERY_FRAME - expected if name == "truncate" else set())
 
 

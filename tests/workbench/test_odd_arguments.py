@@ -19,8 +19,8 @@ from workbench import cli
 ODD_NAME = "odd\x1b[31m[bold][x]\n\u202e$x^"
 ODD = ["missing", "file", "fifo", ODD_NAME, f"{ODD_NAME}/a.dng", "deep", "no-utf8-\udcff", "\x00", "", "loop", "folder"]
 KINDS = (Path, str, list[str], list[Path])
-# These make what they are given as their folder, and take their time.
-MAKERS = {("demo",), ("sim", "serve"), ("sim", "scenes"), ("sim", "coco"), ("sim", "composed")}
+# These make what they are given as their folder, or serve until they are stopped.
+MAKERS = {("demo",), ("device", "share"), ("sim", "serve"), ("sim", "scenes"), ("sim", "coco"), ("sim", "composed")}
 STRIDE = 6
 
 

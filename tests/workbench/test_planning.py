@@ -284,7 +284,7 @@ def test_the_command(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(*words: str) -> tuple[int, str]:
         done = CliRunner().invoke(app, ["--lab", str(lab), *words])
-        return done.exit_code, done.output
+        return done.exit_code, done.stdout
 
     assert run()[0] == 2
     assert run("--device", "small:", "--frame-ms", "3")[0] == 2

@@ -42,7 +42,7 @@ def share(
     from workbench.lab.devices import open_devices
 
     options = {"keys": str(keys)} if keys else {"plain": "1"} if bind_any else {}
-    address = f"zmq://{zmq}" + (f"?{urlencode(options)}" if options else "")
+    address = f"zmq://{zmq}" + (f"?{urlencode(options, errors='surrogateescape')}" if options else "")
     stop = threading.Event()
     with open_devices([url], lab, deadline_s=deadline) as device:
         shared = SharedDevice(device, stop)

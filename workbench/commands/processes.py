@@ -44,7 +44,8 @@ def on_processes(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
-        devices, nodes, rendezvous = (options[name] for name in ("devices", "nodes", "rendezvous"))
+        # Who calls the command as a function may leave them out.
+        devices, nodes, rendezvous = options.get("devices", 1), options.get("nodes", 1), options.get("rendezvous")
         if (nodes > 1) != bool(rendezvous):
             raise typer.BadParameter("--nodes and --rendezvous go together: hosts meet at a port of one of them")
         if "TORCHELASTIC_RUN_ID" in os.environ:
