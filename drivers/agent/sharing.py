@@ -21,7 +21,7 @@ from drivers.agent.own_parameters import in_registers
 from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError, DeviceUnreachableError, WorkbenchError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 
 IN_WORK = 2
@@ -58,7 +58,7 @@ class SharedDevice(DeviceSide):
             raise DeviceError(f"{device.url}: this device filters over bursts of frames and cannot be shared")
         super().__init__(
             _Elsewhere(),
-            ParameterSpace(info.space.name, in_registers(info.space.parameters)),
+            dataclasses.replace(info.space, parameters=in_registers(info.space.parameters), statistics=()),
             model=info.model,
             firmware=info.firmware,
             serial=info.serial or f"on {socket.gethostname()}"[:128],

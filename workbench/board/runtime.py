@@ -21,8 +21,9 @@ import numpy as np
 
 from drivers.errors import WorkbenchError
 from drivers.frames import RawFrame
-from drivers.parameter import Native, Parameter
+from drivers.parameter import Native, Parameter, When
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.vectors import Vector
 from predictor.moves import MIRRORS, STEP, moved
 from predictor.raw_features import told_of
 from predictor.view import seen
@@ -143,7 +144,13 @@ class BoardPredictor:
 def _space(data: dict[str, Any]) -> ParameterSpace:
     """The parameter space as the workbench wrote it; where in registers a value lies is the driver's business."""
     own = [{key: value for key, value in p.items() if key != "register"} for p in data["parameters"]]
-    return ParameterSpace(str(data["name"]), tuple(Parameter(**p) for p in own))
+    for p in own:
+        if p.get("when") is not None:
+            p["when"] = When(**p["when"])
+    vectors = tuple(Vector(**v) for v in data.get("vectors", ()))
+    return ParameterSpace(
+        str(data["name"]), tuple(Parameter(**p) for p in own), tuple(data.get("constraints", ())), vectors
+    )
 
 
 def main(arguments: list[str]) -> int:
