@@ -289,7 +289,13 @@ def test_a_second_prediction_of_that_size_is_the_same_and_needs_no_torch(
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
     assert again.stdout.split("] ")[0] == "[", again.stderr
     assert json.loads(again.stdout.split("] ")[1]) == list(first.parameters.codes)
-    # Other weights: the graph is made anew.
+    # A damaged graph is made anew, and so is one of other weights.
+    graph = first.run.path / "graphs" / "64x64" / "predictor.onnx"
+    whole = graph.read_bytes()
+    middle = len(whole) // 2
+    graph.write_bytes(whole[:middle] + bytes(255 - b for b in whole[middle : middle + 400]) + whole[middle + 400 :])
+    assert predict(lab, tmp_path / "raw.npz", predictor=name).parameters.codes == first.parameters.codes
+    assert graph.read_bytes() == whole
     torch.manual_seed(1)
     network = Predictor(PredictorConfig(len(space), 4, LENGTH, on_top=under_setting)).eval()
     torch.nn.init.normal_(network.local.weight, std=2.0)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,6 +133,7 @@ def export(
             board = BoardPredictor(made)
             chosen = stratified(typical, min(CALIBRATED, len(typical)), 1)
             quantise(made / NETWORK, [board.inputs(raw.load()) for raw in chosen])
+            _describe(made, json.loads((made / DESCRIPTION).read_text(encoding="utf-8")))
         other, furthest = _compare(made, loaded, frames)
         total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
         if folder.exists():
@@ -198,8 +200,14 @@ def write_network(folder: Path, run: RunFolder, predictor: RunPredictor, width: 
     }
     folder.mkdir()
     write_bytes(folder / NETWORK, graph_of(network.network, seen_rows, seen_columns))
-    write_text(folder / DESCRIPTION, json.dumps(plain(description), indent=1, allow_nan=False) + "\n")
+    _describe(folder, description)
     return left_out
+
+
+def _describe(folder: Path, description: dict[str, Any]) -> None:
+    """Write the description with the hash of the graph, so that a damaged one is noticed."""
+    told = {**description, "network": hashlib.sha256((folder / NETWORK).read_bytes()).hexdigest()}
+    write_text(folder / DESCRIPTION, json.dumps(plain(told), indent=1, allow_nan=False) + "\n")
 
 
 def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:

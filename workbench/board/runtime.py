@@ -12,6 +12,7 @@ or ``python -m workbench.board.runtime RAW.npz`` in that folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -86,9 +87,10 @@ class BoardPredictor:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / NETWORK), options, providers=["CPUExecutionProvider"]
-            )
+            network = (folder / NETWORK).read_bytes()
+            if told.get("network", found := hashlib.sha256(network).hexdigest()) != found:
+                raise ValueError("it is not what was written")
+            self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime has no base class for what it cannot read
             raise BoardError(
                 f"{folder / NETWORK}: cannot be read ({error!s:.200}); run `workbench export` again"

@@ -294,7 +294,7 @@ def _small_window(line: Line) -> None:
 
 
 def _bad_prefix(line: Line) -> None:
-    header = wire.encode(wire.Hello(91))[0]
+    header = wire.encode(wire.Hello(91, wire.LATEST))[0]
     size = len(header)
     for what, chunk in (
         ("of 12 bytes", bytes(12)),
@@ -335,7 +335,7 @@ _NAMES = {OPEN: "OPEN", OPENED: "OPENED", DATA: "DATA", ACK: "ACK", RESET: "RESE
 
 def _hello(request_id: int, *, filling: int = 0, size: int = MIN_CHUNK) -> list[bytes]:
     """The chunks of HELLO; with unknown keys so many bytes longer."""
-    keys = {"x": bytes(filling)} if filling else {}
+    keys = {"speaks": wire.LATEST, **({"x": bytes(filling)} if filling else {})}
     return list(cut([Sample(request_id, 0, 0, []).hello(**keys)], size, compress=False))
 
 
