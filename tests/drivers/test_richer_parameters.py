@@ -69,7 +69,7 @@ def process(mosaic: np.ndarray, metadata: Any, values: Any) -> tuple[np.ndarray,
     return picture, {"mean_dn": float(mosaic.mean())}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url() -> Iterator[str]:
     stop, urls = threading.Event(), queue.Queue[str]()
     thread = threading.Thread(target=AGENT.serve, args=("zmq://127.0.0.1:0",), kwargs={"ready": urls.put, "stop": stop})
