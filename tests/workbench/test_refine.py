@@ -25,7 +25,7 @@ from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
 from workbench.learn.predictors import open_predictor
 from workbench.learn.refine_run import refine
 from workbench.learn.refining import PURPOSE, REACHES, RefineSettings
-from workbench.learn.results import TrainResult
+from workbench.learn.results import ResponseRanks, TrainResult
 from workbench.rules.tuned import BEST
 from workbench.tasks.viewing import ViewingTask
 
@@ -127,17 +127,48 @@ def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"captures": 0}, {"rounds": 0}, {"per_raw": 0}, {"seed": -1}, {"spread": 0.0}, {"spread": float("nan")}]
+    "wrong",
+    [
+        {"captures": 0},
+        {"rounds": 0},
+        {"per_raw": 0},
+        {"rank_raws": -1},
+        {"seed": -1},
+        {"spread": 0.0},
+        {"spread": float("nan")},
+    ],
 )
 def test_settings_that_no_refinement_can_have(wrong: dict[str, Any]) -> None:
     with pytest.raises(RunError, match=f"refining with {next(iter(wrong))} .*: give"):
         RefineSettings(**wrong)
 
 
+def assert_moves_are_ranked(ranks: ResponseRanks | None) -> None:
+    assert ranks is not None
+    assert (ranks.raws, ranks.largest) == (3, 0.25)
+    with open_device(DEVICE) as device:
+        assert [p.parameter for p in ranks.parameters] == device.info().space.names
+    by_name = {p.parameter: p for p in ranks.parameters}
+    assert ranks.captures <= sum(p.moves for p in ranks.parameters)
+    gain = by_name["digital_gain"]
+    assert gain.moves >= 9
+    assert gain in ranks.that_matter("psnr")
+    assert all(p.rank is None or -1 <= p.rank <= 1 for p in ranks.parameters)
+    # Gain is what these RAWs lack most; whatever else was learnt, it is ranked.
+    assert gain.rank is not None
+    assert gain.rank > 0.5
+    assert {p.parameter for p in ranks.followed("psnr")} <= {p.parameter for p in ranks.that_matter("psnr")}
+
+
 def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
     options = ["--device", DEVICE, "--lab", str(lab), "--captures", "160", "--rounds", "1", "--spread", "0.25"]
     more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "100", "--follow-captures", "80", "--name", "net"]
-    told = command("defaults", *options, *more)
+    told = command("defaults", *options, "--rank-raws", "3", *more)
+    assert "parameters change PSNR by more than 0.1 dB; what is learnt ranks the moves of" in told
+    refined = TrainResult.of(find_run(lab, "train", "net")).refine
+    assert refined is not None
+    assert refined.captures <= 160
+    assert_moves_are_ranked(refined.ranks)
     assert "gain over the rule on 5 validation RAWs" in told
     assert "predictor net, on top of defaults" in told
     (lab / "held.toml").write_text("[held]\nred_gain = 1.75\n", encoding="utf-8")

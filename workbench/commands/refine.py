@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,16 @@ from workbench.commands.task_options import VIEWING, AnnotationsOption, Detector
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
 
 if TYPE_CHECKING:
-    from workbench.learn.results import RefineResult
+    from workbench.learn.results import RefineResult, ResponseRanks
+    from workbench.tasks.task import Metric
 
 # The parts that the run tells beside its rounds, and what they count.
-_UNITS = {"reading RAWs": "RAW", "earlier captures": "capture", "choosing how far to leave the rule": "capture"}
+_UNITS = {
+    "reading RAWs": "RAW",
+    "earlier captures": "capture",
+    "moving each parameter alone": "capture",
+    "choosing how far to leave the rule": "capture",
+}
 
 
 def refine(
@@ -57,6 +64,15 @@ def refine(
     follow_captures: Annotated[
         int, typer.Option(min=1, max=MANY, help="Captures that choosing how far to leave the rule may look at.")
     ] = FOLLOW_CAPTURES,
+    rank_raws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MANY,
+            help="Validation RAWs on which each parameter alone is moved, to tell how what is learnt ranks the "
+            "device's gains; these captures are counted apart.",
+        ),
+    ] = 0,
     pool_tolerance: PoolToleranceOption = 0,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Seed of the captures, weights and batches.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -72,7 +88,9 @@ def refine(
     from workbench.learn.refining import RefineSettings
 
     judge = asked_task(task, detector, annotations)
-    settings = RefineSettings(captures, rounds, spread=spread, metrics=tuple(metric or ()), seed=seed)
+    settings = RefineSettings(
+        captures, rounds, spread=spread, metrics=tuple(metric or ()), rank_raws=rank_raws, seed=seed
+    )
     with (
         stoppable("every capture is kept; run the same command again to go on"),
         Progress("refine", 0, unit="capture") as progress,
@@ -109,6 +127,8 @@ def refine(
     assert result.refine is not None
     assert result.follow is not None
     print_rounds(result.refine)
+    if result.refine.ranks:
+        print_ranks(result.refine.ranks, [m for m in judge.metrics if m.key in result.refine.metrics])
     print_follow(result.follow)
     print(f"predictor {run.name}, on top of {below['run']}; `workbench validate --predictor {run.name}` compares it")
     if result.setting:
@@ -138,4 +158,32 @@ def print_rounds(refined: RefineResult) -> None:
             f"{refined.captures} captures of at most {refined.budget}, {refined.device_s:.1f} s of the device",
             *([f"a parameter moves by at most {refined.reach:.2g} of its range"] if refined.reach else []),
         ],
+    )
+
+
+def print_ranks(ranks: ResponseRanks, metrics: Sequence[Metric]) -> None:
+    """How what was learnt ranks the moves of each parameter, for people."""
+    from workbench.console.terminal import print_table
+    from workbench.learn.results import LOSS_FOLLOWED, MATTERS_DB
+
+    def told(value: float | None, decimals: int) -> str:
+        return "-" if value is None else f"{value:.{decimals}f}"
+
+    rows = [
+        [p.parameter, *(told(p.changes[m.key], m.decimals) for m in metrics), told(p.rank, 2)] for p in ranks.parameters
+    ]
+    lines = [f"{ranks.captures} captures, beside those of the rounds"]
+    for metric in metrics:
+        if metric.unit == "dB":
+            lines.append(
+                f"{len(ranks.that_matter(metric.key))} of {len(rows)} parameters change {metric.label} by more than "
+                f"{MATTERS_DB:g} dB; what is learnt ranks the moves of {len(ranks.followed(metric.key))} of them at "
+                f"{LOSS_FOLLOWED:g} or better"
+            )
+    print_table(
+        f"one parameter moved by up to {ranks.largest:g} of its range on {ranks.raws} validation RAWs: RMS change on "
+        "the device, rank correlation with what is learnt",
+        ["parameter", *(m.title for m in metrics), "rank"],
+        rows,
+        lines,
     )

@@ -72,20 +72,27 @@ def centres_of_raws(
     return [space.defaults] * len(raws) if centres is None else centres.sets(space, raws)
 
 
-def moves_from(space: ParameterSpace, centre: ParameterSet) -> list[tuple[str, ParameterSet]]:
-    """The different sets with one parameter moved, with its name, in the order of the space."""
+def moves_from(
+    space: ParameterSpace, centre: ParameterSet, steps: Sequence[float] = STEPS
+) -> list[tuple[str, ParameterSet]]:
+    """The different sets with one parameter moved, with its name, in the order of the space.
+
+    Args:
+        space: the device's parameters; ``centre``: what is moved from.
+        steps: moves of what has an order, in normalised units.
+    """
     moves = []
     for i, parameter in enumerate(space.parameters):
         own = centre.codes[i]
-        for code in dict.fromkeys(_codes(parameter, own, float(centre.unit[i]))):
+        for code in dict.fromkeys(_codes(parameter, own, float(centre.unit[i]), steps)):
             if code != own:
                 moves.append((parameter.name, ParameterSet(space, (*centre.codes[:i], code, *centre.codes[i + 1 :]))))
     return moves
 
 
-def _codes(parameter: Parameter, own: int, unit: float) -> list[int]:
+def _codes(parameter: Parameter, own: int, unit: float, steps: Sequence[float]) -> list[int]:
     if parameter.kind in ("continuous", "integer"):
-        return [parameter.from_unit(unit + step) for step in STEPS]
+        return [parameter.from_unit(unit + step) for step in steps]
     others = [code for code in range(parameter.low_code, parameter.high_code + 1) if code != own]
     return others[:_CHOICES]
 
@@ -104,22 +111,26 @@ def losses(moves: Sequence[Move]) -> dict[str, LossFollowing]:
         }
         table[name] = LossFollowing(
             moves=len(own),
-            psnr_change=_size(changes["psnr"][0]),
-            psnr_change_proxy=_size(changes["psnr"][1]),
-            psnr_rank=_rank(*changes["psnr"]),
-            ssim_change=_size(changes["ssim"][0]),
-            ssim_rank=_rank(*changes["ssim"]),
+            psnr_change=size(changes["psnr"][0]),
+            psnr_change_proxy=size(changes["psnr"][1]),
+            psnr_rank=rank(*changes["psnr"]),
+            ssim_change=size(changes["ssim"][0]),
+            ssim_rank=rank(*changes["ssim"]),
         )
     return table
 
 
-def _size(changes: np.ndarray) -> float | None:
-    size = float(np.sqrt(np.mean(changes**2)))
-    return size if math.isfinite(size) else None
+def size(changes: np.ndarray) -> float | None:
+    """Root mean square of changes; None where one is not finite."""
+    found = float(np.sqrt(np.mean(changes**2)))
+    return found if math.isfinite(found) else None
 
 
-def _rank(device: np.ndarray, proxy: np.ndarray) -> float | None:
-    """Spearman's correlation; None where the device ranks nothing, 0 where the proxy does not move."""
+def rank(device: np.ndarray, proxy: np.ndarray) -> float | None:
+    """Spearman's correlation of changes on the device with those through a proxy or a response, both ``[M]``.
+
+    None where the device ranks nothing, 0 where the other does not move.
+    """
     from scipy.stats import spearmanr
 
     if len(device) < _FEWEST or not np.isfinite(device).all() or not np.ptp(device):

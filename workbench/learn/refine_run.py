@@ -43,6 +43,7 @@ from workbench.learn.refining import (
     raws_a_round,
 )
 from workbench.learn.response_data import Codes, ResponseData
+from workbench.learn.response_ranks import response_ranks
 from workbench.learn.results import RefineResult, TrainResult
 from workbench.rules.resolving import resolve
 from workbench.rules.setting import Setting, recorded_setting
@@ -149,6 +150,8 @@ def refine(
             refining = Refining(bench, task, settings, training, shown, still, earlier, progress)
             with faults_kept(dataset, device, PURPOSE) as faults:
                 response = refining.run()
+                looked_at, device_s = refining.captures, refining.device_s()
+                ranks = response_ranks(refining, response) if response and settings.rank_raws else None
                 counts = faults.counts()
             if response is None:
                 raise RunError(
@@ -182,14 +185,15 @@ def refine(
                 follow=follow,
                 refine=RefineResult(
                     metrics=tuple(m.key for m in refining.metrics),
-                    captures=refining.captures,
+                    captures=looked_at,
                     budget=settings.captures,
-                    device_s=refining.device_s(),
+                    device_s=device_s,
                     before=before,
                     before_s=before_s,
                     rounds=tuple(refining.rounds),
                     best=refining.best,
                     reach=refining.reach,
+                    ranks=ranks,
                 ),
                 faults=more or counts,
             )

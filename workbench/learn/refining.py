@@ -51,6 +51,8 @@ class RefineSettings:
         rounds: at most; per_raw: captures of each RAW in a round, the rule's own set not counted.
         spread: largest move of a normalised parameter from what the rule gives.
         metrics: what is to gain, by key; each counts by its own spread. Empty: the first that single images have.
+        rank_raws: validation RAWs on which :mod:`workbench.learn.response_ranks` moves each parameter alone; their
+            captures are counted apart, for nothing is learnt from them. 0: none.
         seed: of the moves and the choice of RAWs. What is out of range raises a RunError.
     """
 
@@ -59,10 +61,11 @@ class RefineSettings:
     per_raw: int = 7
     spread: float = SPREAD
     metrics: tuple[str, ...] = ()
+    rank_raws: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("captures", 1), ("rounds", 1), ("per_raw", 1), ("seed", 0)):
+        for name, least in (("captures", 1), ("rounds", 1), ("per_raw", 1), ("rank_raws", 0), ("seed", 0)):
             if (value := getattr(self, name)) < least:
                 raise RunError(f"refining with {name} {value}: give {least} or more")
         if not 0 < self.spread <= 1:
@@ -191,7 +194,7 @@ class Refining:
         free = torch.tensor([name not in self.held for name in names])
         response = Response(self.bench.info.space, self.training.features)
         codes = response.code(self.training.features)
-        of_rule = self._figures([(self.validation.raws[i], self.validation.starts[i]) for i in checked], "the rule")
+        of_rule = self.figures([(self.validation.raws[i], self.validation.starts[i]) for i in checked], "the rule")
         around = self._rehearsed()
         best: Response | None = None
         best_gain: float | None = None
@@ -204,7 +207,7 @@ class Refining:
                 # What is refined must be beaten, be it the rule itself.
                 best_gain = self._gain(self._on_validation(checked, "what is refined"), of_rule)[0]
             response = Response(self.bench.info.space, self.training.features)
-            response.fit(codes, self.training.units, Around(around.raw, around.unit, self._one(around.gain)))
+            response.fit(codes, self.training.units, Around(around.raw, around.unit, self.as_one(around.gain)))
             found = self._best_reach(response, checked, of_rule, free, number)
             told = dict(zip((m.key for m in self.metrics), found.each, strict=True)) if found.raws else {}
             self.rounds.append(
@@ -242,14 +245,14 @@ class Refining:
         return f"{failed} `workbench dataset retry` lets them be asked for again"
 
     def _on_validation(self, places: Sequence[int], what: str) -> list[np.ndarray | None]:
-        return self._figures([(self.validation.raws[i], self.validation.answers[i]) for i in places], what)
+        return self.figures([(self.validation.raws[i], self.validation.answers[i]) for i in places], what)
 
     def _gain(
         self, answers: Sequence[np.ndarray | None], of_rule: Sequence[np.ndarray | None]
     ) -> tuple[float, np.ndarray]:
         """The mean gain over the rule as one figure, and ``[R, K]`` of each RAW in each metric."""
         each = np.array([a - b for a, b in zip(answers, of_rule, strict=True) if a is not None and b is not None])
-        return (float(self._one(each).mean()) if len(each) else -math.inf), each
+        return (float(self.as_one(each).mean()) if len(each) else -math.inf), each
 
     def _rehearsed(self) -> Around:
         """What earlier refinements captured of the training RAWs, judged anew; the device is not asked."""
@@ -278,8 +281,11 @@ class Refining:
             return Around(np.zeros(0, dtype=np.int64), np.zeros((0, names)), np.zeros((0, metrics)))
         return Around(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]))
 
-    def _one(self, gains: np.ndarray) -> np.ndarray:
-        """One figure of the gains in each metric, ``[M, K]`` → ``[M]``; a ruined image counts as a bad one."""
+    def as_one(self, gains: np.ndarray) -> np.ndarray:
+        """One figure of the gains in each metric, ``[M, K]`` → ``[M]``: what the response is fitted to.
+
+        Each metric counts by its spread over the first round's captures; a ruined image counts as a bad one.
+        """
         assert self._scale is not None
         figure: np.ndarray = (gains / self._scale).mean(1)
         return 2 * np.tanh(figure / 2)
@@ -306,7 +312,7 @@ class Refining:
                 sets.append(_near(start, answer, settings.spread, free, random))
             jobs += [(known.raws[place], one) for one in sets]
             owners += [place] * len(sets)
-        figures = self._figures(jobs, f"round {number + 1} of at most {settings.rounds}")
+        figures = self.figures(jobs, f"round {number + 1} of at most {settings.rounds}")
         return self._gains_of([(o, p, f) for o, (_, p), f in zip(owners, jobs, figures, strict=True)])
 
     def _judged(self, raw: RawRecord, capture: CaptureRecord) -> np.ndarray:
@@ -317,16 +323,23 @@ class Refining:
             scored |= {m.key: m.sign * judged[m.key] for m in self.metrics}
         return np.array([scored[m.key] for m in self.metrics], dtype=np.float64)
 
-    def _figures(self, jobs: Sequence[tuple[RawRecord, ParameterSet]], what: str) -> list[np.ndarray | None]:
-        """Each job's figures, ``float64 [K]``, larger is better; None where the frame failed."""
+    def figures(
+        self, jobs: Sequence[tuple[RawRecord, ParameterSet]], what: str, *, apart: bool = False
+    ) -> list[np.ndarray | None]:
+        """Each job's figures, ``float64 [K]``, larger is better; None where the frame failed.
+
+        Args:
+            jobs: RAWs and sets, looked up or captured.
+            what: is being done, for the progress; apart: whether it is counted by itself, not as part of the rounds.
+        """
         asked = {(raw.hash, p.hash): (raw, p) for raw, p in jobs}
         new = [job for key, job in asked.items() if key not in self._seen]
-        for (raw, parameters), outcome in zip(new, self.bench.capture_many(new), strict=True):
+        for done, ((raw, parameters), outcome) in enumerate(zip(new, self.bench.capture_many(new), strict=True), 1):
             figures = None
             if not isinstance(outcome, FailureRecord):
                 figures = self._judged(raw, outcome)
             self._seen[raw.hash, parameters.hash] = figures
-            self.progress(len(self._seen), self.settings.captures, what)
+            self.progress(*((done, len(new)) if apart else (len(self._seen), self.settings.captures)), what)
             interrupt.check()
         return [self._seen[raw.hash, p.hash] for raw, p in jobs]
 

@@ -211,6 +211,46 @@ class RefineRound(Model):
     gains: dict[str, float]
 
 
+class ResponseRank(Model):
+    """How the response of a refinement follows the device when one parameter moves from what the rule gives.
+
+    Attributes:
+        parameter, block: their names; moves: how many, over all RAWs.
+        changes: how far the device's figures changed, root mean square, by metric.
+        rank: Spearman's rank correlation of the changes that the response promised with the device's; 0 where it
+            promises none, None where the device does not change, or there are too few moves.
+    """
+
+    parameter: str
+    block: str
+    moves: int
+    changes: dict[str, float | None]
+    rank: float | None = None
+
+
+class ResponseRanks(Model):
+    """How a response ranks moves of one parameter on RAWs that it was not fitted to.
+
+    Attributes:
+        raws: of the validation split; captures: distinct ones that the moves took, beside those of the rounds.
+        largest: move of a normalised parameter at most.
+        parameters: those that were free to move, in the order of the space.
+    """
+
+    raws: int
+    captures: int
+    largest: float
+    parameters: tuple[ResponseRank, ...]
+
+    def that_matter(self, metric: str) -> list[ResponseRank]:
+        """Parameters whose moves change a metric in dB by more than :data:`MATTERS_DB` on the device."""
+        return [p for p in self.parameters if (p.changes.get(metric) or 0.0) > MATTERS_DB]
+
+    def followed(self, metric: str) -> list[ResponseRank]:
+        """Of those, the ones whose moves the response ranks at :data:`LOSS_FOLLOWED` or better."""
+        return [p for p in self.that_matter(metric) if p.rank is not None and p.rank >= LOSS_FOLLOWED]
+
+
 class RefineResult(Model):
     """How a predictor was refined with captures of the device.
 
@@ -220,6 +260,7 @@ class RefineResult(Model):
         before, before_s: captures, and seconds of the device, that refining and following had cost the source.
         rounds: in their order; best: place of the one that was learnt from.
         reach: how far its answers move a normalised parameter at most; None in runs of older versions.
+        ranks: how the response that was learnt from ranks moves of each parameter; None where it was not asked for.
     """
 
     metrics: tuple[str, ...]
@@ -231,6 +272,7 @@ class RefineResult(Model):
     rounds: tuple[RefineRound, ...]
     best: int
     reach: float | None = None
+    ranks: ResponseRanks | None = None
 
 
 class TrainResult(RunResult):
