@@ -13,13 +13,15 @@ def plan_lines(plan: Plan) -> list[str]:
     how = f"measured over {plan.frames} captures" if plan.frames else "as given"
     title = f"{plan.identity}: {1000 * plan.frame_s:.3g} ms a capture, {how}"
     over = "over industry" + (f" ({plan.unit})" if plan.unit else "")
-    columns = ["time", "captures", "collected", "on disk", over]
+    share = "for prediction" if plan.refined else "collected"
+    columns = ["time", "captures", share, "on disk", over]
     rows = [
         [t.name, f"{t.captures:,}", f"{t.collected:,}", _bytes(t.disk_bytes), _expected(t.expected)] for t in plan.times
     ]
     lines = text_table(title, columns, rows).split("\n")
+    left_for = "rule, refinement and choosing how far to follow it" if plan.refined else "the collection"
     lines.append(
-        "collected: what is left for the collection beside an industry table tuned with as many captures" + _costs(plan)
+        f"{share}: what is left for {left_for} beside an industry table tuned with as many captures" + _costs(plan)
     )
     if plan.budgets:
         lines.append(f"measured in this lab, {plan.metric} over industry with its 95 % interval by scene:")
@@ -36,7 +38,7 @@ def _costs(plan: Plan) -> str:
         for name, amount, unit in (
             ("fidelity report", costs.fidelity_captures, "captures"),
             ("fit", costs.fit_s, "s"),
-            ("training", costs.train_s, "s"),
+            ("refining, without the device's time" if plan.refined else "training", costs.train_s, "s"),
             ("validation", costs.validation_captures, "captures"),
         )
         if amount is not None

@@ -14,7 +14,7 @@ class ValidatedBudget(Model):
 
     Attributes:
         run: the ``train`` run; validation: the ``validate`` run.
-        captures: that were collected for it.
+        captures: that were collected for it; of a refined prediction all that it took, its rule's among them.
         gain: over industry, in the metric's unit; low, high: its 95 % interval by scene.
     """
 
@@ -30,7 +30,7 @@ class StepCosts(Model):
     """What the steps beside collection cost, from the newest records of this device; None where there is no record.
 
     Attributes:
-        fit_s, train_s: seconds from start to end of fitting the proxy and training.
+        fit_s, train_s: seconds from start to end of fitting the proxy and training; of refining without the device's.
         tune_s_a_capture: seconds of computing beside each capture of a search.
         fidelity_captures: of a fidelity report; validation_captures: of a validation, its oracle included.
     """
@@ -60,8 +60,8 @@ class PlannedTime(Model):
     Attributes:
         name: of the stretch; seconds: of it.
         captures: that the device can make in it.
-        collected: of them for the collection, where the rest of the time goes into an industry table tuned with as many
-            captures, fidelity report, fit, training and validation.
+        collected: of them for the collection, or for all of a refined prediction, where the rest of the time goes into
+            an industry table tuned with as many captures, fidelity report, fit, training and validation.
         disk_bytes: that ``captures`` add to the data set; None where no capture tells its size.
         expected: at ``collected``; None where the lab does not tell.
     """
@@ -81,6 +81,7 @@ class Plan(Result):
         identity: of the device.
         frame_s: seconds a capture; frames: how many were timed, 0 where it was given.
         capture_bytes: of a capture in the data set.
+        refined: whether the curve is of refined predictions, which need no collection.
         metric, unit: of the gains.
         costs: of the other steps.
         budgets: what the curve is fitted to, the smallest first.
@@ -95,6 +96,7 @@ class Plan(Result):
     frame_s: float
     frames: int = 0
     capture_bytes: float | None = None
+    refined: bool = False
     metric: str = ""
     unit: str = ""
     costs: StepCosts = StepCosts()

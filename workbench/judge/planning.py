@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from workbench.lab.dataset.records import SUFFIXES
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, list_runs
 from workbench.learn.proxy_fitting import device_of
+from workbench.learn.results import TrainResult
 from workbench.tasks.task import Metric
 
 PURPOSE = "plan"
@@ -121,8 +123,8 @@ def make_plan(lab: Path, dataset: Dataset, identity: str, frame_s: float, frames
         for run in list_runs(lab)
         if not run.aside and dataset.known_as(run.device.identity or run.config.get("identity") or "") == own
     ]
-    budgets, metric = validated_budgets(runs, notes)
-    costs = step_costs(runs)
+    budgets, metric, refined = validated_budgets(runs, notes)
+    costs = step_costs(runs, refined=refined)
     size = capture_bytes(dataset, identity)
     times = []
     for name, seconds in TIMES.items():
@@ -159,6 +161,7 @@ def make_plan(lab: Path, dataset: Dataset, identity: str, frame_s: float, frames
         frame_s=frame_s,
         frames=frames,
         capture_bytes=size,
+        refined=refined,
         metric=metric.label if metric else "",
         unit=metric.unit if metric else "",
         costs=costs,
@@ -168,20 +171,27 @@ def make_plan(lab: Path, dataset: Dataset, identity: str, frame_s: float, frames
     )
 
 
-def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list[ValidatedBudget], Metric | None]:
-    """The gains over industry of predictions, each from its newest validation, and the metric that they are in.
+class ValidatedCurve(NamedTuple):
+    """Validated budgets, the fewest captures first, the metric of their gains, and whether they are of refining."""
 
-    One curve is of one task, one setting and one kind of predictor (with or without metadata, on top of which rule):
-    those of the newest validation. What is left out for another reason is noted.
+    budgets: list[ValidatedBudget]
+    metric: Metric | None
+    refined: bool
+
+
+def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> ValidatedCurve:
+    """The gains over industry of predictions, each from its newest validation.
+
+    One curve is of one task, one setting and one kind of predictor (with or without metadata, on top of which rule,
+    refined or trained through a proxy): those of the newest validation. What is left out for another reason is noted.
 
     Args:
         runs: of the lab, the newest first.
         notes: gets what is left out.
     """
     by_name = {run.name: run for run in runs}
-    refined = {run.name for run in runs if _is_refined(run)}
     found: dict[str, ValidatedBudget] = {}
-    of: tuple[object, object] | None = None
+    of: tuple[object, _Kind] | None = None
     metric: Metric | None = None
     for run in runs:
         if run.kind != "validate":
@@ -193,21 +203,18 @@ def validated_budgets(runs: Sequence[RunFolder], notes: list[str]) -> tuple[list
             continue
         asked = results.task_key, results.setting.hash if results.setting else None
         about = results.about
-        if about is not None and about.run in refined:
-            others = (m for m in results.methods if m.kind is MethodKind.predicted and m.run not in refined)
-            about = next(others, None)
-            notes.append(f"left out: {run.name}'s refined prediction, whose captures are not those of a collection")
         if about is None or (of is not None and of[0] != asked):
             continue
         of = of or (asked, _kind(by_name, about))
         metric = metric or results.main
         for method in results.methods:
-            of_curve = method.kind is MethodKind.predicted and method.run not in refined
-            if of_curve and _kind(by_name, method) == of[1] and method.run not in found:
+            of_curve = method.kind is MethodKind.predicted and _kind(by_name, method) == of[1]
+            if of_curve and method.run not in found:
                 point = _point(by_name, run, results, method, notes)
                 if point is not None:
                     found[point.run] = point
-    return sorted(found.values(), key=lambda p: p.captures), metric
+    budgets = sorted(found.values(), key=lambda p: p.captures)
+    return ValidatedCurve(budgets, metric, of is not None and of[1].refined)
 
 
 def _is_refined(run: RunFolder) -> bool:
@@ -215,11 +222,18 @@ def _is_refined(run: RunFolder) -> bool:
     return run.kind == "train" and run.config.get("refine") is not None
 
 
-def _kind(by_name: Mapping[str, RunFolder], method: MethodResult) -> tuple[bool | None, str | None]:
-    """Whether a predictor sees metadata, and on top of which rule it predicts."""
+class _Kind(NamedTuple):
+    """Whether a predictor sees metadata, on top of which rule it predicts, and whether that was refined."""
+
+    metadata: bool | None
+    rule: str | None
+    refined: bool
+
+
+def _kind(by_name: Mapping[str, RunFolder], method: MethodResult) -> _Kind:
     train = by_name.get(method.run or "")
     below = (train.config.get("on_top_of") or {}) if train else {}
-    return method.metadata, below.get("rule")
+    return _Kind(method.metadata, below.get("rule"), train is not None and _is_refined(train))
 
 
 def _point(
@@ -231,11 +245,13 @@ def _point(
 ) -> ValidatedBudget | None:
     industry = results.of_kind(MethodKind.industry)
     gain = method.over.get(MethodKind.industry, {}).get(results.main.key)
-    captures = _collected(by_name, results, method)
+    refined = _kind(by_name, method).refined
+    captures = (method.captures or 0) if refined else _collected(by_name, results, method)
     if method.run is None or gain is None or not captures:
         return None
     if industry is not None and _smaller(by_name, industry, captures):
-        notes.append(f"left out: {method.run} in {run.name}, where industry had fewer captures than the collection")
+        beside = "prediction" if refined else "collection"
+        notes.append(f"left out: {method.run} in {run.name}, where industry had fewer captures than the {beside}")
     elif gain.estimate is None or gain.low is None or gain.high is None:
         notes.append(f"left out: {method.run} in {run.name}, whose gain has no interval")
     else:
@@ -251,7 +267,7 @@ def _point(
 
 
 def _smaller(by_name: Mapping[str, RunFolder], industry: MethodResult, collected: int) -> bool:
-    """Whether a table was searched with fewer captures than were collected, whatever a prediction cost beside them."""
+    """Whether a table was searched with fewer captures than were collected, or than refining took in all."""
     run = by_name.get(industry.run or "")
     return less_than(industry.captures, collected, rounding_of(run) if run else 0)
 
@@ -263,18 +279,27 @@ def _collected(by_name: Mapping[str, RunFolder], results: ValidationResult, meth
     return int((proxy.config.get("collected") if proxy else None) or results.collection_captures)
 
 
-def step_costs(runs: Sequence[RunFolder]) -> StepCosts:
-    """What the newest run of each step cost; refining is none of these steps."""
+def step_costs(runs: Sequence[RunFolder], *, refined: bool = False) -> StepCosts:
+    """What the newest run of each step cost.
+
+    Args:
+        runs: of the lab, the newest first.
+        refined: whether predictions are refined: nothing is fitted then, and of refining counts what it computed.
+    """
     fit, train, tune, validate = (
-        next((r for r in runs if r.kind == kind and not _is_refined(r)), None)
+        next((r for r in runs if r.kind == kind and _is_refined(r) == (refined and kind == "train")), None)
         for kind in ("fit-proxy", "train", "tune", "validate")
     )
+    fit = None if refined else fit
     fidelity = (fit.results.get("fidelity") or {}).get("captures") if fit else None
     search = tune.results if tune else {}
     spent, computed = search.get("captures"), search.get("compute_s")
+    took_s = train.took_s() if train else None
+    if train is not None and took_s is not None and refined:
+        took_s = max(took_s - TrainResult.of(train).asked[1], 0.0)
     return StepCosts(
         fit_s=fit.took_s() if fit else None,
-        train_s=train.took_s() if train else None,
+        train_s=took_s,
         tune_s_a_capture=computed / spent if spent and computed is not None else None,
         fidelity_captures=fidelity,
         validation_captures=_captures_of(validate) if validate else None,
@@ -291,10 +316,10 @@ def _captures_of(run: RunFolder) -> int | None:
 
 
 def collected_in(seconds: float, frame_s: float, costs: StepCosts) -> int:
-    """Captures of a collection for which there is time beside all else that makes and judges a predictor from them."""
+    """Captures of a prediction for which there is time beside all else that makes and judges it from them."""
     beside = (costs.fit_s or 0.0) + (costs.train_s or 0.0)
     beside += frame_s * ((costs.fidelity_captures or 0) + (costs.validation_captures or 0))
-    # Each capture collected stands against one of the search for the table.
+    # Each capture stands against one of the search for the table.
     return max(math.floor((seconds - beside) / (2 * frame_s + (costs.tune_s_a_capture or 0.0))), 0)
 
 
