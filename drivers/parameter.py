@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -93,6 +94,13 @@ class When:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
+
+    def holds(self, values: Mapping[str, Native]) -> bool:
+        """Whether the parameter exists with these values of others by name."""
+        return values[self.parameter] in self.values
+
+    def __str__(self) -> str:
+        return f"{self.parameter} is {' or '.join(str(value) for value in self.values)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivers.errors import DeviceError, DeviceUnreachableError
+from drivers.agent import Agent, Statistic, choice, continuous, table
+from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from sim.firmware.registers import Firmware
 from sim.firmware.zmq_server import serve_firmware
 from sim.isp.pipeline import Pipeline
@@ -106,3 +108,56 @@ def test_a_driver_that_fails_as_nobody_foresaw_is_one_device_of_the_list(
     result = RUN.invoke(device.app, ["list", "sim:sim20", "--lab", str(tmp_path), "--json"], catch_exceptions=False)
     (told,) = json.loads(result.stdout)["devices"]
     assert told["reason"].startswith(f"unexpected {type(error).__name__}")
+
+
+@pytest.fixture
+def rich() -> Iterator[str]:
+    agent = Agent(
+        model="rich",
+        firmware="1",
+        parameters=[
+            choice("denoise", ["off", "bilateral", "wavelet"]),
+            continuous("sigma", 0, 4, step=1 / 16, default=1, when=("denoise", ["bilateral", "wavelet"])),
+            continuous("low", 0, 1, step=1 / 64, default=0.25),
+            continuous("high", 0, 1, step=1 / 64, default=0.75),
+            continuous("port", 0, 1, step=1 / 64, default=0.5, searched=False),
+            table("nr", [100, 1600], 0, 1, step=1 / 16),
+        ],
+        constraints=["low < high"],
+        statistics=[Statistic(name="mean", unit="DN", description="of green")],
+    )
+    agent.process(lambda mosaic, metadata, values: (np.zeros((*mosaic.shape, 3), np.uint8), {"mean": 0.0}))
+    stop, urls = threading.Event(), queue.Queue[str]()
+    thread = threading.Thread(target=agent.serve, args=("zmq://127.0.0.1:0",), kwargs={"ready": urls.put, "stop": stop})
+    thread.start()
+    yield urls.get(timeout=60)
+    stop.set()
+    thread.join(20)
+
+
+def test_info_tells_what_holds_of_several_parameters(rich: str) -> None:
+    told = RUN.invoke(device.app, ["info", rich], catch_exceptions=False, env={"COLUMNS": "200"}).stdout
+    assert "exists where denoise is bilateral or wavelet" in told
+    assert "not searched" in told
+    assert told.splitlines()[-3:] == [
+        "constraint: low < high",
+        "table nr: nr_0 nr_1, at ISO 100 1600",
+        "statistic mean (DN): of green",
+    ]
+
+
+def test_set_goes_by_what_the_device_holds(rich: str) -> None:
+    def codes(*assignments: str) -> dict[str, int]:
+        done = RUN.invoke(device.app, ["set", rich, *assignments, "--json"], catch_exceptions=False)
+        told: dict[str, int] = json.loads(done.stdout)["codes"]
+        return told
+
+    with pytest.raises(ParameterError, match=r"sigma has no effect: .* denoise is off; set denoise=bilateral with it$"):
+        codes("sigma=2")
+    with pytest.raises(ParameterError, match=r"low < high does not hold: 0\.875 and 0\.75"):
+        codes("low=0.875")
+    assert codes("denoise=wavelet", "sigma=2") == {"denoise": 2, "sigma": 32}
+    assert codes("sigma=3") == {"sigma": 48}
+    assert codes("high=1") == {"high": 64}
+    assert codes("low=0.875") == {"low": 56}
+    assert codes("denoise=off") == {"denoise": 0, "sigma": 16}, "what no longer exists is at its default"

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from small_isp import SPACE, render
 
+from drivers.agent import Agent, choice, continuous
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from workbench.learn.fidelity import MAX_PSNR_DB, Probe, movements, probe_sets, rank_correlation
+from workbench.learn.loss_moves import moves_from
 
 BASE = SPACE.from_unit(np.array([0.4, 0.6, 0.2, 0.1, 0.5, 0.2]))
 RAW = RawFrame(np.random.default_rng(1).integers(60, 600, (16, 16), dtype=np.uint16), "RGGB", (0, 0, 0, 0), 1023)
@@ -21,6 +23,25 @@ def test_probe_sets_move_one_parameter() -> None:
         moved = [a != b for a, b in zip(before.codes, after.codes, strict=True)]
         assert moved == [j == i for j in range(len(SPACE))]
         assert before.unit[i] < after.unit[i]
+
+
+def test_what_is_not_searched_is_not_moved_and_what_depends_on_a_choice_is_moved_where_it_exists() -> None:
+    agent = Agent(
+        model="m",
+        firmware="1",
+        parameters=[
+            choice("denoise", ["off", "box", "bilateral"]),
+            continuous("sigma", 0, 4, step=1 / 16, default=1, when=("denoise", ["bilateral"])),
+            continuous("port", 0, 1, step=1 / 16, searched=False),
+        ],
+    )
+    probes = {name: (before, after) for name, before, after in probe_sets(agent.space, agent.space.defaults)}
+    assert list(probes) == ["denoise", "sigma"]
+    assert [p.values for p in probes["sigma"]] == [
+        {"denoise": "bilateral", "sigma": sigma, "port": 0.5} for sigma in (0.375, 3.625)
+    ]
+    assert {name for name, _ in moves_from(agent.space, agent.space.defaults)} == {"denoise"}
+    assert {name for name, _ in moves_from(agent.space, probes["sigma"][0])} == {"denoise", "sigma"}
 
 
 def probes_with(proxy: Callable[[ParameterSet], np.ndarray]) -> list[Probe]:

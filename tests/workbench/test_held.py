@@ -16,6 +16,7 @@ from sim_lab import make_lab
 from small_isp import SPACE, SmallIsp
 from typer.testing import CliRunner
 
+from drivers.agent import Agent, continuous
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
 from drivers.raw.raw_files import save_npz
@@ -27,7 +28,7 @@ from workbench.commands.predict import predict
 from workbench.commands.train import train
 from workbench.judge.strengths import TASKS, parameters_for, strongest, why_none
 from workbench.lab.runs import RunFolder, find_run, new_run
-from workbench.learn.held import held_by, held_in_words, not_followed, why_held
+from workbench.learn.held import held_by, held_in_words, not_followed, remark, why_held
 from workbench.learn.results import ProxyFitResult
 
 APP = typer.Typer()
@@ -85,6 +86,18 @@ def test_a_sentence_names_blocks_and_counts() -> None:
     told = held_in_words(SPACE, ["blur", "curve"])
     assert told.startswith("2 of 6 parameters held at their start values")
     assert told.endswith("noise (all 1): blur; tone: curve")
+
+
+def test_what_is_not_searched_is_told_apart() -> None:
+    nr, port = continuous("nr", 0, 1, step=1 / 16), continuous("port", 0, 1, step=1 / 16, searched=False)
+    space = Agent(model="m", firmware="1", parameters=[nr, port]).space
+    not_searched = "held at their start values, since the device says that they are not searched: isp: port"
+    assert held_in_words(space, ["port"]) == "1 of 2 parameters " + not_searched
+    told = held_in_words(space, ["port", "nr"])
+    assert told.startswith("1 of 2 parameters held at their start values, since the proxy does not follow the device")
+    assert told.endswith("isp: nr; 1 " + not_searched)
+    assert remark(space, "nr") == "held at its start value: the proxy does not follow it"
+    assert remark(space, "port") == "held at its start value: it is not searched"
 
 
 # ---- noise reduction by block, whatever the firmware calls it

@@ -17,7 +17,7 @@ import yaml  # type: ignore[import-untyped]
 from sim_lab import make_lab
 from typer.testing import CliRunner
 
-from drivers.agent import continuous
+from drivers.agent import Agent, continuous
 from drivers.device import DeviceInfo
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
@@ -33,7 +33,7 @@ from workbench.learn.predictors import open_predictor
 from workbench.rules.industry import TABLE, IndustryTable
 from workbench.rules.mean_of_sets import mean_of
 from workbench.rules.setting import Setting
-from workbench.rules.tuned import BEST
+from workbench.rules.tuned import BEST, FixedSet, UnderSettings
 
 SETTING = Setting(name="mine", by_rule={"digital_gain": {"rule": "exposure"}}, held={"gamma": 2.0})  # type: ignore[dict-item]
 
@@ -89,6 +89,19 @@ def test_a_table_leaves_out_what_the_camera_sets_and_holds_what_is_held(lab: Pat
     for one, seed in zip(tuning.sets, (1, 2), strict=True):
         wanted = some_set(info, seed).replace(gamma=2.0)
         assert one.codes == {n: c for n, c in wanted.by_name.items() if n not in tuning.left_out}
+
+
+def test_what_is_held_against_a_constraint_is_repaired_as_on_the_device(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = [continuous(name, 0, 1, step=1 / 64, default=value) for name, value in (("low", 0.25), ("high", 0.75))]
+    space = Agent(model="m", firmware="1", parameters=levels, constraints=["low < high"]).space
+    held = Setting(held={"low": 0.875})
+    rule = UnderSettings(FixedSet(space.defaults), (held,))
+    monkeypatch.setattr("workbench.board.tuning_file.load_rule", lambda run, of: rule)
+    monkeypatch.setattr(Dataset, "space", lambda dataset, identity: space)
+    (one,) = tuning_of(lab, "fixed").sets
+    assert one.codes == rule.parameters_for(None).by_name == {"low": 48, "high": 56}  # type: ignore[arg-type]
 
 
 def test_of_a_predictor_it_has_the_mean_of_its_choices_over_iso(lab: Path) -> None:

@@ -19,7 +19,7 @@ from workbench.errors import RunError
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.attention_maps import draw_attention, most_concentrated
 from workbench.learn.base_rule import BaseRule, kept_base
-from workbench.learn.held import REMARK, held_by
+from workbench.learn.held import held_by, remark
 from workbench.learn.predictors import open_predictor
 
 
@@ -56,7 +56,8 @@ class Prediction:
         """The parameters as TOML for people, with a remark on each that is held."""
         on_top = f" on top of {self.base.kind} ({self.base.run})" if self.base else ""
         title = f"Predicted for {self.file.name} by {self.run.name}{on_top}"
-        return self.parameters.space.to_toml(self.parameters, title, dict.fromkeys(self.held, REMARK))
+        space = self.parameters.space
+        return space.to_toml(self.parameters, title, {name: remark(space, name) for name in self.held})
 
 
 def predict(
@@ -125,7 +126,7 @@ def draw_prediction(found: Prediction, folder: Path, show: Collection[str] = ())
     names, held = found.parameters.space.names, found.held
     check_names(found, show)
     if still := [n for n in show if n in held]:
-        raise RunError(f"--show {still[0]}: has no attention map: it is {REMARK}")
+        raise RunError(f"--show {still[0]}: has no attention map: it is {remark(found.parameters.space, still[0])}")
     maps = open_predictor(found.run).attention(found.raw)
     chosen = list(show) or most_concentrated(maps, names, held=held)
     if not chosen:

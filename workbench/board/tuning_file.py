@@ -144,8 +144,9 @@ def _left_out(rule: TunedRule | None, space: ParameterSpace) -> dict[str, str]:
 
 
 def _held(rule: TunedRule | None, parameters: ParameterSet) -> ParameterSet:
-    """The set with what settings hold."""
-    return parameters.replace(**rule.held) if isinstance(rule, UnderSettings) else parameters
+    """The set with what settings hold; where that breaks a constraint it is repaired, as where the device got it."""
+    held = rule.held if isinstance(rule, UnderSettings) else {}
+    return parameters.with_codes({name: parameters.space[name].to_code(value) for name, value in held.items()})
 
 
 def _over_iso(lab: Path, run: RunFolder, chooses: Any) -> list[_Found]:

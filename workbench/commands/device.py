@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivers.atomic_files import write_text
+from drivers.foreign_text import shown
 from workbench.commands.device_check import check
 from workbench.commands.device_list import list_devices
 from workbench.commands.device_new import new
@@ -82,7 +83,7 @@ def info(
         return
     for name, value in facts.items():
         print(f"{name:14} {_in_words(value) if isinstance(value, dict) else value}")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             p.name,
             p.block,
@@ -90,12 +91,16 @@ def info(
             p.describe_range(),
             str(p.from_code(p.to_code(p.default))),
             _address(p),
+            "; ".join([*(["not searched"] if not p.searched else []), *([f"exists where {p.when}"] if p.when else [])]),
         )
         for p in known.space.parameters
     ]
-    _table(
-        f"{known.space.name}: {len(rows)} parameters", ("name", "block", "kind", "range", "default", "register"), rows
-    )
+    columns: tuple[str, ...] = ("name", "block", "kind", "range", "default", "register", "note")
+    if not any(row[-1] for row in rows):
+        rows, columns = [row[:-1] for row in rows], columns[:-1]
+    _table(f"{known.space.name}: {len(rows)} parameters", columns, rows)
+    for line in _of_several(known.space):
+        print(line)
 
 
 @app.command()
@@ -153,11 +158,9 @@ def set_registers(
     with open_devices([url], lab, deadline_s=deadline) as device:
         space = device.info().space
         values = {name: _native(space, name, text) for name, text in texts.items()}
-        checked = space.parse(values, partial=True)
-        codes = {name: code for name, code in checked.by_name.items() if name in values}
         if not isinstance(device, HasRegisters):
             raise DeviceError(f"{url}: this device has no registers to write; see `workbench device info {url}`")
-        back = device.write_registers(codes)
+        back = device.write_registers(_changed(space, device.read_registers("shadow"), values))
     if as_json:
         read = {name: space[name].from_code(code) for name, code in back.items()}
         print(json.dumps({"url": url, "bank": "shadow", "values": read, "codes": back}))
@@ -168,6 +171,37 @@ def set_registers(
     ]
     _table(f"{space.name}: shadow registers", REGISTER_COLUMNS, rows)
     print("in force from the next frame on")
+
+
+def _changed(space: ParameterSpace, held: dict[str, int], values: dict[str, Any]) -> dict[str, int]:
+    """The codes to write beside what the device holds: those named, and what a change of choice sets to its default.
+
+    Raises:
+        ParameterError: one named has no effect, or they break a constraint with what the device holds.
+    """
+    from drivers.errors import ParameterError
+
+    together = {**space.from_codes(held).values, **values}
+    for p in space.parameters:
+        if p.name in values and p.when is not None and not p.when.holds(together):
+            raise ParameterError(
+                f"parameter {p.name} has no effect: it exists only where {p.when}, and {p.when.parameter} is "
+                f"{together[p.when.parameter]}; set {p.when.parameter}={p.when.values[0]} with it"
+            )
+    codes = space.parse(together).by_name
+    return {name: code for name, code in codes.items() if name in values or code != held[name]}
+
+
+def _of_several(space: ParameterSpace) -> list[str]:
+    """What a device says of several parameters together, and the statistics that it tells."""
+    lines = [f"constraint: {text}" for text in space.constraints]
+    for v in space.vectors:
+        at = f", at {'ISO ' if v.form == 'table' else ''}{' '.join(f'{place:g}' for place in v.at)}" if v.at else ""
+        lines.append(f"{v.form} {v.name}: {' '.join(v.parameters)}{at}")
+    for s in space.statistics:
+        unit, about = f" ({s.unit})" if s.unit else "", f": {shown(s.description)}" if s.description else ""
+        lines.append(f"statistic {s.name}{unit}{about}")
+    return lines
 
 
 def _native(space: ParameterSpace, name: str, text: str) -> object:

@@ -158,7 +158,7 @@ def print_results(name: str, result: ProxyFitResult) -> None:
         for name, reason in held.items():
             console.print(f"  {blocks[name]}: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     else:
-        console.print("the proxy follows the device in every parameter: `train` will hold none")
+        console.print("the proxy follows the device in every parameter measured: `train` will hold none of them")
 
 
 def _print_losses(fidelity: FidelityReport, console: Console) -> None:

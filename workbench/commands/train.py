@@ -119,10 +119,10 @@ def train(
             f"{'with' if chosen.metadata else 'without'} metadata; {seen:.2f} GFLOP for a pass over planes of "
             f"{chosen.longest}×{chosen.longest * 3 // 4}, to which larger RAWs are averaged"
         )
-        if held := not_followed(source):
+        if held := list(dict.fromkeys([*not_followed(source), *space.not_searched])):
             print(held_in_words(space, held))
         elif ProxyFitResult.of(source).fidelity:
-            print("no parameter is held: the proxy follows the device in every one")
+            print("no parameter is held: the proxy follows the device in every one that was measured")
         else:
             print(f"no parameter is held: {source.name} has no fidelity report (fit-proxy --device measures one)")
     with (

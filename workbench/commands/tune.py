@@ -142,7 +142,7 @@ _TITLES = {
 
 
 def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: str, figure: Callable[..., str]) -> None:
-    from workbench.tune.results import AutoResult, FixedResult, ProxyGradientResult, RegressionResult, TableResult
+    from workbench.tune.results import AutoResult, FixedResult, RegressionResult, TableResult
 
     print(
         f"{_TITLES[rule]} ({name}): {figure(result.score, metric)} on {result.ranked_on} training RAWs, default "
@@ -168,9 +168,6 @@ def _print(name: str, result: TuneResult, rule: Rule, file: Path, metric: str, f
         print(f"Pareto front, {len(result.pareto)} sets on the trials' RAWs, the best in {metric} first:")
         for point in result.pareto:
             print("  " + ", ".join(f"{m} {figure(v, m, native=True)}" for m, v in point.values.items()))
-    if isinstance(result, ProxyGradientResult) and result.held:
-        held = ", ".join(result.held)
-        print(f"held at their start values, since the proxy does not follow the device in them: {held}")
     if history := result.history:
         places = sorted({round(i * (len(history) - 1) / 5) for i in range(6)})
         curve = ", ".join(f"{history[i][0]}: {figure(history[i][1], metric)}" for i in places)

@@ -35,12 +35,18 @@ class Probe:
 def probe_sets(
     space: ParameterSpace, base: ParameterSet, low: float = 0.1, high: float = 0.9
 ) -> list[tuple[str, ParameterSet, ParameterSet]]:
-    """For every parameter the set with it low and the set with it high, everything else as in ``base``."""
+    """For every parameter that is searched the set with it low and the set with it high, all else as in ``base``.
+
+    The choice on which a parameter depends is put where the parameter exists.
+    """
     pairs = []
-    for i, p in enumerate(space.parameters):
-        before, after = list(base.codes), list(base.codes)
-        before[i], after[i] = p.from_unit(low), p.from_unit(high)
-        pairs.append((p.name, ParameterSet(space, tuple(before)), ParameterSet(space, tuple(after))))
+    for p in space.parameters:
+        if p.searched:
+            there = {}
+            if (when := p.when) is not None and not when.holds(base.values):
+                there = {when.parameter: space[when.parameter].to_code(when.values[0])}
+            before, after = (base.with_codes({**there, p.name: p.from_unit(end)}) for end in (low, high))
+            pairs.append((p.name, before, after))
     return pairs
 
 

@@ -65,6 +65,8 @@ class _Measuring:
         self.random = np.random.default_rng(_SEED)
         self.tally = FailureTally()
         self.done = 0
+        still = self.space.not_searched
+        self.notes = [f"not searched, so not measured: {', '.join(still)}"] if still else []
 
     def report(self, centres: Centres | None, loss_raws: int) -> FidelityReport:
         table = self.movements()
@@ -98,6 +100,7 @@ class _Measuring:
                 **facts,
                 **self.tally.to_dict(),
                 "captures": self.bench.asked + self.bench.reused,
+                "notes": tuple(self.notes),
             }
         )
 
@@ -145,7 +148,8 @@ class _Measuring:
         chosen = stratified(self.referenced, count, _SEED)
         if not chosen:
             note = "no RAW of this split has a reference, so how the loss follows a parameter is not measured"
-            return {}, {"notes": (note,)}
+            self.notes.append(note)
+            return {}, {}
         moves: list[Move] = []
         captures = 0
         for raw, centre in zip(chosen, centres_of_raws(centres, self.space, chosen), strict=True):

@@ -1,8 +1,9 @@
-"""Parameters that training leaves where it starts, since the proxy does not follow the device in them: which and why.
+"""Parameters that training leaves where it starts: which and why.
 
 ``fit-proxy --device`` measures how far the proxy moves as the device moves. Where it does not, its gradient would lead
-nowhere, so ``train`` and the descent through the proxy hold the parameter at its start value. A train run records what
-it held; runs of earlier versions record nothing, and nothing is said of them.
+nowhere, so ``train`` and the descent through the proxy hold the parameter at its start value, as they do those that the
+device says are not searched. A train run records what it held; runs of earlier versions record nothing, and nothing is
+said of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from workbench.learn.results import Movement, ProxyFitResult
 
 # Direction (cosine) of the proxy's change against the device's below which its gradient says little about the device.
 FOLLOWED = 0.5
-REMARK = "held at the start value: the proxy does not follow it"
 
 
 def not_followed(fit_run: RunFolder) -> list[str]:
@@ -49,12 +49,24 @@ def by_block(space: ParameterSpace, names: Collection[str]) -> str:
     return "; ".join(parts)
 
 
+def remark(space: ParameterSpace, name: str) -> str:
+    """Why one parameter is held, for people, beside its value."""
+    why = "it is not searched" if name in space.not_searched else "the proxy does not follow it"
+    return f"held at its start value: {why}"
+
+
 def held_in_words(space: ParameterSpace, names: Collection[str]) -> str:
     """One sentence on what a training holds: how many, which, why."""
-    return (
-        f"{len(names)} of {len(space)} parameters held at their start values, since the proxy does not follow the "
-        f"device in them: {by_block(space, names)}"
-    )
+    still = space.not_searched
+    parts: list[str] = []
+    for here, reason in (
+        ([name for name in names if name not in still], "the proxy does not follow the device in them"),
+        ([name for name in names if name in still], "the device says that they are not searched"),
+    ):
+        if here:
+            of = "" if parts else f" of {len(space)} parameters"
+            parts.append(f"{len(here)}{of} held at their start values, since {reason}: {by_block(space, here)}")
+    return "; ".join(parts)
 
 
 def union(space: ParameterSpace, runs: Iterable[RunFolder]) -> list[str]:

@@ -77,6 +77,8 @@ def moves_from(
 ) -> list[tuple[str, ParameterSet]]:
     """The different sets with one parameter moved, with its name, in the order of the space.
 
+    What is not searched, or does not exist under the centre's choices, does not move.
+
     Args:
         space: the device's parameters; ``centre``: what is moved from.
         steps: moves of what has an order, in normalised units.
@@ -84,9 +86,10 @@ def moves_from(
     moves = []
     for i, parameter in enumerate(space.parameters):
         own = centre.codes[i]
-        for code in dict.fromkeys(_codes(parameter, own, float(centre.unit[i]), steps)):
-            if code != own:
-                moves.append((parameter.name, ParameterSet(space, (*centre.codes[:i], code, *centre.codes[i + 1 :]))))
+        for code in dict.fromkeys(_codes(parameter, own, float(centre.unit[i]), steps)) if parameter.searched else ():
+            moved = centre.with_codes({parameter.name: code})
+            if moved.codes != centre.codes:
+                moves.append((parameter.name, moved))
     return moves
 
 

@@ -27,7 +27,7 @@ from workbench.judge.methods import MethodKind
 from workbench.judge.statistics import Comparison
 from workbench.judge.strengths import TASKS, Task, parameters_for, strongest, why_none
 from workbench.lab.runs import RunFolder, list_runs
-from workbench.learn.held import held_in_words
+from workbench.learn.held import held_in_words, remark
 from workbench.report import ablation_section, figures
 from workbench.report.ablation_section import ORDER_WORDS, Ablation, ablation_of
 from workbench.report.checks import Mark, check_studies, check_validation, refused
@@ -386,7 +386,7 @@ def _iso_figure(found: Material, parameter: Parameter, iso: np.ndarray, task: Ta
     text = f"{parameter.description}. " if parameter.description else ""
     if parameter.name in found.held:
         own = [p.name for p in parameters_for(found.space, task) if p.name in found.held]
-        text += "The prediction is held at its start value, since the proxy does not follow the device in it."
+        text += f"The prediction is {remark(found.space, parameter.name)}."
         text += f" Held of the parameters for {task}: {', '.join(own)}." if own[1:] else ""
     elif len(set(values[known])) > 1:
         rank = float(spearmanr(iso[known], values[known])[0])

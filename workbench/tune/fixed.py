@@ -20,6 +20,7 @@ from workbench.collect.faults import faults_kept
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs, new_run, plain, removed_on_failure
+from workbench.learn.held import held_in_words
 from workbench.rules.balance import WhiteBalance, without_gains
 from workbench.rules.industry import TABLE, IndustryTable
 from workbench.rules.resolving import resolve
@@ -31,7 +32,7 @@ from workbench.tune.industry_tuning import tune_industry
 from workbench.tune.methods import MethodName, method_of
 from workbench.tune.proxy_gradient import find_proxy, tune_through_proxy
 from workbench.tune.regression import tune_regression
-from workbench.tune.results import FixedResult, ParetoPoint, Trial, TuneResult
+from workbench.tune.results import FixedResult, ParetoPoint, ProxyGradientResult, Trial, TuneResult
 from workbench.tune.search import Progress, SearchResult
 from workbench.tune.spending import spent
 from workbench.tune.tuner import FINALISTS, Tuner, TuneSettings
@@ -174,6 +175,8 @@ def tune_run(
         with faults_kept(dataset, device, "tune") as faults:
             notes = (*tuner.task.notes, *of_setting, *_notes(kind, tuner))
             result = _tuned(run, kind, tuner, through)
+        if isinstance(result, ProxyGradientResult) and result.held:
+            notes += (held_in_words(tuner.info.space, result.held),)
         if result.file != BEST:  # a set has its own hash, and its file names the run
             written = hashlib.sha256((run.path / result.file).read_bytes()).hexdigest()
             result = result.model_copy(update={"file_sha256": written})
