@@ -55,6 +55,8 @@ _PATTERNS: dict[CfaKind, tuple[str, ...]] = {
 }
 KINDS: dict[str, CfaKind] = {pattern: kind for kind, patterns in _PATTERNS.items() for pattern in patterns}
 """The kind of every pattern."""
+QUAD_PATTERNS = _PATTERNS["quad"]
+"""Those of Quad Bayer, in the order of :data:`CFA_PATTERNS`."""
 IN_WORDS = f"{', '.join(CFA_PATTERNS)}, M, or a tile of Quad Bayer, RGB-IR or RCCB"
 
 

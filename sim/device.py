@@ -1,4 +1,4 @@
-"""The emulated ISP in the bench's own process: ``sim:sim20`` and ``sim:sim32``."""
+"""The emulated ISP in the bench's own process: ``sim:sim20``, ``sim:sim32`` and ``sim:sim60``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from drivers.errors import DeviceError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet
 from sim import profiles
-from sim.isp.pipeline import VERSION, Pipeline
+from sim.isp.pipeline import VERSION
+from sim.isp.pipelines import open_pipeline
 
 
 class SimDevice(Device):
@@ -22,13 +23,15 @@ class SimDevice(Device):
     def __init__(self, url: str, profile: str, deadline_s: float = DEFAULT_DEADLINE_S) -> None:
         self.url = url
         self.deadline_s = deadline_s
-        self._pipeline = Pipeline(profile)
+        self._pipeline = open_pipeline(profile)
         self._info = DeviceInfo(
             model=f"emulated-isp {profile}",
             firmware=VERSION,
             serial="in-process",
             boot_id=secrets.token_hex(8),
             space=self._pipeline.space,
+            input=self._pipeline.input,
+            output=self._pipeline.output,
         )
         self._registers = self._pipeline.space.defaults.by_name
         self._frame = 0
@@ -43,7 +46,7 @@ class SimDevice(Device):
 
         Raises:
             DeviceError: the device is closed.
-            FrameFailedError: the RAW is of another CFA than Bayer.
+            FrameFailedError: the RAW is of another CFA, or does not fit otherwise.
             ParameterError: the parameters are not of this device's space.
         """
         if self._closed:
@@ -54,14 +57,15 @@ class SimDevice(Device):
             raise FrameFailedError.of(self.url, failure, raw.source)
         self._registers.update(parameters.by_name.items())
         latched = self._pipeline.space.from_codes(self._registers)
-        encoded = self._pipeline.process(raw, latched)
+        encoded, output = self._pipeline.process(raw, latched), self._info.output
+        plain = None if output.is_file else output.pixels(encoded, raw.width, raw.height)
         self._frame += 1
         seconds = time.perf_counter() - start
         return Capture(
             raw_hash=raw.hash,
             parameters=parameters,
             parameters_in_force=latched.by_name,
-            rgb=RgbFrame(encoded),
+            rgb=RgbFrame(encoded) if plain is None else RgbFrame.from_pixels(plain),
             boot_id=self._info.boot_id,
             frame=self._frame,
             device_s=seconds,

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from drivers.cfa import CFA_PATTERNS, CfaPattern
+from drivers.cfa import CFA_PATTERNS, QUAD_PATTERNS, tile_side
 from drivers.colour import XYZ_FROM_SRGB
 from drivers.errors import FrameError
 from sim.camera.illuminants import Illuminant, illuminant
@@ -88,7 +88,7 @@ class Sensor:
 
     Attributes:
         seed: another seed is another camera.
-        cfa: colours of the top-left 2×2 block in reading order.
+        cfa: letters of the tile that repeats, in reading order: Bayer or Quad Bayer.
         bits: bit depth of the analogue-to-digital converter, 8..16.
         black_fraction: black level as a part of full scale.
         defect_share: part of the pixels that are hot or dead.
@@ -98,14 +98,14 @@ class Sensor:
     """
 
     seed: int = DEFAULT_SENSOR_SEED
-    cfa: CfaPattern = "RGGB"
+    cfa: str = "RGGB"
     bits: int = 12
     black_fraction: float = 1 / 16
     defect_share: float = 3e-4
 
     def __post_init__(self) -> None:
-        if self.cfa not in CFA_PATTERNS:
-            raise FrameError(f"sensor: CFA pattern {self.cfa!r} is not one of {', '.join(CFA_PATTERNS)}")
+        if self.cfa not in (known := (*CFA_PATTERNS, *QUAD_PATTERNS)):
+            raise FrameError(f"sensor: CFA pattern {self.cfa!r} is not one of {', '.join(known)}")
         if not 8 <= self.bits <= 16:
             raise FrameError(f"sensor: bit depth {self.bits} is not within 8..16")
 
@@ -119,7 +119,7 @@ class Sensor:
 
     @cached_property
     def black_level(self) -> tuple[float, float, float, float]:
-        """DN of black at the four CFA positions: almost but not quite the same."""
+        """DN of black at the four CFA positions (of Quad Bayer: the four filters): almost but not quite the same."""
         spread = 2.0 ** (self.bits - 12)
         offsets = np.rint(self._rng(0).uniform(-3, 3, 4) * spread)
         a, b, c, d = (float(v) for v in np.rint((1 << self.bits) * self.black_fraction) + offsets)
@@ -205,27 +205,30 @@ class Sensor:
         """The mosaic of a photograph's scene: ``uint16 [H, W]`` in DN.
 
         Args:
-            photograph: ``uint8 [H, W, 3]``, sRGB; both sides even.
+            photograph: ``uint8 [H, W, 3]``, sRGB; both sides multiples of the CFA's tile.
             light: the light on the scene.
             scale: exposure scale (see :meth:`scene_light`).
             iso: ISO speed; sets the noise.
             rng: draws the noise.
 
         Raises:
-            FrameError: the photograph is of another type or shape, or has an odd side.
+            FrameError: the photograph is of another type or shape, or has sides that are no multiples of the tile.
         """
         if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3:
             raise FrameError(f"photograph must be uint8 [H, W, 3], not {photograph.dtype} {list(photograph.shape)}")
         height, width = photograph.shape[:2]
-        if height % 2 or width % 2:
-            raise FrameError(f"photograph of {width}×{height} cannot be mosaicked: both sides must be even")
+        side = tile_side(self.cfa)
+        if height % side or width % side:
+            wanted = "even" if side == 2 else f"multiples of {side}"
+            raise FrameError(f"photograph of {width}×{height} cannot be mosaicked: both sides must be {wanted}")
         light_on = self.scene_light(photograph, light, scale)
         value = np.empty((height, width), np.float32)
         black = np.empty((height, width), np.float32)
         for i, colour in enumerate(self.cfa):
-            y, x = divmod(i, 2)
-            value[y::2, x::2] = light_on[y::2, x::2, "RGB".index(colour)]
-            black[y::2, x::2] = self.black_level[i]
+            y, x = divmod(i, side)
+            value[y::side, x::side] = light_on[y::side, x::side, "RGB".index(colour)]
+            # Of a tile of 4×4 each filter has 2×2 pixels.
+            black[y::side, x::side] = self.black_level[2 * (2 * y // side) + 2 * x // side]
         np.minimum(value, 1, out=value)
         shot, read = self.noise(iso)
         value += np.sqrt(shot * value + read) * rng.standard_normal(value.shape, dtype=np.float32)

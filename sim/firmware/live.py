@@ -20,17 +20,18 @@ LAB = "lab"
 SIDE = 128
 
 
-def camera(folder: Path) -> Callable[[], RawFrame]:
+def camera(folder: Path, cfa: str = "RGGB") -> Callable[[], RawFrame]:
     """What takes the next photograph; it raises :class:`~drivers.errors.FrameError` where a file cannot be read.
 
     Args:
         folder: of RAW files, by name, over and over; ``lab``: a new photograph of a new lab scene each time, 128×128.
+        cfa: of these new photographs.
 
     Raises:
         FrameError: there is no readable RAW in the folder.
     """
     if str(folder) == LAB:
-        return _lab_photographs()
+        return _lab_photographs(cfa)
     if not folder.is_dir():
         raise FrameError(f"{folder}: no folder of RAWs to photograph; name one, or {LAB} for generated scenes")
     files = sorted(f for f in folder.iterdir() if f.is_file() and is_raw_file(f))
@@ -41,8 +42,8 @@ def camera(folder: Path) -> Callable[[], RawFrame]:
     return lambda: load_raw(next(turn))
 
 
-def _lab_photographs() -> Callable[[], RawFrame]:
-    device = Camera(Sensor(DEFAULT_SENSOR_SEED, "RGGB"))
+def _lab_photographs(cfa: str) -> Callable[[], RawFrame]:
+    device = Camera(Sensor(DEFAULT_SENSOR_SEED, cfa))
     numbers = itertools.count()
 
     def shoot() -> RawFrame:

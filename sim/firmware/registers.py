@@ -14,17 +14,19 @@ from drivers.agent.device_side import DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD
 from drivers.errors import DeviceError, FrameError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.plain_pictures import PictureOutput, PlainPicture
+from drivers.raw_input import RawInput
 
 
 class IspPipeline(Protocol):
-    """What the firmware drives: an ISP that turns a RAW and a parameter set into JPEG bytes."""
+    """What the firmware drives: an ISP that turns a RAW and a parameter set into a picture's bytes."""
 
     @property
     def space(self) -> ParameterSpace:
         """The parameters, each with a register."""
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> bytes:
-        """The JPEG of a RAW."""
+        """A JPEG of the RAW, or what :class:`Firmware` was told as ``output``."""
 
 
 class Firmware(DeviceSide):
@@ -50,12 +52,15 @@ class Firmware(DeviceSide):
         latch_frames: int = 0,
         temporal_filter: float = 0.0,
         camera: Callable[[], RawFrame] | None = None,
+        raw_input: RawInput | None = None,
+        output: PictureOutput | None = None,
     ) -> None:
         """Power on.
 
         Args:
             pipeline: the ISP.
-            model, serial, boot_id, max_payload, max_in_flight, echo: as :class:`DeviceSide` takes them.
+            model, serial, boot_id, max_payload, max_in_flight, echo: as :class:`DeviceSide` takes them; so are
+                raw_input and output.
             version: of the firmware.
             frame_ms: milliseconds that a frame takes at least.
             latch_frames: frames that codes come into force late.
@@ -69,7 +74,9 @@ class Firmware(DeviceSide):
             raise DeviceError(f"temporal filter {temporal_filter:g} is not within 0 and below 1")
         self.pipeline = pipeline
         super().__init__(
-            _EmulatedIsp(pipeline, frame_ms / 1000, latch_frames, temporal_filter, camera),
+            _EmulatedIsp(
+                pipeline, frame_ms / 1000, latch_frames, temporal_filter, camera, (output or PictureOutput()).is_file
+            ),
             pipeline.space,
             model=model,
             firmware=version,
@@ -79,6 +86,8 @@ class Firmware(DeviceSide):
             max_in_flight=max_in_flight,
             echo=echo,
             live=camera is not None,
+            raw_input=raw_input,
+            output=output,
         )
 
 
@@ -92,8 +101,9 @@ class _EmulatedIsp:
         latch_frames: int,
         temporal_filter: float,
         camera: Callable[[], RawFrame] | None,
+        gives_files: bool,
     ) -> None:
-        self._pipeline, self._camera = pipeline, camera
+        self._pipeline, self._camera, self._gives_files = pipeline, camera, gives_files
         self._frame_s, self._latch_frames, self._temporal_filter = frame_s, latch_frames, temporal_filter
 
     def power_on(self) -> None:
@@ -109,7 +119,7 @@ class _EmulatedIsp:
         self._latched.append(latched)
         in_force = self._pipeline.space.from_codes(self._latched[0])
         try:
-            picture = self._filter(RgbFrame(self._pipeline.process(raw, in_force)))
+            picture = self._filter(self._pipeline.process(raw, in_force))
         except (ArithmeticError, ValueError, MemoryError) as error:
             raise FrameError(str(error)) from error
         time.sleep(max(end - time.perf_counter(), 0.0))
@@ -125,16 +135,23 @@ class _EmulatedIsp:
         raw = self._camera()
         return raw, self.process(raw, latched)
 
-    def _filter(self, rgb: RgbFrame) -> RgbFrame:
-        """The output with its share of the one before; the ISP's own bytes again once it has settled."""
+    def _filter(self, encoded: bytes) -> RgbFrame | PlainPicture:
+        """The output with its share of the one before; the ISP's own bytes again once it has settled.
+
+        What is no file is filtered as it travels, luma and chroma alike.
+        """
+        picture = RgbFrame(encoded) if self._gives_files else PlainPicture(encoded)
         if not self._temporal_filter:
-            return rgb
-        mixed = rgb.pixels.astype(np.float32)
+            return picture
+        values = picture.pixels if isinstance(picture, RgbFrame) else np.frombuffer(encoded, np.uint8)
+        mixed = values.astype(np.float32)
         if self._filtered is not None and self._filtered.shape == mixed.shape:
             mixed += self._temporal_filter * (self._filtered - mixed)
         self._filtered = mixed
-        pixels = np.rint(mixed).astype(np.uint8)
-        return rgb if np.array_equal(pixels, rgb.pixels) else RgbFrame.from_pixels(pixels)
+        filtered = np.rint(mixed).astype(np.uint8)
+        if np.array_equal(filtered, values):
+            return picture
+        return RgbFrame.from_pixels(filtered) if self._gives_files else PlainPicture(filtered.tobytes())
 
 
 def emulated(
@@ -158,16 +175,20 @@ def emulated(
         WorkbenchError: the folder holds no readable RAWs, or a value is out of range.
     """
     from sim.firmware.live import camera
-    from sim.isp.pipeline import VERSION, Pipeline
+    from sim.isp.pipeline import VERSION
+    from sim.isp.pipelines import open_pipeline
 
+    pipeline = open_pipeline(profile)
     # The same identity as `sim:PROFILE` has: what one of them made, the other need not make again.
     return Firmware(
-        Pipeline(profile),
+        pipeline,
         model=f"emulated-isp {profile}",
         version=VERSION,
         frame_ms=frame_ms,
         echo=echo,
         latch_frames=latch_frames,
         temporal_filter=temporal_filter,
-        camera=None if live is None else camera(live),
+        camera=None if live is None else camera(live, pipeline.input.cfa[0]),
+        raw_input=pipeline.input,
+        output=pipeline.output,
     )

@@ -1,4 +1,4 @@
-"""The emulated ISP as a whole: from a RAW and a parameter set to JPEG bytes (paper equation 1)."""
+"""The emulated ISP of Bayer sensors as a whole: from a RAW and a parameter set to JPEG bytes (paper equation 1)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from drivers.errors import ParameterError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.plain_pictures import PictureOutput
+from drivers.raw_input import RawInput
 from sim import profiles
 from sim.isp.black_level import subtract_black
 from sim.isp.colour import matrix_codes, transform_colour
@@ -44,14 +46,18 @@ _NEUTRAL: dict[str, Any] = {
 
 
 class Pipeline:
-    """The blocks of one profile. Deterministic: the same RAW and codes give the same bytes.
+    """The blocks of sim20 or sim32. Deterministic: the same RAW and codes give the same bytes.
 
     Attributes:
         space: the profile's parameters.
+        input: which RAWs it takes; ``output``: what its bytes are.
 
     Raises:
         ParameterError: no such profile.
     """
+
+    input = RawInput()
+    output = PictureOutput()
 
     def __init__(self, profile_name: str) -> None:
         self.space: ParameterSpace = profiles.space(profile_name)

@@ -36,6 +36,17 @@ def tone_curve(gamma: float, contrast: float, shadow_lift: float = 0.0, highligh
     return np.clip(y, 0, 1)
 
 
+def knot_curve(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A tone curve of straight lines between knots: ``float64 [4096]`` in [0, 1], from companded 12-bit values.
+
+    Args:
+        knots: ``float64 [K]``, ascending from 0 to 1, of the companded value.
+        values: ``float64 [K]`` in [0, 1], of the output.
+    """
+    result: np.ndarray = np.interp(np.arange(_LEVELS) / COMPANDED_WHITE, knots, values)
+    return result
+
+
 def equalise(curve: np.ndarray, luma: np.ndarray, strength: float) -> np.ndarray:
     """Bend a tone curve towards global histogram equalisation of the luma that goes through it.
 

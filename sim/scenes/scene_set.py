@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from drivers.atomic_files import write_bytes, write_text
-from drivers.cfa import CfaPattern
+from drivers.cfa import tile_side
 from drivers.frames import MAX_BURST, RawFrame
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.regular_files import read_json
@@ -110,7 +110,7 @@ def make_scene_set(
     raws_per_scene: int = 4,
     raws_per_photograph: int = 12,
     size: tuple[int, int] = (128, 128),
-    cfa: CfaPattern = "RGGB",
+    cfa: str = "RGGB",
     seed: int = 0,
     sensor_seed: int = DEFAULT_SENSOR_SEED,
     frames: int = 1,
@@ -130,8 +130,8 @@ def make_scene_set(
         lab_scenes: number of lab scenes, 0..100000.
         raws_per_scene: RAWs of each lab scene, at least 1.
         raws_per_photograph: RAWs of each photograph; 0 leaves photographs out.
-        size: height and width of the RAWs, even, 16..8192.
-        cfa: CFA order of the sensor.
+        size: height and width of the RAWs, 16..8192, even; of Quad Bayer multiples of 4.
+        cfa: letters of the tile of the sensor's CFA, Bayer or Quad Bayer.
         seed: from 0; another seed gives other lab scenes, crops, lights and errors.
         sensor_seed: from 0; another seed is another camera.
         frames: of each RAW, 1..64: a burst of the same scene, each frame with noise of its own.
@@ -153,6 +153,8 @@ def make_scene_set(
     if raws_per_photograph:
         scenes = sample_photographs() if photographs is None else folder_photographs(photographs)
     camera = Camera(Sensor(sensor_seed, cfa))
+    if any(length % tile_side(cfa) for length in size):
+        raise SceneError(f"size {size[1]}×{size[0]} must be multiples of {tile_side(cfa)}, the tile of CFA {cfa}")
     arguments: dict[str, Any] = {
         "version": _VERSION,
         "photographs": {s.scene: [s.split, _digest(s.paths)] for s in scenes},

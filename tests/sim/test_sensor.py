@@ -176,7 +176,7 @@ def test_the_raw_renders_back_to_the_photograph() -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(FrameError, match="RGBG"):
-        Sensor(cfa="RGBG")  # type: ignore[arg-type]
+        Sensor(cfa="RGBG")
     with pytest.raises(FrameError, match="bit depth 7"):
         Sensor(bits=7)
     with pytest.raises(FrameError, match="float64"):

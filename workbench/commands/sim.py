@@ -21,7 +21,7 @@ app.command()(serve)
 
 @app.command()
 def expert(
-    profile: Annotated[str, typer.Argument(help="Profile of the emulated ISP: sim20 or sim32.")],
+    profile: Annotated[str, typer.Argument(help="Profile of the emulated ISP: sim20, sim32 or sim60.")],
     out: Annotated[Path, typer.Argument(help="TOML file to write.")],
 ) -> None:
     """Write the profile's hand-set parameters as TOML, to start from or to compare with."""

@@ -22,6 +22,16 @@ class Cfa(StrEnum):
     GBRG = "GBRG"
 
 
+class SceneCfa(StrEnum):
+    """CFA orders, and Quad Bayer of RGGB."""
+
+    RGGB = "RGGB"
+    BGGR = "BGGR"
+    GRBG = "GRBG"
+    GBRG = "GBRG"
+    QUAD = "quad"
+
+
 def scenes(
     folder: Annotated[Path, typer.Argument(help="Where to write the RAWs, references and scenes.csv.")],
     photographs: Annotated[
@@ -33,8 +43,10 @@ def scenes(
     ] = 12,
     lab_scenes: Annotated[int, typer.Option(min=0, max=MANY, help="Number of procedural lab scenes.")] = 60,
     raws_per_scene: Annotated[int, typer.Option(min=1, max=MANY, help="RAWs of each lab scene.")] = 4,
-    size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the RAWs, even.")] = "128x128",
-    cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the RAWs, even; multiples of 4 for quad.")
+    ] = "128x128",
+    cfa: Annotated[SceneCfa, typer.Option(help="CFA order of the sensor; quad: Quad Bayer.")] = SceneCfa.RGGB,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other lab scenes, crops, lights and errors.")] = 0,
     sensor_seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Another camera.")] = None,
     frames: Annotated[
@@ -64,6 +76,7 @@ def scenes(
     """
     import contextlib
 
+    from drivers.cfa import QUAD_PATTERNS
     from drivers.splits import Split
     from sim.camera.sensor import DEFAULT_SENSOR_SEED
     from sim.scenes.scene_set import make_scene_set
@@ -94,7 +107,7 @@ def scenes(
                 raws_per_scene=raws_per_scene,
                 raws_per_photograph=raws_per_photograph,
                 size=(height, width),
-                cfa=cfa.value,
+                cfa=QUAD_PATTERNS[0] if cfa == SceneCfa.QUAD else cfa.value,
                 seed=seed,
                 sensor_seed=DEFAULT_SENSOR_SEED if sensor_seed is None else sensor_seed,
                 frames=frames,

@@ -14,7 +14,7 @@ from workbench.commands.limits import DAY_S
 
 
 def serve(
-    profile: Annotated[str, typer.Option(help="Profile of the emulated ISP: sim20 or sim32.")] = "sim20",
+    profile: Annotated[str, typer.Option(help="Profile of the emulated ISP: sim20, sim32 or sim60.")] = "sim20",
     zmq: Annotated[
         str, typer.Option("--zmq", metavar="HOST:PORT", help="Where to listen; port 0 takes any free one.")
     ] = "127.0.0.1:5555",
