@@ -22,6 +22,13 @@ def chart_for(taken: RawInput, source: str) -> RawFrame:
     return taken.fitted(chart(source))
 
 
+def blocks_for(taken: RawInput, source: str) -> RawFrame:
+    """Squares of 8×8 pixels, each of a grey of its own, so that it shows how a picture lies; as the device takes it."""
+    greys = np.random.default_rng(1).permutation(np.linspace(100, 720, (SIDE // 8) ** 2)).reshape(SIDE // 8, -1)
+    mosaic = np.rint(greys.repeat(8, axis=0).repeat(8, axis=1)).astype(np.uint16)
+    return taken.fitted(RawFrame(mosaic, "RGGB", (64.0,) * 4, 1023, iso=100.0, source=source))
+
+
 def negative(raw: RawFrame, source: str) -> RawFrame:
     """Another RAW of the same size: dark where the first is bright."""
     black = int(min(raw.black_level))
