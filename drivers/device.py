@@ -57,10 +57,8 @@ class DeviceInfo:
 
     def refusal(self, raw: RawFrame) -> str | None:
         """Why it does not take a RAW, or gives no picture that can be used of it, as the end of a line, or None."""
-        frames = 1 if raw.earlier is None else 1 + len(raw.earlier)
-        if self.input.frames > 1 and frames != self.input.frames:
-            return f"it has {frames} frame{'s'[frames == 1 :]}, the device filters over bursts of {self.input.frames}"
-        return self.input.refusal(raw) or self.output.refusal(raw.width, raw.height)
+        burst = self.input.burst_refusal(1 if raw.earlier is None else 1 + len(raw.earlier))
+        return burst or self.input.refusal(raw) or self.output.refusal(raw.width, raw.height)
 
     def refused(self, raw: RawFrame, parameters: ParameterSet) -> Failure | None:
         """The failure of a frame that need not be asked for, or None."""

@@ -103,6 +103,11 @@ class RawFrame:
         before = () if self.earlier is None else self.earlier
         return [*(replace(self.single, mosaic=mosaic) for mosaic in before), self.single]
 
+    def until(self, frame: int) -> RawFrame:
+        """The burst as it was when its ``frame``-th frame, counted from 1, was the last."""
+        *before, last = self.burst[:frame]
+        return replace(last, earlier=np.stack([raw.mosaic for raw in before]) if before else None)
+
     @property
     def cfa_kind(self) -> CfaKind:
         """Bayer or another."""

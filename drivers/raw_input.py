@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class RawInput:
         bits: most bits of a pixel: white level and values are below 2 to their power.
         min_size, max_size: width and height taken; ``multiple``: of what width and height must be multiples.
         frames: of one scene that the device filters over time, one after the other, for each picture.
+        counts: ``last``: the picture of a burst of all of them alone; ``each``: that of every frame, so bursts may be
+            shorter.
     """
 
     packing: Packing = "u16"
@@ -36,6 +39,7 @@ class RawInput:
     max_size: tuple[int, int] = (MAX_SIDE, MAX_SIDE)
     multiple: tuple[int, int] = (2, 2)
     frames: int = 1
+    counts: Literal["last", "each"] = "last"
 
     def __post_init__(self) -> None:
         if self.packing not in PACKINGS:
@@ -50,6 +54,8 @@ class RawInput:
             raise FrameError(f"bits {self.bits!r:.40} is not a whole number in 1..16")
         if type(self.frames) is not int or not 1 <= self.frames <= MAX_BURST:
             raise FrameError(f"frames {self.frames!r:.40} is not a whole number in 1..{MAX_BURST}")
+        if self.counts not in ("last", "each") or (self.counts == "each" and self.frames == 1):
+            raise FrameError(f"counts {self.counts!r:.40} of {self.frames} frames is not last, or each of several")
         for name in ("min_size", "max_size", "multiple"):
             pair = getattr(self, name)
             if not isinstance(pair, tuple) or len(pair) != 2 or not all(type(n) is int for n in pair):
@@ -77,6 +83,13 @@ class RawInput:
     def depth(self) -> int:
         """Bits of a pixel that arrive: those taken, as far as the packing holds them."""
         return min(self.bits, BITS[self.packing])
+
+    def burst_refusal(self, frames: int) -> str | None:
+        """Why a burst of so many frames gives no picture that counts, as the end of a line, or None."""
+        if self.frames == 1 or frames == self.frames or (self.counts == "each" and frames < self.frames):
+            return None
+        most = " at most" if self.counts == "each" else ""
+        return f"it has {frames} frame{'s'[frames == 1 :]}, the device filters over bursts of {self.frames}{most}"
 
     def refusal(self, raw: RawFrame) -> str | None:
         """Why the device does not take a RAW, as the end of a line, or None."""

@@ -164,8 +164,8 @@ class ProtocolDevice(ProtocolClient):
                 self.counts["unsettled"] += 1
                 continue
             taken = [result for result in results if not isinstance(result, Failure)]
-            (last, capture), before = taken[-1], np.stack([frame.mosaic for frame, _ in taken[:-1]])
-            whole = raw or dataclasses.replace(last, earlier=before)
+            last, capture = taken[-1]
+            whole = raw or dataclasses.replace(last, earlier=np.stack([frame.mosaic for frame, _ in taken[:-1]]))
             return whole, dataclasses.replace(capture, raw_hash=whole.hash, total_s=time.monotonic() - start)
         raise DeviceError(f"{self.url}: {MAX_REFUSALS} times frames came between a burst's; who else uses the device?")
 

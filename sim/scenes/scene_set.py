@@ -72,6 +72,7 @@ class _Studio:
     size: tuple[int, int]
     seed: int
     frames: int
+    each: bool
 
     def reference(self, scene: _Scene, number: int) -> Path:
         return (self.folder / scene.file(number)).with_suffix(".reference.png")
@@ -88,9 +89,12 @@ class _Studio:
                 raw = None
                 if not path.exists() or not (rendered or reference.exists()):
                     pictures = pictures or scene.pictures()
-                    rng = np.random.default_rng([0x5CE4E, self.seed, _number(scene.name), number])
-                    picture = through_lens(crop(pictures[number % len(pictures)], self.size, rng))
+                    burst, frame = divmod(number, self.frames) if self.each else (number, self.frames - 1)
+                    rng = np.random.default_rng([0x5CE4E, self.seed, _number(scene.name), burst])
+                    picture = through_lens(crop(pictures[burst % len(pictures)], self.size, rng))
                     raw = self.camera.shoot(picture, rng, name=path.name, frames=self.frames).raw
+                    if self.each:
+                        raw = raw.until(frame + 1)
                     if not rendered:
                         write_png(reference, picture)
                     # The RAW comes second: where it is, its reference is, or a device still makes it.
@@ -114,6 +118,7 @@ def make_scene_set(
     seed: int = 0,
     sensor_seed: int = DEFAULT_SENSOR_SEED,
     frames: int = 1,
+    each_frame: bool = False,
     references: References | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -135,6 +140,7 @@ def make_scene_set(
         seed: from 0; another seed gives other lab scenes, crops, lights and errors.
         sensor_seed: from 0; another seed is another camera.
         frames: of each RAW, 1..64: a burst of the same scene, each frame with noise of its own.
+        each_frame: of each burst there are as many RAWs: the burst up to its first frame, its second and so on.
         references: makes each RAW's reference from the RAW; None: it is the clean photograph.
         progress: called with (RAWs done, RAWs in all).
 
@@ -168,6 +174,9 @@ def make_scene_set(
     }
     if frames > 1:
         arguments["frames"] = frames
+    if each_frame:
+        arguments["each_frame"] = True
+        raws_per_scene, raws_per_photograph = raws_per_scene * frames, raws_per_photograph * frames
     if references is not None:
         arguments["reference"] = references.record
     plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
@@ -175,7 +184,7 @@ def make_scene_set(
     if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
         raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
     claim_folder(folder, arguments)
-    studio = _Studio(folder, camera, size, seed, frames)
+    studio = _Studio(folder, camera, size, seed, frames, each_frame)
     total = sum(scene.raws for scene in plan)
     for done, _ in enumerate(_filled(studio, plan, references), start=1):
         if progress:

@@ -41,18 +41,17 @@ def burst(seed: int) -> RawFrame:
 
 def filtered(raw: RawFrame, keep: float) -> np.ndarray:
     """What the agent must make of a burst: each frame mixed with what came of those before."""
-    assert raw.earlier is not None
-    mixed, *frames = [*raw.earlier.astype(float), raw.mosaic.astype(float)]
+    mixed, *frames = [frame.mosaic.astype(float) for frame in raw.burst]
     for frame in frames:
         mixed = keep * mixed + (1 - keep) * frame
     grey: np.ndarray = np.rint(mixed / 4.1).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def temporal(*, live: bool = False) -> DeviceSide:
+def temporal(*, live: bool = False, raw_input: RawInput = BURSTS) -> DeviceSide:
     """An ISP with a recursive temporal filter."""
     keep = continuous("keep", 0, 0.75, step=1 / 64)
-    agent = Agent(model="temporal", firmware="1", parameters=[keep], raw_input=BURSTS)
+    agent = Agent(model="temporal", firmware="1", parameters=[keep], raw_input=raw_input)
     seen: list[np.ndarray] = []
     photographs = iter(burst(5).burst)
 
@@ -161,6 +160,33 @@ def test_simulated_bursts_are_collected(tmp_path: Path) -> None:
     with Dataset.open(lab) as dataset:
         stored = next(r for r in dataset.raws() if r.name == files[0].name)
         assert stored.load().hash == raw.hash != raw.single.hash
+
+
+def test_each_picture_of_a_burst_counts_where_the_device_says_so(tmp_path: Path) -> None:
+    made = {"raws_per_photograph": 0, "lab_scenes": 2, "raws_per_scene": 1, "size": (32, 32), "frames": FRAMES}
+    whole = make_scene_set(tmp_path / "whole", **made)  # type: ignore[arg-type]
+    folder = tmp_path / "raws"
+    files = make_scene_set(folder, **made, each_frame=True)  # type: ignore[arg-type]
+    assert len(files) == FRAMES * len(whole)
+    bursts = [load_raw(f) for f in files]
+    for i, file in enumerate(whole):
+        for frame in range(1, FRAMES + 1):
+            own = bursts[FRAMES * i + frame - 1]
+            assert own.hash == load_raw(file).until(frame).hash
+            assert len(own.burst) == frame
+    (folder / "scenes.csv").write_text("\n".join(["file,split", *(f"{f.name},train" for f in files)]), encoding="utf-8")
+    with served(temporal(raw_input=RawInput(frames=FRAMES, counts="each"))) as url:
+        assert collect(tmp_path / "lab", url, 6, raws=folder).captured == 6
+        with open_device(url) as device:
+            half = device.info().space.parse({"keep": 0.5})
+            for raw in bursts[:FRAMES]:
+                pixels = device.process(raw, half).rgb.pixels
+                np.testing.assert_array_equal(pixels, filtered(raw, 0.5))
+            longer = dataclasses.replace(bursts[2], earlier=np.repeat(bursts[2].mosaic[None], FRAMES, axis=0))
+            with pytest.raises(FrameFailedError, match=r"it has 4 frames, the device filters over bursts of 3 at most"):
+                device.process(longer, half)
+    with pytest.raises(FrameError, match=r"counts 'each' of 1 frames is not last, or each of several"):
+        RawInput(counts="each")
 
 
 def test_what_is_no_burst_is_one_line() -> None:

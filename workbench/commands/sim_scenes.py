@@ -52,6 +52,10 @@ def scenes(
     frames: Annotated[
         int, typer.Option(min=1, max=64, help="Frames of each RAW: bursts, for devices that filter over time.")
     ] = 1,
+    each_frame: Annotated[
+        bool,
+        typer.Option(help="With --frames: the burst up to each of its frames is a RAW, where each picture counts."),
+    ] = False,
     reference_isp: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +96,8 @@ def scenes(
     width, height = int(match[1]), int(match[2])
     if settings is not None and reference_isp is None:
         raise typer.BadParameter("is for a --reference-isp, which is not given", param_hint="--settings")
+    if each_frame and frames == 1:
+        raise typer.BadParameter("is for bursts; give --frames 2 or more", param_hint="--each-frame")
     references = None
     with stoppable("every file written is whole; the same command goes on"), contextlib.ExitStack() as stack:
         if reference_isp is not None:
@@ -111,6 +117,7 @@ def scenes(
                 seed=seed,
                 sensor_seed=DEFAULT_SENSOR_SEED if sensor_seed is None else sensor_seed,
                 frames=frames,
+                each_frame=each_frame,
                 references=references,
                 progress=progress.count,
             )
