@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from drivers.orientation import ORIENTATIONS, UPRIGHT
 
 MAX_SIDE = pictures.MAX_SIDE
 MAX_BURST = 64
+_STRIP = 1 << 16
+"""Pixels of a plane that are worked on at a time."""
 _KINDS: dict[str, pictures.Kind] = {"image/png": "PNG", "image/jpeg": "JPEG"}
 
 
@@ -196,15 +199,19 @@ class RawFrame:
         """
         raw = self.bayer
         planes = np.empty((3, raw.height // 2, raw.width // 2), dtype=np.float32)
-        seen: set[str] = set()
-        for place, colour in enumerate(raw.cfa):
-            plane, quarter = planes["RGB".index(colour)], raw._scaled(place)
-            if colour in seen:  # the second green
-                plane += quarter
-                plane /= 2
-            else:
-                plane[:] = quarter
-            seen.add(colour)
+        # A few rows at a time, so that what is made on the way stays in the processor's cache.
+        step = max(_STRIP // planes.shape[2], 1)
+        for first in range(0, planes.shape[1], step):
+            rows = slice(first, first + step)
+            seen: set[str] = set()
+            for place, colour in enumerate(raw.cfa):
+                plane, quarter = planes["RGB".index(colour), rows], raw._scaled(place, rows)
+                if colour in seen:  # the second green
+                    plane += quarter
+                    plane /= 2
+                else:
+                    plane[:] = quarter
+                seen.add(colour)
         return planes
 
     def normalised(self) -> np.ndarray:
@@ -215,10 +222,13 @@ class RawFrame:
             scaled[place // 2 :: 2, place % 2 :: 2] = raw._scaled(place)
         return scaled
 
-    def _scaled(self, place: int) -> np.ndarray:
-        """The pixels at one of the four CFA positions, black 0 and white 1: ``float32 [H/2, W/2]``."""
+    def _scaled(self, place: int, rows: slice = slice(None)) -> np.ndarray:
+        """The pixels at one of the four CFA positions, black 0, white 1: ``float32 [H/2, W/2]`` or ``rows`` of it."""
         black = np.float32(self.black_level[place])
-        quarter = self.mosaic[place // 2 :: 2, place % 2 :: 2].astype(np.float32)
+        # Two neighbours are read as one number, which is faster than to read every other one.
+        pairs = np.ascontiguousarray(self.mosaic).view(np.uint32)[place // 2 :: 2][rows]
+        first = place % 2 == (sys.byteorder == "big")
+        quarter = (pairs & 0xFFFF if first else pairs >> 16).view(np.int32).astype(np.float32)
         quarter -= black
         quarter /= np.float32(self.white_level) - black
         return quarter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,6 +17,10 @@ _SCALES = 4
 _LEAST = 1e-4
 _SAMPLE = 1 << 19
 """Pixels that percentiles and deviations are taken of at most: an even grid of those of a larger plane."""
+_STRIP = 1 << 16
+"""Pixels of a plane that are worked on at a time."""
+_COUNTED = 1 << 16
+"""Values whose percentiles are found by counting, which for fewer takes longer than to sort them."""
 STATISTICS = 3 + len(_PERCENTILES) + 2 + 4 + 6 + 4 * _SCALES + 4 + 1
 """Length of :func:`raw_statistics`."""
 LENGTH = STATISTICS + METADATA
@@ -48,28 +53,65 @@ def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarra
     """
     planes = raw.planes() if planes is None else planes
     green = planes[1]
-    clipped = planes.max(0) > _CLIPPED
-    *percentiles, light = np.percentile(_sampled(green), (*_PERCENTILES, 90))
+    kept = np.empty(green.shape, dtype=bool)
+    for rows in _strips(green):
+        np.less_equal(planes[:, rows].max(0), _CLIPPED, out=kept[rows])
+    unclipped = np.count_nonzero(kept)
+    *percentiles, light = _percentiles(_sampled(green), (*_PERCENTILES, 90))
     told = [*planes.mean((1, 2)), *percentiles, _centre_mean(green)]
-    figures = [*_log2(told), float(clipped.mean())]
-    kept = ~clipped if not clipped.all() else np.ones_like(clipped)
-    bright = kept & (green > light)
-    for mask in (bright if bright.sum() > 10 else kept, kept):
-        red, level, blue = (max(float(plane[mask].mean()), _LEAST) for plane in planes)
-        figures += _log2([red / level, blue / level])
+    figures = [*_log2(told), (kept.size - unclipped) / kept.size]
+    if not unclipped:
+        kept[:] = True
+    bright = green > light
+    bright &= kept
+    means = _means(planes, kept)
+    for red, level, blue in (_means(planes, bright) if np.count_nonzero(bright) > 10 else means, means):
+        figures += _log2([max(red, _LEAST) / max(level, _LEAST), max(blue, _LEAST) / max(level, _LEAST)])
+    level = np.maximum(_sampled(green), 1e-3)
     for plane in (planes[0], planes[2]):
-        figures += _log2(np.percentile(_sampled(plane) / np.maximum(_sampled(green), 1e-3), (10, 50, 90)))
-    current = np.sqrt(np.maximum(green, 0))
+        figures += _log2(_percentiles(_sampled(plane) / level, (10, 50, 90)))
+    current = _root(green)
     for _ in range(_SCALES):
         low = _blurred(current)
-        figures += _band(current - low, (25, 50, 95))
+        figures += _band(current, low, (25, 50, 95))
         current = low[::2, ::2] if min(low.shape) >= 4 else low
     for plane in (planes[0], planes[2]):
-        root = np.sqrt(np.maximum(plane, 0))
-        figures += _band(root - _blurred(root), (50,))
-    balanced = planes / np.maximum([[[plane[kept].mean()]] for plane in planes], _LEAST)
-    figures.append(float((balanced.max(0) - balanced.min(0)).mean()))
+        root = _root(plane)
+        figures += _band(root, _blurred(root), (50,))
+    figures.append(_saturation(planes, means))
     return np.array(figures, dtype=np.float32)
+
+
+def _strips(plane: np.ndarray) -> Iterator[slice]:
+    """Rows of a plane, so few at a time that what is made of them stays in the processor's cache."""
+    step = max(_STRIP // plane.shape[1], 1)
+    return (slice(first, first + step) for first in range(0, plane.shape[0], step))
+
+
+def _means(planes: np.ndarray, mask: np.ndarray) -> list[float]:
+    """Of each plane's pixels in the mask."""
+    totals = np.zeros(len(planes))
+    for rows in _strips(mask):
+        totals += np.vecdot(planes[:, rows], mask[rows].astype(np.float32)).sum(1, dtype=np.float64)
+    return [float(total) for total in totals / np.count_nonzero(mask)]
+
+
+def _root(plane: np.ndarray) -> np.ndarray:
+    root = np.empty_like(plane)
+    for rows in _strips(plane):
+        np.maximum(plane[rows], 0, out=root[rows])
+        np.sqrt(root[rows], out=root[rows])
+    return root
+
+
+def _saturation(planes: np.ndarray, means: list[float]) -> float:
+    """Mean of largest less smallest colour, where the planes' means are 1."""
+    over = np.maximum(means, _LEAST).astype(np.float32)[:, None, None]
+    total = 0.0
+    for rows in _strips(planes[0]):
+        balanced = planes[:, rows] / over
+        total += float((balanced.max(0) - balanced.min(0)).sum(dtype=np.float64))
+    return total / float(planes[0].size)
 
 
 def _blurred(plane: np.ndarray) -> np.ndarray:
@@ -97,13 +139,41 @@ def _sampled(plane: np.ndarray) -> np.ndarray:
     return plane[::step, ::step]
 
 
-def _band(band: np.ndarray, percentiles: tuple[int, ...]) -> list[float]:
-    band = _sampled(band)
-    return _log2([*np.percentile(np.abs(band), percentiles), band.std()])
+def _percentiles(values: np.ndarray, percents: Sequence[float]) -> list[float]:
+    """What :func:`numpy.percentile` gives of float32; of many values by counting, where few are sorted."""
+    if values.size < _COUNTED:
+        return [float(value) for value in np.percentile(values, percents)]
+    keys = np.ravel(values).view(np.int32)
+    keys = keys ^ (keys >> 31 & 0x7FFFFFFF)  # whole numbers in the order of the values
+    coarse = keys >> 16
+    counts = np.bincount(coarse + 0x8000, minlength=0x10000)
+    ends = counts.cumsum()
+    found: dict[int, np.ndarray] = {}
+
+    def ranked(rank: int) -> float:
+        place = int(np.searchsorted(ends, rank, side="right"))
+        if place not in found:
+            found[place] = np.sort(keys[coarse == place - 0x8000])
+        key = found[place][rank - int(ends[place] - counts[place])]
+        value: np.float32 = (key ^ (key >> 31 & 0x7FFFFFFF)).view(np.float32)
+        return float(value)
+
+    results = []
+    for percent in percents:
+        rank, share = divmod((keys.size - 1) * percent / 100, 1)
+        low, high = ranked(int(rank)), ranked(min(int(rank) + 1, keys.size - 1))
+        results.append(low + share * (high - low))
+    return results
+
+
+def _band(whole: np.ndarray, low: np.ndarray, percentiles: tuple[int, ...]) -> list[float]:
+    """Of what a blur took away, as far as it is sampled."""
+    band = _sampled(whole) - _sampled(low)
+    return _log2([*_percentiles(np.abs(band), percentiles), band.std()])
 
 
 def _centre_mean(plane: np.ndarray) -> float:
-    y, x = (np.exp(-0.5 * (np.linspace(-1, 1, side) / 0.6) ** 2) for side in plane.shape)
+    y, x = (np.exp(-0.5 * (np.linspace(-1, 1, side) / 0.6) ** 2).astype(np.float32) for side in plane.shape)
     return float(y @ plane @ x / (y.sum() * x.sum()))
 
 
