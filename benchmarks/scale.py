@@ -1,10 +1,11 @@
 """Many collectors on one campaign, and a catalogue of a million rows; writes docs/results/scale.md.
 
-    .venv/bin/python benchmarks/scale.py [--captures 2000] [--rows 1000000] [--only campaign,catalogue]
+    .venv/bin/python benchmarks/scale.py [--captures 2000] [--rows 1000000] [--only one,four,killed,catalogue]
 
 The campaign: emulated boards (their frames take 50 ms), collectors, a PostgreSQL of Debian's programs and the tests'
 mock of an S3 object store, all processes of this machine. First one collector with one board, then four with four, then
-four with four while collectors and boards are killed (SIGKILL) and both servers end and start again. The catalogue:
+four with four while collectors and boards are killed (SIGKILL) and both servers end and start again. Another size or
+other kills are kept apart: `--captures 20000 --kills 50,20,5 --only four,killed --kept build/farm.json`. The catalogue:
 rows without files, added in bulk; then captures stored through the data set, and `workbench dataset info`.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -27,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "workbench"), str(Path(__file__).parent)]
@@ -47,10 +51,10 @@ from workbench.lab.dataset.verify import verify  # noqa: E402
 WORKBENCH = [sys.executable, "-m", "workbench.cli"]
 BOARDS = 4
 FRAME_MS = 50
-KILLS = {"collectors": 10, "boards": 4}
-RESTARTS = 2
-SPAN_S = (14.0, 30.0)
-"""Seconds from start to kill: on a machine that others use a collector takes ten to start."""
+KILLS = "10,4,2"
+CAMPAIGN = ("one", "four", "killed")
+AMID = 0.6
+"""All kills and restarts fall while this share of the captures comes, each after equally many of them."""
 BATCHES, BATCH = 20, 16
 CREATED = "2026-01-01T00:00:00.000Z"
 
@@ -59,20 +63,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captures", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--only", default="campaign,catalogue")
+    parser.add_argument("--kills", default=KILLS, help="of collectors, of boards, and restarts of both servers")
+    parser.add_argument("--only", default=",".join((*CAMPAIGN, "catalogue")))
+    parser.add_argument("--kept", type=Path, default=ROOT / "build" / "scale.json", help="what was found, as JSON")
     arguments = parser.parse_args()
+    kills = tuple(int(word) for word in arguments.kills.split(","))
+    only = arguments.only.split(",")
     os.environ.update(OMP_NUM_THREADS="1", AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
     begin, load = time.monotonic(), os.getloadavg()[0]
-    kept = ROOT / "build" / "scale.json"
+    kept, page = arguments.kept, RESULTS / "scale.md"
     found: dict[str, Any] = {}
     postgresql, objects = PostgresqlServer(), S3Server()
     os.environ["AWS_ENDPOINT_URL"] = objects.endpoint
     try:
         with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-            if "campaign" in arguments.only:
+            if parts := [part for part in CAMPAIGN if part in only]:
                 found["captures"] = arguments.captures
-                found["campaign"] = campaign(Path(folder), postgresql, objects, arguments.captures)
-            if "catalogue" in arguments.only:
+                found["campaign"] = campaign(Path(folder), postgresql, objects, arguments.captures, parts, kills)
+            if "catalogue" in only:
                 found["rows"] = arguments.rows
                 found["catalogue"] = [
                     catalogue(Path(folder) / kind, url, arguments.rows, postgresql)
@@ -82,12 +90,12 @@ def main() -> None:
         objects.stop()
         postgresql.remove()
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    found["campaign"] = before.get("campaign", {}) | found.get("campaign", {})
     found = before | found
     found.setdefault("took", {})[arguments.only] = [round(time.monotonic() - begin), round(load, 1)]
-    kept.parent.mkdir(exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(found, indent=1))
-    if {"campaign", "catalogue"} <= found.keys():
-        page = RESULTS / "scale.md"
+    if kept == parser.get_default("kept") and "catalogue" in found and set(CAMPAIGN) <= found["campaign"].keys():
         page.write_text(written(found), encoding="utf-8", newline="\n")
         page.with_suffix(".json").write_text(as_json(page), encoding="utf-8", newline="\n")
 
@@ -111,7 +119,14 @@ def collect(lab: Path, raws: Path, captures: int, port: int) -> list[str]:
     return [*WORKBENCH, "collect", "--device", url, "--raws", str(raws), "--captures", str(captures), "--lab", str(lab)]
 
 
-def campaign(folder: Path, postgresql: PostgresqlServer, objects: S3Server, captures: int) -> dict[str, Any]:
+def campaign(
+    folder: Path,
+    postgresql: PostgresqlServer,
+    objects: S3Server,
+    captures: int,
+    parts: list[str],
+    kills: tuple[int, ...],
+) -> dict[str, Any]:
     raws = folder / "raws"
     raws.mkdir()
     for i in range(40):
@@ -125,6 +140,8 @@ def campaign(folder: Path, postgresql: PostgresqlServer, objects: S3Server, capt
         return [lab_on(folder / name / str(i), url, f"s3://bucket/{name}") for i in range(count)]
 
     for name, count in (("one", 1), ("four", BOARDS)):
+        if name not in parts:
+            continue
         url = postgresql.new_database()
         hosts = labs(name, url, count)
         with boards(ports[:count]):
@@ -139,13 +156,12 @@ def campaign(folder: Path, postgresql: PostgresqlServer, objects: S3Server, capt
         result[name] = summary(hosts[0], captures)
         result[name] |= {"process_s": seconds, "rate": rate(hosts[0], 40), "gave_up": gave_up}
         print(name, result[name], flush=True)
-    url = postgresql.new_database()
-    hosts = labs("killed", url, BOARDS)
-    chance = random.Random(0)
-    told = disturbed(hosts, raws, captures, ports, chance, postgresql, objects)
-    result["killed"] = summary(hosts[0], captures) | told
-    print("killed", result["killed"], flush=True)
-    result["same"] = len({result[name]["digest"] for name in ("one", "four", "killed")}) == 1
+    if "killed" in parts:
+        url = postgresql.new_database()
+        hosts = labs("killed", url, BOARDS)
+        told = disturbed(hosts, url, raws, captures, ports, kills, postgresql, objects)
+        result["killed"] = summary(hosts[0], captures) | told
+        print("killed", result["killed"], flush=True)
     return result
 
 
@@ -171,36 +187,50 @@ def rate(lab: Path, before: int) -> float:
 
 def disturbed(
     hosts: list[Path],
+    url: str,
     raws: Path,
     captures: int,
     ports: list[int],
-    chance: random.Random,
+    kills: tuple[int, ...],
     postgresql: PostgresqlServer,
     objects: S3Server,
 ) -> dict[str, Any]:
     """Run a campaign to its end while all is killed; how often what was."""
-    devices = [Killed(serve(port), KILLS["boards"] // BOARDS, chance) for port in ports]
-    shares = [KILLS["collectors"] // BOARDS + (i < KILLS["collectors"] % BOARDS) for i in range(BOARDS)]
-    running = [
-        Killed(collect(lab, raws, captures, port), kills, chance)
-        for lab, port, kills in zip(hosts, ports, shares, strict=True)
-    ]
-    for process in [*devices, *running]:
-        process.span = SPAN_S
-        process.due = time.monotonic() + chance.uniform(*process.span)
-    begin, restarts = time.monotonic(), 0
+    of_collectors, of_boards, of_servers = kills
+    chance = random.Random(0)
+    devices = [Killed(serve(port), 0, chance) for port in ports]
+    running = [Killed(collect(lab, raws, captures, port), 0, chance) for lab, port in zip(hosts, ports, strict=True)]
+    kinds = ["collector"] * of_collectors + ["board"] * of_boards + ["servers"] * of_servers
+    chance.shuffle(kinds)
+    events = [(AMID * captures * (i + 1) / len(kinds), kind) for i, kind in enumerate(kinds)]
+    turns = {"collector": itertools.cycle(running), "board": itertools.cycle(devices)}
+    begin = asked = time.monotonic()
+    engine, total = create_engine(url, poolclass=NullPool), len(events)
 
     def meanwhile() -> None:
-        nonlocal restarts
+        nonlocal asked
         for device in devices:
             device.tick()
-        if restarts < RESTARTS and time.monotonic() - begin > 15 * (restarts + 1):
-            restarts += 1
+        if not events or time.monotonic() - asked < 0.5:
+            return
+        asked = time.monotonic()
+        stored = 0
+        # No table yet, or a server that starts.
+        with contextlib.suppress(OperationalError, ProgrammingError), engine.connect() as connection:
+            stored = connection.exec_driver_sql("SELECT count(*) FROM captures").scalar_one()
+        if stored < events[0][0]:
+            return
+        _, kind = events.pop(0)
+        if kind == "servers":
             postgresql.stop()
             postgresql.start()
             objects.stop()
             time.sleep(2)
             objects.start()
+        else:
+            victim = next(turns[kind])
+            victim.left, victim.due = 1, 0.0
+        print(f"{time.monotonic() - begin:4.0f} s, {stored} captures: {kind}, {total - len(events)}", flush=True)
 
     try:
         until_done(running, meanwhile)
@@ -213,7 +243,7 @@ def disturbed(
         "collectors_killed": sum(p.kills for p in running),
         "boards_killed": sum(p.kills for p in devices),
         "gave_up": sum(p.ended for p in running) - BOARDS,
-        "restarts": restarts,
+        "restarts": of_servers - sum(kind == "servers" for _, kind in events),
     }
 
 

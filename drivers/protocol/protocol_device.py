@@ -61,6 +61,7 @@ class ProtocolDevice(ProtocolClient):
         self.settle = device_urls.settle_count(url)
         self._outstanding: dict[int, Job] = {}
         self._accepted = "", 0
+        self._busy_text = ""
         super().__init__(url, deadline_s, open_deadline_s=open_deadline_s)
 
     # ---- what the bench asks ---------------------------------------------------------------------------------------
@@ -335,6 +336,7 @@ class ProtocolDevice(ProtocolClient):
     def _take_error(self, job: Job, answer: wire.Error) -> bool:
         if answer.code == "busy":
             self.counts["busy"] += 1
+            self._busy_text = answer.text
             time.sleep(BUSY_S)
             self._send(job.request)
             return False
@@ -385,6 +387,8 @@ class ProtocolDevice(ProtocolClient):
         told = what_came(since)
         if not since["busy"] and not since["stale"]:
             return self._unreachable(waited_s, f" ({told})" if told else "")
+        if since["busy"] and self._busy_text:
+            told += f" (it said: {self._busy_text})"
         return DeviceUnreachableError(
             f"{self.url}: no frame in {waited_s:.1f} s, but {told}; look at the device, or give it longer "
             "with ?deadline=SECONDS in its URL"

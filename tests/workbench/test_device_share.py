@@ -197,6 +197,13 @@ def test_a_device_that_is_unplugged_or_restarted_costs_time_and_no_frame(share: 
         assert shared.counts["reboots"] == 1
 
 
+def test_why_a_share_has_no_frames_reaches_the_bench(share: Share) -> None:
+    url = share(OverNight(["", *["gone"] * 1000]))
+    told = r"no frame in .* × busy \(it said: the device shared is not reached: fake: no answer in 30 s\)"
+    with open_device(url, 1.0) as shared, pytest.raises(DeviceUnreachableError, match=told):
+        captures(shared, 3)
+
+
 def test_another_device_than_before_ends_the_share_with_its_line() -> None:
     inner, stop, urls, ended = OverNight(["", "changed"]), threading.Event(), queue.Queue[str](), queue.Queue[str]()
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "validate": "Push every method's parameters for each test RAW, capture, score, and compare.",
     "ablate": "Train variants of the predictor, a run a seed, and compare them on the device "
     "(table 3, figures 5 and 6).",
+    "sweep": "Run the command lines of a file: seeds, baselines, ablations, sweeps; at once on a Ray cluster.",
     "predict": "Predict the parameters of one RAW, in native units.",
     "run": "Predict, push and capture frame after frame; the next frame is predicted while the device works.",
     "export": "Write a predictor as a folder that needs ONNX Runtime and numpy alone, to run beside the device.",
