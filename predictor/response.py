@@ -94,28 +94,13 @@ class Response:
         raw = torch.as_tensor(around.raw)
         unit = torch.as_tensor(around.unit, dtype=torch.float32)
         design = self._design(codes[raw], starts[raw], unit).double().numpy()
-        fold = around.raw % _FOLDS
-        grams = [
-            (design[fold == k].T @ design[fold == k], design[fold == k].T @ around.gain[fold == k])
-            for k in range(_FOLDS)
-        ]
-        gram, product = sum(g for g, _ in grams), sum(p for _, p in grams)
-        eye, best = np.eye(design.shape[1]), (float("inf"), PENALTIES[0])
-        for penalty in PENALTIES:
-            errors = [
-                (
-                    (
-                        design[fold == k] @ np.linalg.solve(gram - g + penalty * eye, product - p)
-                        - around.gain[fold == k]
-                    )
-                    ** 2
-                ).sum()
-                for k, (g, p) in enumerate(grams)
-            ]
-            best = min(best, (float(sum(errors)), penalty))
+        # Where parameters are many, the design is wider than the captures are: what is solved then has their number.
+        ridge = _of_captures if len(design) < design.shape[1] else _of_terms
+        error, weights = ridge(design, around.gain, around.raw % _FOLDS)
+        best = min((error(penalty), penalty) for penalty in PENALTIES)
         self.penalty = best[1]
         self.explained = 1 - best[0] / max(float(((around.gain - around.gain.mean()) ** 2).sum()), 1e-12)
-        self._weights = torch.as_tensor(np.linalg.solve(gram + self.penalty * eye, product), dtype=torch.float32)
+        self._weights = torch.as_tensor(weights(self.penalty), dtype=torch.float32)
 
     def __call__(self, codes: Tensor, starts: Tensor, units: Tensor) -> Tensor:
         """The gain of parameters over what the rule gives, ``[B]``; differentiable in ``units``."""
@@ -237,3 +222,42 @@ class Response:
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
     return (a[:, :, None] * b[:, None]).flatten(1)
+
+
+_Ridge = tuple[Callable[[float], float], Callable[[float], np.ndarray]]
+"""Of a penalty: the squared error on RAWs left out, and the weights."""
+
+
+def _of_terms(design: np.ndarray, gain: np.ndarray, fold: np.ndarray) -> _Ridge:
+    """The ridge by its normal equations, as large as the design is wide."""
+    grams = [(design[fold == k].T @ design[fold == k], design[fold == k].T @ gain[fold == k]) for k in range(_FOLDS)]
+    gram, product = sum(g for g, _ in grams), sum(p for _, p in grams)
+    eye = np.eye(design.shape[1])
+
+    def error(penalty: float) -> float:
+        errors = [
+            ((design[fold == k] @ np.linalg.solve(gram - g + penalty * eye, product - p) - gain[fold == k]) ** 2).sum()
+            for k, (g, p) in enumerate(grams)
+        ]
+        return float(sum(errors))
+
+    return error, lambda penalty: np.linalg.solve(gram + penalty * eye, product)
+
+
+def _of_captures(design: np.ndarray, gain: np.ndarray, fold: np.ndarray) -> _Ridge:
+    """The same ridge by what captures have in common with each other, as large as they are many."""
+    kernel = design @ design.T
+
+    def among(penalty: float, there: np.ndarray) -> np.ndarray:
+        shared = kernel[np.ix_(there, there)]
+        found: np.ndarray = np.linalg.solve(shared + penalty * np.eye(len(shared)), gain[there])
+        return found
+
+    def error(penalty: float) -> float:
+        errors = [
+            ((kernel[np.ix_(fold == k, fold != k)] @ among(penalty, fold != k) - gain[fold == k]) ** 2).sum()
+            for k in range(_FOLDS)
+        ]
+        return float(sum(errors))
+
+    return error, lambda penalty: design.T @ among(penalty, np.ones(len(gain), dtype=bool))

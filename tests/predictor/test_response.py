@@ -9,7 +9,7 @@ import torch
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
 from predictor.raw_features import LENGTH, raw_features
-from predictor.response import Around, Response
+from predictor.response import PENALTIES, Around, Response, _of_captures, _of_terms
 
 SPACE = ParameterSpace.from_dict(
     {
@@ -150,3 +150,12 @@ def test_features_tell_noise_light_and_metadata_apart() -> None:
 def test_features_of_any_frame_are_finite(shape: tuple[int, int], level: int) -> None:
     raw = RawFrame(np.full(shape, level, np.uint16), "RGGB", (0,) * 4, 4095)
     assert np.isfinite(raw_features(raw)).all()
+
+
+def test_few_captures_and_their_terms_give_the_same_ridge() -> None:
+    random = np.random.default_rng(3)
+    design, gain, fold = random.normal(size=(40, 65)), random.normal(size=40), np.arange(40) % 5
+    (error, weights), (of_few, few) = (ridge(design, gain, fold) for ridge in (_of_terms, _of_captures))
+    for penalty in PENALTIES:
+        assert of_few(penalty) == pytest.approx(error(penalty), rel=1e-9)
+        np.testing.assert_allclose(few(penalty), weights(penalty), rtol=1e-8, atol=1e-12)

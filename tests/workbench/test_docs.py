@@ -125,7 +125,7 @@ def test_the_annotations_load(tmp_path: Path) -> None:
     assert [c["name"] for c in data.categories.values()] == ["person"]
 
 
-@pytest.mark.parametrize("url", ["sim:sim20", "sim:sim32", "libraw:"])
+@pytest.mark.parametrize("url", ["sim:sim20", "sim:sim32", "sim:sim60", "libraw:"])
 def test_a_device_writes_the_file_to_edit(tmp_path: Path, url: str) -> None:
     done = CliRunner().invoke(APP, ["device", "info", url, "--toml", str(tmp_path / "new" / "expert.toml")])
     assert done.exit_code == 0, done.output
