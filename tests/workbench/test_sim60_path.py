@@ -17,6 +17,7 @@ from sim.firmware.zmq_server import serve_firmware
 from workbench import Lab, ValidationSettings
 from workbench.board import tuning_file
 from workbench.commands.sim_scenes import SceneCfa, scenes
+from workbench.judge.methods import MethodKind
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
 from workbench.lab.runs import find_run
@@ -53,7 +54,9 @@ def test_it_runs_on_sim60(url: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     refined = lab.refine(table, url, settings=settings, steps=4, follow_captures=70)
     assert refined.results.refine is not None
     result = lab.validate(url, settings=ValidationSettings(oracle_captures=4))
-    assert {"default", "fixed", "industry", "oracle"} <= {method.name for method in result.methods}
+    assert {MethodKind.fixed, MethodKind.industry, MethodKind.predicted, MethodKind.oracle} <= {
+        m.kind for m in result.methods
+    }
     assert lab.report().is_file()
 
     space = profiles.space("sim60")
