@@ -94,7 +94,7 @@ def test_lines_on_ray_make_the_runs_of_one_process(tmp_path: Path, lab: Path, mo
     for seed in (0, 1):
         there, here = (find_run(lab, "tune", f"{prefix}-{seed}") for prefix in ("ray", "here"))
         assert there.results["score"] == here.results["score"]
-        assert there.record.command.startswith("workbench tune --device board ")
+        assert str(there.record.command).startswith("workbench tune --device board ")
 
 
 @needs_ray

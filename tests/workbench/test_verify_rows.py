@@ -10,7 +10,8 @@ from fake_isp import FakeIsp, make_raw, make_set
 
 from drivers.splits import Split
 from workbench.errors import DatasetError
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, capture_rows, copying
+from workbench.lab.dataset import verify as verifying
 from workbench.lab.dataset.verify import verify
 
 
@@ -74,3 +75,31 @@ def test_a_split_that_is_none_is_one_error(lab: Path) -> None:
         pytest.raises(DatasetError, match=r"a value in it is not of its column \('trial' is not a valid Split\)"),
     ):
         verify(dataset)
+
+
+def test_pages_are_read_to_their_end(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "PAGE", 2)
+    monkeypatch.setattr(capture_rows, "PAIRS", 2)
+    with Dataset.open(lab) as dataset:
+        found = verify(dataset)
+        assert (found.problems, found.files, found.captures, found.unused_files) == ([], 4, 3, 0)
+        assert [c.id for c in dataset.each_capture()] == [1, 2, 3]
+    change(lab, "UPDATE captures SET frame = 7 WHERE id = 3")
+    with Dataset.open(lab) as dataset:
+        assert [line.partition(":")[0] for line in verify(dataset).problems] == ["captures 3"]
+
+
+def test_a_copy_that_was_interrupted_is_told(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise DatasetError("interrupted")
+
+    with Dataset.open(lab) as source, Dataset.open(tmp_path / "other", create=True) as target:
+        with monkeypatch.context() as patch:
+            patch.setattr(copying, "_copy_rows", interrupted)
+            with pytest.raises(DatasetError, match="interrupted"):
+                copying.copy(source, target)
+        (told,) = verify(target).problems
+        assert "4 of 4 are of no RAW and no capture" in told
+        assert "run the same `workbench dataset copy` again" in told
+        copying.copy(source, target)
+        assert verify(target).problems == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
@@ -15,7 +15,7 @@ from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import MEDIA_TYPES, SUFFIXES, CaptureRecord
 from workbench.lab.dataset.resuming import resumed
-from workbench.lab.dataset.rows import Rows, add, grouped, now
+from workbench.lab.dataset.rows import PAIRS, Rows, add, grouped, now
 from workbench.lab.dataset.schema import Blob, CaptureRow, ParameterSetRow, Raw, Scene
 from workbench.lab.dataset.seals import seal_of
 
@@ -81,6 +81,18 @@ class CaptureRows(Rows):
             if device_identity is not None:
                 query = query.where(CaptureRow.device.in_(self.kept_under(connection, device_identity)))
             return [self._capture_record(connection, row) for row in connection.execute(query)]
+
+    def each_capture(self) -> Iterator[CaptureRecord]:
+        """The captures in the order of arrival, a page of them in memory at a time."""
+        query, last = self._capture_query().order_by(CaptureRow.id).limit(PAIRS), 0
+        while True:
+            with self.database.reading() as connection:
+                rows = connection.execute(query.where(CaptureRow.id > last)).all()
+                page = [self._capture_record(connection, row) for row in rows]
+            yield from page
+            if len(page) < PAIRS:
+                return
+            last = page[-1].id
 
     @resumed
     def statistics(self, device_identity: str) -> dict[int, dict[str, float]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Table, except_, func, select
 
 from drivers.device import DeviceInfo
 from drivers.errors import FrameError, ParameterError, WorkbenchError
@@ -15,10 +16,13 @@ from drivers.parameters import ParameterSpace, parameters_hash
 from workbench.errors import DatasetError
 from workbench.lab.dataset.dialects import integrity_problems, numbers_rows_without_gaps
 from workbench.lab.dataset.records import RawRecord
-from workbench.lab.dataset.schema import Base, Blob, CaptureRow, DeviceRow, ParameterSetRow, Sealed
+from workbench.lab.dataset.schema import Base, Blob, CaptureRow, DeviceRow, ParameterSetRow, Raw, Reference, Sealed
 from workbench.lab.dataset.seals import seal_of
 from workbench.lab.dataset.store import Dataset
 
+PAGE = 1000
+"""Rows in memory at a time."""
+_UNNAMED = except_(select(Blob.hash), select(CaptureRow.output), select(Raw.blob), select(Reference.blob))
 _OF_THE_FRAME = ("width", "height", "iso", "exposure_s", "as_shot_wb", "orientation")
 
 
@@ -54,32 +58,31 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
     result = Verification()
     with dataset.database.reading() as connection:
         result.problems += [f"{dataset.database.name}: {line}" for line in integrity_problems(connection)]
-        blobs = connection.execute(select(Blob.hash, Blob.suffix, Blob.size)).all()
-        sets = connection.execute(select(ParameterSetRow.hash, ParameterSetRow.codes)).all()
-        uneven = connection.execute(
-            select(CaptureRow.id, CaptureRow.read_back, ParameterSetRow.codes, CaptureRow.device).join(
-                ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters
-            )
-        ).all()
         devices = connection.execute(
             select(DeviceRow.identity, DeviceRow.model, DeviceRow.firmware, DeviceRow.space)
         ).all()
-        result.problems += _broken_seals(connection)
         result.captures = connection.scalar(select(func.count()).select_from(CaptureRow)) or 0
         last = connection.scalar(select(func.max(CaptureRow.id))) or 0
         gapless = numbers_rows_without_gaps(connection)
+        total = connection.scalar(select(func.count()).select_from(Blob)) or 0
+        unnamed = connection.scalar(select(func.count()).select_from(_UNNAMED.subquery())) or 0
+    result.problems += _broken_seals(dataset)
     if gapless and last != result.captures:  # no capture is ever taken out
         result.problems.append(f"captures: {result.captures} rows up to number {last}; rows are gone")
-    total = len(blobs)
-    for done, (digest, suffix, size) in enumerate(blobs, 1):
+    if unnamed:  # a writer adds files and the rows that name them at once, a copy the files first
+        result.problems.append(
+            f"blobs: {unnamed} of {total} are of no RAW and no capture; a copy to here is going on, or was "
+            "interrupted: run the same `workbench dataset copy` again"
+        )
+    for digest, suffix, size in _each(dataset, Blob.hash, Blob.suffix, Blob.size):
+        result.files += 1
         try:
             actual = len(dataset.blobs.read_kept(digest, suffix))
             if actual != size:
                 result.problems.append(f"blobs {digest[:12]}: {size} bytes in its row, {actual} in its file")
         except DatasetError as error:
             result.problems.append(str(error))
-        progress(done, total)
-    result.files = total
+        progress(result.files, max(total, result.files))
     for raw in dataset.raws():
         result.raws += 1
         with contextlib.suppress(DatasetError):
@@ -89,32 +92,63 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
             except WorkbenchError as error:
                 result.problems.append(str(error))
     result.problems += _no_pictures(dataset)
-    for digest, codes in sets:
+    for digest, codes in _each(dataset, ParameterSetRow.hash, ParameterSetRow.codes):
         if _hash_of(codes) != digest:
             result.problems.append(f"parameter set {digest[:12]}: its codes do not give its hash")
-    spaces = {}
+    result.problems += _unproven(dataset, devices)
+    files = dataset.blobs.files()
+    while names := [path.name for path in itertools.islice(files, PAGE)]:
+        result.unused_files += len(names) - _known(dataset, names)
+    result.temporary_files = len(dataset.blobs.temporary_files())
+    return result
+
+
+def _each(dataset: Dataset, key: Any, *columns: Any, joined: Any = None) -> Iterator[Any]:
+    """The rows by key, their first column, a page in memory at a time; what is added meanwhile may be among them."""
+    query = select(key, *columns).order_by(key).limit(PAGE)
+    if joined is not None:
+        query = query.join(*joined)
+    after = query
+    while True:
+        with dataset.database.reading() as connection:
+            rows = connection.execute(after).all()
+        yield from rows
+        if len(rows) < PAGE:
+            return
+        after = query.where(key > rows[-1][0])
+
+
+def _known(dataset: Dataset, names: list[str]) -> int:
+    """How many files of these names have a row."""
+    query = select(Blob.hash, Blob.suffix).where(Blob.hash.in_({name.partition(".")[0] for name in names}))
+    with dataset.database.reading() as connection:
+        return len({f"{digest}.{suffix}" for digest, suffix in connection.execute(query)}.intersection(names))
+
+
+def _unproven(dataset: Dataset, devices: Sequence[Any]) -> list[str]:
+    """Devices that are others than their rows say, and captures whose read-back is not what they were made with."""
+    problems, spaces = [], {}
     for device, model, firmware, told in devices:
         try:
             space = spaces[device] = ParameterSpace.from_dict(told)
         except ParameterError as error:
-            result.problems.append(f"device {device}: {error}")
+            problems.append(f"device {device}: {error}")
             continue
         if not DeviceInfo(model, firmware, "", "", space).goes_by(device):
-            result.problems.append(f"device {device}: its model, firmware or parameters are others now")
-    for number, read_back, codes, device in uneven:
+            problems.append(f"device {device}: its model, firmware or parameters are others now")
+    of_set = ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters
+    columns = CaptureRow.read_back, ParameterSetRow.codes, CaptureRow.device
+    for number, read_back, codes, device in _each(dataset, CaptureRow.id, *columns, joined=of_set):
         both = isinstance(read_back, dict) and isinstance(codes, dict)
         if (read_back if not both else {k: v for k, v in read_back.items() if k in codes}) != codes:
-            result.problems.append(f"capture {number}: the device's read-back differs from its parameter set")
+            problems.append(f"capture {number}: the device's read-back differs from its parameter set")
         if device not in spaces or not isinstance(codes, dict):
             continue  # told already
         try:
             spaces[device].from_codes(codes)
         except ParameterError as error:
-            result.problems.append(f"capture {number}: {error}")
-    named = {f"{digest}.{suffix}" for digest, suffix, _ in blobs}
-    result.unused_files = sum(1 for path in dataset.blobs.files() if path.name not in named)
-    result.temporary_files = len(dataset.blobs.temporary_files())
-    return result
+            problems.append(f"capture {number}: {error}")
+    return problems
 
 
 def _hash_of(codes: object) -> str | None:
@@ -131,7 +165,7 @@ def _no_pictures(dataset: Dataset) -> list[str]:
     """Captures whose output is whole, but no picture of their RAW."""
     sizes = {raw.hash: (raw.width, raw.height) for raw in dataset.raws()}
     problems = []
-    for capture in dataset.captures():
+    for capture in dataset.each_capture():
         if capture.raw_hash not in sizes:
             continue  # the row of the RAW is missing: told already
         with contextlib.suppress(DatasetError):
@@ -143,21 +177,23 @@ def _no_pictures(dataset: Dataset) -> list[str]:
     return problems
 
 
-def _broken_seals(connection: Connection) -> list[str]:
+def _broken_seals(dataset: Dataset) -> list[str]:
     """Rows whose values are not those that were written."""
     problems = []
     for mapper in Base.registry.mappers:
         if not issubclass(mapper.class_, Sealed):
             continue
         table = cast(Table, mapper.local_table)
-        for row in connection.execute(select(table)).mappings():
+        (key,) = table.primary_key.columns
+        for row in _each(dataset, key, *(column for column in table.columns if column is not key)):
+            values = row._mapping
             try:
-                whole = seal_of(table.columns, row) == row["seal"]
+                whole = seal_of(table.columns, values) == values["seal"]
             except (ValueError, TypeError):  # text in a column of numbers
                 whole = False
             if not whole:
-                key = ", ".join(str(row[c.name])[:64] for c in table.primary_key.columns)
-                problems.append(f"{table.name} {key}: a value of its row was changed after it was written")
+                number = str(values[key.name])[:64]
+                problems.append(f"{table.name} {number}: a value of its row was changed after it was written")
     return problems
 
 
