@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from servers import in_thread
 
 # The workers of pytest-xdist share the cores: with threads of their own in each, most of their time goes into waiting
 # for one another. Set before anything imports torch or NumPy; the processes that tests start inherit it.
@@ -167,23 +167,7 @@ def serving() -> Iterator[Callable[..., str]]:
     """``serving(firmware, faults=None)`` serves it over ZeroMQ from a thread until the test's end; gives its URL."""
     from sim.firmware.zmq_server import serve_firmware
 
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: object, faults: object = None) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        thread = threading.Thread(
-            target=serve_firmware,
-            args=(firmware, "127.0.0.1:0", urls.put),
-            kwargs={"stop": stop, "faults": faults},
-            daemon=True,
+    with ExitStack() as servers:
+        yield lambda firmware, faults=None: servers.enter_context(
+            in_thread(serve_firmware, firmware, "127.0.0.1:0", faults=faults)
         )
-        threads.append(thread)
-        thread.start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not stop"

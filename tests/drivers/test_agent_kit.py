@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import re
 import select
 import signal
@@ -12,6 +11,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from servers import in_thread
 
 from drivers.agent import Agent, Parameter, PictureOutput, Register, choice, continuous, integer, png, switch
 from drivers.agent.kit import MOST_LATE
@@ -83,20 +84,8 @@ def level(answer: wire.Frame) -> int:
 
 @pytest.fixture
 def serving() -> Iterator[Serving]:
-    stop = threading.Event()
-    threads = []
-
-    def start(served: Agent, url: str = "zmq://127.0.0.1:0") -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        threads.append(threading.Thread(target=served.serve, args=(url,), kwargs={"ready": urls.put, "stop": stop}))
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "the agent did not stop"
+    with ExitStack() as servers:
+        yield lambda served, url="zmq://127.0.0.1:0": servers.enter_context(in_thread(served.serve, url))
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------

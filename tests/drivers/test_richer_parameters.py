@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import in_thread
 
 from drivers.agent import Agent, Register, Statistic, bands, choice, continuous, curve, integer, matrix, switch, table
 from drivers.errors import ParameterError
@@ -71,12 +70,8 @@ def process(mosaic: np.ndarray, metadata: Any, values: Any) -> tuple[np.ndarray,
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    stop, urls = threading.Event(), queue.Queue[str]()
-    thread = threading.Thread(target=AGENT.serve, args=("zmq://127.0.0.1:0",), kwargs={"ready": urls.put, "stop": stop})
-    thread.start()
-    yield urls.get(timeout=60)
-    stop.set()
-    thread.join(20)
+    with in_thread(AGENT.serve, "zmq://127.0.0.1:0") as url:
+        yield url
 
 
 units = st.lists(st.floats(-0.5, 1.5), min_size=len(SPACE), max_size=len(SPACE))

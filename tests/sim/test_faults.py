@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import json
-import queue
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import in_thread
 
 from drivers.agent.outbox import Outbox, Outcome, Send
 from drivers.device import Capture
@@ -212,21 +212,10 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def serving() -> Iterator[Callable[[Faults], str]]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(faults: Faults) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop, "faults": faults}
-        arguments = (emulated("sim20"), "127.0.0.1:0", urls.put)
-        threads.append(threading.Thread(target=serve_firmware, args=arguments, kwargs=options))
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(10)
+    with ExitStack() as servers:
+        yield lambda faults: servers.enter_context(
+            in_thread(serve_firmware, emulated("sim20"), "127.0.0.1:0", faults=faults)
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from servers import in_thread
 
 from drivers.agent.serial_lines import TcpLine
 from drivers.agent.serving import QUEUE_FACTOR
@@ -105,20 +107,10 @@ class Client:
 
 @pytest.fixture
 def serving() -> Iterator[Callable[..., str]]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: Firmware, where: str = TCP, faults: Faults | None = None) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop, "faults": faults}
-        threads.append(threading.Thread(target=serve_firmware, args=(firmware, where, urls.put), kwargs=options))
-        threads[-1].start()
-        return urls.get(timeout=20)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(20)
+    with ExitStack() as servers:
+        yield lambda firmware, where=TCP, faults=None: servers.enter_context(
+            in_thread(serve_firmware, firmware, where, faults=faults)
+        )
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import in_thread
 
 from drivers.errors import DeviceError, DeviceUnreachableError
 from drivers.frames import RawFrame
@@ -31,24 +31,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serving(folder: Path) -> Iterator[Callable[[], str]]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start() -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        options = {"stop": stop, "keys": device_keys(folder)}
-        target = threading.Thread(
-            target=serve_firmware, args=(Firmware(PIPELINE), "127.0.0.1:0", urls.put), kwargs=options
+    with ExitStack() as servers:
+        yield lambda: servers.enter_context(
+            in_thread(serve_firmware, Firmware(PIPELINE), "127.0.0.1:0", keys=device_keys(folder))
         )
-        threads.append(target)
-        target.start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(timeout=20)
-        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("client", ["", "&client=spare"])

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import queue
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from servers import in_thread
 
 from drivers.agent import Agent, RawInput, continuous
 from drivers.agent.device_side import DeviceSide
@@ -77,20 +75,8 @@ def temporal(*, live: bool = False, raw_input: RawInput = BURSTS) -> DeviceSide:
     return agent.device()
 
 
-@contextmanager
-def served(device: DeviceSide) -> Iterator[str]:
-    stop, urls = threading.Event(), queue.Queue[str]()
-
-    def serve() -> None:
-        serve_link(device, lambda: open_link("zmq://127.0.0.1:0", device.max_payload), urls.put, stop)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield urls.get(timeout=60)
-    finally:
-        stop.set()
-        thread.join(60)
+def served(device: DeviceSide) -> AbstractContextManager[str]:
+    return in_thread(serve_link, device, lambda: open_link("zmq://127.0.0.1:0", device.max_payload))
 
 
 def test_the_last_frame_of_a_burst_is_kept_and_nothing_of_the_burst_before() -> None:

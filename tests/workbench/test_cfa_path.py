@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from servers import in_thread
 from sim_lab import PREDICTOR, PROXY
 
 from drivers.agent import Agent, RawInput, continuous
@@ -54,15 +53,8 @@ def test_every_cfa_goes_from_collection_to_prediction(tmp_path: Path) -> None:
             shown = picture(raw.mosaic, raw.metadata, {"gain": 2})
             cv2.imwrite(str(folder / f"{name}.reference.png"), shown[:, :, ::-1])
     (folder / "scenes.csv").write_text("\n".join(rows), encoding="utf-8")
-    stop, urls = threading.Event(), queue.Queue[str]()
-    thread = threading.Thread(target=agent.serve, args=("zmq://127.0.0.1:0",), kwargs={"ready": urls.put, "stop": stop})
-    thread.start()
-    try:
-        url = urls.get(timeout=60)
+    with in_thread(agent.serve, "zmq://127.0.0.1:0") as url:
         assert collect(lab, url, 20, raws=folder).captured == 20
-    finally:
-        stop.set()
-        thread.join(60)
     with Dataset.open(lab) as dataset:
         assert {raw.name.split("-t")[0].split("-v")[0]: raw.load().cfa for raw in dataset.raws()} == CFAS
     fit_proxy(lab, PROXY)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from servers import in_thread
 
 from drivers.agent import Agent, PictureOutput, RawInput, continuous
 from drivers.agent.device_side import DeviceSide
@@ -29,20 +28,8 @@ GAIN = continuous("gain", 0.25, 1, step=1 / 16, default=0.5)
 Process = Callable[[np.ndarray, Any, Any], np.ndarray]
 
 
-@contextmanager
-def served(device: DeviceSide, url: str = "zmq://127.0.0.1:0") -> Iterator[str]:
-    stop, urls = threading.Event(), queue.Queue[str]()
-
-    def serve() -> None:
-        serve_link(device, lambda: open_link(url, device.max_payload), urls.put, stop)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield urls.get(timeout=60)
-    finally:
-        stop.set()
-        thread.join(60)
+def served(device: DeviceSide, url: str = "zmq://127.0.0.1:0") -> AbstractContextManager[str]:
+    return in_thread(serve_link, device, lambda: open_link(url, device.max_payload))
 
 
 def checked(device: DeviceSide, url: str, *requirements: conformance.Requirement) -> list[Result]:

@@ -4,10 +4,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import zmq
+from servers import in_thread
 from typer.testing import CliRunner
 
 from drivers.errors import DeviceError, DeviceUnreachableError
@@ -91,23 +91,10 @@ SILENT = {"drop", "reboot", "hang"}
 
 @pytest.fixture
 def serving() -> Iterator[Serving]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def start(firmware: Firmware, **options: Any) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        threads.append(
-            threading.Thread(
-                target=serve_firmware, args=(firmware, "127.0.0.1:0", urls.put), kwargs={"stop": stop, **options}
-            )
+    with ExitStack() as servers:
+        yield lambda firmware, **options: servers.enter_context(
+            in_thread(serve_firmware, firmware, "127.0.0.1:0", **options)
         )
-        threads[-1].start()
-        return urls.get(timeout=10)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(10)
 
 
 def results(url: str, deadline_s: float = 30.0) -> dict[str, conformance.Result]:

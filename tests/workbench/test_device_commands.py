@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from servers import in_thread
 from typer.testing import CliRunner
 
 from drivers.agent import Agent, Statistic, choice, continuous, table
@@ -24,16 +23,9 @@ RUN = CliRunner()
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    stop = threading.Event()
-    urls: queue.Queue[str] = queue.Queue()
     firmware = Firmware(Pipeline("sim20"), model="model-x", version="3.1", boot_id="b9")
-    thread = threading.Thread(
-        target=serve_firmware, args=(firmware, "127.0.0.1:0", urls.put), kwargs={"stop": stop}, daemon=True
-    )
-    thread.start()
-    yield urls.get(timeout=10)
-    stop.set()
-    thread.join(10)
+    with in_thread(serve_firmware, firmware, "127.0.0.1:0") as url:
+        yield url
 
 
 def test_info_as_json(url: str) -> None:
@@ -127,12 +119,8 @@ def rich() -> Iterator[str]:
         statistics=[Statistic(name="mean", unit="DN", description="of green")],
     )
     agent.process(lambda mosaic, metadata, values: (np.zeros((*mosaic.shape, 3), np.uint8), {"mean": 0.0}))
-    stop, urls = threading.Event(), queue.Queue[str]()
-    thread = threading.Thread(target=agent.serve, args=("zmq://127.0.0.1:0",), kwargs={"ready": urls.put, "stop": stop})
-    thread.start()
-    yield urls.get(timeout=60)
-    stop.set()
-    thread.join(20)
+    with in_thread(agent.serve, "zmq://127.0.0.1:0") as url:
+        yield url
 
 
 def test_info_tells_what_holds_of_several_parameters(rich: str) -> None:

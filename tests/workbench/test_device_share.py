@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_isp import SPACE, FakeIsp, make_raw, make_set, picture
+from servers import in_thread
 from typer.testing import CliRunner
 
 from drivers.agent.listening import open_link
@@ -61,36 +62,19 @@ default = 9
 
 @pytest.fixture
 def share() -> Iterator[Share]:
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def run(inner: Device, urls: queue.Queue[str]) -> None:
+    def run(inner: Device, ready: Callable[[str], None], stop: threading.Event) -> None:
         with inner:
             shared = SharedDevice(inner, stop)
-            serve_link(shared, lambda: open_link("zmq://127.0.0.1:0", shared.max_payload), urls.put, stop)
+            serve_link(shared, lambda: open_link("zmq://127.0.0.1:0", shared.max_payload), ready, stop)
 
-    def start(inner: Device) -> str:
-        urls: queue.Queue[str] = queue.Queue()
-        threads.append(threading.Thread(target=run, args=(inner, urls)))
-        threads[-1].start()
-        return urls.get(timeout=20)
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
+    with ExitStack() as servers:
+        yield lambda inner: servers.enter_context(in_thread(run, inner))
 
 
 @pytest.fixture
 def serial_line() -> Iterator[str]:
-    stop, urls = threading.Event(), queue.Queue[str]()
-    target, options = emulated("sim20"), {"stop": stop}
-    thread = threading.Thread(target=serve_firmware, args=(target, "socket://127.0.0.1:0", urls.put), kwargs=options)
-    thread.start()
-    yield urls.get(timeout=20)
-    stop.set()
-    thread.join(20)
+    with in_thread(serve_firmware, emulated("sim20"), "socket://127.0.0.1:0") as url:
+        yield url
 
 
 def failed_requirements(url: str) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from pathlib import Path
 
+from servers import in_thread
 from sim_lab import picture
 
 from drivers.protocol.zmq_device import ZmqDevice
@@ -26,27 +25,22 @@ def test_a_campaign_with_every_fault_ends_with_the_undisturbed_data_set(tmp_path
     probability = {"reboot": 0.005, "hang": 0.005, "disappear": 0.005, "drop": 0.003}
     plan = {name: Fault(probability.get(name, 0.015), frozenset([20 + 20 * i]), 0.05) for i, name in enumerate(NAMES)}
     faults = Faults(plan, seed=1)
-    stop = threading.Event()
-    urls: queue.Queue[str] = queue.Queue()
-    options = {"stop": stop, "faults": faults}
-    server = threading.Thread(target=serve_firmware, args=(emulated("sim20"), "127.0.0.1:0", urls.put), kwargs=options)
-    server.start()
     digests = []
-    try:
-        with ZmqDevice(urls.get(timeout=10), 2) as disturbed, open_device("sim:sim20") as undisturbed:
-            for device in (disturbed, undisturbed):
-                with Dataset.open(tmp_path / device.url.partition(":")[0], create=True) as dataset:
-                    for i in range(4):
-                        raw, _ = picture(i)
-                        dataset.add_raw(raw, scene=f"scene{i}", split=Split.TRAIN, name=f"{i}.npz")
-                    space = device.info().space
-                    jobs = campaign.plan(space, dataset.raws(), design=Design.SOBOL, captures=CAPTURES, seed=0)
-                    campaign.run(campaign.StoredCampaign(Bench(dataset, device, purpose=campaign.PURPOSE), jobs))
-                    assert len(dataset.captures()) == CAPTURES
-                    digests.append(dataset.digest())
-    finally:
-        stop.set()
-        server.join(10)
+    with (
+        in_thread(serve_firmware, emulated("sim20"), "127.0.0.1:0", faults=faults) as url,
+        ZmqDevice(url, 2) as disturbed,
+        open_device("sim:sim20") as undisturbed,
+    ):
+        for device in (disturbed, undisturbed):
+            with Dataset.open(tmp_path / device.url.partition(":")[0], create=True) as dataset:
+                for i in range(4):
+                    raw, _ = picture(i)
+                    dataset.add_raw(raw, scene=f"scene{i}", split=Split.TRAIN, name=f"{i}.npz")
+                space = device.info().space
+                jobs = campaign.plan(space, dataset.raws(), design=Design.SOBOL, captures=CAPTURES, seed=0)
+                campaign.run(campaign.StoredCampaign(Bench(dataset, device, purpose=campaign.PURPOSE), jobs))
+                assert len(dataset.captures()) == CAPTURES
+                digests.append(dataset.digest())
     assert digests[0] == digests[1]
     assert set(faults.counts) == set(NAMES)
     assert faults.frames > CAPTURES

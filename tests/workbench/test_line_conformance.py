@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import queue
 import struct
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from servers import in_thread
 from typer.testing import CliRunner
 
 from drivers.agent import serial_link
@@ -25,15 +24,8 @@ MULTIPART = {"Three parts are refused", "An empty header is refused", "No client
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    stop = threading.Event()
-    urls: queue.Queue[str] = queue.Queue()
-    thread = threading.Thread(
-        target=serve_firmware, args=(Firmware(PIPELINE), "socket://127.0.0.1:0", urls.put), kwargs={"stop": stop}
-    )
-    thread.start()
-    yield urls.get(timeout=10)
-    stop.set()
-    thread.join(10)
+    with in_thread(serve_firmware, Firmware(PIPELINE), "socket://127.0.0.1:0") as url:
+        yield url
 
 
 def test_the_emulator_passes_all(url: str) -> None:

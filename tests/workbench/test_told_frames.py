@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from servers import in_thread
 from small_isp import SmallIsp, make_lab
 
 from drivers.agent import Agent, PictureOutput, RawInput, continuous
@@ -61,14 +60,8 @@ def served(function: Callable[..., Any], raw_input: RawInput = PACKED, output: P
         output=output,
     )
     agent.process(function)
-    stop, urls = threading.Event(), queue.Queue[str]()
-    thread = threading.Thread(target=agent.serve, args=("zmq://127.0.0.1:0",), kwargs={"ready": urls.put, "stop": stop})
-    thread.start()
-    try:
-        yield urls.get(timeout=60)
-    finally:
-        stop.set()
-        thread.join(60)
+    with in_thread(agent.serve, "zmq://127.0.0.1:0") as url:
+        yield url
 
 
 def test_a_capture_is_kept_as_a_png_under_the_raws_own_hash() -> None:
