@@ -114,7 +114,7 @@ class _Graph:
 
     def __call__(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"{kind.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        self._nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
 
     def tensor(self, values: torch.Tensor | np.ndarray) -> str:
