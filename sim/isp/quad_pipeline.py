@@ -15,7 +15,7 @@ from sim.isp.black_level import subtract_black
 from sim.isp.colour import matrix_codes, transform_colour
 from sim.isp.defect_correction import correct_defects
 from sim.isp.demosaic import demosaic, suppress_false_colour
-from sim.isp.formats import align, compand, from_ycc, to_ycc
+from sim.isp.formats import COMPANDED_WHITE, align, compand, from_ycc, to_ycc
 from sim.isp.noise_reduction import reduce_noise
 from sim.isp.pipeline import Pipeline
 from sim.isp.quad_bayer import binned, enlarged, remosaicked
@@ -44,7 +44,8 @@ class QuadPipeline(Pipeline):
         p = self._of(raw, parameters)
         luma, blue_difference, red_difference = to_ycc(compand(self.linear(raw, parameters)))
         keep = edges(luma, p["edge_low"], p["edge_high"])
-        luma = reduce_in_bands(luma, p["luma_nr"] * p["luma_bands"], keep)
+        # Beside a bright edge a band's share may go below black; the blocks behind take 0..4095.
+        luma = np.clip(reduce_in_bands(luma, p["luma_nr"] * p["luma_bands"], keep), 0, COMPANDED_WHITE)
         chroma = p["chroma_nr"] * p["chroma_bands"]
         blue_difference, red_difference = (reduce_in_bands(d, chroma) for d in (blue_difference, red_difference))
         luma = sharpen(luma, p["sharpening"], p["sharpen_radius"], p["sharpen_threshold"], p["sharpen_overshoot"])
