@@ -1,7 +1,9 @@
-"""Pictures without a file around, against a reading pixel by pixel and OpenCV's conversion; and on their way."""
+"""Pictures without a file around, against a reading pixel by pixel, OpenCV and ffmpeg; and on their way."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import Any
 
 import cv2
@@ -98,6 +100,32 @@ def test_bt601_of_limited_range_is_opencvs(data: np.ndarray, kind: Any) -> None:
     code = {"nv12": cv2.COLOR_YUV2RGB_NV12, "i420": cv2.COLOR_YUV2RGB_I420}[kind]
     pixels = PictureOutput(kind, matrix="bt601", range="limited").pixels(data.tobytes(), 4, 4)
     assert np.abs(pixels.astype(int) - cv2.cvtColor(data, code)).max() <= 1  # it has whole numbers of 20 bits
+
+
+@pytest.mark.parametrize("range_told", ["full", "limited"])
+@pytest.mark.parametrize("matrix", sorted(WEIGHTS))
+@pytest.mark.parametrize("kind", YUV)
+def test_yuv_is_what_swscale_makes_of_it(kind: Any, matrix: Any, range_told: Any) -> None:
+    """Away from where chroma changes, which swscale may interpolate."""
+    if (ffmpeg := shutil.which("ffmpeg")) is None:
+        pytest.skip("ffmpeg is absent (Debian: apt-get install ffmpeg)")
+    output, (width, height) = PictureOutput(kind, matrix=matrix, range=range_told), (32, 16)
+    step, shift = 2 ** (output.depth - 8), 6 if kind == "p010" else 0
+    luma = np.random.default_rng(0).integers(40 * step, 216 * step, (height, width))
+    blue, red = (
+        np.repeat([[a * step, b * step]], height // 2, 0).repeat(width // 4, 1) for a, b in ((96, 150), (140, 110))
+    )
+    chroma = np.stack([blue, red], 2) if kind in ("nv12", "p010") else np.stack([blue, red])
+    values = np.concatenate([luma.ravel(), chroma.ravel()]) << shift
+    data = values.astype("u1" if output.depth == 8 else "<u2").tobytes()
+    form = {"nv12": "nv12", "p010": "p010le", "i420": "yuv420p", "i010": "yuv420p10le"}[kind]
+    scale = f"scale=in_color_matrix={matrix}:in_range={range_told}:out_range=full:flags=accurate_rnd+full_chroma_int"
+    command = [ffmpeg, "-v", "error", "-f", "rawvideo", "-pix_fmt", form, "-s", f"{width}x{height}", "-i", "-"]
+    command += ["-vf", f"{scale},format=gbrp16le,format=rgb24", "-f", "rawvideo", "-"]
+    made = subprocess.run(command, input=data, capture_output=True, timeout=60, check=True).stdout
+    theirs = np.frombuffer(made, np.uint8).reshape(height, width, 3).astype(int)
+    apart = np.abs(output.pixels(data, width, height) - theirs)
+    assert np.delete(apart, range(width // 2 - 4, width // 2 + 4), axis=1).max() <= 2
 
 
 def test_white_black_and_a_primary() -> None:
