@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from workbench.judge.ablation.results import AblationResult
 
+from workbench.commands.cluster_option import ClusterOption
 from workbench.commands.device_options import DevicesOption, PoolToleranceOption
 from workbench.commands.limits import MANY, SEED
 from workbench.commands.setting_option import SettingOption
@@ -60,14 +61,7 @@ def ablate(
     prefix: Annotated[str, typer.Option(help="Beginning of the names of the train runs.")] = "ablate",
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     pool_tolerance: PoolToleranceOption = 0,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Train on this Ray cluster: auto (the one of this host), local, or ray://HOST:PORT; every host sees "
-            "the lab under the same path.",
-        ),
-    ] = None,
+    cluster: ClusterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
 ) -> None:
     """Train variants of the predictor, a run a seed, and compare them on the device (table 3, figures 5 and 6)."""

@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.cluster_option import ClusterOption
+
 # What the framework raises for bad usage; typer has no public name for it.
 _REFUSED: type[Exception] = typer.BadParameter.__mro__[2]
 TRAINING = ("fit-proxy", "train", "refine", "ablate")
@@ -52,14 +54,7 @@ def sweep(
             "begins a comment."
         ),
     ],
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="At once on this Ray cluster: auto (the one of this host), local, or ray://HOST:PORT; every host sees "
-            "this folder and the lab under the same path.",
-        ),
-    ] = None,
+    cluster: ClusterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what came of each line as JSON.")] = False,
 ) -> None:
     """Run the command lines of a file: seeds, baselines, ablations, sweeps; at once on a Ray cluster.
