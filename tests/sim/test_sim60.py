@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from servers import in_thread
 
 from drivers.cfa import CFA_PATTERNS, QUAD_PATTERNS, CfaPattern, as_bayer
 from drivers.errors import DeviceError, FrameError, ParameterError
@@ -192,13 +191,8 @@ def test_the_sensor_takes_quad_bayer_raws(cfa: str) -> None:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    stop, urls = threading.Event(), queue.Queue[str]()
-    options: dict[str, Any] = {"stop": stop}
-    thread = threading.Thread(target=serve_firmware, args=(emulated("sim60"), "127.0.0.1:0", urls.put), kwargs=options)
-    thread.start()
-    yield urls.get(timeout=60)
-    stop.set()
-    thread.join(60)
+    with in_thread(serve_firmware, emulated("sim60"), "127.0.0.1:0") as url:
+        yield url
 
 
 def test_in_process_and_over_zeromq_it_is_the_same_device(url: str) -> None:

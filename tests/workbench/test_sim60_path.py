@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import in_thread
 from sim_lab import PREDICTOR, PROXY
 
 from sim import profiles
@@ -30,13 +29,8 @@ pytestmark = pytest.mark.usefixtures("module_in_memory")
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    stop, urls = threading.Event(), queue.Queue[str]()
-    served = emulated("sim60")
-    thread = threading.Thread(target=serve_firmware, args=(served, "127.0.0.1:0", urls.put), kwargs={"stop": stop})
-    thread.start()
-    yield urls.get(timeout=60)
-    stop.set()
-    thread.join(60)
+    with in_thread(serve_firmware, emulated("sim60"), "127.0.0.1:0") as url:
+        yield url
 
 
 def test_it_runs_on_sim60(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
