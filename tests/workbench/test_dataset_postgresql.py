@@ -25,6 +25,7 @@ from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset, answering
 from workbench.lab.dataset.copying import copy
+from workbench.lab.dataset.explained import BUSY_S
 from workbench.lab.dataset.schema import SCHEMA_VERSION
 from workbench.lab.dataset.storage import upgrade
 from workbench.lab.dataset.verify import verify
@@ -115,6 +116,14 @@ def test_a_writer_waits_for_another_no_longer_than_it_says(lab: Path) -> None:
         with holder.database.writing(), pytest.raises(DatasetError, match=r"locked by another program for more than"):
             dataset.set_aside([1], "x")
         assert dataset.set_aside([1], "x") == 1
+
+
+def test_a_writer_of_little_patience_may_pause_between_statements(lab: Path) -> None:
+    fill(lab)
+    with Dataset.open(lab, busy_s=0.1) as dataset, dataset.database.writing() as connection:
+        # What the server goes by: for how long it puts up with a writer that asks nothing.
+        said = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one()
+    assert said == f"{0.8 * BUSY_S:g}s"
 
 
 def test_a_database_without_or_with_another_data_set(lab: Path, postgresql: PostgresqlServer) -> None:
@@ -246,7 +255,7 @@ def frozen(pids: list[int]) -> Iterator[None]:
 def test_a_server_that_hangs_is_given_up(
     lab: Path, postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "ANSWER_S", 0.3)
+    monkeypatch.setattr(answering, "ANSWER_S", 1.5)
     first, second = fill(lab)
     main = int((postgresql.folder / "data" / "postmaster.pid").read_text().split()[0])
     with Dataset.open(lab, busy_s=2) as dataset:
