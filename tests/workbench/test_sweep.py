@@ -59,6 +59,23 @@ def test_a_line_that_fails_leaves_the_others_and_finished_runs_stay(tmp_path: Pa
     assert len(list_runs(lab, "tune")) == 1
 
 
+def test_a_line_that_was_changed_after_its_run_was_made_is_not_taken_for_done(tmp_path: Path, lab: Path) -> None:
+    file = tmp_path / "runs.txt"
+    line = baselines(lab, "b").splitlines()[1]
+    file.write_text(f"\ufeff{line}\n", encoding="utf-8")
+    assert ran(file).exit_code == 0
+    file.write_text(f"{line} --seed 0 --json\n")  # a default that is given, and what shapes no result
+    again = ran(file)
+    assert (again.exit_code, "finished already" in again.stdout) == (0, True)
+    file.write_text(line.replace("--captures 8", "--captures 16"))
+    other = ran(file)
+    assert isinstance(other.exception, RunError)
+    assert "its run b-0 is finished already, made by another line: " in str(other.exception)
+    assert "--captures 8" in str(other.exception)
+    file.write_text(f"train --lab {lab} --name b-0")
+    assert isinstance(ran(file).exception, RunError)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

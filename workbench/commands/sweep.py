@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from workbench.commands.cluster_option import ClusterOption
 
 # What the framework raises for bad usage; typer has no public name for it.
 _REFUSED: type[Exception] = typer.BadParameter.__mro__[2]
+_NOT_OF_RESULT = frozenset(("lab", "as_json", "devices", "nodes", "rendezvous"))
 TRAINING = ("fit-proxy", "train", "refine", "ablate")
 """Commands that compute long enough for a GPU of their own."""
 
@@ -33,6 +34,7 @@ class Line:
         number: from 1; ``words``: of the command.
         boards: names of ``lab.toml`` that it has as ``--device``.
         run: folder of the run that it makes; None where the command makes none.
+        given: the command's options, as parsed.
         state: ``done``, ``there`` (the run was finished before) or ``failed``.
         told: what it printed; ``error``: of one that failed.
     """
@@ -41,6 +43,7 @@ class Line:
     words: list[str]
     boards: tuple[str, ...] = ()
     run: Path | None = None
+    given: dict[str, Any] = field(default_factory=dict, repr=False)
     state: str = ""
     told: str = ""
     error: str = ""
@@ -59,7 +62,7 @@ def sweep(
 ) -> None:
     """Run the command lines of a file: seeds, baselines, ablations, sweeps; at once on a Ray cluster.
 
-    Runs that are finished are left as they are. A line whose --device is a name of lab.toml runs on a host of the
+    Runs that are finished are left as they are; a line that is not the one that made its run fails. A line whose --device is a name of lab.toml runs on a host of the
     cluster that offers a resource of that name, one at a time. A line that fails does not end the others.
     """
     from workbench.console.interrupt import stoppable
@@ -71,7 +74,7 @@ def sweep(
     lines = read_lines(file)
     for line in lines:
         if line.run and (line.run / "run.json").is_file() and RunFolder.open(line.run).finished:
-            line.state = "there"
+            _compare(line, RunFolder.open(line.run).record.command)
     missing = [line for line in lines if not line.state]
     with stoppable("what is done is kept; run the same command again to go on"):
         if cluster and missing:
@@ -91,7 +94,8 @@ def sweep(
             if not as_json:
                 _print(line)
     if as_json:
-        print(json.dumps([{**asdict(line), "run": line.run and str(line.run)} for line in lines]))
+        told = ({**asdict(line), "run": line.run and str(line.run)} for line in lines)
+        print(json.dumps([{key: value for key, value in line.items() if key != "given"} for line in told]))
     if failed := [line for line in lines if line.state == "failed"]:
         first = failed[0]
         raise RunError(
@@ -108,10 +112,10 @@ def read_lines(file: Path) -> list[Line]:
     """
     from drivers.errors import WorkbenchError
     from drivers.regular_files import TEXT_BYTES, read_regular
-    from workbench.commands import COMMANDS, register
+    from workbench.commands import COMMANDS
 
     try:
-        text = read_regular(file, TEXT_BYTES).decode()
+        text = read_regular(file, TEXT_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError, WorkbenchError) as error:
         raise typer.BadParameter(f"{file}: {error}") from None
     lines: list[Line] = []
@@ -122,16 +126,13 @@ def read_lines(file: Path) -> list[Line]:
             raise typer.BadParameter(f"{file} line {number}: {error}") from None
         if words:
             lines.append(Line(number, words))
-    app = typer.Typer()
-    register(app, [line.words[0] for line in lines])
-    commands: Any = typer.main.get_command(app)
     where: dict[Path, int] = {}
     for line in lines:
         at, name = f"{file} line {line.number}", line.words[0]
         if name not in COMMANDS:
             raise typer.BadParameter(f"{at}: no command {name!r}; `workbench --help` lists them")
         try:
-            given = commands.commands[name].make_context(name, line.words[1:]).params
+            line.given = given = _parsed(line.words)
         except typer.Exit:
             raise typer.BadParameter(f"{at}: asks for help; leave that out") from None
         except _REFUSED as error:
@@ -149,6 +150,36 @@ def read_lines(file: Path) -> list[Line]:
         devices = [devices] if isinstance(devices, str) else devices
         line.boards = tuple(dict.fromkeys(d.partition("?")[0] for d in devices if ":" not in d.partition("?")[0]))
     return lines
+
+
+def _parsed(words: list[str]) -> dict[str, Any]:
+    """The options of a command line, each with its value or default."""
+    from workbench.commands import register
+
+    app = typer.Typer()
+    register(app, words[:1])
+    group: Any = typer.main.get_command(app)
+    given: dict[str, Any] = group.commands[words[0]].make_context(words[0], words[1:]).params
+    return given
+
+
+def _compare(line: Line, made_by: str | None) -> None:
+    """Whether the line is the one that made its finished run: by the options that shape a result."""
+    from drivers.foreign_text import shown
+
+    try:
+        words = shlex.split(made_by or "")[1:]
+        given = _parsed(words) if words[:1] == line.words[:1] else {}
+    except (ValueError, typer.Exit, _REFUSED):  # an older workbench's, or a program of the user's own
+        given = {}
+    differ = [n for n, value in line.given.items() if n not in _NOT_OF_RESULT and given.get(n, ()) != value]
+    line.state = "there"
+    if differ:
+        line.state = "failed"
+        line.error = (
+            f"its run {line.run and line.run.name} is finished already, made by another line: "
+            f"{shown(made_by or 'unknown')}; give this line another --name, or make it that one again"
+        )
 
 
 def run_in_worker(folder: str, words: list[str]) -> tuple[int, str, str]:
