@@ -62,8 +62,9 @@ def sweep(
 ) -> None:
     """Run the command lines of a file: seeds, baselines, ablations, sweeps; at once on a Ray cluster.
 
-    Runs that are finished are left as they are; a line that is not the one that made its run fails. A line whose --device is a name of lab.toml runs on a host of the
-    cluster that offers a resource of that name, one at a time. A line that fails does not end the others.
+    Runs that are finished are left as they are; a line that is not the one that made its run fails. A line whose
+    --device is a name of lab.toml runs on a host of the cluster that offers a resource of that name, one at a time. A
+    line that fails does not end the others.
     """
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress

@@ -89,8 +89,8 @@ def _engine(url: str, busy_s: float) -> Engine:
         if options.get("write"):
             if not options["durable"]:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            # A writer whose host stopped in mid-transaction lets go of the lock before others give up. How long they wait
-            # counts, not how long this one would: a short patience is no reason to be put out between two statements.
+            # A writer whose host stopped in mid-transaction lets go of the lock before others give up. How long they
+            # wait counts, not how long this one would: a short patience is no reason to be put out between statements.
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {round(BUSY_S * 800)}")
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(current_schema()))")
         else:
