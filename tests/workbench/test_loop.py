@@ -26,6 +26,7 @@ from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.model import Predictor, PredictorConfig
+from sim.device import SimDevice
 from sim.firmware.faults import Fault, Faults
 from sim.firmware.registers import emulated
 from workbench.collect.collector import RawsNeededError
@@ -38,7 +39,7 @@ from workbench.lab.dataset.verify import verify
 from workbench.lab.runs import find_run, new_run
 from workbench.learn.predictors import open_predictor
 from workbench.loop.ahead import Ahead
-from workbench.loop.controller import Proposal
+from workbench.loop.controller import Controller, Proposal
 from workbench.loop.running import run_loop
 from workbench.loop.streams import stored
 
@@ -291,6 +292,39 @@ def test_as_json_and_for_people(trained: Path, folder: Path, tmp_path: Path) -> 
     assert code == 0
     for text in ("95th percentile", "RAW in memory to capture", "frames a second", "4 pictures are in"):
         assert text in output
+
+
+def test_pictures_of_another_loop_are_neither_overwritten_nor_mixed(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    run_loop(trained, DEVICE, raws=folder, save=tmp_path)
+    before = {f.name: f.read_bytes() for f in tmp_path.glob("*.jpg")}
+    with pytest.raises(RunError, match=r"has pictures of another loop \(4, 000001.jpg first\); give a new folder"):
+        run_loop(trained, DEVICE, raws=folder, frames=2, settle=0, save=tmp_path)
+    assert {f.name: f.read_bytes() for f in tmp_path.glob("*.jpg")} == before
+
+
+def test_a_frame_that_was_predicted_but_not_made_counts_for_nothing(
+    trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = threading.Event()
+    propose, process = Controller.propose, SimDevice.process
+
+    def proposed(self: Controller, raw: RawFrame) -> Proposal:
+        found = propose(self, raw)
+        if raw.source.endswith("1.npz"):
+            ahead.set()
+        return found
+
+    def processed(self: SimDevice, raw: RawFrame, parameters: ParameterSet) -> Capture:
+        assert ahead.wait(10)
+        return process(self, raw, parameters)
+
+    monkeypatch.setattr(Controller, "propose", proposed)
+    monkeypatch.setattr(SimDevice, "process", processed)
+    result = run_loop(trained, DEVICE, raws=folder, frames=1)
+    assert (result.frames, result.cuts, result.moved) == (1, 0, None)
 
 
 def test_parameters_move_less_than_predicted(trained: Path, tmp_path: Path) -> None:

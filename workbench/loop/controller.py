@@ -22,12 +22,18 @@ class Proposal:
         raw: the frame.
         parameters: to push; smoothed, in the device's space.
         begun: when the RAW was in memory, ``done``: when the parameters were there, both as of ``time.perf_counter``.
+        cut: whether it is the first frame of another scene.
+        moved: how far the parameters moved from the frame before, as the mean over parameters of the share of their
+            range; moved_predicted: the same as predicted. Both None of the first frame of a scene.
     """
 
     raw: RawFrame
     parameters: ParameterSet
     begun: float
     done: float
+    cut: bool = False
+    moved: float | None = None
+    moved_predicted: float | None = None
 
 
 class Controller:
@@ -37,12 +43,6 @@ class Controller:
         predictor: for the device's parameters.
         space: the device's.
         settle: frames, see :class:`workbench.loop.smoothing.Smoother`.
-
-    Attributes:
-        cuts: scene cuts so far.
-        moved: how far the parameters moved from frame to frame, as the mean over parameters of the share of their
-            range, summed over the frames that are no first ones of a scene; moved_predicted: the same as predicted.
-        moves: how many such frames there were.
     """
 
     def __init__(self, predictor: RunPredictor, space: ParameterSpace, settle: int) -> None:
@@ -52,8 +52,6 @@ class Controller:
         self._smoother = Smoother(space, settle)
         self._scene_cuts = SceneCuts()
         self._last: tuple[ParameterSet, ParameterSet] | None = None
-        self.cuts = self.moves = 0
-        self.moved = self.moved_predicted = 0.0
 
     def propose(self, raw: RawFrame) -> Proposal:
         """The parameters for the next frame of the stream."""
@@ -62,13 +60,12 @@ class Controller:
         cut = self._scene_cuts.seen(raw)
         parameters = self._smoother.next(predicted, cut=cut)
         done = time.perf_counter()
-        self.cuts += cut
-        if self._last is not None and not cut:
-            self.moves += 1
-            self.moved += _distance(self._last[0], parameters)
-            self.moved_predicted += _distance(self._last[1], predicted)
-        self._last = parameters, predicted
-        return Proposal(raw, parameters, begun, done)
+        last, self._last = self._last, (parameters, predicted)
+        if last is None or cut:
+            return Proposal(raw, parameters, begun, done, cut)
+        return Proposal(
+            raw, parameters, begun, done, cut, _distance(last[0], parameters), _distance(last[1], predicted)
+        )
 
 
 def _distance(one: ParameterSet, other: ParameterSet) -> float:

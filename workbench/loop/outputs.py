@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from drivers.device import Capture, DeviceInfo, Failure
 from drivers.frames import RawFrame
 from drivers.splits import Split
 from workbench.collect.keeping import judged
+from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, NewRaw
 
 PURPOSE = "run"
@@ -65,6 +67,19 @@ class Outputs:
             dataset.add_raws([NewRaw(raw, self._scene, self._split, name)])
         dataset.add_captures(self._device, [answer], purpose=PURPOSE)
         self.kept += 1
+
+
+def check_saved(folder: Path | None) -> None:
+    """See that a folder has no pictures of another loop: those of the same number would be lost, the others mixed.
+
+    Raises:
+        RunError: it has some.
+    """
+    if folder is None or not folder.is_dir():
+        return
+    names = sorted(f.name for f in folder.iterdir() if re.fullmatch(r"\d{6,}\.(jpg|png)", f.name))
+    if names:
+        raise RunError(f"{folder}: has pictures of another loop ({len(names)}, {names[0]} first); give a new folder")
 
 
 def _name(number: int, capture: Capture) -> str:

@@ -28,8 +28,8 @@ from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.predictors import check_space, open_predictor
 from workbench.loop.ahead import waited
-from workbench.loop.controller import Controller
-from workbench.loop.outputs import Outputs
+from workbench.loop.controller import Controller, Proposal
+from workbench.loop.outputs import Outputs, check_saved
 from workbench.loop.results import Clock, LoopResult, Times
 from workbench.loop.smoothing import SETTLE
 from workbench.loop.streams import Shot, live, stored
@@ -68,12 +68,14 @@ def run_loop(
 
     Raises:
         RawsNeededError: ``raws`` is None and the device is not live.
-        RunError: no such run, or it is of another device; its weights or rule are missing or damaged.
+        RunError: no such run, or it is of another device; its weights or rule are missing or damaged; ``save`` has
+            pictures of another loop.
         RawFolderError: the folder cannot be used.
         DeviceError: the device is live and ``raws`` is given, or it failed before the first capture.
         FrameError: the first RAW cannot be read.
         DatasetError: the data set cannot be opened, or a scene is in another split there.
     """
+    check_saved(save)
     run = find_run(lab, "train", predictor)
     loaded = open_predictor(run)
     with contextlib.ExitStack() as stack:
@@ -116,6 +118,9 @@ class _Loop:
         self._tally = FailureTally()
         self._faults = Faults(device)
         self._after: tuple[Shot, Future[Capture | Failure]] | None = None
+        self._shown: Proposal | None = None
+        self._cuts = self._moves = 0
+        self._moved = self._moved_predicted = 0.0
 
     def run(self, shots: Generator[Shot, None, None], frames: int | None, seconds: float | None) -> LoopResult:
         """Take shots until there are as many, the time is over, or something ends them."""
@@ -128,6 +133,7 @@ class _Loop:
                     shot = next(shots)
                     asked += 1
                     self._time(shot)
+                    self._follow(shot.proposal)
                     # Checked and kept while the next frame is made; one at a time, so that memory is bounded.
                     self._finish()
                     self._after = shot, pool.submit(self._outputs.take, asked, shot.raw, shot.answer)
@@ -152,6 +158,17 @@ class _Loop:
             clock.predicted.append(shot.proposal.done - shot.proposal.begun)
             clock.captured.append(now - shot.proposal.begun)
 
+    def _follow(self, proposal: Proposal | None) -> None:
+        """Count what was pushed; more is predicted, which no frame is made with any more."""
+        if proposal is None or proposal is self._shown:
+            return
+        self._shown = proposal
+        self._cuts += proposal.cut
+        if proposal.moved is not None and proposal.moved_predicted is not None:
+            self._moves += 1
+            self._moved += proposal.moved
+            self._moved_predicted += proposal.moved_predicted
+
     def _finish(self) -> None:
         """Take what became of the frame before.
 
@@ -174,14 +191,13 @@ class _Loop:
         clock = self._clock
         if not clock.captured:
             return ""
-        cuts = f", {self._controller.cuts} scene cuts" if self._controller.cuts else ""
+        cuts = f", {self._cuts} scene cuts" if self._cuts else ""
         return (
             f"RAW to parameters {1e3 * clock.predicted[-1]:.3g} ms, to capture {1e3 * clock.captured[-1]:.3g} ms{cuts}"
         )
 
     def _result(self, ended_by: DeviceError | FrameError | DatasetError | StoppedError | None) -> LoopResult:
-        clock, controller = self._clock, self._controller
-        moves = controller.moves
+        clock = self._clock
         return LoopResult(
             run=self._run.name,
             device_url=self._device.url,
@@ -193,10 +209,10 @@ class _Loop:
             captured=Times.of(clock.captured),
             pushed=Times.of(clock.pushed),
             in_device=Times.of(clock.in_device),
-            settle=controller.settle,
-            cuts=controller.cuts,
-            moved=controller.moved / moves if moves else None,
-            moved_predicted=controller.moved_predicted / moves if moves else None,
+            settle=self._controller.settle,
+            cuts=self._cuts,
+            moved=self._moved / self._moves if self._moves else None,
+            moved_predicted=self._moved_predicted / self._moves if self._moves else None,
             kept=self._outputs.kept,
             saved=self._outputs.saved,
             faults=self._faults.counts(),
