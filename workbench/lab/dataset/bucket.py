@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path, PurePath, PurePosixPath
@@ -23,6 +24,8 @@ from workbench.lab.dataset.explained import BUSY_S, explained
 
 EXTRA = "run pip install 'isp-workbench[storage]'"
 _SOURCES = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+_NO_BUCKET = "NoSuchBucket"
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do there"
 _CHECK = "check that the object store runs, and AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
 
 
@@ -90,6 +93,8 @@ class BucketStore(BlobStore):
         try:
             data = bytes(obstore.get(self._store, _key(digest, suffix)).bytes())
         except (obstore.exceptions.NotFoundError, FileNotFoundError) as error:
+            if _code(error) == _NO_BUCKET:
+                raise _failed(place, error) from error
             raise DatasetError(f"{place}: the object is missing; {MENDED}") from error
         except obstore.exceptions.BaseError as error:
             raise _failed(place, error) from error
@@ -128,7 +133,7 @@ class BucketStore(BlobStore):
         key, data = blob
         try:
             obstore.put(self._store, _key(key.hash, key.suffix), data)
-        except obstore.exceptions.BaseError as error:
+        except (obstore.exceptions.BaseError, FileNotFoundError) as error:
             raise _failed(f"{self.url}/{_key(key.hash, key.suffix)}", error) from error
         self._keep(key.hash, key.suffix, data)
 
@@ -173,5 +178,15 @@ def _opened(url: str, busy_s: float) -> Any:
 
 
 def _failed(place: str, error: Exception) -> DatasetError:
-    said = str(error).partition("\n")[0].strip()
+    said, code = str(error).partition("\n")[0].strip(), _code(error)
+    if code == _NO_BUCKET:
+        return DatasetError(f"{place}: there is no such bucket; make it, or name another as blobs in lab.toml")
+    if refused := re.search(r"status code: (403 \w+)", said):
+        return DatasetError(f"{place}: the object store refuses: {code or refused[1]}; {_CREDENTIALS}")
     return DatasetError(f"{place}: {shown(said)}; {_CHECK}")
+
+
+def _code(error: Exception) -> str:
+    """What the store's answer gives as its reason, such as ``AccessDenied``; empty where it gives none."""
+    found = re.search(r"<Code>(\w{1,64})</Code>", str(error))
+    return found[1] if found else ""
