@@ -68,6 +68,7 @@ def _register() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 an error in one line, 2 bad usage, 130 stopped by Ctrl-C."""
+    _open_streams()
     before, threading.excepthook = threading.excepthook, _thread_failed
     try:
         with terminal.guarded():
@@ -75,6 +76,19 @@ def main() -> None:
     finally:
         threading.excepthook = before
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Where the program was started without stdin, stdout or stderr, the null device stands for it.
+
+    Else the next file that is opened gets that number, and what a library prints goes into the data set.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _run() -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sim_lab import make_lab
 
 from workbench import cli
 from workbench.console import last_resort, user_files
@@ -170,3 +171,22 @@ def test_a_console_of_another_code_page_gets_escapes(encoding: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     done.stdout.decode(encoding)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+def test_streams_that_are_closed_leave_their_numbers_to_no_file(tmp_path: Path) -> None:
+    """What is printed to stdout or stderr by a library would land in the file that got its number."""
+    lab = make_lab(tmp_path / "lab", captures=0)
+    words = "-m workbench.cli dataset info --lab"
+    closed = subprocess.run(["sh", "-c", f'"$1" {words} "$2" <&- >&- 2>&-', "sh", sys.executable, str(lab)])
+    assert closed.returncode == 0
+    opened = """import os, sys; from pathlib import Path; from workbench import cli
+cli._open_streams()
+with open(sys.argv[1], "wb") as file:
+    assert file.fileno() > 2
+    os.write(1, b"from C"); os.write(2, b"from C"); print("from Python", flush=True)
+"""
+    file = tmp_path / "file"
+    alone = ["sh", "-c", '"$1" -c "$2" "$3" <&- >&- 2>&-', "sh", sys.executable, opened, str(file)]
+    assert subprocess.run(alone).returncode == 0
+    assert file.read_bytes() == b""
