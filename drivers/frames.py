@@ -152,10 +152,15 @@ class RawFrame:
         }
 
     @cached_property
+    def canonical_metadata(self) -> bytes:
+        """:attr:`metadata` as canonical JSON: what is hashed, and what goes to a device."""
+        return json.dumps(self.metadata, sort_keys=True).encode()
+
+    @cached_property
     def hash(self) -> str:
         """Content hash, 64 hexadecimal digits: SHA-256 of the metadata's canonical JSON and the little-endian DN
         (of a burst the last frame's, then the earlier ones')."""
-        digest = hashlib.sha256(json.dumps(self.metadata, sort_keys=True).encode())
+        digest = hashlib.sha256(self.canonical_metadata)
         digest.update(np.ascontiguousarray(self.mosaic, dtype="<u2").data)
         if self.earlier is not None:
             digest.update(np.ascontiguousarray(self.earlier, dtype="<u2").data)

@@ -294,16 +294,24 @@ class Parameter:
             raise ParameterError(f"parameter {self.name}: {number:g} is not one of {near[0]}, {near[1]} … {near[2]}")
         return min(max(round(self._steps(number)), self.low_code), self.high_code)
 
+    def check_code(self, code: int) -> None:
+        """See that a code is one of the parameter's.
+
+        Raises:
+            ParameterError: it is outside the parameter's range.
+        """
+        if not self.low_code <= code <= self.high_code:
+            raise ParameterError(
+                f"parameter {self.name}: register code {code} is outside {self.low_code}..{self.high_code}"
+            )
+
     def from_code(self, code: int) -> Native:
         """Native value of a code.
 
         Raises:
             ParameterError: the code is outside the parameter's range.
         """
-        if not self.low_code <= code <= self.high_code:
-            raise ParameterError(
-                f"parameter {self.name}: register code {code} is outside {self.low_code}..{self.high_code}"
-            )
+        self.check_code(code)
         if self.kind == "choice":
             return self.choices[code]
         if self.kind == "bool":

@@ -262,7 +262,7 @@ class ParameterSpace:
             odd = sorted(set(codes) ^ set(self.names))
             raise ParameterError(f"register codes do not match {self.name}: {', '.join(odd)}")
         for p in self.parameters:
-            p.from_code(codes[p.name])
+            p.check_code(codes[p.name])
         return self._legal(tuple(int(codes[n]) for n in self.names))
 
     def take(self, parameters: ParameterSet) -> ParameterSet:

@@ -32,6 +32,8 @@ class RegisterMap:
                 raise DeviceError(f"{space.name}: parameter {p.name} has no register; firmware cannot hold it")
             self._at.setdefault(p.register.address, []).append((p, p.register))
         self.addresses = tuple(self._at)
+        # A register that one parameter has whole holds its code as it is: of most devices all of them.
+        self._whole = {a: f[0][0].name for a, f in self._at.items() if len(f) == 1 and f[0][1].bits is None}
 
     def at(self, address: int) -> list[Parameter]:
         """The parameters of a register; none where there is no register."""
@@ -43,8 +45,23 @@ class RegisterMap:
         Raises:
             KeyError: a register is named in part.
         """
-        named = (a for a, fields in self._at.items() if any(p.name in codes for p, _ in fields))
-        return {a: sum(r.put(codes[p.name]) for p, r in self._at[a]) for a in named}
+        words = {}
+        for address, fields in self._at.items():
+            if (name := self._whole.get(address)) is not None:
+                if name in codes:
+                    words[address] = codes[name]
+            elif any(p.name in codes for p, _ in fields):
+                words[address] = self.word(address, codes)
+        return words
+
+    def word(self, address: int, codes: Mapping[str, int]) -> int:
+        """The word of one register, of codes by name.
+
+        Raises:
+            KeyError: there is no such register, or not all of its parameters are named.
+        """
+        name = self._whole.get(address)
+        return sum(r.put(codes[p.name]) for p, r in self._at[address]) if name is None else codes[name]
 
     def codes(self, words: Mapping[int, int]) -> dict[str, int]:
         """Codes by name of words by address.
@@ -52,7 +69,13 @@ class RegisterMap:
         Raises:
             KeyError: there is no such register.
         """
-        return {p.name: r.take(word) for address, word in words.items() for p, r in self._at[address]}
+        codes = {}
+        for address, word in words.items():
+            if (name := self._whole.get(address)) is not None:
+                codes[name] = word
+            else:
+                codes.update((p.name, r.take(word)) for p, r in self._at[address])
+        return codes
 
 
 @runtime_checkable

@@ -3,7 +3,8 @@
     python benchmarks/measures/boards.py {sim20,echo,bare} WIDTH HEIGHT FRAME_MS FRAMES
 
 ``sim20`` is the emulated ISP; ``echo`` answers with a JPEG that was made before; ``bare`` moves the same bytes as
-``echo`` with pyzmq alone. Two lines come on stdout: frames a second of the device alone, and where it listens.
+``echo`` with pyzmq alone. Lines on stdout: frames a second of the device alone, where it listens and, once it is told
+to end, the percentage of its time in which it waited for a request.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if __name__ == "__main__":
 from measures import frames
 
 PARAMETERS = 20
+UNCOUNTED = 24
+"""Captures before those that count: RAWs are read, threads begin."""
 
 
 def main(kind: str, width: int, height: int, frame_ms: float, count: int) -> None:
@@ -41,7 +44,36 @@ def main(kind: str, width: int, height: int, frame_ms: float, count: int) -> Non
         return
     device = emulated(frame_ms) if kind == "sim20" else echo(size, frame_ms).device()
     print(alone(device, size, count), flush=True)
-    serve_link(device, lambda: RouterLink("127.0.0.1", 0, device.max_payload, None))
+    link = WatchedLink("127.0.0.1", 0, device.max_payload, None)
+    serve_link(device, lambda: link)
+    print(link.waited_percent(), flush=True)
+
+
+class WatchedLink(RouterLink):
+    """Knows for how long the device had nothing to do."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._waited = 0.0
+        self._answers: list[tuple[float, float]] = []
+
+    def receive(self, timeout_s: float) -> tuple[bytes, list[wire.Buffer]] | None:
+        """See :class:`RouterLink`; only a device without a frame to make gives it time."""
+        begin = time.perf_counter()
+        message = super().receive(timeout_s)
+        if timeout_s > 0:
+            self._waited += time.perf_counter() - begin
+        return message
+
+    def send(self, peer: bytes, parts: list[wire.Buffer]) -> None:
+        """See :class:`RouterLink`."""
+        super().send(peer, parts)
+        self._answers.append((time.perf_counter(), self._waited))
+
+    def waited_percent(self) -> float:
+        """Of the time from the answer after the first ``UNCOUNTED`` to the last one."""
+        (begin, before), (end, after) = self._answers[UNCOUNTED], self._answers[-1]
+        return 100 * (after - before) / (end - begin)
 
 
 def emulated(frame_ms: float) -> DeviceSide:
@@ -114,15 +146,31 @@ def bare_rate(endpoint: str, size: tuple[int, int], count: int, in_flight: int =
     return rate
 
 
+class Board:
+    """Such a process.
+
+    Attributes:
+        url: where it listens; ``alone``: frames a second of the device alone.
+        waited: percentage of its time in which it had nothing to do; there once it has ended.
+    """
+
+    def __init__(self, url: str, alone: float) -> None:
+        self.url, self.alone, self.waited = url, alone, 0.0
+
+
 @contextlib.contextmanager
-def board(kind: str, size: tuple[int, int], frame_ms: float = 0.0, count: int = 50) -> Iterator[tuple[str, float]]:
-    """Such a process: where it listens, and frames a second of the device alone."""
+def board(kind: str, size: tuple[int, int], frame_ms: float = 0.0, count: int = 50) -> Iterator[Board]:
+    """Such a process, which ends with the block."""
     arguments = [kind, *map(str, size), str(frame_ms), str(count)]
     process = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         rate = float(process.stdout.readline())
-        yield next(word for word in process.stdout.readline().split() if "://" in word), rate
+        url = next(word for word in process.stdout.readline().split() if "://" in word)
+        made = Board(url, rate)
+        yield made
+        process.terminate()
+        made.waited = float(process.stdout.readline() or 0)
     finally:
         process.terminate()
         process.wait(10)

@@ -9,7 +9,7 @@ from pathlib import Path
 from drivers.raw.raw_files import save_npz
 from drivers.splits import Split
 from measures import frames
-from measures.boards import bare_rate, board
+from measures.boards import UNCOUNTED, bare_rate, board
 from measures.clocks import spent, workbench
 from measures.size import Size
 from measures.table import Bar, Row, cpu_and_wall
@@ -23,8 +23,6 @@ from workbench.lab.devices import open_devices
 
 RAWS = 6
 FEWEST = 16
-UNCOUNTED = 24
-"""Captures before the first commit that counts: RAWs are read, threads begin."""
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
@@ -41,21 +39,23 @@ def rates(size: Size, folder: Path) -> Iterator[Row]:
         kind = "sim20" if pixels == frames.SMALL else "echo"
         for ms in (5, 20, 50):
             count = max(int(size.seconds * 1000 / ms), FEWEST)
-            pairs, at_work = list[tuple[float, float]](), list[float]()
+            pairs, cpu, waited = list[tuple[float, float]](), list[float](), list[float]()
             for turn in range(size.process_times):
-                with board(kind, pixels, ms, count // 4) as (url, alone):
-                    rate, share = collected(url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count)
-                    pairs.append((rate, alone))
-                    at_work.append(share)
+                with board(kind, pixels, ms, count // 4) as device:
+                    rate, cpu_ms = collected(device.url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count)
+                    pairs.append((rate, device.alone))
+                    cpu.append(cpu_ms)
+                waited.append(device.waited)
             named = f"{what}, {'`sim20`' if kind == 'sim20' else 'a device'} taking {ms} ms a frame"
             yield _rate(named, pairs, "the device alone", 0.95)
-            yield Row(f"{named}: the device at work", "% of the time", at_work, more_is_better=True)
-        with board("echo", pixels, 0, FEWEST) as (url, alone), board("bare", pixels) as (endpoint, _):
-            count = max(int(size.seconds * alone / 2), FEWEST)
+            yield Row(f"{named}: the device waiting for a request", "% of the time", waited)
+            yield Row(f"{named}: the bench's own CPU", "ms a frame", cpu)
+        with board("echo", pixels, 0, FEWEST) as device, board("bare", pixels) as bare:
+            count = max(int(size.seconds * device.alone / 2), FEWEST)
             pairs = []
             for turn in range(size.process_times):
-                rate, _ = collected(url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
-                pairs.append((rate, bare_rate(endpoint, pixels, count)))
+                rate, _ = collected(device.url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
+                pairs.append((rate, bare_rate(bare.url, pixels, count)))
         yield _rate(f"{what}, a device that echoes", pairs, "bare pyzmq, the same bytes", 0.7)
 
 
@@ -66,37 +66,37 @@ def _rate(measure: str, pairs: Sequence[tuple[float, float]], beside: str, least
 
 
 def collected(url: str, raws: Path, lab: Path, captures: int) -> tuple[float, float]:
-    """Of a campaign that is under way, from a commit to the last one: captures a second, and percent at work."""
+    """Of a campaign that is under way, from a commit to the last one: captures a second, and CPU of each in ms."""
     with open_devices([url], lab) as device, Dataset.open(lab, create=True) as dataset:
         records = [r for r in import_raws(dataset, read_raw_folder(raws)) if r.split != Split.TEST]
         space, count = device.info().space, UNCOUNTED + captures
         jobs = campaign.plan(space, records, design=Design.SOBOL, captures=count, seed=0)
         bench = Bench(dataset, device, purpose=campaign.PURPOSE)
-        begin = end = worked = 0.0
+        begin = end = cpu = 0.0
         counted, commit = 0, ""
         for done, outcome in enumerate(bench.capture_many(jobs), 1):
             if isinstance(outcome, FailureRecord):
                 raise RuntimeError(f"{url}: {outcome.reason}")
-            end = time.perf_counter()
+            end, spent_now = time.perf_counter(), time.process_time()
             # Captures of one commit have one time of creation.
             if done <= UNCOUNTED:
                 commit = outcome.created
             elif not begin and outcome.created != commit:
-                begin, commit = end, outcome.created
+                begin, cpu, commit = end, spent_now, outcome.created
             elif begin and outcome.created != commit:
-                counted, worked = counted + 1, worked + outcome.device_s
+                counted += 1
         if mended := {kind: n for counts in device.counts_by_unit().values() for kind, n in counts.items() if n}:
             raise RuntimeError(f"{url}: mended {mended}")
-        return counted / (end - begin), 100 * worked / (end - begin)
+        return counted / (end - begin), 1000 * (spent_now - cpu) / counted
 
 
 def memory(size: Size, folder: Path) -> Iterator[Row]:
     """Peak memory of ``workbench collect``, and what it spends on a frame of 12 megapixels."""
     raws, lab = make_raws(folder / "raws-12mp", frames.MP12, 3), str(folder / "lab-12mp")
     few, many = size.captures
-    with board("echo", frames.MP12, 0, 2) as (url, _):
+    with board("echo", frames.MP12, 0, 2) as device:
         first, second = (
-            workbench("collect", "--raws", str(raws), "--device", url, "--lab", lab, "--captures", str(captures))
+            workbench("collect", "--raws", str(raws), "--device", device.url, "--lab", lab, "--captures", str(captures))
             for captures in (few, many)
         )
     yield Row(

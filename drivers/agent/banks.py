@@ -48,7 +48,7 @@ class Banks:
             for p in self._map.at(address):
                 if not p.low_code <= (code := codes[p.name]) <= p.high_code:
                     raise wire.MessageError("bad_code", f"{p.name}: code {code} is outside {p.low_code}..{p.high_code}")
-            if self._map.words({p.name: codes[p.name] for p in self._map.at(address)})[address] != word:
+            if self._map.word(address, codes) != word:
                 raise wire.MessageError("bad_code", f"register 0x{address:04x}: {word} has bits that are no field's")
         together = {**self._shadow, **codes}
         if (broken := self._space.relations.broken([together[name] for name in self._space.names])) is not None:

@@ -74,16 +74,17 @@ def take_registers(value: Any) -> Registers:
     """Pairs of address and code, no address twice."""
     if not isinstance(value, list):
         raise MessageError("bad_message", "header: registers is not an array of pairs")
-    pairs = []
+    codes: dict[int, int] = {}
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or type(pair[0]) is not int or type(pair[1]) is not int:
             raise MessageError("bad_message", "header: registers is not an array of pairs of address and code")
-        if not 0 <= pair[0] < 2**32 or not -(2**31) <= pair[1] < 2**32:
-            raise MessageError("bad_message", f"header: register {pair[0]}, code {pair[1]} is not of 32 bits")
-        pairs.append((pair[0], pair[1]))
-    if len({address for address, _ in pairs}) != len(pairs):
+        address, code = pair
+        if not 0 <= address < 2**32 or not -(2**31) <= code < 2**32:
+            raise MessageError("bad_message", f"header: register {address}, code {code} is not of 32 bits")
+        codes[address] = code
+    if len(codes) != len(value):
         raise MessageError("bad_message", "header: registers names an address twice")
-    return tuple(pairs)
+    return tuple(codes.items())
 
 
 def take_statistics(h: dict[Any, Any]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def process_request(
     The request's RAW hash is of the bytes that travel; :attr:`RawFrame.hash <drivers.frames.RawFrame.hash>`, by which
     the bench knows a RAW, is of plain ones.
     """
-    own = json.dumps(raw.metadata, sort_keys=True).encode()
+    own = raw.canonical_metadata
     payload = raw_input.payload(raw)
     return Process(
         id=request_id,

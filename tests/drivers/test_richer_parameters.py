@@ -97,6 +97,20 @@ def test_whatever_is_proposed_is_legal_and_stays_so(unit: list[float]) -> None:
     assert all(0 <= word < 2**16 for address, word in places.words(chosen.by_name).items() if address == 0)
 
 
+def test_a_register_is_written_where_all_of_its_parameters_are_named() -> None:
+    places, codes = RegisterMap(SPACE), SPACE.defaults.by_name
+    words = places.words(codes)
+    assert list(words) == list(places.addresses)
+    for address in places.addresses:
+        own = {p.name: codes[p.name] for p in places.at(address)}
+        assert places.words(own) == {address: words[address]} == {address: places.word(address, codes)}
+        if len(own) > 1:
+            own.popitem()
+            with pytest.raises(KeyError):
+                places.words(own)
+    assert places.words({}) == {}
+
+
 @given(units)
 def test_vectors_are_what_their_form_says(unit: list[float]) -> None:
     values = natives(SPACE.from_unit(np.array(unit)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 
+@cache
 def workbench_version() -> str:
     """The version of the installed package, or ``not installed``."""
     try:

@@ -58,14 +58,14 @@ class Rows:
     def add_device(self, connection: Connection, device: DeviceInfo, created: str) -> str:
         """The identity under which rows keep the device that captures or failures are of; added where it is new."""
         (kept, *_) = self.kept_under(connection, device.identity)
-        own = {
-            "identity": device.identity,
-            "model": device.model,
-            "firmware": device.firmware,
-            "space": device.space.to_dict(),
-            "created": created,
-        }
-        if kept == device.identity:
+        if connection.scalar(select(DeviceRow.identity).where(DeviceRow.identity == kept)) is None:
+            own = {
+                "identity": device.identity,
+                "model": device.model,
+                "firmware": device.firmware,
+                "space": device.space.to_dict(),
+                "created": created,
+            }
             add(connection, DeviceRow, [own])
         return kept
 
