@@ -20,7 +20,7 @@ from postgresql_server import KeptIn, on_both
 
 from drivers.splits import Split
 from workbench.errors import DatasetError
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, content_rows
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
 from workbench.lab.dataset.export import export
 from workbench.lab.dataset.schema import SCHEMA_VERSION, Base
@@ -132,6 +132,38 @@ def test_capture_of_unknown_raw_is_refused_whole(lab: Path) -> None:
         with pytest.raises(DatasetError, match="RAW that is not in the data set"):
             dataset.add_captures(device.info(), made, purpose="collect")
         assert len(dataset.captures()) == 10
+
+
+@on_both
+def test_what_is_remembered_of_captures_holds_for_these_alone(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = FakeIsp()
+
+    def anew() -> content_rows.Content:
+        with monkeypatch.context() as patch:
+            patch.setattr(content_rows, "_known", lambda *_: None)
+            return dataset.content()
+
+    def remembered() -> content_rows.Content:
+        with monkeypatch.context() as patch:
+            patch.setattr(content_rows, "content_of", lambda *_: pytest.fail("not remembered"))
+            return dataset.content()
+
+    monkeypatch.setattr(content_rows, "REMEMBERED", 5)
+    with Dataset.open(lab) as dataset:
+        seen = [dataset.content()]
+        assert seen[0].captures == 10
+        for change in (
+            lambda: dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(60))], purpose="tune"),
+            lambda: dataset.set_aside([3], "lens cap on"),
+            lambda: dataset.set_aside([11], "blurred"),
+            lambda: dataset.add_captures(device.info(), [device.process(make_raw(0), make_set(60))], purpose="again"),
+        ):
+            change()
+            seen.append(dataset.content())
+            assert seen[-1] == remembered() == anew()
+        assert len({content.digest for content in seen}) == 4  # the last is again that of the third
+        assert seen[-1].set_aside == {"lens cap on": 1, "blurred": 1}
+        assert [(purpose, count) for _, purpose, count in seen[-1].counts] == [("again", 1), ("collect", 9)]
 
 
 @on_both

@@ -108,7 +108,7 @@ def test_named_captures_need_a_reason_and_keep_it(dataset: Dataset) -> None:
     assert CliRunner().invoke(app, ["set-aside", "--lab", lab]).exit_code == 2
     command("set-aside", "1", "--reason", "lens cap on", "--lab", lab)
     assert dataset.set_aside([1], "another reason") == 0
-    assert dataset.reasons_set_aside() == {"lens cap on": 1}
+    assert dataset.content().set_aside == {"lens cap on": 1}
 
 
 def test_set_aside_is_for_ever(dataset: Dataset) -> None:

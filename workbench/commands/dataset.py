@@ -26,13 +26,13 @@ def info(lab: Lab = Path("lab"), as_json: Json = False) -> None:
     from workbench.lab.dataset.schema import SCHEMA_VERSION
 
     with Dataset.open(lab) as dataset:
-        purposes, set_aside = dataset.counts()
-        raws, devices = dataset.raws(), dataset.devices(purposes)
-        splits, captures = Counter(raw.split for raw in raws), sum(purposes.values())
-        digest, aside = dataset.digest(), dataset.reasons_set_aside() if set_aside else {}
+        content = dataset.content()
+        raws, devices = dataset.raws(), dataset.devices(content)
+        splits, captures = Counter(raw.split for raw in raws), content.captures
+        digest, aside = content.digest, content.set_aside
         failures = dataset.failures_by_reason()
         mended = sum((Counter(_totals(use.counts)) for use in dataset.device_uses()), Counter[str]())
-    by_purpose = {d.identity: {p: n for (i, p), n in sorted(purposes.items()) if i == d.identity} for d in devices}
+    by_purpose = {d.identity: {p: n for i, p, n in content.counts if i == d.identity} for d in devices}
     result = {
         "lab": str(lab),
         "schema": SCHEMA_VERSION,

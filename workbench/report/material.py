@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -232,8 +231,8 @@ def summarise(dataset: Dataset) -> DatasetSummary:
     for split in Split:
         own = [r for r in raws if r.split == split]
         splits.append((split, len(own), len({r.scene for r in own})))
-    counted = Counter((c.device_identity, c.purpose) for c in dataset.captures())
-    return DatasetSummary(dataset.digest(), splits, [(*key, n) for key, n in sorted(counted.items())])
+    content = dataset.content()
+    return DatasetSummary(content.digest, splits, content.counts)
 
 
 def open_dataset(found: Material) -> Dataset | None:

@@ -106,23 +106,6 @@ class CaptureRows(Rows):
             rows = connection.execute(query).all()
         return {number: {k: v for k, v in told.items() if k not in codes} for number, told, codes in rows}
 
-    @resumed
-    def counts(self) -> tuple[dict[tuple[str, str], int], int]:
-        """How many captures are in use, by device and purpose; and how many are set aside."""
-        by = (CaptureRow.device, CaptureRow.purpose)
-        query = select(*by, func.count()).group_by(*by).order_by(*by)
-        with self.database.reading() as connection:
-            # Both from an index alone; rows are read only where some are set aside.
-            rows = connection.execute(query).all()
-            aside = sum(row[2] for row in rows) - (connection.scalar(in_use_count()) or 0)
-            if aside:
-                rows = connection.execute(query.where(CaptureRow.set_aside.is_(None))).all()
-            counts: dict[tuple[str, str], int] = {}
-            for device, purpose, count in rows:
-                key = self.identity(connection, device), purpose
-                counts[key] = counts.get(key, 0) + count
-        return counts, aside
-
     def set_aside(self, ids: Sequence[int], reason: str) -> int:
         """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
 
@@ -140,13 +123,6 @@ class CaptureRows(Rows):
                 connection.execute(update(CaptureRow).where(CaptureRow.id == number).values(change))
                 count += 1
         return count
-
-    def reasons_set_aside(self) -> dict[str, int]:
-        """How many captures are set aside, by reason."""
-        query = select(CaptureRow.set_aside, func.count()).where(CaptureRow.set_aside.is_not(None))
-        with self.database.reading() as connection:
-            rows = connection.execute(query.group_by(CaptureRow.set_aside)).all()
-        return {str(reason): count for reason, count in rows}
 
     def _insert(self, device: DeviceInfo, captures: dict[tuple[str, str], Capture], purpose: str, repeat: int) -> None:
         self.database.check_writable()
@@ -214,8 +190,3 @@ class CaptureRows(Rows):
             created=row.created,
             _blobs=self.blobs,
         )
-
-
-def in_use_count() -> Any:
-    """The query of how many captures are in use."""
-    return select(func.count()).where(CaptureRow.set_aside.is_(None))

@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Row, Table, func, select
 
 from workbench.errors import DatasetError
 from workbench.lab.dataset.blobs import BlobKey
+from workbench.lab.dataset.content_rows import content_of
 from workbench.lab.dataset.dialects import insert
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.schema import Base, Blob
-from workbench.lab.dataset.store import Dataset, digest_of
+from workbench.lab.dataset.store import Dataset
 
 ROWS = 500
 BYTES = 64 << 20
@@ -77,8 +78,8 @@ def copy(source: Dataset, target: Dataset, progress: Progress = lambda part, uni
                 if _content(connection, table) != _content(other, table):
                     raise _differs(target, table.name)
                 progress("compare", "table", number, len(tables))
-        digest, captures = digest_of(connection)
-    return Copied(files, counts["blobs"], captures, digest)
+        content = content_of(connection)
+    return Copied(files, counts["blobs"], content.captures, content.digest)
 
 
 def _count(connection: Connection, table: Table) -> int:

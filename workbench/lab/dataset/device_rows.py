@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import fields
 
 from sqlalchemy import insert, select
@@ -11,14 +10,14 @@ from sqlalchemy import insert, select
 from drivers.parameters import ParameterSpace
 from workbench.console.versions import workbench_version
 from workbench.errors import DatasetError
-from workbench.lab.dataset.capture_rows import CaptureRows
+from workbench.lab.dataset.content_rows import Content, ContentRows
 from workbench.lab.dataset.records import DeviceUse, KnownDevice
 from workbench.lab.dataset.schema import DeviceRow, DeviceUseRow
 
 _USE_FIELDS = {field.name for field in fields(DeviceUse)}
 
 
-class DeviceRows(CaptureRows):
+class DeviceRows(ContentRows):
     """Devices of a data set, and what was asked of them."""
 
     def add_device_use(self, use: DeviceUse) -> None:
@@ -47,17 +46,18 @@ class DeviceRows(CaptureRows):
         with self.database.reading() as connection:
             (kept, *_) = self.kept_under(connection, device_identity)
             space = connection.scalar(select(DeviceRow.space).where(DeviceRow.identity == kept))
+            others = {self.identity(connection, row) for row in connection.scalars(select(DeviceRow.identity))}
         if space is None:
-            known = ", ".join(d.identity for d in self.devices()) or "none"
+            known = ", ".join(sorted(others)) or "none"
             raise DatasetError(f"{self.lab}: no captures of device {device_identity}; it has those of: {known}")
         return ParameterSpace.from_dict(space)
 
-    def devices(self, counts: Mapping[tuple[str, str], int] | None = None) -> list[KnownDevice]:
-        """The devices, by identity; ``counts`` of the captures where they are known already."""
+    def devices(self, content: Content | None = None) -> list[KnownDevice]:
+        """The devices, by identity; ``content`` of the data set where it is known already."""
         name = DeviceRow.space["name"].as_string().label("space")
         query = select(DeviceRow.identity, DeviceRow.model, DeviceRow.firmware, name)
         captures: Counter[str] = Counter()
-        for (device, _), count in (self.counts()[0] if counts is None else counts).items():
+        for device, _, count in (content or self.content()).counts:
             captures[device] += count
         found: dict[str, KnownDevice] = {}
         with self.database.reading() as connection:

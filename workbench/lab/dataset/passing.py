@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from sqlalchemy import JSON
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from workbench.lab.dataset.dialects import TEXT
@@ -39,9 +40,9 @@ class ClaimRow(Passing):
     worker: Mapped[str]
 
 
-class DigestRow(Passing):
-    """The digest of the captures in use, while they are in this state."""
+class ContentRow(Passing):
+    """What there is of captures while they are in this state; see :class:`~.content_rows.Content`."""
 
-    __tablename__ = "digests"
+    __tablename__ = "content"
     state: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)

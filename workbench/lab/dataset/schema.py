@@ -122,8 +122,8 @@ class CaptureRow(Sealed, Base):
             "parameters",
             "repeat",
             unique=True,
+            # The same on PostgreSQL; but to say so here is to import its package of dialects, which takes a while.
             sqlite_where=text("set_aside IS NULL"),
-            postgresql_where=text("set_aside IS NULL"),
         ),
         Index("captures_by_device", "device", "purpose"),
     )
