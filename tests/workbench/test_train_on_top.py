@@ -206,7 +206,12 @@ def exposed(raws: list[RawRecord], space: ParameterSpace, off: float) -> list[St
     return [Start(raw, space.from_unit(unit), move) for raw in raws]
 
 
-def test_a_block_is_followed_where_that_is_shown_to_gain(lab: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "metric", "unit", "least"), [("l2", "psnr", "dB", 3), ("detail", "psnr and ssim", "spreads", 0.5)]
+)
+def test_a_block_is_followed_where_that_is_shown_to_gain(
+    lab: Path, loss: str, metric: str, unit: str, least: float
+) -> None:
     """References are the device's own output with the defaults: what leads there gains, what leads away loses."""
     with Dataset.open(lab) as dataset, open_device(DEVICE) as device:
         space = device.info().space
@@ -221,12 +226,13 @@ def test_a_block_is_followed_where_that_is_shown_to_gain(lab: Path) -> None:
             start.move[gamma] = 0.3
         asked: list[tuple[int, int]] = []
         follow, told = choose_factors(
-            Bench(dataset, device, purpose=PURPOSE), ViewingTask(), starts, 400, lambda *a: asked.append(a)
+            Bench(dataset, device, purpose=PURPOSE), ViewingTask(loss), starts, 400, lambda *a: asked.append(a)
         )
+    assert (told.metric, told.unit) == (metric, unit)
     good, bad = space["digital_gain"].block, space["gamma"].block
     assert follow == {block: 1.0 if block == good else 0.0 for block in space.blocks}
     rows = {row.block: row for row in told.blocks}
-    assert told.gain > 3
+    assert told.gain > least
     assert rows[good].gain == pytest.approx(told.gain)
     assert rows[bad].gain is None
     assert told.rule is not None

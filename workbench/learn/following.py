@@ -2,9 +2,9 @@
 
 ``p = start + factor · δ`` for the parameters of a block. The candidates are tried on RAWs of the validation split, from
 nothing followed and from everything followed, block by block (coordinate descent), and judged by the task's first
-metric that single images have, or by those that a refinement was to gain in, each counted by its spread. A choice on
-few RAWs is noisy, so the rule has the benefit of the doubt: a larger factor takes the place of a smaller one only where
-the mean gain, over scenes, is above one standard error; and so has the whole
+metric that single images have, or by those that the training's loss aims at or a refinement was to gain in, each
+counted by its spread. A choice on few RAWs is noisy, so the rule has the benefit of the doubt: a larger factor takes
+the place of a smaller one only where the mean gain, over scenes, is above one standard error; and so has the whole
 choice to gain over the rule, or nothing is followed.
 """
 
@@ -49,16 +49,26 @@ class Yardstick:
     """What a choice is judged by.
 
     Attributes:
-        metrics: that single images have; ``spreads``: one each, by which their figures are divided before the mean.
+        metrics: that single images have; ``spreads``: one each, by which their figures are divided before the mean;
+            empty where they are yet to be measured, as the standard deviation over what the rule gives.
     """
 
     metrics: tuple[Metric, ...]
-    spreads: tuple[float, ...]
+    spreads: tuple[float, ...] = ()
 
     @classmethod
-    def first_of(cls, task: Task) -> Yardstick:
-        """The task's first metric that single images have, as it is."""
-        return cls((of_raws(task.metrics),), (1.0,))
+    def of(cls, task: Task) -> Yardstick:
+        """What the task's training loss aims at, or its first metric that single images have."""
+        aims: tuple[str, ...] = getattr(task, "aims", ())
+        metrics = tuple(m for m in task.metrics if m.key in aims) or (of_raws(task.metrics),)
+        return cls(metrics, (1.0,) if len(metrics) == 1 else ())
+
+    def measured(self, figures: Sequence[Mapping[str, float]]) -> Yardstick:
+        """This one; where it has no spreads, with those of these figures. What does not vary counts as it is."""
+        if self.spreads:
+            return self
+        spreads = (float(np.std([f[m.key] for f in figures])) for m in self.metrics)
+        return Yardstick(self.metrics, tuple(spread if 0 < spread < math.inf else 1.0 for spread in spreads))
 
     def __call__(self, figures: Mapping[str, float]) -> float:
         """One figure of an output's metrics, larger is better."""
@@ -126,15 +136,14 @@ def choose_factors(
         starts: RAWs of :func:`raws_to_choose_on`.
         captures: at most as many distinct captures are looked at.
         progress: called with the captures looked at, and how many may be.
-        yardstick: by what is chosen; by default the task's first metric that single images have.
+        yardstick: by what is chosen; by default :meth:`Yardstick.of` the task.
 
     Raises:
         RunError: on every RAW the rule's own frame fails.
         DeviceError: the device failed; captures made are kept.
     """
     space = starts[0].rule.space
-    yardstick = yardstick or Yardstick.first_of(task)
-    search = _Search(bench, task, starts, captures, progress, yardstick)
+    search = _Search(bench, task, starts, captures, progress, yardstick or Yardstick.of(task))
     nothing, everything = (tuple(f for _ in search.blocks) for f in (0.0, 1.0))
     of_rule = search.scores(nothing)
     if of_rule is None or np.isnan(of_rule).all():
@@ -152,8 +161,8 @@ def choose_factors(
     gain, error = search.gain(best, nothing)
     follow = dict.fromkeys(space.blocks, 0.0) | dict(zip(search.blocks, best, strict=True))
     return follow, FollowResult(
-        metric=yardstick.name,
-        unit=yardstick.unit,
+        metric=search.yardstick.name,
+        unit=search.yardstick.unit,
         split="validation",
         raws=int((~np.isnan(of_rule)).sum()),
         scenes=len(set(search.scenes)),
@@ -175,6 +184,7 @@ class _Search:
     Attributes:
         blocks: those that the network moves in any RAW; the others have nothing to follow.
         keys: of the captures looked at; scenes: of the RAWs.
+        yardstick: by what is chosen.
     """
 
     def __init__(
@@ -187,11 +197,11 @@ class _Search:
         yardstick: Yardstick,
     ) -> None:
         self._bench, self._task, self._starts, self._budget, self._progress = bench, task, starts, budget, progress
-        self._yardstick = yardstick
+        self.yardstick = yardstick
         self.scenes = [start.raw.scene for start in starts]
         self.keys: set[tuple[str, str]] = set()
         self._known: dict[Factors, np.ndarray] = {}
-        self._judged: dict[tuple[str, str], float] = {}
+        self._judged: dict[tuple[str, str], Mapping[str, float] | None] = {}
         parameters = starts[0].rule.space.parameters
         fully = [moved(start.rule, start.move) for start in starts]
         self.blocks = [
@@ -220,12 +230,15 @@ class _Search:
         for (raw, p), outcome in zip(jobs, self._bench.capture_many(jobs), strict=True):
             key = (raw.hash, p.hash)
             if isinstance(outcome, FailureRecord):
-                self._judged[key] = math.nan
+                self._judged[key] = None
             elif key not in self._judged:
-                self._judged[key] = self._yardstick(self._task.judge(raw, outcome.rgb().pixels).figures)
+                self._judged[key] = self._task.judge(raw, outcome.rgb().pixels).figures
             interrupt.check()
         self._progress(len(self.keys), self._budget)
-        found = np.array([self._judged[raw.hash, p.hash] for raw, p in jobs])
+        judged = [self._judged[raw.hash, p.hash] for raw, p in jobs]
+        if made := [figures for figures in judged if figures is not None]:
+            self.yardstick = self.yardstick.measured(made)
+        found = np.array([math.nan if figures is None else self.yardstick(figures) for figures in judged])
         self._known[factors] = found
         return found
 
@@ -270,7 +283,7 @@ class _Search:
         found, nothing = self._known.get(factors), self._known[(0.0,) * len(factors)]
         if found is None or np.isnan(used := found[~np.isnan(nothing)]).any():
             return None
-        return float(self._yardstick.sign * used.mean())
+        return float(self.yardstick.sign * used.mean())
 
     def told(self, block: str, best: Factors) -> FollowedBlock:
         """What came of a block: with the others as chosen, what its factor gains over 0."""

@@ -162,6 +162,11 @@ class ViewingTask:
         )
 
     @property
+    def aims(self) -> tuple[str, ...]:
+        """Keys of the metrics that the loss is to make better."""
+        return ("psnr",) if self._loss is ViewingLoss.l2 else ("psnr", "ssim")
+
+    @property
     def loss_name(self) -> str:
         """The loss for people."""
         return "L2" if self._loss is ViewingLoss.l2 else "L2 + structure"
