@@ -179,7 +179,17 @@ def test_annotation_ids_that_stand_twice_are_noted(tmp_path: Path) -> None:
     data["annotations"] = [*data["annotations"] * 5]
     found = read(tmp_path, data)
     assert len(found.images[0].annotations) == 5
-    assert found.notes == ("set.json: 1 annotation ids stand more than once, each entry counts: 9",)
+    assert found.notes[0] == "set.json: 1 annotation ids stand more than once, each entry counts: 9"
+
+
+def test_an_object_that_stands_twice_is_told(tmp_path: Path) -> None:
+    """As where a file is merged with itself: a detector that finds each object once would miss half of them."""
+    data = document()
+    twice = {**data["annotations"][0], "id": 10}
+    data["annotations"] += [twice, {**twice, "id": 11, "category_id": 4}, {**twice, "id": 12, "iscrowd": 1}]
+    (note,) = read(tmp_path, data).notes
+    told = "1 objects stand more than once (same category and box), each is to be found"
+    assert note == f"set.json: {told}: category 3 at 20, 10 of image 5"
 
 
 def test_boxes_as_fractions_of_the_image_are_refused(tmp_path: Path) -> None:

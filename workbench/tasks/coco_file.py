@@ -278,6 +278,13 @@ class _Reader:
         digest = entry.get("raw_hash")
         if digest is not None and not (isinstance(digest, str) and len(digest) == 64):
             raise CocoError(f"{self.where}: raw_hash of image {number} is {_brief(digest)}, no hash; leave it out")
+        alike = Counter((a.category_id, a.box) for a in objects if not a.crowd)
+        for (category, box), times in alike.items():
+            if times > 1:  # files merged, or appended to twice
+                self.notes.add(
+                    "objects stand more than once (same category and box), each is to be found",
+                    f"category {category} at {box[0]:g}, {box[1]:g} of image {number}",
+                )
         more = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS}
         return AnnotatedImage(number, file, entry["width"], entry["height"], tuple(objects), more, digest)
 
