@@ -14,10 +14,13 @@ _LARGEST = 1000.0
 
 
 def colour_matrix_of(cam_from_xyz: np.ndarray) -> tuple[tuple[float, float, float], ...] | None:
-    """White-balanced camera RGB → linear sRGB from a 3×3 XYZ → camera RGB matrix; None where it has no inverse."""
+    """White-balanced camera RGB → linear sRGB from a 3×3 XYZ → camera RGB matrix.
+
+    None where it has no inverse, or a colour of the camera sees less than nothing of white.
+    """
     cam_from_srgb = np.asarray(cam_from_xyz, dtype=np.float64) @ LIBRAW_XYZ_FROM_SRGB
     sums = cam_from_srgb.sum(axis=1, keepdims=True)
-    if not np.all(np.isfinite(cam_from_srgb)) or np.any(np.abs(sums) < 1e-6):
+    if not np.all(np.isfinite(cam_from_srgb)) or np.any(sums < 1e-6):
         return None
     cam_from_srgb = cam_from_srgb / sums
     if abs(np.linalg.det(cam_from_srgb)) < 1e-6:

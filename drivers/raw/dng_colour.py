@@ -34,15 +34,25 @@ def cam_from_xyz(tags: Directory) -> np.ndarray | None:
     return min(known, key=lambda k: abs(1 / k[0] - 1 / _D65_KELVIN))[1]
 
 
+def states_matrix(tags: Directory) -> bool:
+    """Whether the file has a colour matrix at all, be it one of no use."""
+    return any(matrix in tags for matrix, _, _ in _CALIBRATIONS)
+
+
 def white_balance_of(tags: Directory) -> tuple[tuple[float, float, float] | None, str]:
-    """The file's gains (green = 1) and the tag that says them; ``(None, "")`` where none does, or three ones."""
+    """The file's gains (green = 1) and the tag that says them; ``(None, "")`` where none does, or three ones.
+
+    A neutral that is not three numbers above 0 is ``(None, "AsShotNeutral")``.
+    """
     neutral = tags.get(_AS_SHOT_NEUTRAL)
     name = "AsShotNeutral"
     if neutral is None and (xy := tags.get(_AS_SHOT_WHITE_XY)) is not None and len(xy) == 2:
         name = "AsShotWhiteXY"
         neutral = _neutral_of(tags, *xy)
-    if neutral is None or len(neutral) != 3 or not np.all(np.isfinite(neutral)) or min(neutral) <= 0:
+    if neutral is None:
         return None, ""
+    if len(neutral) != 3 or not np.all(np.isfinite(neutral)) or min(neutral) <= 0:
+        return None, name
     if neutral[0] == neutral[1] == neutral[2]:
         return None, ""
     return (round(neutral[1] / neutral[0], 6), 1.0, round(neutral[1] / neutral[2], 6)), name

@@ -12,6 +12,7 @@ _PLAIN: tuple[tuple[int, str, Values], ...] = (
     (50975, "RowInterleaveFactor", (1,)),
     (52547, "ColumnInterleaveFactor", (1,)),
 )
+_CFA_PATTERN = 33422
 _BITS, _COMPRESSION, _FILL_ORDER, _STRIP_BYTES, _SAMPLE_FORMAT = 258, 259, 266, 279, 339
 _UNCOMPRESSED, _SIGNED, _LOWEST_BIT_FIRST = 1, 2, 2
 _OPCODE_LISTS = {51008: "OpcodeList1", 51009: "OpcodeList2"}
@@ -39,6 +40,8 @@ def unfollowed(tags: FileTags) -> str:
         for code, name, plain in _PLAIN:
             if (found := mosaic.get(code, plain)) != plain:
                 return f"its {name} is {_row(found)}, read are only files where it is {_row(plain)}"
+        if not set(colours := mosaic.get(_CFA_PATTERN, ())) <= {0, 1, 2}:
+            return f"its CFAPattern is {_row(colours)}, read are only files of red, green and blue (0, 1 and 2)"
         bits = int(one(mosaic.get(_BITS)) or 16)
         if one(mosaic.get(_SAMPLE_FORMAT)) == _SIGNED:
             return "its pixels are signed numbers (SampleFormat 2), read are only unsigned ones"

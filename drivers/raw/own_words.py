@@ -79,11 +79,24 @@ def _amend_colour(fields: dict[str, Any], directory: Directory, notes: list[RawN
     if gains is not None and (libraw is None or not np.allclose(gains, libraw, rtol=_GAIN_ALIKE)):
         notes.append(_differs("as_shot_wb", "as-shot white balance", f"{_row(gains)} ({tag})", _row(libraw)))
         fields["as_shot_wb"] = gains
+    elif gains is None and tag and libraw is not None:  # LibRaw makes gains of any numbers
+        notes.append(RawNote("as_shot_wb", f"as-shot white balance: the file's {tag} is none; LibRaw's is left out"))
+        fields["as_shot_wb"] = None
     own = dng_colour.cam_from_xyz(directory)
     matrix = None if own is None else colour_matrix_of(own)
     libraw = fields["colour_matrix"]
     if own is not None and matrix is None:
-        notes.append(RawNote("colour_matrix", "colour matrix: the file's ColorMatrix has no inverse; none is kept"))
+        notes.append(
+            RawNote(
+                "colour_matrix",
+                "colour matrix: the file's ColorMatrix has no inverse or gives a negative white; none is kept",
+            )
+        )
+        fields["colour_matrix"] = None
+    elif own is None and dng_colour.states_matrix(directory) and libraw is not None:
+        notes.append(
+            RawNote("colour_matrix", "colour matrix: the file's ColorMatrix is not nine numbers; none is kept")
+        )
         fields["colour_matrix"] = None
     elif matrix is not None and (libraw is None or not np.allclose(matrix, libraw, atol=_MATRIX_ALIKE)):
         first = "none" if libraw is None else _row(libraw[0])

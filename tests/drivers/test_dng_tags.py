@@ -256,6 +256,27 @@ def test_as_shot_neutral(neutral: tuple[float, ...]) -> None:
     np.testing.assert_allclose(np.array(raw.as_shot_wb), neutral[1] / np.array(neutral), rtol=1e-4)
 
 
+def rationals(*pairs: int) -> bytes:
+    return struct.pack(f"<{len(pairs)}i", *pairs)
+
+
+@pytest.mark.parametrize("neutral", [(1, 0, 1, 1, 2, 3), (0, 1, 1, 1, 2, 3), (-1, 2, 1, 1, 2, 3), (1, 2, 1, 1)])
+def test_an_as_shot_neutral_that_is_none_is_not_known(neutral: tuple[int, ...]) -> None:
+    """LibRaw makes gains of what it finds, such as of 1 for a denominator of 0."""
+    assert read(made_dng(flat(), {50728: (SRATIONAL, rationals(*neutral))}))[0].as_shot_wb is None
+
+
+def test_numbers_that_are_none_in_a_dng_are_told() -> None:
+    matrix = [n for v in MATRIX for n in (round(10 * v), 10)]
+    matrix[1] = 0
+    raw, notes = read(
+        made_dng(flat(), {50728: (RATIONAL, rationals(1, 0, 1, 1, 2, 3)), 50721: (SRATIONAL, rationals(*matrix))})
+    )
+    assert (raw.as_shot_wb, raw.colour_matrix) == (None, None)
+    assert notes["as_shot_wb"] == "as-shot white balance: the file's AsShotNeutral is none; LibRaw's is left out"
+    assert notes["colour_matrix"] == "colour matrix: the file's ColorMatrix is not nine numbers; none is kept"
+
+
 @pytest.mark.parametrize(("x", "y"), [(0.3457, 0.3585), (0.3127, 0.3290), (0.4476, 0.4074), (0.29, 0.30)])
 @pytest.mark.parametrize("balance", [None, (2, 1, 1.5)])
 def test_as_shot_white_as_xy(x: float, y: float, balance: tuple[float, ...] | None) -> None:
@@ -325,8 +346,11 @@ def test_the_files_own_matrix_counts(name: str, make: dict[Any, Any]) -> None:
         assert "first row" in notes["colour_matrix"]
 
 
-@pytest.mark.parametrize("own", [[1 / 3] * 9, [0.5, 0.5, 0.5, 0.1, 0.9, 0.1, 0.2, 1.8, 0.2]])
-def test_a_matrix_without_inverse_is_none(own: list[float]) -> None:
+@pytest.mark.parametrize(
+    "own",
+    [[1 / 3] * 9, [0.5, 0.5, 0.5, 0.1, 0.9, 0.1, 0.2, 1.8, 0.2], [-v for v in MATRIX], [*MATRIX[:6], 0.1, -0.2, -0.6]],
+)
+def test_a_matrix_without_inverse_or_with_a_negative_white_is_none(own: list[float]) -> None:
     raw, notes = read(made_dng(flat(), {50721: (SRATIONAL, own)}))
     assert raw.colour_matrix is None
     assert "no inverse" in notes["colour_matrix"]

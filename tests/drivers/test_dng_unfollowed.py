@@ -28,6 +28,7 @@ def read(tags: dict[int, Any], exif: dict[int, Any] | None = None, order: str = 
     [
         ({50710: (BYTE, [2, 1, 0])}, "CFAPlaneColor is 2 1 0, read are only files where it is 0 1 2"),
         ({50711: (SHORT, [9])}, "CFALayout is 9"),
+        ({33422: (BYTE, [3, 4, 4, 5])}, "CFAPattern is 3 4 4 5, read are only files of red, green and blue"),
         ({50974: (SHORT, [2, 2])}, "SubTileBlockSize is 2 2"),
         ({50975: (SHORT, [2])}, "RowInterleaveFactor is 2"),
         ({52547: (SHORT, [2])}, "ColumnInterleaveFactor is 2"),
