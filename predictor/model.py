@@ -171,6 +171,12 @@ class Predictor(nn.Module):
             self.direct.weight[held] = 0
             self.direct.bias[held] = 0
 
+    @torch.no_grad()
+    def scale(self, factors: Tensor) -> None:
+        """Let the network predict ``factors`` ``[N]`` times what it does, before the sigmoid or of the differences."""
+        for tensor in [*self.local.parameters(), *(self.direct.parameters() if self.config.told else ())]:
+            tensor.mul_(factors.view(-1, *[1] * (tensor.ndim - 1)))
+
     def forward(self, planes: Tensor, metadata: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         """Predict the parameters.
 

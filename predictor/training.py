@@ -189,6 +189,7 @@ def fit(
     start: np.ndarray | None,
     statistics: Tensor | None = None,
     windows: bool = False,
+    begun: Predictor | None = None,
     held: Sequence[str] = (),
     on_step: Callable[[TrainingStep], None] = lambda step: None,
     evaluations: int = 6,
@@ -211,6 +212,7 @@ def fit(
             each example brings its own, to which a difference is learnt.
         statistics: ``[R, S]`` of the training RAWs, where those of its RAWs follow the metadata in every example.
         windows: whether the planes of ``data`` have the three channels of windows.
+        begun: a network with these inputs and sizes, from whose weights training goes on; None: from random ones.
         held: names of parameters that stay at ``start``: those in which the proxy does not follow the device, so that
             its gradients would lead nowhere.
         on_step: called after every step.
@@ -236,7 +238,9 @@ def fit(
         windows=windows,
     )
     network = Predictor(config)
-    if statistics is not None:
+    if begun is not None:
+        network.load_state_dict(begun.state_dict())
+    elif statistics is not None:
         network.standardise(statistics)
     logits = torch.zeros(len(space))
     if start is not None:

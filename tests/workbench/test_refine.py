@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 from sim_lab import Choosy, make_lab, picture
 from typer.testing import CliRunner
@@ -16,12 +18,16 @@ from typer.testing import CliRunner
 from drivers.errors import DeviceError
 from drivers.registry import open_device
 from drivers.splits import Split
+from predictor.files import save_predictor
+from predictor.model import Predictor, PredictorConfig
+from predictor.moves import STEP
 from workbench import Lab
 from workbench.commands.refine import refine as refine_command
 from workbench.errors import RunError
 from workbench.judge.rerun import rerun
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, find_run, list_runs, new_run
+from workbench.learn.base_rule import find_base
 from workbench.learn.predictors import open_predictor
 from workbench.learn.refine_run import refine
 from workbench.learn.refining import PURPOSE, REACHES, RefineSettings
@@ -107,6 +113,40 @@ def test_it_gains_over_its_rule_on_the_device_and_goes_on_where_it_stopped(lab: 
     with pytest.raises(RunError, match=f"run again: was made with the validation scene '{judged}'"):
         run_refine(lab, source="again", name="leaking")
     assert [r.name for r in list_runs(lab, "train")] == ["again", "first"]
+
+
+def test_a_predictor_is_refined_around_its_own_answers_not_its_rules(lab: Path) -> None:
+    """Its answers lie further from the rule than the spread; they stay, and what is refined is its own network."""
+    with open_device(DEVICE) as device:
+        info = device.info()
+    space = info.space
+    base = find_base(lab, "defaults", space, "viewing")
+    config = PredictorConfig(len(space), 4, on_top=True, encoders=3)
+    network, gain = Predictor(config), space.names.index("digital_gain")
+    with torch.no_grad():
+        assert network.local.bias is not None
+        network.local.bias[gain] = 0.6 / STEP
+    run = new_run(lab, "train", "far")
+    save_predictor(run.path, network, space, info.identity)
+    base.save(run.path, dict.fromkeys(space.blocks, 0.5))  # 0.3 is followed
+    run.update(config={"on_top_of": base.record(), "scenes": ["scene0"]}, device=info)
+    run.finish({})
+    far = open_predictor(find_run(lab, "train", "far"))
+    with open_device(DEVICE) as device:
+        settings = RefineSettings(captures=320, rounds=1, spread=0.1)
+        again = refine(lab, device, settings, source="far", name="again", **QUICK)
+        with pytest.raises(RunError, match="too few"):
+            refine(lab, device, replace(settings, captures=1), source="far", **QUICK)
+    refined = open_predictor(again)
+    assert refined.network.network.config == config
+    with Dataset.open(lab) as dataset:
+        frames = [raw.load() for raw in dataset.raws(Split.VALIDATION)]
+        tried = [c for c in dataset.captures() if c.purpose == PURPOSE]
+    start = far.start(frames[0]).unit[gain]
+    assert all(p.unit[gain] == pytest.approx(start + 0.3, abs=0.01) for p in far.predict(frames))
+    # Nothing was asked near the rule, so nothing says that going back to it would be better.
+    assert min(space.from_codes(c.codes).unit[gain] for c in tried) > start + 0.1
+    assert all(refined.network.moves(frame)[gain] == pytest.approx(0.3, abs=0.2) for frame in frames)
 
 
 def test_what_cannot_be_refined_is_one_line_and_leaves_no_run(lab: Path) -> None:

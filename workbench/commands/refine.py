@@ -47,7 +47,7 @@ def refine(
         ),
     ] = 3,
     spread: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Largest move of a normalised parameter from what the rule gives.")
+        float, typer.Option(min=0.01, max=1, help="Largest move of a normalised parameter from what is refined.")
     ] = 0.15,
     metric: Annotated[
         list[str] | None,

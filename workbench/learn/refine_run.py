@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,14 +84,14 @@ def refine(
         task: what the images are for; by default human viewing.
         setting: who sets parameters that do not move: ``3a`` or a TOML file; by default the setting of the source.
         steps: of training the network; metadata: whether ISO, exposure and white balance are its inputs
-            beside image and statistics.
+            beside image and statistics. A predictor's own network is trained on, with the inputs that it has.
         follow_captures: that choosing how far to leave the rule may look at.
         name: the run's name.
         progress, on_step: see :data:`Progress`, and of the training.
 
     Raises:
         RunError: no such run, it is of another device, what it was made with is not apart from the validation scenes,
-            the captures are too few, or no round gained over the rule.
+            the captures are too few, it has inputs that are not wanted, or no round gained.
         DeviceError: the device failed; call again to go on.
     """
     task = task or ViewingTask()
@@ -114,11 +115,13 @@ def refine(
                 held_out=False,
             )
         recipe = replace(fast_recipe(settings.seed), steps=steps, metadata=metadata, batch=min(32, len(used)))
-        view = view_for(recipe.view, [(raw.height, raw.width) for raw in used])
+        view = replace(view_for(recipe.view, [(raw.height, raw.width) for raw in used]), statistics=True)
+        if predictor is not None:
+            recipe, view = _as_begun(recipe, predictor, source)
         # What cannot be done is said before the RAWs are read.
         metrics_of(task, settings.metrics)
         make_sure_taken(device, [*used, *validation])
-        raws_a_round(settings, len(used), min(VALIDATION_RAWS, len(validation)), refined=predictor is not None)
+        raws_a_round(settings, len(used), min(VALIDATION_RAWS, len(validation)))
         run = new_run(lab, "train", name)
         with removed_on_failure(run):
             run.update(
@@ -134,7 +137,7 @@ def refine(
                         "held_out_scenes": {r.scene for r in validation},
                         "raws": len(used),
                         "identity": info.identity,
-                        "metadata": metadata,
+                        "metadata": recipe.metadata,
                         "held": [],
                         **({"setting": under.to_json()} if under else {}),
                         "follow_captures": follow_captures,
@@ -155,11 +158,12 @@ def refine(
                 counts = faults.counts()
             if response is None:
                 raise RunError(
-                    f"no round gained over the rule {base.run} on validation RAWs; its captures are kept: give more "
-                    "--captures, a smaller --spread, or another --metric"
+                    f"no round gained over {begun.name if begun else base.run} on validation RAWs; its captures are "
+                    "kept: give more --captures, a smaller --spread, or another --metric"
                 )
-            fitted = _fit(response, refining.reach, training, shown, still, recipe, view, on_step)
-            save_predictor(run.path, fitted.network, info.space, info.identity, longest=view.longest, mirrored=True)
+            fitted = _fit(response, refining.reach, training, shown, still, recipe, view, predictor, on_step)
+            mirrored = predictor is None or predictor.network.mirrored
+            save_predictor(run.path, fitted.network, info.space, info.identity, longest=view.longest, mirrored=mirrored)
             base.save(run.path, dict.fromkeys(info.space.blocks, 1.0))
             follow, more = choose_how_far(
                 lab,
@@ -222,8 +226,18 @@ def _source(lab: Path, source: str, device: Device, task: Task) -> tuple[RunFold
     return run, predictor.base
 
 
+def _as_begun(recipe: Recipe, predictor: RunPredictor, source: str) -> tuple[Recipe, View]:
+    """The recipe and the view for going on with a predictor's own network."""
+    network = predictor.network
+    config = network.network.config
+    if network.metadata and not recipe.metadata:
+        raise RunError(f"run {source}: its network has metadata as inputs, and is trained on; leave --image-only out")
+    recipe = replace(recipe, width=config.width, attention=config.attention, encoders=config.encoders)
+    return replace(recipe, metadata=network.metadata), network.view
+
+
 def _earlier(dataset: Dataset, identity: str, begun: RunFolder | None) -> list[CaptureRecord]:
-    """What the refinement that is gone on from had captured, and those before it around the same rule."""
+    """What the refinement that is gone on from had captured, and those before it."""
     if begun is None or TrainResult.of(begun).refine is None:
         return []
     # Not what this refinement captured before it was stopped: it goes on as if it had not been.
@@ -238,10 +252,9 @@ def _known(
     still: Sequence[str],
     progress: Progress,
 ) -> Known:
-    def answer(frame: RawFrame) -> ParameterSet:
+    def answer(frame: RawFrame, of_rule: ParameterSet) -> ParameterSet:
         assert predictor is not None
-        start = base.of.parameters_for(frame).by_name
-        return predictor.predict([frame])[0].with_codes({name: start[name] for name in still})
+        return predictor.predict([frame])[0].with_codes({name: of_rule.by_name[name] for name in still})
 
     def show(done: int, total: int) -> None:
         progress(done, total, "reading RAWs")
@@ -257,12 +270,24 @@ def _fit(
     still: Sequence[str],
     recipe: Recipe,
     view: View,
+    predictor: RunPredictor | None,
     on_step: Callable[[TrainingStep], None],
 ) -> Fitted:
-    """The network, trained through the response."""
+    """The network, trained through the response; a predictor's own goes on from what it is followed to."""
     of_training, of_validation = (
-        (known.raws, known.features, response.code(known.features), known.units) for known in (training, validation)
+        (
+            known.raws,
+            known.features,
+            response.code(known.features),
+            known.units,
+            torch.as_tensor(known.of_rule, dtype=torch.float32),
+        )
+        for known in (training, validation)
     )
+    network = None
+    if predictor is not None:
+        network = copy.deepcopy(predictor.network.network)
+        network.scale(torch.as_tensor(predictor.factors(predictor.follow), dtype=torch.float32))
     data = ResponseData(of_training, of_validation, view=view, metadata=recipe.metadata)
 
     def promise(raw: Codes, parameters: Tensor, whole: bool) -> Tensor:
@@ -278,6 +303,7 @@ def _fit(
         start=None,
         statistics=data.statistics,
         windows=view.windows,
+        begun=network,
         held=still,
         on_step=on_step,
     )

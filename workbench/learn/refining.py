@@ -1,10 +1,10 @@
 """Improves on what a rule gives each RAW with captures of the device alone: there is no proxy that must follow it.
 
-In rounds: sets around the answer so far are captured for training RAWs; what their figures gain over the rule's own set
-is regressed on move and RAW (:mod:`predictor.response`); the best move that this response promises is the next answer,
-and the device says on validation RAWs whether it is better, and how far it may go. When a round no longer is, the
-paper's network is trained through the response of the last one that was, and how far it is followed is chosen on the
-device as for any predictor on top of a rule.
+In rounds: sets around the answer so far are captured for training RAWs; what their figures gain over the set of what is
+refined, a rule's or a predictor's, is regressed on move and RAW (:mod:`predictor.response`); the best move that this
+response promises is the next answer, and the device says on validation RAWs whether it is better, and how far it may
+go. When a round no longer is, the paper's network, or the predictor's own, is trained through the response of the last
+one that was, and how far it is followed is chosen on the device as for any predictor on top of a rule.
 
 Everything asked for follows from the settings, and captures are looked up before the device is asked: the same command
 goes on where it was stopped.
@@ -48,8 +48,8 @@ class RefineSettings:
 
     Attributes:
         captures: at most as many distinct ones are looked at, those on validation RAWs included.
-        rounds: at most; per_raw: captures of each RAW in a round, the rule's own set not counted.
-        spread: largest move of a normalised parameter from what the rule gives.
+        rounds: at most; per_raw: captures of each RAW in a round, that of what is refined not counted.
+        spread: largest move of a normalised parameter from what is refined.
         metrics: what is to gain, by key; each counts by its own spread. Empty: the first that single images have.
         rank_raws: validation RAWs on which :mod:`workbench.learn.response_ranks` moves each parameter alone; their
             captures are counted apart, for nothing is learnt from them. 0: none.
@@ -77,43 +77,50 @@ class Known:
     """The RAWs and what is known of them without a capture.
 
     Attributes:
-        raws: R of them; ``features``: ``float32 [R, F]``; ``starts``: the rule's sets.
+        raws: R of them; ``features``: ``float32 [R, F]``; ``of_rule``: what the rule gives, ``float64 [R, N]``.
+        starts: the sets of what is refined, a rule or a predictor on top of one.
         answers: the sets that the next round is centred on.
     """
 
     raws: list[RawRecord]
     features: np.ndarray
+    of_rule: np.ndarray
     starts: list[ParameterSet]
     answers: list[ParameterSet]
 
     @property
     def units(self) -> Tensor:
-        """The rule's sets, ``float32 [R, N]`` in [0, 1]."""
+        """The sets of what is refined, ``float32 [R, N]`` in [0, 1]."""
         return torch.as_tensor(np.array([start.unit for start in self.starts]), dtype=torch.float32)
 
 
 def known_of(
     raws: Sequence[RawRecord],
-    start: Callable[[RawFrame], ParameterSet],
-    answer: Callable[[RawFrame], ParameterSet] | None,
+    rule: Callable[[RawFrame], ParameterSet],
+    predictor: Callable[[RawFrame, ParameterSet], ParameterSet] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Known:
     """What is known of RAWs.
 
     Args:
         raws: which.
-        start: what the rule gives; ``answer``: what a predictor on top of it gives, None for none.
+        rule: what it gives; ``predictor``: what one on top of it makes of that, where that is refined.
         progress: called with how many are done, and of how many.
     """
-    features, starts, answers = [], [], []
+    features, of_rule, starts = [], [], []
     for done, raw in enumerate(raws, 1):
         frame = raw.load()
         features.append(raw_features(frame))
-        starts.append(start(frame))
-        answers.append(answer(frame) if answer else starts[-1])
+        start = rule(frame)
+        of_rule.append(start.unit)
+        starts.append(predictor(frame, start) if predictor else start)
         progress(done, len(raws))
         interrupt.check()
-    return Known(list(raws), np.array(features), starts, answers)
+    return Known(list(raws), np.array(features), np.array(of_rule), starts, list(starts))
+
+
+_Found = tuple[int, ParameterSet, np.ndarray | None]
+"""A capture of a training RAW: the RAW's place, the set, and its figures ``float64 [K]``, None where it failed."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,8 @@ class Refining:
     Attributes:
         bench: makes the captures; ``task``: judges; ``settings``: what is asked for.
         training, validation: the RAWs; ``held``: parameters that do not move.
-        earlier: captures of an earlier refinement around the same rule, rehearsed with the new ones.
+        earlier: captures of the refinements that led to what is refined; those within the spread are rehearsed with
+            the new ones.
         progress: called with the captures looked at, how many may be, and what is being done.
         rounds: done so far; ``best``: place of the one that gained most.
         reach: how far answers of that one may move a normalised parameter, by what the device said.
@@ -179,7 +187,7 @@ class Refining:
         return float(sum(capture.device_s for capture in found.values()))
 
     def run(self) -> Response | None:
-        """Refine; the response that promised the best answer, or None where no round gained over the rule.
+        """Refine; the response that promised the best answer, or None where no round gained over what is refined.
 
         Raises:
             RunError: the captures or the RAWs are too few, or none of the frames came.
@@ -189,26 +197,24 @@ class Refining:
         shown = stratified(self.validation.raws, VALIDATION_RAWS, settings.seed)
         places = {raw.hash: i for i, raw in enumerate(self.validation.raws)}
         checked = [places[raw.hash] for raw in shown]
-        refined = self.validation.answers != self.validation.starts
-        a_round = raws_a_round(settings, len(self.training.raws), len(checked), refined=refined)
+        a_round = raws_a_round(settings, len(self.training.raws), len(checked))
         free = torch.tensor([name not in self.held for name in names])
         response = Response(self.bench.info.space, self.training.features)
         codes = response.code(self.training.features)
-        of_rule = self.figures([(self.validation.raws[i], self.validation.starts[i]) for i in checked], "the rule")
-        around = self._rehearsed()
+        before = self._on_validation(checked, "what is refined")
+        around = self._gains_of([])
+        earlier = self._rehearsed()
         best: Response | None = None
-        best_gain: float | None = None
+        best_gain = 0.0
         for number in range(settings.rounds):
-            around = around.with_more(self._capture(number, a_round, free.numpy()))
+            around = around.with_more(self._capture(number, a_round, free.numpy(), earlier))
             if not len(around.raw):
-                raise RunError(f"the device took none of the sets around the rule's answers{self._why()}")
-            if best_gain is None:
+                raise RunError(f"the device took none of the sets around those of what is refined{self._why()}")
+            if self._scale is None:
                 self._scale = np.maximum(around.gain.std(0), 1e-9)
-                # What is refined must be beaten, be it the rule itself.
-                best_gain = self._gain(self._on_validation(checked, "what is refined"), of_rule)[0]
             response = Response(self.bench.info.space, self.training.features)
             response.fit(codes, self.training.units, Around(around.raw, around.unit, self.as_one(around.gain)))
-            found = self._best_reach(response, checked, of_rule, free, number)
+            found = self._best_reach(response, checked, before, free, number)
             told = dict(zip((m.key for m in self.metrics), found.each, strict=True)) if found.raws else {}
             self.rounds.append(
                 RefineRound(captures=self.captures, explained=response.explained, raws=found.raws, gains=told)
@@ -224,7 +230,7 @@ class Refining:
         self,
         response: Response,
         places: Sequence[int],
-        of_rule: Sequence[np.ndarray | None],
+        before: Sequence[np.ndarray | None],
         free: Tensor,
         number: int,
     ) -> _Tried:
@@ -234,7 +240,7 @@ class Refining:
             reach = share * self.settings.spread
             self._answer(response, self.validation, reach, free)
             what = f"round {number + 1} on validation RAWs, answers within {reach:.2g}"
-            gain, each = self._gain(self._on_validation(places, what), of_rule)
+            gain, each = self._gain(self._on_validation(places, what), before)
             found.append(_Tried(reach, gain, len(each), [float(g) for g in each.mean(0)] if len(each) else []))
         return max(found, key=lambda tried: tried.gain)
 
@@ -248,33 +254,41 @@ class Refining:
         return self.figures([(self.validation.raws[i], self.validation.answers[i]) for i in places], what)
 
     def _gain(
-        self, answers: Sequence[np.ndarray | None], of_rule: Sequence[np.ndarray | None]
+        self, answers: Sequence[np.ndarray | None], before: Sequence[np.ndarray | None]
     ) -> tuple[float, np.ndarray]:
-        """The mean gain over the rule as one figure, and ``[R, K]`` of each RAW in each metric."""
-        each = np.array([a - b for a, b in zip(answers, of_rule, strict=True) if a is not None and b is not None])
+        """The mean gain over what is refined as one figure, and ``[R, K]`` of each RAW in each metric."""
+        each = np.array([a - b for a, b in zip(answers, before, strict=True) if a is not None and b is not None])
         return (float(self.as_one(each).mean()) if len(each) else -math.inf), each
 
-    def _rehearsed(self) -> Around:
-        """What earlier refinements captured of the training RAWs, judged anew; the device is not asked."""
+    def _rehearsed(self) -> dict[int, list[_Found]]:
+        """What earlier refinements captured of the training RAWs, by place, judged anew; the device is not asked.
+
+        Only what lies within the spread: further out a round captures nothing either.
+        """
         places = {raw.hash: i for i, raw in enumerate(self.training.raws)}
-        space, found = self.bench.info.space, []
+        numbers = [p.kind not in ("choice", "bool") for p in self.bench.info.space.parameters]
+        space = self.bench.info.space
+        found: dict[int, list[_Found]] = {}
         for done, capture in enumerate(self.earlier, 1):
             place = places.get(capture.raw_hash)
             if place is not None:
-                figures = self._judged(self.training.raws[place], capture)
-                found.append((place, space.from_codes(capture.codes), figures))
+                near = space.from_codes(capture.codes)
+                away = np.abs(near.unit - self.training.starts[place].unit)[numbers]
+                if (away <= self.settings.spread).all():
+                    figures = self._judged(self.training.raws[place], capture)
+                    found.setdefault(place, []).append((place, near, figures))
             self.progress(done, len(self.earlier), "earlier captures")
             interrupt.check()
-        return self._gains_of(found)
+        return found
 
-    def _gains_of(self, found: Sequence[tuple[int, ParameterSet, np.ndarray | None]]) -> Around:
-        """The captures of training RAWs, by place, as gains over the rule's own set where that is among them."""
+    def _gains_of(self, found: Sequence[_Found]) -> Around:
+        """The captures of training RAWs as gains over the set of what is refined where that is among them."""
         starts = self.training.starts
-        of_rule = {place: figure for place, parameters, figure in found if parameters == starts[place]}
+        before = {place: figure for place, parameters, figure in found if parameters == starts[place]}
         rows = [
             (place, parameters.unit, figure - base)
             for place, parameters, figure in found
-            if figure is not None and (base := of_rule.get(place)) is not None and parameters != starts[place]
+            if figure is not None and (base := before.get(place)) is not None and parameters != starts[place]
         ]
         if not rows:
             names, metrics = len(self.bench.info.space), len(self.metrics)
@@ -297,8 +311,8 @@ class Refining:
             _moved(start, unit, move) for start, unit, move in zip(known.starts, units, moves.numpy(), strict=True)
         ]
 
-    def _capture(self, number: int, count: int, free: np.ndarray) -> Around:
-        """The captures of a round, of training RAWs."""
+    def _capture(self, number: int, count: int, free: np.ndarray, earlier: dict[int, list[_Found]]) -> Around:
+        """The captures of a round, of training RAWs, and what is there of these RAWs from before."""
         known, settings = self.training, self.settings
         places = {raw.hash: i for i, raw in enumerate(known.raws)}
         chosen = [places[raw.hash] for raw in stratified(known.raws, count, settings.seed + 1 + number)]
@@ -313,7 +327,10 @@ class Refining:
             jobs += [(known.raws[place], one) for one in sets]
             owners += [place] * len(sets)
         figures = self.figures(jobs, f"round {number + 1} of at most {settings.rounds}")
-        return self._gains_of([(o, p, f) for o, (_, p), f in zip(owners, jobs, figures, strict=True)])
+        found: list[_Found] = [(o, p, f) for o, (_, p), f in zip(owners, jobs, figures, strict=True)]
+        for place in chosen:
+            found += earlier.pop(place, [])
+        return self._gains_of(found)
 
     def _judged(self, raw: RawRecord, capture: CaptureRecord) -> np.ndarray:
         # A scorer computes no more than its metric.
@@ -344,19 +361,18 @@ class Refining:
         return [self._seen[raw.hash, p.hash] for raw, p in jobs]
 
 
-def raws_a_round(settings: RefineSettings, training: int, checked: int, *, refined: bool) -> int:
+def raws_a_round(settings: RefineSettings, training: int, checked: int) -> int:
     """Training RAWs that a round captures around.
 
     Args:
         settings: what is asked for.
         training: RAWs that there are; ``checked``: validation RAWs that answers are tried on.
-        refined: whether a predictor is refined, whose own answers are tried too.
 
     Raises:
         RunError: the captures or the RAWs are too few.
     """
-    # The rule's own, and those of what is refined; a round's answers are tried within each reach.
-    own, tried = (1 + refined) * checked, len(REACHES) * checked
+    # Those of what is refined; a round's answers are tried within each reach.
+    own, tried = checked, len(REACHES) * checked
     a_raw = settings.per_raw + 1
     raws = ((settings.captures - own) // settings.rounds - tried) // a_raw
     if raws < LEAST_RAWS or training < LEAST_RAWS:

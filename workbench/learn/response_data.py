@@ -19,7 +19,7 @@ HELD_OUT_BATCH = 32
 
 
 class Codes:
-    """What the response needs of B RAWs: ``codes`` ``[B, C]`` and ``starts`` ``[B, N]``."""
+    """What the response needs of B RAWs: ``codes`` ``[B, C]``, and ``starts`` ``[B, N]``, from where moves count."""
 
     def __init__(self, codes: Tensor, starts: Tensor) -> None:
         self.codes, self.starts = codes, starts
@@ -33,26 +33,26 @@ class ResponseData:
     """Examples of RAWs of one split each, with the RAWs' statistics; training examples are mirrored at random.
 
     Attributes:
-        statistics: ``float32 [R, S]`` of the training RAWs.
+        statistics: ``float32 [R, S]`` of the training RAWs; None where they are not told.
 
     Args:
         training, held_out: RAWs with their :func:`~predictor.raw_features.raw_features` ``[R, F]``, their codes
-            ``[R, C]`` and what the rule gives, ``[R, N]``.
-        view: what the network sees of a RAW; statistics are told whatever it says.
-        metadata: whether the metadata are told beside the statistics.
+            ``[R, C]``, the sets that the response's moves are from, ``[R, N]``, and what the rule gives, ``[R, N]``.
+        view: what the network sees of a RAW, and whether it is told the statistics.
+        metadata: whether it is told the metadata.
     """
 
     def __init__(
         self,
-        training: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor],
-        held_out: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor],
+        training: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor, Tensor],
+        held_out: tuple[Sequence[RawRecord], np.ndarray, Tensor, Tensor, Tensor],
         *,
         view: View,
         metadata: bool,
     ) -> None:
         self._training = _Items(*training, view, metadata)
         self._held_out = _Items(*held_out, view, metadata)
-        self.statistics = self._training.told[:, -STATISTICS:]
+        self.statistics = self._training.told[:, -STATISTICS:] if view.statistics else None
 
     def __len__(self) -> int:
         return len(self._training)
@@ -82,14 +82,16 @@ class _Items:
         features: np.ndarray,
         codes: Tensor,
         starts: Tensor,
+        of_rule: Tensor,
         view: View,
         metadata: bool,
     ) -> None:
-        self._codes, self._starts = codes, starts
+        self._codes, self._starts, self._of_rule = codes, starts, of_rule
         # Half precision: thousands of RAWs are kept, and noise hides what it rounds away.
         self._planes: list[Tensor] = []
-        statistics, told = np.split(features, [STATISTICS], axis=1)
-        self.told = torch.from_numpy(np.concatenate([told, statistics], 1) if metadata else statistics)
+        statistics, own = np.split(features, [STATISTICS], axis=1)
+        told = [part for part, is_told in ((own, metadata), (statistics, view.statistics)) if is_told]
+        self.told = torch.from_numpy(np.concatenate([features[:, :0], *told], 1))
         self.buckets: dict[tuple[int, ...], list[int]] = {}
         for place, raw in enumerate(raws):
             frame: RawFrame = raw.load()
@@ -106,5 +108,5 @@ class _Items:
     def example(self, places: Sequence[int]) -> Example:
         planes = torch.stack([self._planes[i] for i in places]).float()
         told = self.told[list(places)]
-        starts = self._starts[list(places)]
-        return Example(planes, told, Codes(self._codes[list(places)], starts), None, starts)
+        codes = Codes(self._codes[list(places)], self._starts[list(places)])
+        return Example(planes, told, codes, None, self._of_rule[list(places)])
