@@ -7,6 +7,7 @@ header is read first, so that a caller can bound the size before pixels take mem
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import struct
 import warnings
@@ -200,7 +201,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _space(image: Image.Image, kind: str, tags: dict[Any, Any]) -> str:
     """The colour space that the file says it is in, where that is not sRGB."""
     if profile := image.info.get("icc_profile"):
-        return _profile_space(profile)
+        return profile_space(profile)
     if tags.get(_COLOUR_SPACE) == 2 or tags.get("interoperability") == "R03":
         return "Adobe RGB (1998)"
     gamma = image.info.get("gamma")
@@ -209,8 +210,9 @@ def _space(image: Image.Image, kind: str, tags: dict[Any, Any]) -> str:
     return ""
 
 
-def _profile_space(profile: bytes) -> str:
-    """A profile's name, empty where it means sRGB: where it moves no colour by more than rounding does."""
+@functools.lru_cache(maxsize=16)
+def profile_space(profile: bytes) -> str:
+    """A colour profile's name, empty where it means sRGB: where it moves no colour by more than rounding does."""
     from PIL import Image, ImageCms
 
     levels = np.linspace(0, 255, 5).astype(np.uint8)

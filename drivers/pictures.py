@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.foreign_text import shown
 
 Kind = Literal["PNG", "JPEG"]
 
@@ -27,6 +28,9 @@ _JPEG = b"\xff\xd8\xff"
 _PNG_ALPHA = {4, 6}
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
+# What a file that names its colour space holds, within its first bytes.
+_OF_SPACE = (b"ICC_PROFILE\0", b"iCCP", b"gAMA", b"Exif\0\0", b"eXIf")
+_OF_SPACE_WITHIN = 1 << 18
 _MOST_SCANS = 100  # each is a pass over the whole picture; the usual progressive JPEG has 10
 
 
@@ -72,6 +76,8 @@ def read_header(data: bytes) -> Header:
 def check(data: bytes, kind: Kind, width: int, height: int) -> None:
     """Make sure that a file is one whole picture of that kind and size, 8 bits a channel and nowhere transparent.
 
+    One that says that its colours are in another space than sRGB is refused too.
+
     Raises:
         FrameError: it is not; the text gives one reason.
     """
@@ -97,6 +103,26 @@ def check(data: bytes, kind: Kind, width: int, height: int) -> None:
         raise FrameError(f"it decodes to {told} pixels, its header says {width}×{height}")
     if header.alpha and not is_opaque(data):
         raise FrameError("it has transparent pixels: write it without alpha")
+    make_sure_srgb(data)
+
+
+def make_sure_srgb(data: bytes) -> None:
+    """Look whether a PNG or JPEG file says that its colours are in another space than sRGB, in which all is compared.
+
+    Raises:
+        FrameError: it does.
+    """
+    start = data[:_OF_SPACE_WITHIN]
+    if not any(mark in start for mark in _OF_SPACE):
+        return
+    from drivers.given_pictures import read_header as read_given
+
+    try:
+        space = read_given(data).space
+    except FrameError:
+        return  # whether it can be read is looked at elsewhere
+    if space:
+        raise FrameError(f"its colours are in {shown(space)}: write sRGB")
 
 
 def make_sure_whole(data: bytes, header: Header) -> None:

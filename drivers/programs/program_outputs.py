@@ -19,6 +19,8 @@ import numpy as np
 
 from drivers import pictures
 from drivers.errors import FrameError
+from drivers.foreign_text import shown
+from drivers.given_pictures import profile_space
 
 Kind = Literal["png", "jpeg", "tiff", "ppm"]
 STARTS: dict[str, tuple[bytes, ...]] = {
@@ -32,7 +34,7 @@ STARTS: dict[str, tuple[bytes, ...]] = {
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _TIFF_GREY, _TIFF_RGB, _TIFF_PALETTE, _TIFF_YCBCR = 1, 2, 3, 6
-_TIFF_ORIENTATION = 274
+_TIFF_ORIENTATION, _TIFF_PROFILE = 274, 34675
 _TIFF_PAGES = 16  # of which others than the first may be previews
 _PACKED = {1: "B", 3: "H", 4: "I"}
 _PPM = re.compile(rb"P([36])" + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3 + rb"\s")
@@ -67,6 +69,7 @@ def pixels_of(data: bytes, kind: Kind) -> np.ndarray:
         return _decoded(tiff.as_stored(data), (tiff.width, tiff.height), tiff.alpha)
     header = pictures.read_header(data)
     pictures.make_sure_whole(data, header)
+    pictures.make_sure_srgb(data)
     return _decoded(data, (header.width, header.height), header.alpha)
 
 
@@ -168,12 +171,15 @@ def _tiff(data: bytes) -> _Tiff:
                 "extra": len(page.extrasamples),
             }
             width, height = int(page.imagewidth), int(page.imagelength)
+            profile = page.tags.valueof(_TIFF_PROFILE)
     except Exception as error:  # a damaged directory raises whatever its bytes lead to
         raise FrameError("its TIFF directory is damaged or cut short") from error
     if more:
         raise FrameError("it holds several pictures: write one")
     if reason := _unread(**facts):
         raise FrameError(f"it is a TIFF {reason}: write RGB of 8 or 16 bits")
+    if isinstance(profile, bytes) and (space := profile_space(profile)):
+        raise FrameError(f"its colours are in {shown(space)}: write sRGB")
     return _Tiff(width, height, facts["extra"] > 0, flag)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import tracemalloc
 import zlib
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from drivers import pictures
 from drivers.errors import FrameError
@@ -195,6 +196,27 @@ def test_an_outputs_orientation_is_ignored_in_jpeg_and_png_alike(flag: int) -> N
     ):
         frame(turned).check(WIDTH, HEIGHT)
         np.testing.assert_array_equal(frame(turned).pixels, frame(plain).pixels)
+
+
+def test_an_output_whose_colours_are_not_srgb_is_refused() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    adobe = Image.Exif()
+    adobe.get_ifd(34665)[40961] = 2
+    gamma = [chunk(b"gAMA", struct.pack(">I", value)) for value in (100_000, 45_455)]
+    for encoded, space in (
+        (pillow("RGB", "JPEG", icc_profile=srgb), ""),
+        (pillow("RGB", "PNG", icc_profile=srgb), ""),
+        (png(before=gamma[1]), ""),
+        (pillow("RGB", "JPEG", exif=adobe), "Adobe RGB (1998)"),
+        (pillow("RGB", "JPEG", icc_profile=b"none"), "an unreadable colour profile"),
+        (png(before=gamma[0]), "values of gamma 1"),
+    ):
+        frame = RgbFrame(encoded, "image/jpeg" if encoded.startswith(b"\xff\xd8") else "image/png")
+        if not space:
+            frame.check(WIDTH, HEIGHT)
+            continue
+        with pytest.raises(FrameError, match=re.escape(f"its colours are in {space}: write sRGB")):
+            frame.check(WIDTH, HEIGHT)
 
 
 def test_data_that_was_stored_before_still_decodes() -> None:

@@ -111,6 +111,7 @@ REFUSED = {
         tiff(np.dstack([CLEAR, GREY]), photometric="rgb", extrasamples=["unspecified", "unspecified"]),
         "channels",
     ),
+    "another space": (tiff(scene(), photometric="rgb", iccprofile=b"none"), "an unreadable colour profile: write sRGB"),
     "two pictures": (tiff(np.stack([scene(), scene()]), photometric="rgb"), "several pictures"),
     "half": (tiff(scene(), photometric="rgb")[:-150], "damaged"),
     "directory only": (b"II*\0\x08\0\0\0", "directory is damaged"),
