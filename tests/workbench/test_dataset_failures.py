@@ -46,8 +46,8 @@ def test_a_failure_is_kept_once_with_its_first_reason(dataset: Dataset) -> None:
     again = dataset.add_failures(info, [failure(0, 1, "something else")], purpose="collect")
     assert (again[0].id, again[0].reason) == (first[0].id, "no memory")
     key = make_raw(0).hash, make_set(1).hash
-    assert dataset.find_failures(info.identity, [key, (make_raw(0).hash, make_set(2).hash)]) == {key: again[0]}
-    assert dataset.find_failures("another/1/device", [key]) == {}
+    assert dataset.outcomes(info.identity, [key, (make_raw(0).hash, make_set(2).hash)]) == {key: again[0]}
+    assert dataset.outcomes("another/1/device", [key]) == {}
     assert len(dataset.failures(device_identity=info.identity, purpose="collect")) == 2
     assert verify(dataset).problems == []
 

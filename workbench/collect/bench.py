@@ -33,8 +33,9 @@ READ_AHEAD = 512
 CLAIMED_S = 1.0
 """As many jobs are claimed at once, up to ``BATCH``, as the device takes in this many seconds."""
 FIRST = 8
-LOOK_S, LOOK = 0.25, 256
-"""Seconds between two looks at what others are at, and how much of it is claimed at once."""
+LOOK_S, GLANCE_S, LOOK = 0.25, 1.0, 256
+"""Seconds between two looks at what others are at, while they are waited for and while there is work of one's own; and
+how much of it is claimed at once."""
 PATIENCE_S = 600.0
 """After so many seconds in which others came to nothing the device is asked for what they claimed."""
 RAW_CACHE_BYTES = 128 * 2**20
@@ -199,10 +200,7 @@ class _Stream:
 
     def found(self, keys: list[Key]) -> dict[Key, Outcome]:
         """What is in the data set."""
-        found: dict[Key, Outcome] = {**self.bench.dataset.find(self.bench.info.identity, keys)}
-        missing = [key for key in keys if key not in found]
-        found |= self.bench.dataset.find_failures(self.bench.info.identity, missing)
-        return found
+        return self.bench.dataset.outcomes(self.bench.info.identity, keys)
 
     def claimed(self, keys: list[Key]) -> tuple[set[Key], dict[Key, Outcome]]:
         """Which of these are to be asked of the device, and what the data set has; others are at the rest."""
@@ -233,12 +231,16 @@ class _Stream:
 
     def look_at_others(self, wait: bool) -> Iterator[tuple[RawRecord, ParameterSet]]:
         """Take what others have made by now; gives the jobs that they let go of, or did not live to make."""
-        while self.others and (wait or time.monotonic() - self.looked > LOOK_S):
+        while self.others and (wait or time.monotonic() - self.looked > GLANCE_S):
             self.bench.claims.renew(let_go=True)  # else two would wait for what both have made
             impatient = time.monotonic() - self.heard > PATIENCE_S
             held = set() if impatient else self.bench.claims.held()
-            free = [key for key in self.others if key not in held]
-            mine, found = self.claim(free[:LOOK], whoever_has_them=impatient)
+            free = [key for key in self.others if key not in held][:LOOK]
+            # Most were made by whoever had claimed them: only what is left is to be claimed.
+            found = self.found(free)
+            left = [key for key in free if key not in found]
+            mine, made = self.claim(left, whoever_has_them=impatient)
+            found |= made
             self.looked = time.monotonic()
             for key, record in found.items():
                 asked = self.others.pop(key)

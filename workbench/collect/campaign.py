@@ -209,9 +209,8 @@ class StoredCampaign(Campaign[Job]):
     def known(self) -> list[Outcome | None]:
         """See :meth:`Campaign.known`."""
         keys = [(raw.hash, parameters.hash) for raw, parameters in self.jobs]
-        captures = self.dataset.find(self.identity, keys)
-        failures = self.dataset.find_failures(self.identity, keys)
-        return [captures.get(key) or failures.get(key) for key in keys]
+        found = self.dataset.outcomes(self.identity, keys)
+        return [found.get(key) for key in keys]
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """See :meth:`Campaign.outcomes`."""

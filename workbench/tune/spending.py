@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.collect.failures import FailureTally
+from workbench.lab.dataset import FailureRecord
 from workbench.tune.results import Spent, SpentOnRule
 from workbench.tune.search import SearchResult
 from workbench.tune.tuner import Tuner
@@ -15,17 +16,17 @@ from workbench.tune.tuner import Tuner
 def spent(tuner: Tuner) -> Spent:
     """What a run records of how the tuning was done."""
     seconds, keys, identity = time.monotonic() - tuner.begin, sorted(tuner.keys), tuner.info.identity
-    made, failed = tuner.dataset.find(identity, keys), tuner.dataset.find_failures(identity, keys)
-    tally = FailureTally()
-    for _ in made:
-        tally.made()
-    for key, failure in failed.items():
-        if key not in made:
-            tally.add(failure.code, failure.reason)
+    tally, device_s = FailureTally(), 0.0
+    for outcome in tuner.dataset.outcomes(identity, keys).values():
+        if isinstance(outcome, FailureRecord):
+            tally.add(outcome.code, outcome.reason)
+        else:
+            tally.made()
+            device_s += outcome.device_s
     return Spent(
         captures=tuner.captures,
         captures_asked_now=tuner.asked,
-        device_s=float(sum(c.device_s for c in made.values())),
+        device_s=device_s,
         seconds=seconds,
         compute_s=max(seconds - tuner.waited_s, 0.0) + tuner.earlier_s,
         failed=tally.failed,

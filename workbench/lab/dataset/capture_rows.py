@@ -43,8 +43,9 @@ class CaptureRows(Rows):
             if key not in found:
                 new.setdefault(key, capture)
         if new:
-            self._insert(device, new, purpose, repeat)
-            found |= self.find(device.identity, new, repeat=repeat)
+            found |= self._insert(device, new, purpose, repeat)
+        if others := new.keys() - found.keys():  # another process kept them meanwhile
+            found |= self.find(device.identity, others, repeat=repeat)
         return [found[key] for key in keys]
 
     @resumed
@@ -52,20 +53,8 @@ class CaptureRows(Rows):
         self, device_identity: str, keys: Iterable[tuple[str, str]], *, repeat: int = 0
     ) -> dict[tuple[str, str], CaptureRecord]:
         """The captures of a device that are there, by (RAW hash, parameters hash)."""
-        found, wanted = {}, set(keys)
         with self.database.reading() as connection:
-            kept = self.kept_under(connection, device_identity)
-            for raws, sets in grouped(wanted):
-                query = self._capture_query().where(
-                    CaptureRow.raw.in_(raws),
-                    CaptureRow.device.in_(kept),
-                    CaptureRow.parameters.in_(sets),
-                    CaptureRow.repeat == repeat,
-                )
-                for row in connection.execute(query):
-                    if (key := (row.raw, row.parameters)) in wanted:
-                        found[key] = self._capture_record(connection, row)
-        return found
+            return self._captures_by_key(connection, self.kept_under(connection, device_identity), keys, repeat)
 
     @resumed
     def captures(
@@ -124,7 +113,26 @@ class CaptureRows(Rows):
                 count += 1
         return count
 
-    def _insert(self, device: DeviceInfo, captures: dict[tuple[str, str], Capture], purpose: str, repeat: int) -> None:
+    def _captures_by_key(
+        self, connection: Connection, kept: list[str], keys: Iterable[tuple[str, str]], repeat: int = 0
+    ) -> dict[tuple[str, str], CaptureRecord]:
+        found, wanted = {}, set(keys)
+        for raws, sets in grouped(wanted):
+            query = self._capture_query().where(
+                CaptureRow.raw.in_(raws),
+                CaptureRow.device.in_(kept),
+                CaptureRow.parameters.in_(sets),
+                CaptureRow.repeat == repeat,
+            )
+            for row in connection.execute(query):
+                if (key := (row.raw, row.parameters)) in wanted:
+                    found[key] = self._capture_record(connection, row)
+        return found
+
+    def _insert(
+        self, device: DeviceInfo, captures: dict[tuple[str, str], Capture], purpose: str, repeat: int
+    ) -> dict[tuple[str, str], CaptureRecord]:
+        """Keep captures; gives the records of those whose keys were not there."""
         self.database.check_writable()
         blobs: dict[str, tuple[BlobKey, bytes]] = {}
         for c in captures.values():
@@ -160,7 +168,34 @@ class CaptureRows(Rows):
             kept = self.add_device(connection, device, created)
             add(connection, Blob, [vars(key) for key, _ in blobs.values()])
             add(connection, ParameterSetRow, codes)
-            add(connection, CaptureRow, [{**row, "device": kept} for row in rows])
+            added = add(
+                connection,
+                CaptureRow,
+                [{**row, "device": kept} for row in rows],
+                returning=(CaptureRow.id, CaptureRow.raw, CaptureRow.parameters),
+            )
+            identity = self.identity(connection, kept)
+        made = {}
+        for row in added:
+            c = captures[key := (row.raw, row.parameters)]
+            made[key] = CaptureRecord(
+                id=row.id,
+                raw_hash=row.raw,
+                parameters_hash=row.parameters,
+                codes=c.parameters.by_name,
+                device_identity=identity,
+                boot_id=c.boot_id,
+                frame=c.frame,
+                repeat=repeat,
+                purpose=purpose,
+                output_hash=c.rgb.hash,
+                media_type=c.rgb.media_type,
+                device_s=c.device_s,
+                total_s=c.total_s,
+                created=created,
+                _blobs=self.blobs,
+            )
+        return made
 
     def _capture_query(self) -> Any:
         unread = ("read_back", "serial", "workbench", "set_aside", "set_aside_at", "seal")

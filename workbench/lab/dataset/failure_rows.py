@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select
 
 from drivers.device import DeviceInfo, Failure
 from workbench.console.versions import workbench_version
-from workbench.lab.dataset.records import FailureRecord
+from workbench.lab.dataset.capture_rows import CaptureRows
+from workbench.lab.dataset.records import CaptureRecord, FailureRecord
 from workbench.lab.dataset.resuming import resumed
-from workbench.lab.dataset.rows import Rows, add, grouped, now
+from workbench.lab.dataset.rows import add, grouped, now
 from workbench.lab.dataset.schema import FailureRow, ParameterSetRow
 
 
-class FailureRows(Rows):
+class FailureRows(CaptureRows):
     """Failures of a data set."""
 
     @resumed
@@ -47,7 +48,9 @@ class FailureRows(Rows):
                 for f in failures
             ]
             add(connection, FailureRow, rows)
-        found = self._failures_by_key(device.identity, {(f.raw_hash, f.parameters.hash) for f in failures}, purpose)
+        keys = {(f.raw_hash, f.parameters.hash) for f in failures}
+        with self.database.reading() as connection:
+            found = self._failures_by_key(connection, self.kept_under(connection, device.identity), keys, purpose)
         return [found[f.raw_hash, f.parameters.hash] for f in failures]
 
     @resumed
@@ -62,11 +65,17 @@ class FailureRows(Rows):
             return [self._failure_record(connection, row) for row in connection.execute(query)]
 
     @resumed
-    def find_failures(
+    def outcomes(
         self, device_identity: str, keys: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], FailureRecord]:
-        """The failures of a device that are there, by (RAW hash, parameters hash); of several the first."""
-        return self._failures_by_key(device_identity, keys, None)
+    ) -> dict[tuple[str, str], CaptureRecord | FailureRecord]:
+        """What is there of a device by (RAW hash, parameters hash): captures, else the first failure."""
+        wanted = set(keys)
+        if not wanted:
+            return {}
+        with self.database.reading() as connection:
+            kept = self.kept_under(connection, device_identity)
+            found = self._captures_by_key(connection, kept, wanted)
+            return found | self._failures_by_key(connection, kept, wanted - found.keys(), None)
 
     def failures_by_reason(self) -> dict[str, int]:
         """How many failures there are, by ``CODE: REASON``, most first."""
@@ -84,21 +93,18 @@ class FailureRows(Rows):
             return connection.execute(query).rowcount
 
     def _failures_by_key(
-        self, device_identity: str, keys: Iterable[tuple[str, str]], purpose: str | None
+        self, connection: Connection, kept: list[str], wanted: Set[tuple[str, str]], purpose: str | None
     ) -> dict[tuple[str, str], FailureRecord]:
         found: dict[tuple[str, str], FailureRecord] = {}
-        wanted = set(keys)
-        with self.database.reading() as connection:
-            kept = self.kept_under(connection, device_identity)
-            for raws, sets in grouped(wanted):
-                query = _failure_query().where(
-                    FailureRow.raw.in_(raws), FailureRow.device.in_(kept), FailureRow.parameters.in_(sets)
-                )
-                if purpose is not None:
-                    query = query.where(FailureRow.purpose == purpose)
-                for row in connection.execute(query.order_by(FailureRow.id)):
-                    if (key := (row.raw, row.parameters)) in wanted:
-                        found.setdefault(key, self._failure_record(connection, row))
+        for raws, sets in grouped(wanted):
+            query = _failure_query().where(
+                FailureRow.raw.in_(raws), FailureRow.device.in_(kept), FailureRow.parameters.in_(sets)
+            )
+            if purpose is not None:
+                query = query.where(FailureRow.purpose == purpose)
+            for row in connection.execute(query.order_by(FailureRow.id)):
+                if (key := (row.raw, row.parameters)) in wanted:
+                    found.setdefault(key, self._failure_record(connection, row))
         return found
 
     def _failure_record(self, connection: Connection, row: Row[Any]) -> FailureRecord:

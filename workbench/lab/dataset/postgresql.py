@@ -82,19 +82,22 @@ def _engine(url: str, busy_s: float) -> Engine:
         engine = create_engine(f"{SCHEME}://", creator=_connecting(url, busy_s), pool_pre_ping=True)
     except ImportError as error:
         raise DatasetError(f"{url}: needs psycopg, which is not here; {EXTRA}") from error
+    from psycopg import IsolationLevel
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        if options.get("write"):
-            if not options["durable"]:
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        write = bool(options.get("write"))
+        # Both are said with the server's BEGIN, which comes with the first statement.
+        native: Any = connection.connection.driver_connection
+        native.read_only = not write
+        native.isolation_level = None if write else IsolationLevel.REPEATABLE_READ
+        if write:
+            more = "" if options["durable"] else "set_config('synchronous_commit', 'off', true), "
             # A writer whose host stopped in mid-transaction lets go of the lock before others give up. How long they
             # wait counts, not how long this one would: a short patience is no reason to be put out between statements.
-            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {round(BUSY_S * 800)}")
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(current_schema()))")
-        else:
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            more += f"set_config('idle_in_transaction_session_timeout', '{round(BUSY_S * 800)}', true)"
+            connection.exec_driver_sql(f"SELECT {more}, pg_advisory_xact_lock(hashtext(current_schema()))")
 
     return engine
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import NoResultFound
 
 from drivers.device import DeviceInfo
@@ -93,13 +93,23 @@ def grouped(keys: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list[s
         yield raws, list(sets)
 
 
-def add(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:
-    """Add rows, sealed where the table is; those that are there already stay as they are."""
-    if rows and issubclass(table, Sealed):
+def add(
+    connection: Connection, table: type[Base], rows: list[dict[str, Any]], returning: Sequence[Any] = ()
+) -> list[Row[Any]]:
+    """Add rows, sealed where the table is; those that are there already stay as they are.
+
+    Gives these columns of the rows that were not there, in any order.
+    """
+    if not rows:
+        return []
+    if issubclass(table, Sealed):
         columns = table.__table__.columns
         rows = [sealed(columns, row) for row in rows]
-    if rows:
-        connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
+    statement = insert(connection, table).on_conflict_do_nothing()
+    if not returning:
+        connection.execute(statement, rows)
+        return []
+    return list(connection.execute(statement.returning(*returning), rows))
 
 
 def now() -> str:
