@@ -17,6 +17,7 @@ from workbench import Lab, ValidationSettings
 from workbench.board import tuning_file
 from workbench.commands.sim_scenes import SceneCfa, scenes
 from workbench.judge.methods import MethodKind
+from workbench.judge.rerun import rerun
 from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
 from workbench.lab.runs import find_run
@@ -52,6 +53,9 @@ def test_it_runs_on_sim60(url: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         m.kind for m in result.methods
     }
     assert lab.report().is_file()
+    again = rerun(lab.path, table.name)
+    assert again.agrees()
+    assert again.figures > 20
 
     space = profiles.space("sim60")
     with Dataset.open(lab.path) as dataset:

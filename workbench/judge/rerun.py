@@ -15,10 +15,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from drivers.cfa import KINDS as CFA_KINDS
 from drivers.device import Capture, Device, DeviceInfo
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
+from drivers.raw_input import RawInput
 from drivers.regular_files import read_json, read_regular
 from drivers.weights import FILE_NAME, LARGEST_FILE
 from workbench.errors import RunError
@@ -237,7 +239,8 @@ def _recorded(dataset: Dataset, run: RunFolder) -> RecordedDevice:
     if known is None:
         raise RunError(f"run {run.name}: the data set holds no captures of its device {identity}; give --device")
     serial, boot_id = run.device.serial or "", run.device.boot_id or ""
-    info = DeviceInfo(known.model, known.firmware, serial, boot_id, dataset.space(identity))
+    taken = RawInput(cfa=tuple(CFA_KINDS))  # which RAWs it takes is not recorded; what the run needs, it took
+    info = DeviceInfo(known.model, known.firmware, serial, boot_id, dataset.space(identity), input=taken)
     return RecordedDevice(info, str(run.config.get("device", "recorded:")))
 
 
