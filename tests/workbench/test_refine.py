@@ -209,7 +209,7 @@ def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
     assert refined is not None
     assert refined.captures <= 160
     assert_moves_are_ranked(refined.ranks)
-    assert "gain over the rule on 5 validation RAWs" in told
+    assert "gain over what is refined on 5 validation RAWs" in told
     assert "predictor net, on top of defaults" in told
     (lab / "held.toml").write_text("[held]\nred_gain = 1.75\n", encoding="utf-8")
     repeated = json.loads(

@@ -151,7 +151,7 @@ def print_rounds(refined: RefineResult) -> None:
         for number, r in enumerate(refined.rounds, 1)
     ]
     print_table(
-        f"gain over the rule on {refined.rounds[0].raws} validation RAWs on the device; * what is learnt from",
+        f"gain over what is refined on {refined.rounds[0].raws} validation RAWs on the device; * what is learnt from",
         ["round", "captures", "explained", *refined.metrics],
         rows,
         [

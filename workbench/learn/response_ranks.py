@@ -1,6 +1,6 @@
 """Whether the response of a refinement tells which way the task's figures go: the measure that counts for following it.
 
-From what the rule gives a RAW one parameter is moved at a time, within what was captured around the rule, both ways, on
+From the set of what is refined one parameter is moved at a time, within what was captured around it, both ways, on
 validation RAWs; what the response promises of each move is ranked against what the device's figures gain.
 """
 
@@ -47,11 +47,11 @@ def response_ranks(refining: Refining, response: Response) -> ResponseRanks:
     jobs: list[tuple[RawRecord, ParameterSet]] = [(known.raws[place], known.starts[place]) for place in chosen]
     jobs += [(known.raws[place], one) for place, _, one in moved]
     figures = refining.figures(jobs, WHAT, apart=True)
-    of_rule = dict(zip(chosen, figures, strict=False))
+    before = dict(zip(chosen, figures, strict=False))
     rows = [
         (place, name, one, after - base)
         for (place, name, one), after in zip(moved, figures[len(chosen) :], strict=True)
-        if after is not None and (base := of_rule[place]) is not None
+        if after is not None and (base := before[place]) is not None
     ]
     promised = _promised(refining, response, [(place, one) for place, _, one, _ in rows])
     found = []

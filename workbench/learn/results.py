@@ -202,7 +202,8 @@ class RefineRound(Model):
     Attributes:
         captures: distinct ones looked at so far.
         explained: share of the gains' variance that the response explains, on RAWs left out of its fit.
-        raws: of the validation split; gains: of the round's answers over the rule on them, by metric, larger is better.
+        raws: of the validation split; gains: of the round's answers over what is refined on them, by metric, larger is
+            better.
     """
 
     captures: int
@@ -212,7 +213,7 @@ class RefineRound(Model):
 
 
 class ResponseRank(Model):
-    """How the response of a refinement follows the device when one parameter moves from what the rule gives.
+    """How the response of a refinement follows the device when one parameter moves from what is refined.
 
     Attributes:
         parameter, block: their names; moves: how many, over all RAWs.
