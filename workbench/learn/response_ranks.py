@@ -47,11 +47,11 @@ def response_ranks(refining: Refining, response: Response) -> ResponseRanks:
     jobs: list[tuple[RawRecord, ParameterSet]] = [(known.raws[place], known.starts[place]) for place in chosen]
     jobs += [(known.raws[place], one) for place, _, one in moved]
     figures = refining.figures(jobs, WHAT, apart=True)
-    before = dict(zip(chosen, figures, strict=False))
+    at_start = dict(zip(chosen, figures, strict=False))
     rows = [
         (place, name, one, after - base)
         for (place, name, one), after in zip(moved, figures[len(chosen) :], strict=True)
-        if after is not None and (base := before[place]) is not None
+        if after is not None and (base := at_start[place]) is not None
     ]
     promised = _promised(refining, response, [(place, one) for place, _, one, _ in rows])
     found = []
