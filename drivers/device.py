@@ -168,6 +168,15 @@ class Device(ABC):
             DeviceUnreachableError: no answer before the deadline.
         """
 
+    def ask_info(self, wait_s: float) -> DeviceInfo:
+        """Who the device is, asked anew where it can be, between frames; waits no longer than ``wait_s``.
+
+        Raises:
+            DeviceUnreachableError: it does not answer.
+            DeviceError: it is another than before.
+        """
+        return self.info()
+
     def units(self) -> dict[str, DeviceInfo]:
         """What :meth:`info` says, by URL; of a pool every board that was reached."""
         return {self.url: self.info()}

@@ -2,7 +2,8 @@
 
 The driver of the shared device proves every frame before it is passed on, and has as many in work as it takes.
 Registers that clients read and write are the share's, given out where the device has none. Both banks hold the defaults
-when it starts, and again, with another boot id, when the shared device was restarted.
+when it starts, and again, with another boot id, when the shared device was restarted. A client who asks who it is hears
+that it is busy while the shared device is not reached.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -27,6 +29,8 @@ from drivers.protocol import wire
 IN_WORK = 2
 """Requests that a client may have outstanding, in multiples of the frames that the shared device takes at once: those
 that wait are there when others are done."""
+ASKED_S = 1.0
+"""Seconds that the shared device has to say who it is where a client asks, and nothing was heard of it for so long."""
 
 _Result = Capture | tuple[RawFrame, Capture] | Failure
 
@@ -49,6 +53,7 @@ class SharedDevice(DeviceSide):
         self._device, self._stop = device, stop
         self._device_boot, self._inner_space = info.boot_id, info.space
         self._made = 0
+        self._working, self._heard = False, time.monotonic()
         if not info.echo and device_urls.settle_count(device.url) is None:
             raise DeviceError(
                 f"{device.url}: this device's frames do not prove their parameters; measure its settle count with "
@@ -72,6 +77,23 @@ class SharedDevice(DeviceSide):
         except WorkbenchError as error:
             raise DeviceError(f"{device.url}: it cannot be shared: {error}") from error
 
+    def handle(self, message: wire.Message) -> wire.Message:
+        """See :meth:`DeviceSide.handle`. HELLO is ``busy`` while the shared device is not reached.
+
+        Raises:
+            DeviceError: the shared device is another than before.
+        """
+        # While it makes frames it cannot be asked, and need not: they come, or are told not to.
+        if isinstance(message, wire.Hello) and not self._working and time.monotonic() - self._heard > ASKED_S:
+            try:
+                with stopping.checked(self._check):
+                    self._see_boot(self._device.ask_info(ASKED_S).boot_id)
+            except DeviceUnreachableError as error:
+                return _not_reached(message.id, error)
+            except _StoppedError:
+                return wire.Error(message.id, "busy", "the share ends")
+        return super().handle(message)
+
     def frames(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message]:
         """See :meth:`DeviceSide.frames`. A device that is not reached for a while makes its frames ``busy``.
 
@@ -79,6 +101,7 @@ class SharedDevice(DeviceSide):
             DeviceError: the device refused what is no fault of a frame, or is another than before.
         """
         taken: deque[wire.FrameRequest | wire.Error] = deque()
+        self._working = True
         try:
             with stopping.checked(self._check), closing(self._results(requests, taken)) as results:
                 for result in results:
@@ -90,9 +113,11 @@ class SharedDevice(DeviceSide):
             while taken:
                 yield from _refusals(taken)
                 if taken:
-                    yield wire.Error(taken.popleft().id, "busy", f"the device shared is not reached: {error}")
+                    yield _not_reached(taken.popleft().id, error)
         except _StoppedError:
             return
+        finally:
+            self._working = False
         yield from _refusals(taken)
 
     def _results(
@@ -130,10 +155,8 @@ class SharedDevice(DeviceSide):
             code = result.code if result.code in ("bad_raw", "too_large") else "failed"
             return wire.Error(request.id, code, result.reason)
         raw, capture = result if isinstance(result, tuple) else (None, result)
-        if capture.boot_id != self._device_boot:
-            self._device_boot = capture.boot_id
+        if self._see_boot(capture.boot_id):
             self._made = 1
-            self.reboot()
         made = Made(capture.rgb, capture.parameters_in_force)
         device_ns = round(capture.device_s * 1e9)
         if isinstance(request, wire.Process):
@@ -145,6 +168,15 @@ class SharedDevice(DeviceSide):
             return dataclasses.replace(frame, frame=self._made)
         except WorkbenchError as error:
             return wire.Error(request.id, "failed", str(error))
+
+    def _see_boot(self, boot_id: str) -> bool:
+        """The shared device was heard of, in this boot; whether it is another one than before."""
+        self._heard = time.monotonic()
+        if boot_id == self._device_boot:
+            return False
+        self._device_boot, self._made = boot_id, 0
+        self.reboot()
+        return True
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -172,6 +204,10 @@ class _Elsewhere:
     def photograph(self, latched: dict[str, int]) -> NoReturn:
         """Never called."""
         raise NotImplementedError
+
+
+def _not_reached(request_id: int, error: DeviceUnreachableError) -> wire.Error:
+    return wire.Error(request_id, "busy", f"the device shared is not reached: {error}")
 
 
 def _refusals(taken: deque[wire.FrameRequest | wire.Error]) -> Iterator[wire.Error]:

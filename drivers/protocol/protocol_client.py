@@ -27,6 +27,8 @@ OPEN_DEADLINE_S = 5.0
 MAX_REBOOTS = 5
 """Reboots without a frame between them before the device is given up."""
 RECONNECT_S = 0.1
+BUSY_S = 0.05
+"""Seconds until a request that found the device busy is sent again."""
 
 
 class Link(Protocol):
@@ -81,10 +83,7 @@ class ProtocolClient(Device):
         self._wait_s = min(deadline_s, open_deadline_s)
         try:
             self._connect()
-            answer = self._ask(wire.Hello(self._new_id(), wire.LATEST), self._wait_s)
-            if not isinstance(answer, wire.Info):
-                raise ProtocolError(f"{url}: HELLO was answered with {type(answer).__name__}, not INFO")
-            self._take_info(answer)
+            self.ask_info(self._wait_s)
         except BaseException:
             self.close()
             raise
@@ -118,6 +117,14 @@ class ProtocolClient(Device):
 
     def info(self) -> DeviceInfo:
         """Who the device is, as it said when last connected."""
+        return self._info
+
+    def ask_info(self, wait_s: float) -> DeviceInfo:
+        """See :meth:`drivers.device.Device.ask_info`."""
+        answer = self._ask(wire.Hello(self._new_id(), wire.LATEST), wait_s)
+        if not isinstance(answer, wire.Info):
+            raise ProtocolError(f"{self.url}: HELLO was answered with {type(answer).__name__}, not INFO")
+        self._take_info(answer)
         return self._info
 
     def read_registers(self, bank: Bank = "active") -> dict[str, int]:
@@ -212,9 +219,10 @@ class ProtocolClient(Device):
         """The answer to a short request; sent again on a new connection.
 
         Raises:
-            DeviceUnreachableError: none came within ``wait_s``.
+            DeviceUnreachableError: none came within ``wait_s``, or none but ``busy``.
             DeviceError: the device refused.
         """
+        busy = ""
         start = sent = time.monotonic()
         garbage = self.counts["garbage"]
         reconnects = self.counts["reconnects"]
@@ -229,12 +237,20 @@ class ProtocolClient(Device):
                 continue
             if answer.id != message.id:
                 self._take(answer)
+            elif isinstance(answer, wire.Error) and answer.code == "busy":
+                self.counts["busy"] += 1
+                busy = answer.text
+                time.sleep(BUSY_S)
+                sent = time.monotonic()
+                self._send(message)
             elif isinstance(answer, wire.Error):
                 raise DeviceError(f"{self.url}: the device refused ({answer.code}): {answer.text}")
             else:
                 return answer
         if self.counts["garbage"] > garbage:
             raise ProtocolError(f"{self.url}: what answers does not speak the protocol: {self._garbage}")
+        if busy:
+            raise DeviceUnreachableError(f"{self.url}: busy for {wait_s:.1f} s, it said: {busy}")
         raise self._unreachable(wait_s)
 
     def _values(self, message: wire.Read | wire.Write) -> wire.RegisterValues:

@@ -23,12 +23,11 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.protocol.frame_jobs import Job, what_came
-from drivers.protocol.protocol_client import OPEN_DEADLINE_S, ProtocolClient
+from drivers.protocol.protocol_client import BUSY_S, OPEN_DEADLINE_S, ProtocolClient
 
 MAX_BYTES_IN_FLIGHT = 128 << 20
 MAX_REFUSALS = 5
 """Answers to one request that may fail their proof before the job is given up."""
-BUSY_S = 0.05
 
 FRAME_ERRORS = ("failed", "bad_raw", "too_large", "burst")
 """Errors of the protocol that are about one frame: the device could not process this RAW with these parameters, or

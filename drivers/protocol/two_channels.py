@@ -45,6 +45,10 @@ class TwoChannelDevice(Device):
         """Who the device is, as the channel of the frames says."""
         return self._pixels.info()
 
+    def ask_info(self, wait_s: float) -> DeviceInfo:
+        """See :meth:`drivers.device.Device.ask_info`; on the channel of the frames."""
+        return self._pixels.ask_info(wait_s)
+
     def process(self, raw: RawFrame, parameters: ParameterSet) -> Capture:
         """Process one RAW with one parameter set; see :meth:`drivers.device.Device.process`."""
         return self.single(raw, parameters)

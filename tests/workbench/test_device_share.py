@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set, picture
 from servers import in_thread
 from typer.testing import CliRunner
 
+from drivers.agent import sharing
 from drivers.agent.listening import open_link
 from drivers.agent.serving import serve_link
 from drivers.agent.sharing import SharedDevice
@@ -186,6 +188,41 @@ def test_why_a_share_has_no_frames_reaches_the_bench(share: Share) -> None:
     told = r"no frame in .* × busy \(it said: the device shared is not reached: fake: no answer in 30 s\)"
     with open_device(url, 1.0) as shared, pytest.raises(DeviceUnreachableError, match=told):
         captures(shared, 3)
+
+
+def until_unreachable(ask: Callable[[], Any]) -> str:
+    """What a bench is told once the share has noticed."""
+    while True:
+        try:
+            ask()
+        except DeviceUnreachableError as error:
+            return str(error)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP here")
+def test_who_a_device_is_that_is_gone_is_not_told(share: Share, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "ASKED_S", 0.3)
+    words = [sys.executable, "-m", "workbench.cli", "sim", "serve", "--serial", "socket://127.0.0.1:0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            inner = process.stdout.readline().partition(" at ")[2].split()[0]
+            url = share(open_device(inner, 10.0))
+            with open_device(url) as shared:
+                before = shared.info()
+                os.kill(process.pid, signal.SIGSTOP)
+                assert "it said: the device shared is not reached: serial:" in until_unreachable(
+                    lambda: shared.ask_info(1.0)
+                )
+                os.kill(process.pid, signal.SIGCONT)
+                assert shared.ask_info(30.0) == before
+            process.kill()
+            process.wait()
+            assert "it said: the device shared is not reached: serial:" in until_unreachable(
+                lambda: open_device(url, 1.5).close()
+            )
+        finally:
+            process.kill()
 
 
 def test_another_device_than_before_ends_the_share_with_its_line() -> None:
