@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import sys
@@ -21,6 +22,28 @@ MAX_BURST = 64
 _STRIP = 1 << 16
 """Pixels of a plane that are worked on at a time."""
 _KINDS: dict[str, pictures.Kind] = {"image/png": "PNG", "image/jpeg": "JPEG"}
+
+
+METADATA = ("width", "height", "cfa", "black_level", "white_level", "iso", "exposure_s", "as_shot_wb", "colour_matrix")
+"""The keys of :attr:`RawFrame.metadata`."""
+
+
+def make_sure_known(metadata: object, more: tuple[str, ...] = ()) -> None:
+    """See that metadata that an engineer's program gives have the keys of :data:`METADATA`, or some ``more``, alone.
+
+    A key that is misspelt would be passed over, and what it says taken for not known.
+
+    Raises:
+        FrameError: one is unknown; with the nearest name.
+    """
+    if not isinstance(metadata, dict):
+        return  # told where the frame is made
+    known = [*METADATA, *more]
+    for key in metadata:
+        if key not in known:
+            close = difflib.get_close_matches(str(key).lower(), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(METADATA)}"
+            raise FrameError(f"RAW metadata: unknown key {key!r:.60}; {hint}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from drivers.agent.listening import open_link
 from drivers.agent.own_parameters import Several, in_registers
 from drivers.agent.serving import serve_link
 from drivers.errors import DeviceError, FrameError, ParameterError, WorkbenchError
-from drivers.frames import RawFrame, RgbFrame
+from drivers.frames import RawFrame, RgbFrame, make_sure_known
 from drivers.parameters import Native, Parameter, ParameterSpace
 from drivers.plain_pictures import PictureOutput, PlainPicture
 from drivers.protocol import wire
@@ -247,7 +247,10 @@ class _OwnIsp:
             taken = capture(self._values(latched, None))
             if not isinstance(taken, tuple) or len(taken) != (4 if self._space.statistics else 3):
                 raise FrameError(f"{capture.__name__} returned {_kind(taken)}; return {parts}")
-            raw = RawFrame.from_metadata(taken[0], taken[1], capture.__name__)
+            make_sure_known(taken[1])
+            # The camera's own buffer may be filled anew before this RAW has gone out.
+            mosaic = taken[0].copy() if isinstance(taken[0], np.ndarray) else taken[0]
+            raw = RawFrame.from_metadata(mosaic, taken[1], capture.__name__)
             statistics = self._statistics(taken[3] if len(taken) == 4 else {}, capture.__name__)
             return raw, (_picture(taken[2], raw, capture.__name__, self._output), statistics)
 

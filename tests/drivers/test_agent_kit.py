@@ -309,11 +309,22 @@ def test_a_live_agent_gives_the_raw_with_its_picture() -> None:
     assert refusal.code == "unsupported"
 
 
+def test_a_camera_may_fill_its_buffer_anew_before_a_photograph_has_gone_out() -> None:
+    buffer = RAW.mosaic.copy()
+    own = agent()
+    own.capture(lambda values: (buffer, RAW.metadata, grey(3)))
+    answer = own.device().handle(wire.CaptureRequest(9, ()))
+    assert isinstance(answer, wire.Frame)
+    buffer[:] = 0
+    np.testing.assert_array_equal(wire.raw_frame(answer).mosaic, RAW.mosaic)
+
+
 @pytest.mark.parametrize(
     ("taken", "told"),
     [
         (grey(1), "returned uint8 [4, 6, 3]; return mosaic, metadata and picture"),
         ((RAW.mosaic, {}, grey(1)), "bad RAW metadata"),
+        ((RAW.mosaic, RAW.metadata | {"ISO": 100}, grey(1)), "RAW metadata: unknown key 'ISO'; did you mean 'iso'?"),
         ((RAW.mosaic.astype(float), RAW.metadata, grey(1)), "mosaic must be uint16"),
         ((RAW.mosaic, RAW.metadata, None), "returned NoneType"),
     ],

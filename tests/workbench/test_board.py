@@ -18,6 +18,7 @@ import typer
 from sim_lab import make_lab, picture
 from typer.testing import CliRunner
 
+from drivers.errors import FrameError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.raw.raw_files import save_npz
@@ -156,7 +157,11 @@ def test_a_folder_gives_the_workbenchs_codes(
     assert {*made.left_out} == ({"red_gain", "blue_gain"} if name == "under-a-setting" else set())
     board = BoardPredictor(tmp_path / "out")
     raw = picture(40)[0]
-    values = board.predict(raw.mosaic, raw.metadata)
+    buffer = raw.mosaic.copy()
+    values = board.predict(buffer, raw.metadata)
+    buffer[0, 0] = 0  # the camera's next frame
+    with pytest.raises(FrameError, match="unknown key 'exposure'; did you mean 'exposure_s'"):
+        board.predict(raw.mosaic, raw.metadata | {"exposure": 0.01})
     assert {*values} == {*space.names} - {*made.left_out}
     assert name != "under-a-setting" or values["gamma"] == 2.0
     # It does look at the RAW.

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from drivers.errors import WorkbenchError
-from drivers.frames import RawFrame
+from drivers.frames import RawFrame, make_sure_known
 from drivers.parameter import Native, Parameter, When
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.vectors import Vector
@@ -34,6 +34,8 @@ NETWORK, DESCRIPTION = "predictor.onnx", "predictor.json"
 FORMAT = 1
 PLANES, TOLD = "planes", "told"
 """The network's inputs."""
+_OF_NO_MATTER = ("orientation", "earlier")
+"""What a RAW's file may have and no parameter depends on."""
 
 
 class BoardError(WorkbenchError):
@@ -106,9 +108,12 @@ class BoardPredictor:
 
         Raises:
             BoardError: the mosaic is of another size than the predictor was exported for.
-            FrameError: the mosaic or its metadata is not as it must be.
+            FrameError: the mosaic or its metadata is not as it must be, or has a key that is unknown.
         """
-        chosen = self.parameters(RawFrame.from_metadata(mosaic, metadata))
+        make_sure_known(metadata, _OF_NO_MATTER)
+        # A view: a frame is read-only, and the camera's buffer shall not be.
+        own = mosaic.view() if isinstance(mosaic, np.ndarray) else mosaic
+        chosen = self.parameters(RawFrame.from_metadata(own, metadata))
         return {name: value for name, value in chosen.values.items() if name not in self.left_out}
 
     def parameters(self, raw: RawFrame, start: ParameterSet | None = None) -> ParameterSet:
