@@ -63,7 +63,7 @@ class SharedDevice(DeviceSide):
             raise DeviceError(f"{device.url}: this device filters over bursts of frames and cannot be shared")
         super().__init__(
             _Elsewhere(),
-            dataclasses.replace(info.space, parameters=in_registers(info.space.parameters), statistics=()),
+            dataclasses.replace(info.space, parameters=in_registers(info.space.parameters)),
             model=info.model,
             firmware=info.firmware,
             serial=info.serial or f"on {socket.gethostname()}"[:128],
@@ -157,7 +157,7 @@ class SharedDevice(DeviceSide):
         raw, capture = result if isinstance(result, tuple) else (None, result)
         if self._see_boot(capture.boot_id):
             self._made = 1
-        made = Made(capture.rgb, capture.parameters_in_force)
+        made = Made(capture.rgb, capture.parameters_in_force, capture.statistics)
         device_ns = round(capture.device_s * 1e9)
         if isinstance(request, wire.Process):
             frame = self._frame(request.id, request.raw_hash, made, device_ns)

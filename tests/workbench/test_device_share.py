@@ -19,7 +19,7 @@ from fake_isp import SPACE, FakeIsp, make_raw, make_set, picture
 from servers import in_thread
 from typer.testing import CliRunner
 
-from drivers.agent import sharing
+from drivers.agent import Agent, integer, sharing
 from drivers.agent.listening import open_link
 from drivers.agent.serving import serve_link
 from drivers.agent.sharing import SharedDevice
@@ -30,6 +30,7 @@ from drivers.parameters import ParameterSet
 from drivers.protocol.protocol_device import ProtocolDevice
 from drivers.protocol.zmq_keys import new_keys
 from drivers.registry import open_device
+from drivers.vectors import Statistic
 from sim.firmware.registers import emulated
 from sim.firmware.serial_server import serve_firmware
 from workbench.check import conformance
@@ -105,6 +106,25 @@ def test_a_shared_serial_device_passes_the_check_and_is_the_same_device(share: S
     with open_device("sim:sim20") as direct, open_device(url) as shared:
         assert shared.info().serial == "emulated"
         assert_same(direct, shared, RAW)
+
+
+def test_the_statistics_of_a_frame_come_over_the_share(share: Share) -> None:
+    own = Agent(model="own", firmware="1", parameters=[integer("level", 0, 255)], statistics=[Statistic(name="mean")])
+
+    @own.process
+    def process(mosaic: np.ndarray, metadata: dict[str, Any], values: dict[str, Any]) -> Any:
+        return np.full((*mosaic.shape, 3), values["level"], np.uint8), {"mean": values["level"] + 0.5}
+
+    def serve(ready: Callable[[str], None], stop: threading.Event) -> None:
+        own.serve("zmq://127.0.0.1:0", ready=ready, stop=stop)
+
+    with in_thread(serve) as url:
+        shared_url = share(open_device(url))
+        assert failed_requirements(shared_url) == []
+        with open_device(shared_url) as shared:
+            info = shared.info()
+            assert [s.name for s in info.space.statistics] == ["mean"]
+            assert shared.process(RAW, info.space.defaults.replace(level=7)).statistics == {"mean": 7.5}
 
 
 def test_a_shared_program_passes_the_check_over_an_encrypted_link_and_is_the_same_device(tmp_path: Path) -> None:
