@@ -57,6 +57,11 @@ def test_forgotten_failures_can_come_again(dataset: Dataset) -> None:
     info = FakeIsp().info()
     dataset.add_failures(info, [failure(0, 1)], purpose="collect")
     assert json.loads(command("info", "--json", "--lab", str(dataset.lab)))["failures"] == {"failed: no memory": 1}
+    for words in (("retry",), ("set-aside", "--undecodable")):
+        refused = CliRunner().invoke(app, [*words, "--device", "fake/1", "--lab", str(dataset.lab)])
+        assert f"no device fake/1; it has {info.identity}" in str(refused.exception)
+    assert "0 failures forgotten" not in command("retry", "--device", info.identity, "--lab", str(dataset.lab))
+    dataset.add_failures(info, [failure(0, 1)], purpose="collect")
     assert "1 failures forgotten" in command("retry", "--lab", str(dataset.lab))
     assert dataset.failures() == []
     assert dataset.add_failures(info, [failure(0, 1, "again")], purpose="collect")[0].reason == "again"

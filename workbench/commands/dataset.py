@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from workbench.lab.dataset import Dataset
 
 app = typer.Typer(help="Look into the data set, verify, copy, export it, set captures aside.", no_args_is_help=True)
 
@@ -136,6 +139,7 @@ def set_aside(
     if captures and not reason:
         raise typer.BadParameter("say why, so that others know", param_hint="--reason")
     with stoppable("nothing was set aside; run the same command again"), Dataset.open(lab) as dataset:
+        _make_sure_known(dataset, device)
         found = chosen_captures(dataset, captures or (), undecodable=undecodable, device_identity=device)
         if not dry_run:
             by_reason: dict[str, list[int]] = {}
@@ -155,6 +159,16 @@ def set_aside(
         print("no capture to set aside")
 
 
+def _make_sure_known(dataset: Dataset, device: str | None) -> None:
+    """See that an identity that was asked for is one of the data set's devices: of another nothing would be found."""
+    from drivers.foreign_text import shown
+    from workbench.errors import DatasetError
+
+    known = [d.identity for d in dataset.devices()]
+    if device is not None and dataset.known_as(device) not in known:
+        raise DatasetError(f"{dataset.lab}: no device {shown(device)}; it has {', '.join(map(shown, known)) or 'none'}")
+
+
 @app.command()
 def retry(
     device: Annotated[str | None, typer.Option(help="Only failures of the device with this identity.")] = None,
@@ -165,6 +179,7 @@ def retry(
     from workbench.lab.dataset import Dataset
 
     with Dataset.open(lab) as dataset:
+        _make_sure_known(dataset, device)
         count = dataset.forget_failures(device)
     print(json.dumps({"forgotten": count}) if as_json else f"{count} failures forgotten; they are asked for again")
 
