@@ -136,6 +136,16 @@ def test_a_device_writes_the_file_to_edit(tmp_path: Path, url: str) -> None:
     assert all(f"{p.name} = " in text and p.describe_range() in text for p in space.parameters)
 
 
+def test_a_file_that_was_edited_is_not_overwritten_with_the_defaults(tmp_path: Path) -> None:
+    words = ["device", "info", "sim:sim20", "--toml", str(tmp_path / "expert.toml")]
+    assert [CliRunner().invoke(APP, words).exit_code for _ in range(2)] == [0, 0]
+    edited = (tmp_path / "expert.toml").read_text(encoding="utf-8").replace("gamma = ", "gamma = 1.8  # was ")
+    (tmp_path / "expert.toml").write_text(edited, encoding="utf-8")
+    refused = CliRunner().invoke(APP, words)
+    assert "expert.toml: is there already with other text and is not replaced" in str(refused.exception)
+    assert (tmp_path / "expert.toml").read_text(encoding="utf-8") == edited
+
+
 # ---- words and defaults
 
 

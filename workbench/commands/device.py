@@ -58,6 +58,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Who the device is, and its parameters."""
+    from workbench.errors import RunError
     from workbench.lab.devices import open_devices
 
     with open_devices([url], lab, deadline_s=deadline) as device:
@@ -76,8 +77,12 @@ def info(
         "output": _told(known.output),
     }
     if toml:
+        text = known.space.to_toml(known.space.defaults, f"The defaults of {known.model}; edit the values")
+        if toml.is_file() and toml.read_bytes() != text.encode():
+            # Most likely the values that somebody has set by hand.
+            raise RunError(f"{toml}: is there already with other text and is not replaced; choose another name")
         toml.parent.mkdir(parents=True, exist_ok=True)
-        write_text(toml, known.space.to_toml(known.space.defaults, f"The defaults of {known.model}; edit the values"))
+        write_text(toml, text)
     if as_json:
         print(json.dumps({**facts, "space": known.space.to_dict()}))
         return
