@@ -26,6 +26,8 @@ from workbench.console.progress import Progress
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 
 PURPOSE = "collect"
+PAGE = 2048
+"""Jobs that are looked up at once."""
 Job = tuple[RawRecord, ParameterSet]
 J = TypeVar("J")
 Source = TypeVar("Source")
@@ -115,7 +117,7 @@ class Campaign(ABC, Generic[J]):
         self.jobs = jobs
 
     @abstractmethod
-    def known(self) -> list[Outcome | None]:
+    def known(self) -> Iterator[Outcome | None]:
         """What became of each job, in this run and in earlier ones; None where it was not asked yet."""
 
     @abstractmethod
@@ -206,11 +208,12 @@ class StoredCampaign(Campaign[Job]):
         self._bench = bench
         self._raws = raws
 
-    def known(self) -> list[Outcome | None]:
-        """See :meth:`Campaign.known`."""
-        keys = [(raw.hash, parameters.hash) for raw, parameters in self.jobs]
-        found = self.dataset.outcomes(self.identity, keys)
-        return [found.get(key) for key in keys]
+    def known(self) -> Iterator[Outcome | None]:
+        """See :meth:`Campaign.known`; a page of them in memory at a time."""
+        for start in range(0, len(self.jobs), PAGE):
+            keys = [(raw.hash, parameters.hash) for raw, parameters in self.jobs[start : start + PAGE]]
+            found = self.dataset.outcomes(self.identity, keys)
+            yield from map(found.get, keys)
 
     def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """See :meth:`Campaign.outcomes`."""

@@ -42,19 +42,19 @@ class LiveCampaign(Campaign[ParameterSet]):
         # A photograph that was refused has no RAW that would tell its scene.
         self._failed_purpose = f"{PURPOSE} {scene}"
 
-    def known(self) -> list[Outcome | None]:
+    def known(self) -> Iterator[Outcome | None]:
         """See :meth:`Campaign.known`."""
         raws = {raw.hash for raw in self.dataset.raws() if raw.scene == self.scene}
         captures = {
             capture.parameters_hash: capture
-            for capture in self.dataset.captures(device_identity=self.identity)
-            if capture.raw_hash in raws
+            for capture in self.dataset.each_capture()
+            if capture.device_identity == self.identity and capture.raw_hash in raws
         }
         failures = {
             failure.parameters_hash: failure
             for failure in self.dataset.failures(device_identity=self.identity, purpose=self._failed_purpose)
         }
-        return [captures.get(p.hash) or failures.get(p.hash) for p in self.jobs]
+        return (captures.get(p.hash) or failures.get(p.hash) for p in self.jobs)
 
     def outcomes(self, jobs: Sequence[ParameterSet]) -> Generator[Outcome, None, None]:
         """See :meth:`Campaign.outcomes`.
