@@ -4,7 +4,7 @@
 
 ``sim20`` is the emulated ISP; ``echo`` answers with a JPEG that was made before; ``bare`` moves the same bytes as
 ``echo`` with pyzmq alone. Lines on stdout: frames a second of the device alone, where it listens and, once it is told
-to end, the percentage of its time in which it waited for a request.
+to end, frames a second that it made for others and the percentage of its time in which it waited for a request.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from measures import frames
 
 PARAMETERS = 20
 UNCOUNTED = 24
-"""Captures before those that count: RAWs are read, threads begin."""
+"""Frames before those that count: RAWs are read, threads begin."""
 
 
 def main(kind: str, width: int, height: int, frame_ms: float, count: int) -> None:
@@ -46,16 +46,16 @@ def main(kind: str, width: int, height: int, frame_ms: float, count: int) -> Non
     print(alone(device, size, count), flush=True)
     link = WatchedLink("127.0.0.1", 0, device.max_payload, None)
     serve_link(device, lambda: link)
-    print(link.waited_percent(), flush=True)
+    print(*link.at_work(), flush=True)
 
 
 class WatchedLink(RouterLink):
-    """Knows for how long the device had nothing to do."""
+    """Knows when frames were sent, and for how long the device had nothing to do."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._waited = 0.0
-        self._answers: list[tuple[float, float]] = []
+        self._frames: list[tuple[float, float]] = []
 
     def receive(self, timeout_s: float) -> tuple[bytes, list[wire.Buffer]] | None:
         """See :class:`RouterLink`; only a device without a frame to make gives it time."""
@@ -68,12 +68,13 @@ class WatchedLink(RouterLink):
     def send(self, peer: bytes, parts: list[wire.Buffer]) -> None:
         """See :class:`RouterLink`."""
         super().send(peer, parts)
-        self._answers.append((time.perf_counter(), self._waited))
+        if len(parts) > 1:
+            self._frames.append((time.perf_counter(), self._waited))
 
-    def waited_percent(self) -> float:
-        """Of the time from the answer after the first ``UNCOUNTED`` to the last one."""
-        (begin, before), (end, after) = self._answers[UNCOUNTED], self._answers[-1]
-        return 100 * (after - before) / (end - begin)
+    def at_work(self) -> tuple[float, float]:
+        """From the frame after the first ``UNCOUNTED`` to the last one: frames a second, and percent waited."""
+        (begin, before), *_, (end, after) = counted = self._frames[UNCOUNTED:]
+        return (len(counted) - 1) / (end - begin), 100 * (after - before) / (end - begin)
 
 
 def emulated(frame_ms: float) -> DeviceSide:
@@ -151,11 +152,12 @@ class Board:
 
     Attributes:
         url: where it listens; ``alone``: frames a second of the device alone.
-        waited: percentage of its time in which it had nothing to do; there once it has ended.
+        rate: frames a second that it made for others; ``waited``: percentage of its time in which it had nothing to
+            do; both there once it has ended, of the frames after the first ``UNCOUNTED``.
     """
 
     def __init__(self, url: str, alone: float) -> None:
-        self.url, self.alone, self.waited = url, alone, 0.0
+        self.url, self.alone, self.rate, self.waited = url, alone, 0.0, 0.0
 
 
 @contextlib.contextmanager
@@ -170,7 +172,8 @@ def board(kind: str, size: tuple[int, int], frame_ms: float = 0.0, count: int = 
         made = Board(url, rate)
         yield made
         process.terminate()
-        made.waited = float(process.stdout.readline() or 0)
+        if kind != "bare":
+            made.rate, made.waited = map(float, process.stdout.readline().split())
     finally:
         process.terminate()
         process.wait(10)

@@ -42,20 +42,20 @@ def rates(size: Size, folder: Path) -> Iterator[Row]:
             pairs, cpu, waited = list[tuple[float, float]](), list[float](), list[float]()
             for turn in range(size.process_times):
                 with board(kind, pixels, ms, count // 4) as device:
-                    rate, cpu_ms = collected(device.url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count)
-                    pairs.append((rate, device.alone))
-                    cpu.append(cpu_ms)
+                    cpu.append(collected(device.url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count))
+                pairs.append((device.rate, device.alone))
                 waited.append(device.waited)
             named = f"{what}, {'`sim20`' if kind == 'sim20' else 'a device'} taking {ms} ms a frame"
             yield _rate(named, pairs, "the device alone", 0.95)
             yield Row(f"{named}: the device waiting for a request", "% of the time", waited)
             yield Row(f"{named}: the bench's own CPU", "ms a frame", cpu)
-        with board("echo", pixels, 0, FEWEST) as device, board("bare", pixels) as bare:
-            count = max(int(size.seconds * device.alone / 2), FEWEST)
-            pairs = []
-            for turn in range(size.process_times):
-                rate, _ = collected(device.url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
-                pairs.append((rate, bare_rate(bare.url, pixels, count)))
+        pairs = []
+        for turn in range(size.process_times):
+            with board("echo", pixels, 0, FEWEST) as device:
+                count = max(int(size.seconds * device.alone / 2), FEWEST)
+                collected(device.url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
+            with board("bare", pixels) as bare:
+                pairs.append((device.rate, bare_rate(bare.url, pixels, count)))
         yield _rate(f"{what}, a device that echoes", pairs, "bare pyzmq, the same bytes", 0.7)
 
 
@@ -65,29 +65,23 @@ def _rate(measure: str, pairs: Sequence[tuple[float, float]], beside: str, least
     return Row(measure, "frames/s", ours, beside, others, Bar(least, "ratio"), more_is_better=True)
 
 
-def collected(url: str, raws: Path, lab: Path, captures: int) -> tuple[float, float]:
-    """Of a campaign that is under way, from a commit to the last one: captures a second, and CPU of each in ms."""
+def collected(url: str, raws: Path, lab: Path, captures: int) -> float:
+    """Make captures in a campaign that is under way; gives this process's CPU for each, in ms."""
     with open_devices([url], lab) as device, Dataset.open(lab, create=True) as dataset:
         records = [r for r in import_raws(dataset, read_raw_folder(raws)) if r.split != Split.TEST]
         space, count = device.info().space, UNCOUNTED + captures
         jobs = campaign.plan(space, records, design=Design.SOBOL, captures=count, seed=0)
         bench = Bench(dataset, device, purpose=campaign.PURPOSE)
-        begin = end = cpu = 0.0
-        counted, commit = 0, ""
-        for done, outcome in enumerate(bench.capture_many(jobs), 1):
-            if isinstance(outcome, FailureRecord):
-                raise RuntimeError(f"{url}: {outcome.reason}")
-            end, spent_now = time.perf_counter(), time.process_time()
-            # Captures of one commit have one time of creation.
-            if done <= UNCOUNTED:
-                commit = outcome.created
-            elif not begin and outcome.created != commit:
-                begin, cpu, commit = end, spent_now, outcome.created
-            elif begin and outcome.created != commit:
-                counted += 1
+        begin = 0.0
+        for part in (jobs[:UNCOUNTED], jobs[UNCOUNTED:]):
+            begin = time.process_time()
+            for outcome in bench.capture_many(part):
+                if isinstance(outcome, FailureRecord):
+                    raise RuntimeError(f"{url}: {outcome.reason}")
+        cpu = time.process_time() - begin
         if mended := {kind: n for counts in device.counts_by_unit().values() for kind, n in counts.items() if n}:
             raise RuntimeError(f"{url}: mended {mended}")
-        return counted / (end - begin), 1000 * (spent_now - cpu) / counted
+        return 1000 * cpu / captures
 
 
 def memory(size: Size, folder: Path) -> Iterator[Row]:
