@@ -401,8 +401,12 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(full: Path, tmp_path: 
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="the report cannot be written"):
         write_report(full, out=tmp_path / "file" / "report.html")
-    with pytest.raises(RunError, match="is the name of the table"):
-        write_report(full, out=tmp_path / "report.csv")
+    record = full / "runs" / "final" / "results.json"
+    before = record.read_bytes()
+    for out in (tmp_path / "report.csv", record):
+        with pytest.raises(RunError, match="is no name of a page"):
+            write_report(full, out=out)
+    assert record.read_bytes() == before
 
 
 @pytest.mark.usefixtures("undrawn")

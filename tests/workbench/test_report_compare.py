@@ -127,7 +127,7 @@ def test_runs_without_a_raw_in_common(two: Path, tmp_path: Path) -> None:
     write_json(file, results)
     with pytest.raises(RunError, match="before and after: have no test RAW in common"):
         write_comparison(lab, "before", "after")
-    with pytest.raises(RunError, match="is the name of the table"):
+    with pytest.raises(RunError, match="is no name of a page"):
         write_comparison(lab, "before", "before", out=tmp_path / "x.csv")
     with pytest.raises(RunError, match="no run there"):
         write_comparison(lab, "before", "never")

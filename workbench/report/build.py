@@ -41,6 +41,7 @@ from workbench.report.pictures import Attention, CropRow, attention_of, crop_row
 from workbench.report.searches import curves_of, draw_searches, searches_csv
 from workbench.report.words import VERDICTS, code, interval_text, number, with_unit
 
+PAGE_SUFFIXES = (".html", ".htm")
 FOLDER = Path(__file__).parent
 DEVICE, PROXY = "device", "proxy"
 LARGEST_PICTURE = 64 << 20
@@ -95,9 +96,8 @@ def write_report(
     out = Path(lab) / "report.html" if out is None else Path(out)
     if not out.name:
         raise RunError(f"{out}: is a folder; give the report a name that ends in .html")
-    table = out.with_suffix(".csv")
-    if table == out:
-        raise RunError(f"{out}: is the name of the table; give the report a name that ends in .html")
+    if out.suffix.lower() not in PAGE_SUFFIXES:  # a mistyped name may be that of a run's record
+        raise RunError(f"{out}: is no name of a page; give the report a name that ends in .html")
     found = read_material(lab, validation, ablation)
     page = make_page(found)
     try:

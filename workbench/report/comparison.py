@@ -24,7 +24,7 @@ from workbench.judge.methods import MethodKind
 from workbench.judge.statistics import Comparison, Interval, compare
 from workbench.lab.runs import find_run
 from workbench.report import figures
-from workbench.report.build import FOLDER, templates
+from workbench.report.build import FOLDER, PAGE_SUFFIXES, templates
 from workbench.report.checks import Mark, check_validation, refused
 from workbench.report.material import Material, open_dataset, read_material
 from workbench.report.words import VERDICTS, csv_text
@@ -75,8 +75,8 @@ def write_comparison(lab: Path, first: str, second: str, *, out: Path | None = N
             page cannot be written.
     """
     out = Path(lab) / "report-compare.html" if out is None else Path(out)
-    if out.suffix == ".csv":
-        raise RunError(f"{out}: is the name of the table; give the page a name that ends in .html")
+    if out.suffix.lower() not in PAGE_SUFFIXES:
+        raise RunError(f"{out}: is no name of a page; give the page a name that ends in .html")
     runs = [find_run(lab, "validate", name) for name in (first, second)]
     found = [read_material(run.path.parent.parent, run.name) for run in runs]
     one, other = (f.results for f in found)
