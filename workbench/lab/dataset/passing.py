@@ -41,7 +41,7 @@ class ClaimRow(Passing):
 
 
 class ContentRow(Passing):
-    """What there is of captures while they are in this state; see :class:`~.content_rows.Content`."""
+    """What there is of captures while they are in this state; see ``workbench.lab.dataset.content_rows``."""
 
     __tablename__ = "content"
     state: Mapped[str] = mapped_column(primary_key=True)
