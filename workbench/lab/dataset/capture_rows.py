@@ -172,56 +172,47 @@ class CaptureRows(Rows):
                 connection,
                 CaptureRow,
                 [{**row, "device": kept} for row in rows],
-                returning=(CaptureRow.id, CaptureRow.raw, CaptureRow.parameters),
+                returning=_told_columns(),
             )
             identity = self.identity(connection, kept)
         made = {}
         for row in added:
             c = captures[key := (row.raw, row.parameters)]
-            made[key] = CaptureRecord(
-                id=row.id,
-                raw_hash=row.raw,
-                parameters_hash=row.parameters,
-                codes=c.parameters.by_name,
-                device_identity=identity,
-                boot_id=c.boot_id,
-                frame=c.frame,
-                repeat=repeat,
-                purpose=purpose,
-                output_hash=c.rgb.hash,
-                media_type=c.rgb.media_type,
-                device_s=c.device_s,
-                total_s=c.total_s,
-                created=created,
-                _blobs=self.blobs,
-            )
+            made[key] = self._record(row, identity, c.parameters.by_name, SUFFIXES[c.rgb.media_type])
         return made
 
     def _capture_query(self) -> Any:
-        unread = ("read_back", "serial", "workbench", "set_aside", "set_aside_at", "seal")
-        columns = (c for c in CaptureRow.__table__.columns if c.name not in unread)
         return (
-            select(*columns, ParameterSetRow.codes, Blob.suffix)
+            select(*_told_columns(), ParameterSetRow.codes, Blob.suffix)
             .join(ParameterSetRow, ParameterSetRow.hash == CaptureRow.parameters)
             .join(Blob, Blob.hash == CaptureRow.output)
             .where(CaptureRow.set_aside.is_(None))
         )
 
     def _capture_record(self, connection: Connection, row: Row[Any]) -> CaptureRecord:
+        return self._record(row, self.identity(connection, row.device), row.codes, row.suffix)
+
+    def _record(self, row: Row[Any], identity: str, codes: dict[str, int], suffix: str) -> CaptureRecord:
         return CaptureRecord(
             id=row.id,
             raw_hash=row.raw,
             parameters_hash=row.parameters,
-            codes=row.codes,
-            device_identity=self.identity(connection, row.device),
+            codes=codes,
+            device_identity=identity,
             boot_id=row.boot_id,
             frame=row.frame,
             repeat=row.repeat,
             purpose=row.purpose,
             output_hash=row.output,
-            media_type=MEDIA_TYPES[row.suffix],
+            media_type=MEDIA_TYPES[suffix],
             device_s=row.device_s,
             total_s=row.total_s,
             created=row.created,
             _blobs=self.blobs,
         )
+
+
+def _told_columns() -> list[Any]:
+    """The columns of a capture that its record tells."""
+    unread = ("read_back", "serial", "workbench", "set_aside", "set_aside_at", "seal")
+    return [c for c in CaptureRow.__table__.columns if c.name not in unread]
