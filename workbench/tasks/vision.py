@@ -30,6 +30,7 @@ from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, resul
 from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.coco_file import LARGEST_FILE, read_coco
 from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_loss, open_detector
+from workbench.tasks.detectors.answers import loss_of, predicted
 from workbench.tasks.partners import Partners, find_partners
 from workbench.tasks.task import Judgement, Metric, PictureRow, SetScorer, Starts, TaskKind, TaskOptions
 
@@ -226,7 +227,7 @@ class VisionTask:
 
     def predict(self, pixels: np.ndarray) -> Prediction:
         """What the detector sees in an image ``uint8 [H, W, 3]``."""
-        return self.detector.predict(as_batch(pixels))[0]
+        return predicted(self.detector, as_batch(pixels))[0]
 
     def results(self, number: int, pixels: np.ndarray) -> list[dict[str, Any]]:
         """:meth:`predict` as entries of COCO's result format, of image ``number``."""
@@ -236,7 +237,7 @@ class VisionTask:
         """The detector's loss on one image ``uint8 [H, W, 3]``; always the same for the same image."""
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # two-stage detectors sample the proposals that their loss looks at
-            return float(self.detector.loss(as_batch(pixels), [target]))
+            return float(loss_of(self.detector, as_batch(pixels), [target]))
 
     def log_loss_of(self, pixels: np.ndarray, target: Target) -> float:
         """The logarithm of :meth:`loss_of`."""
@@ -245,14 +246,14 @@ class VisionTask:
     def loss(self, output: Tensor, target: VisionTarget) -> Tensor:
         """Equation 4's loss of images ``float32 [B, 3, H, W]`` in [0, 1]: the detector's, averaged over the images."""
         detector = self.detector.to(output.device)
-        value = detector.loss(output, [moved(t, output.device) for t in target.objects])
+        value = loss_of(detector, output, [moved(t, output.device) for t in target.objects])
         return value + self._viewing(output, target)
 
     def log_loss(self, output: Tensor, target: VisionTarget) -> Tensor:
         """Mean of the logarithm of each image's loss: the plain mean is ruled by the few images with many objects."""
         detector = self.detector.to(output.device)
         losses = [
-            detector.loss(image[None], [moved(t, output.device)])
+            loss_of(detector, image[None], [moved(t, output.device)])
             for image, t in zip(output, target.objects, strict=True)
         ]
         return (torch.stack(losses) + LOSS_FLOOR).log().mean() + self._viewing(output, target)

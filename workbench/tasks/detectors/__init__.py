@@ -81,7 +81,7 @@ class Detector(Protocol):
         ...
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Tensor:
-        """Its training loss, a scalar that is differentiable with respect to the images.
+        """Its training loss, a scalar of 0 or more that is differentiable with respect to the images.
 
         Args:
             images: ``float32 [B, 3, H, W]``, sRGB in [0, 1].
@@ -176,10 +176,12 @@ def check_loss(detector: Detector, images: Tensor, targets: Sequence[Target]) ->
     """
     import torch
 
+    from workbench.tasks.detectors.answers import asked
+
     check_categories(detector, (int(i) for t in targets for i in t.category_ids), "the targets")
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        loss = detector.loss(images, targets)
+        loss = asked(detector, "loss", lambda: detector.loss(images, targets))
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             got = f"a tensor {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
             raise DetectorError(f"{detector.name}: loss gives {got}; it must give one number as a tensor")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from drivers.errors import WorkbenchError
@@ -34,7 +34,7 @@ def checked(make: Callable[[], Any], specification: str) -> Detector:
     """What ``make`` gives, when it is a detector.
 
     Raises:
-        DetectorError: it fails, or gives something that lacks a part of the interface.
+        DetectorError: it fails, or gives something that lacks a part of the interface or has one of another kind.
     """
     try:
         detector = make()
@@ -48,5 +48,20 @@ def checked(make: Callable[[], Any], specification: str) -> Detector:
             f"detector {specification}: its factory gave a {type(detector).__name__} without {', '.join(missing)}; "
             "see workbench.tasks.detectors.Detector"
         )
+    if fault := _fault(detector):
+        raise DetectorError(f"detector {specification}: {fault}; see workbench.tasks.detectors.Detector")
     found: Detector = detector
     return found
+
+
+def _fault(detector: Any) -> str | None:
+    if not isinstance(detector.name, str) or not detector.name:
+        return f"its name is {detector.name!r:.40}, not a text"
+    ids = detector.category_ids
+    if not isinstance(ids, Collection) or isinstance(ids, str) or not ids:
+        return f"its category_ids are {ids!r:.40}, not COCO category ids"
+    if odd := [i for i in ids if type(i) is not int or not 0 <= i < 1 << 62]:
+        return f"its category_ids hold {odd[0]!r:.40}, which is no COCO category id"
+    if not isinstance(detector.masks, bool):
+        return f"its masks is {detector.masks!r:.40}, neither True nor False"
+    return None
