@@ -7,8 +7,10 @@ from importlib.metadata import entry_points
 from drivers import device_urls
 from drivers.device import DEFAULT_DEADLINE_S, Device
 from drivers.errors import DeviceError
+from drivers.foreign_driver import ForeignDriver
 
 GROUP = "isp_workbench.devices"
+_OWN = ("drivers", "sim")
 
 
 def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
@@ -20,7 +22,7 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
         deadline_s: seconds that every call to the device may take.
 
     Raises:
-        DeviceError: the URL has no scheme or no driver knows it.
+        DeviceError: the URL has no scheme or no driver knows it, or another package's driver fails.
         DeviceUnreachableError: nothing answers there.
     """
     bare, own_s = device_urls.take_deadline(url)
@@ -31,7 +33,12 @@ def open_device(url: str, deadline_s: float = DEFAULT_DEADLINE_S) -> Device:
             f"device URL {device_urls.hidden(url)!r}: no driver for it; known are "
             f"{', '.join(f'{n}:' for n in sorted(known))}"
         )
-    device: Device = known[scheme].load()(bare, deadline_s if own_s is None else own_s)
+    entry, wait_s = known[scheme], deadline_s if own_s is None else own_s
+    device: Device
+    if entry.module.partition(".")[0] in _OWN:
+        device = entry.load()(bare, wait_s)
+    else:
+        device = ForeignDriver(lambda: entry.load()(bare, wait_s), bare)
     if own_s is not None:
         device.url, device.deadline_from_url = url, True
     return device
