@@ -333,6 +333,38 @@ def test_what_is_missing_is_one_clear_line(lab: Path) -> None:
     assert [p.name for p in (lab / "runs").iterdir() if p.name.startswith("tune")] == []
 
 
+def test_objects_that_nothing_can_find_do_not_count(lab: Path) -> None:
+    data = json.loads(Path("annotations.json").read_text())
+    whole, right = data["annotations"][0], SIDE - 1
+    odd: list[dict[str, object]] = [
+        {"bbox": [5, 5, 0, 9], "segmentation": [[5, 5, 5, 14, 5, 9]]},  # a box without area
+        {"bbox": [0, 0, SIDE, SIDE], "segmentation": [[0, 0, right, right, 0, 0]]},  # a line
+        {"bbox": [0, 0, SIDE, SIDE], "segmentation": {"size": [SIDE, SIDE], "counts": [SIDE * SIDE]}},
+    ]
+    more = [{**whole, **o, "id": 100 + 9 * i + n, "image_id": n + 1} for i, o in enumerate(odd) for n in range(9)]
+    data["annotations"] += more
+    Path("annotations.json").write_text(json.dumps(data))
+    with Dataset.open(Path("lab")) as dataset:
+        for name, count in (("segmentation", 2), ("detection", 6)):
+            task = open_task(name, "tests.brightness:make", Path("annotations.json"))  # type: ignore[arg-type]
+            raws = task.raws(dataset, Split.TEST)
+            assert (len(raws), task.facts(raws)["objects"]) == (2, count)
+            assert any("9 boxes have no area and are not counted" in note for note in task.notes)
+            masks = [note for note in task.notes if "4 masks have no pixel and are not counted: object 3" in note]
+            assert len(masks) == (name == "segmentation")
+
+
+def test_objects_without_a_mask_are_said_to_be_left_out_of_a_loss_that_needs_masks(lab: Path) -> None:
+    data = json.loads(Path("annotations.json").read_text())
+    for entry in data["annotations"]:
+        del entry["segmentation"]
+    Path("annotations.json").write_text(json.dumps(data))
+    task = open_task("detection", "tests.brightness:make", Path("annotations.json"))
+    with Dataset.open(Path("lab")) as dataset:
+        task.raws(dataset, Split.TEST)
+    assert any("2 objects without a mask are passed over by the loss of brightness: object 1" in n for n in task.notes)
+
+
 def test_a_lab_without_test_raws_is_said_so(lab: Path) -> None:
     make_lab(lab.parent / "other", captures=4, test=0)
     arguments = ("validate", "--device", "sim:sim20", "--lab", "other", *TASK)

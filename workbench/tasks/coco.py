@@ -159,13 +159,22 @@ def decode_mask(segmentation: list[list[float]] | dict[str, Any], height: int, w
     """The pixels of a segmentation as ``bool [height, width]``; pycocotools' own rasterisation."""
     from pycocotools import mask as rle
 
+    return np.asarray(rle.decode(_runs(segmentation, height, width)), bool)
+
+
+def mask_area(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> int:
+    """How many pixels :func:`decode_mask` gives."""
+    from pycocotools import mask as rle
+
+    return int(rle.area(_runs(segmentation, height, width)))
+
+
+def _runs(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> Any:
+    from pycocotools import mask as rle
+
     if isinstance(segmentation, list):
-        encoded = rle.merge(rle.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        encoded = rle.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    return np.asarray(rle.decode(encoded), bool)
+        return rle.merge(rle.frPyObjects(segmentation, height, width))
+    return rle.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

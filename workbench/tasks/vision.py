@@ -22,11 +22,11 @@ from drivers.regular_files import read_regular
 from drivers.splits import Split
 from predictor.training import TrainingData
 from predictor.view import View
-from workbench.console.notes import listed, say
+from workbench.console.notes import Notes, listed, say
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.tasks.categories import matched
-from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, results_of, target_of
+from workbench.tasks.coco import AnnotatedImage, CocoSet, Kind, coco_dict, mask_area, results_of, target_of
 from workbench.tasks.coco_bootstrap import Matches
 from workbench.tasks.coco_file import LARGEST_FILE, read_coco
 from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target, check_loss, open_detector
@@ -119,8 +119,9 @@ class VisionTask:
                 f"{where}: none of its {len(self.data.images)} images is one of the data set's {len(raws)} {split} "
                 f"RAWs, such as {shown(raws[0].name)}; give the annotations.json of the folder that was collected"
             )
+        notes = Notes()
         for raw in found:
-            image = self._images[raw.hash] = partners.images[raw.hash]
+            image = self._images[raw.hash] = self._to_be_found(partners.images[raw.hash], notes)
             if (image.width, image.height) != (raw.width, raw.height):
                 raise RunError(
                     f"{where}: {shown(raw.name)} is {image.width}×{image.height} there, its RAW {raw.width}×"
@@ -128,6 +129,7 @@ class VisionTask:
                 )
         if self.kind == "segm":
             self._check_masks(found)
+        self.note(notes.lines(self.data.path.name))
         self._note_partners(partners, raws, split)
         return found
 
@@ -186,6 +188,23 @@ class VisionTask:
         from workbench.tasks.vision_pictures import drawn
 
         return drawn(self, rows, titles)
+
+    def _to_be_found(self, image: AnnotatedImage, notes: Notes) -> AnnotatedImage:
+        """The image without the objects that nothing can find: COCO's evaluation would count them as missed."""
+        kept = []
+        for number, a in enumerate(image.annotations, 1):
+            if not a.crowd:
+                name = f"object {number} of image {image.id}"
+                if min(a.box[2:]) <= 0:  # as was noted when the file was read
+                    continue
+                if a.segmentation is None:
+                    if self.kind == "bbox" and self.detector.masks:
+                        notes.add(f"objects without a mask are passed over by the loss of {self.detector.name}", name)
+                elif self.kind == "segm" and not mask_area(a.segmentation, image.height, image.width):
+                    notes.add("masks have no pixel and are not counted", name)
+                    continue
+            kept.append(a)
+        return replace(image, annotations=tuple(kept))
 
     def _check_masks(self, raws: Sequence[RawRecord]) -> None:
         images = [self._images[raw.hash] for raw in raws]
