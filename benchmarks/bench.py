@@ -121,6 +121,7 @@ than seconds of the wall clock. Frames and weights are made up; what they cost i
 - Networks: sizes of the recipes, input sides as named. `sim20` is the emulated ISP; a device that takes so many
   milliseconds or echoes answers with a JPEG made before, with a comment that tells RAW and codes. The device alone is
   asked in its own process, without a link.
+- In 8 bits the device's pictures lose less than 0.05 dB against float32: [export.md](export.md).
 - Collecting is that of a campaign under way, after 24 captures, by the device's clock; whole processes and peak memory
   are of processes of their own. The device waits where it has no request to work on; what is
   left of its time it makes frames, and takes requests and sends answers, which the device alone does not.

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from drivers.frames import RawFrame
 from drivers.raw.dng import dng_bytes
 from drivers.registry import open_device
+from drivers.splits import Split
 from measures import frames
 from measures.clocks import Spent, in_pairs, process, workbench
 from measures.size import Size
@@ -31,34 +33,20 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.runs import new_run
 from workbench.learn.results import TrainResult
 
+EXPORTED, IN_8_BITS = "exported, ONNX Runtime", "exported in 8 bits, ONNX Runtime"
+BARS = {("paper", IN_8_BITS): 0.5, ("fast", EXPORTED): 0.15}
+"""Seconds of the wall clock, by recipe and form."""
+
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     lab, raw = folder / "lab", frames.raw(frames.MP12)
-    Dataset.open(lab, create=True).close()
+    with Dataset.open(lab, create=True) as dataset:  # its RAW gives the ranges of 8-bit features
+        dataset.add_raw(raw, scene="made up", split=Split.TRAIN, name="frame", reference=None)
     (folder / "frame.dng").write_bytes(dng_bytes(raw))
     known = {key: value for key, value in raw.metadata.items() if value is not None}
     np.savez(folder / "frame.npz", mosaic=raw.mosaic, **known)
     for recipe in (paper_recipe(), fast_recipe()):
-        run = untrained(lab, recipe)
-        exported = folder / run.name
-        export(lab, exported, predictor=run.name, size=frames.MP12)
-        eager, board = load_predictor(run), BoardPredictor(exported)
-        channels_last = load_predictor(run)
-        channels_last.network.to(memory_format=torch.channels_last)
-        rows_seen, columns_seen = eager.view.size(raw.height // 2, raw.width // 2)
-        seen = f"{columns_seen}×{rows_seen}{' and windows' if eager.view.windows else ''}"
-        what = f"12 MP in memory → parameters, `{recipe.name}` ({seen})"
-        times = size.times if recipe.name == "fast" else 2
-        plain = partial(eager.predict, [raw])
-        for name, ours in (
-            ("exported, ONNX Runtime", partial(board.parameters, raw)),
-            ("channels-last", partial(channels_last.predict, [raw])),
-        ):
-            figures, others = in_pairs(ours, plain, times)
-            bar = Bar(0.15) if recipe.name == "fast" else Bar(1 / 6, "ratio")
-            yield from cpu_and_wall(
-                f"{what}, {name}", figures, "eager float32", others, bar=bar if name.startswith("exp") else None
-            )
+        yield from in_memory(size, folder, lab, raw, recipe)
     commands: list[tuple[Spent, Spent]] = []
     for _ in range(size.process_times + 1):
         predicted = workbench("predict", str(folder / "frame.dng"), "--lab", str(lab), "--predictor", "fast")
@@ -69,6 +57,33 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     yield from cpu_and_wall("`workbench predict` of a 12-MP DNG, whole process", ours_, beside, exported_, bar=Bar(2.0))
     memory = [[spent.peak_mb for spent in side] for side in (ours_, exported_)]
     yield Row("`workbench predict` of a 12-MP DNG, peak memory", "MB", memory[0], beside, memory[1])
+
+
+def in_memory(size: Size, folder: Path, lab: Path, raw: RawFrame, recipe: Recipe) -> Iterator[Row]:
+    """The network of a recipe in each of its forms, beside eager float32."""
+    run = untrained(lab, recipe)
+    eager, channels_last = load_predictor(run), load_predictor(run)
+    channels_last.network.to(memory_format=torch.channels_last)
+    export(lab, folder / recipe.name, predictor=recipe.name)
+    export(lab, folder / f"{recipe.name}-8", predictor=recipe.name, int8=True)
+    forms = {
+        EXPORTED: partial(BoardPredictor(folder / recipe.name).parameters, raw),
+        IN_8_BITS: partial(BoardPredictor(folder / f"{recipe.name}-8").parameters, raw),
+        "channels-last": partial(channels_last.predict, [raw]),
+    }
+    rows_seen, columns_seen = eager.view.size(raw.height // 2, raw.width // 2)
+    seen = f"{columns_seen}×{rows_seen}{' and windows' if eager.view.windows else ''}"
+    times = size.times if recipe.name == "fast" else size.process_times
+    for form, ours in forms.items():
+        what = f"12 MP in memory → parameters, `{recipe.name}` ({seen}), {form}"
+        figures, others = in_pairs(ours, partial(eager.predict, [raw]), times)
+        bar = Bar(BARS[recipe.name, form]) if (recipe.name, form) in BARS else None
+        yield from cpu_and_wall(what, figures, "eager float32", others, bar=bar)
+        if (recipe.name, form) == ("paper", IN_8_BITS):
+            faster = [other.wall / figure.wall for figure, other in zip(figures, others, strict=True)]
+            yield Row(
+                f"{what}: how many times as fast as eager float32, wall", "×", faster, bar=Bar(6), more_is_better=True
+            )
 
 
 def untrained(lab: Path, recipe: Recipe) -> Path:

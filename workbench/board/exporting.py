@@ -133,7 +133,8 @@ def export(
             board = BoardPredictor(made)
             chosen = stratified(typical, min(CALIBRATED, len(typical)), 1)
             quantise(made / NETWORK, [board.inputs(raw.load()) for raw in chosen])
-            _describe(made, json.loads((made / DESCRIPTION).read_text(encoding="utf-8")))
+            description = json.loads((made / DESCRIPTION).read_text(encoding="utf-8"))
+            _describe(made, {**description, "int8": True})
         other, furthest = _compare(made, loaded, frames)
         total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
         if folder.exists():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 Inputs = dict[str, np.ndarray]
 KINDS = ("Conv", "Relu", "MaxPool")
@@ -33,6 +34,7 @@ def quantise(network: Path, inputs: Sequence[Inputs]) -> None:
         network: the file.
         inputs: of the network, for typical RAWs; the ranges of the features are theirs.
     """
+    _pad_channels(network)
     quantization = _quantization()
     examples = iter(inputs)
 
@@ -69,3 +71,22 @@ def _levels(network: Path) -> list[str]:
     graph = onnx.load(network).graph
     single = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[0] == 1}
     return [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in single]
+
+
+def _pad_channels(network: Path) -> None:
+    """Give the image channels of zeros up to a multiple of four, which changes no result.
+
+    Bytes are multiplied four at a time: with the image's own three channels the first convolution takes twice as long.
+    """
+    model = onnx.load(network)
+    graph = model.graph
+    place, conv = next((i, node) for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    tensor = next(tensor for tensor in graph.initializer if tensor.name == conv.input[1])
+    weights = numpy_helper.to_array(tensor)
+    more = -weights.shape[1] % 4
+    tensor.CopyFrom(numpy_helper.from_array(np.pad(weights, [(0, 0), (0, more), (0, 0), (0, 0)]), tensor.name))
+    pads = numpy_helper.from_array(np.array([0, 0, 0, 0, 0, more, 0, 0]), "more_channels")
+    graph.initializer.append(pads)
+    graph.node.insert(place, helper.make_node("Pad", [conv.input[0], pads.name], ["padded"], "pad"))
+    conv.input[0] = "padded"
+    onnx.save(model, network)

@@ -88,11 +88,17 @@ class BoardPredictor:
             ) from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Threads that wait sleep: they would take the processor from whoever else works on the board.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             network = (folder / NETWORK).read_bytes()
             if told.get("network", found := hashlib.sha256(network).hexdigest()) != found:
                 raise ValueError("it is not what was written")
-            self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+            # Its layout for float32 costs an 8-bit network, of which little is float32, more than it gains.
+            disabled = ["NchwcTransformer"] if told.get("int8") else []
+            self._session = onnxruntime.InferenceSession(
+                network, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+            )
         except Exception as error:  # the runtime has no base class for what it cannot read
             raise BoardError(
                 f"{folder / NETWORK}: cannot be read ({error!s:.200}); run `workbench export` again"
@@ -141,7 +147,8 @@ class BoardPredictor:
         """What the network is given of a RAW: ``planes`` of each of its mirror images, and what is ``told`` of it."""
         whole = raw.planes()
         planes = seen(whole, self._factor, windows=self._windows)[None]
-        given = {PLANES: np.concatenate([np.flip(planes, tuple(axes)) for axes in self._mirrors])}
+        mirrored = [np.flip(planes, tuple(axes)) for axes in self._mirrors]
+        given = {PLANES: np.concatenate(mirrored) if len(mirrored) > 1 else planes}
         told = told_of(raw, metadata=self.metadata, statistics=self._statistics, planes=whole)
         if len(told):
             given[TOLD] = np.tile(told[None], (len(self._mirrors), 1))
