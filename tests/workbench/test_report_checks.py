@@ -224,3 +224,21 @@ def test_without_the_data_set_nothing_is_verified_and_that_is_said(lab: Path) ->
     (mark,) = check_validation(read_material(lab), None)
     assert "no figure could be verified" in mark.text
     assert "no figure could be verified" in build.render(make_page(read_material(lab)))
+
+
+@pytest.mark.parametrize(
+    ("name", "results"),
+    [
+        ("learned", {"curve": [[10, 0.2, None], "text"]}),
+        ("fixed", {"history": "text", "captures": 60}),
+        ("proxy", {"curve": [[1, 0.5]], "fidelity": {"blocks": 3.5}}),
+    ],
+)
+def test_results_that_are_none_are_left_out_and_that_is_said(lab: Path, name: str, results: dict[str, Any]) -> None:
+    if name == "proxy":
+        new_run(lab, "fit-proxy", name).finish({})
+        RunFolder.open(lab / "runs" / name).update(config={"identity": SmallIsp().info().identity})
+    RunFolder.open(lab / "runs" / name).update(results=results)
+    html = render_page(make_page(read_material(lab)))
+    assert f"run {name} are left out: " in html
+    assert "cannot be read as results of a" in html

@@ -161,7 +161,7 @@ def test_a_front_of_an_older_version_is_drawn_without_what_was_tried(lab: Path) 
     assert front.text.startswith(f"{len(front.sets)} set")
     change(lab, "two", lambda r: r["pareto"][0].pop("values"))
     html = write_report(lab).read_text(encoding="utf-8")
-    assert "The Pareto front of two cannot be read" in html
+    assert "The results of the tune run two are left out" in html
 
 
 def test_without_the_data_set_a_front_is_marked_as_unverified(lab: Path) -> None:

@@ -18,9 +18,11 @@ from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.run_record import RunDevice
 from workbench.lab.runs import RunFolder, find_recorded, find_run, list_runs
 from workbench.learn.held import held_by
+from workbench.learn.results import ProxyFitResult, TrainResult
 from workbench.rules.tuned import label_of
 from workbench.tasks.registry import task_key
 from workbench.tasks.task import Metric
+from workbench.tune.results import tune_result
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,9 @@ def read_material(lab: Path, validation: str | None = None, ablation: str | None
         device = DeviceInfo(results.device.model, results.device.firmware, "", "", found.space)
         runs = list_runs(lab, "fit-proxy")
         of_device = (r for r in runs if device.goes_by(r.config.get("identity")) and not r.aside)
-        found.proxy = next(of_device, None)
+        found.proxy = next((_as_read(found, run) for run in of_device), None)
     tuned = {label_of(run): run for run in reversed(list_runs(lab, "tune")) if _alike(found, run) and not run.aside}
+    tuned = {label: _as_read(found, run) for label, run in tuned.items()}
     known = {label_of(run) for run in found.tunings.values()}
     found.more_tunings = [r for k, r in tuned.items() if k not in known and task_key(r) == results.task_key]
     if ablation:
@@ -209,10 +212,24 @@ def _alike(found: Material, run: RunFolder) -> bool:
 
 def _run(found: Material, kind: str, name: str) -> RunFolder | None:
     try:
-        return find_recorded(found.lab, kind, name)
+        run = find_recorded(found.lab, kind, name)
     except RunError:
         found.missing.append(f"The {kind} run {name} is not in this lab any more; what came from it is left out.")
         return None
+    return _as_read(found, run)
+
+
+def _as_read(found: Material, run: RunFolder) -> RunFolder:
+    """The run; without its results, and that noted as missing, where they are no results of its kind."""
+    read = {"fit-proxy": ProxyFitResult.of, "train": TrainResult.of, "tune": tune_result}[run.kind]
+    try:
+        read(run)
+    except RunError as error:
+        line = f"The results of the {run.kind} run {run.name} are left out: {error}"
+        if line not in found.missing:
+            found.missing.append(line)
+        return RunFolder(run.path, {**run.record.to_json(), "results": {}})
+    return run
 
 
 @dataclass(frozen=True)
