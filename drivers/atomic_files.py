@@ -6,11 +6,15 @@ A crash leaves the old file or the new one, and at worst a hidden ``.NAME.….pa
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""A full disk, a quota, a limit of a file's size, a disk that fails."""
 
 
 @contextlib.contextmanager
@@ -33,7 +37,7 @@ def written(
     with _named(path):
         handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | binary, 0o600 if private else 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _named(path, _WRITING), os.fdopen(handle, "wb") as file:
             yield file
             if durable:
                 file.flush()
@@ -47,12 +51,16 @@ def written(
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors name the file's place: nobody knows the name that it has meanwhile."""
+def _named(path: Path, only: Collection[int] = ()) -> Iterator[None]:
+    """Errors name the file's place: nobody knows the name that it has meanwhile, and writing names none at all.
+
+    ``only``: the numbers of those that can only be the file's own, where others may come from elsewhere.
+    """
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if not only or (error.errno in only and error.filename is None):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -69,6 +69,9 @@ def new_keys(folder: Path, name: str) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         zmq.auth.create_certificates(folder, name)
     except OSError as error:
+        for path in paths:  # half of a pair would be taken for one that is there already
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise KeysError(f"{folder}: the keys cannot be written: {error.strerror or error}") from error
     finally:
         os.umask(before)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,33 @@ def test_what_ends_the_block_leaves_the_old_file(tmp_path: Path, error: BaseExce
         half()
     assert file.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a file's size are POSIX's")
+def test_a_full_disk_is_told_with_the_files_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    write_bytes(file, b"one")
+    with largest_file(4096), pytest.raises(OSError, match="File too large") as error:
+        write_bytes(file, bytes(1 << 20))
+    assert error.value.filename == str(file)
+    assert file.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(OSError, match="of the block") as error, written(file):
+        raise OSError("of the block")
+    assert error.value.filename is None
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file grows beyond that many bytes in this block, as on a full disk."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_is_written_in_another_folder_and_ends_in_its_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -31,12 +32,17 @@ def new(
     model = file.stem.replace("_", "-")
     start = Path(drivers.__file__).parent / "agent" / "examples" / "start.py"
     text = start.read_text(encoding="utf-8").replace("my_isp.py", file.name).replace('"my-isp"', json.dumps(model))
+    begun = False
     try:
         with file.open("x", encoding="utf-8") as new_file:
+            begun = True
             new_file.write(text)
     except FileExistsError:
         raise AgentFileError(f"{file}: is there already and is not replaced; choose another name") from None
     except OSError as error:
+        if begun:  # half of a file would be taken for one that is there already
+            with contextlib.suppress(OSError):
+                file.unlink()
         raise AgentFileError(f"{file}: cannot be written: {error.strerror or error}") from error
     if as_json:
         print(json.dumps({"file": str(file), "model": model, "url": DEFAULT_URL}))

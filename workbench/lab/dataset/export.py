@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,14 +33,18 @@ def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = l
     """
     if out.exists():
         raise DatasetError(f"{out}: exists already; name a folder that does not")
-    partial = out.with_name(out.name + ".partial")
-    with explained(out):
+    # A name that nobody has: a folder of the user's is not taken for what an export left.
+    partial = out.with_name(f".{out.name[:50]}.{secrets.token_hex(6)}.partial")
+    try:
+        with explained(out):
+            for name in ("raws", "captures"):
+                (partial / name).mkdir(parents=True)
+            names = _raws(dataset, partial)
+            count = _captures(dataset, partial, names, progress)
+            partial.replace(out)
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        for name in ("raws", "captures"):
-            (partial / name).mkdir(parents=True)
-        names = _raws(dataset, partial)
-        count = _captures(dataset, partial, names, progress)
-        partial.replace(out)
+        raise
     return count
 
 
