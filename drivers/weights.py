@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -75,6 +76,19 @@ def save_weights(folder: Path, kind: str, tensors: dict[str, Tensor], descriptio
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: cannot be written ({error}); make room there and run again") from error
     return path
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of weights, as its run records it.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {shown(error.strerror or error)}") from error
 
 
 def load_weights(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sim_lab import PREDICTOR, PROXY, make_lab, picture
 
 from drivers.frames import RawFrame
 from drivers.splits import Split
+from drivers.weights import WeightsError
 from predictor.files import load_predictor
 from predictor.training import TrainingStep, paper_recipe
 from proxy.files import load_proxy
@@ -20,6 +22,7 @@ from workbench.lab.dataset.records import RawRecord
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.held import not_followed
 from workbench.learn.predictor_training import train
+from workbench.learn.predictors import open_predictor
 from workbench.learn.proxy_fitting import fit_proxy
 
 
@@ -53,6 +56,18 @@ def test_a_run_from_raws_to_weights(lab: Path) -> None:
     assert all(len(p.values) == 20 for p in predicted)
     # The proxy is frozen: training goes through it, never into it.
     assert all(torch.equal(w, before[n]) for n, w in proxy.network.state_dict().items())
+
+
+def test_weights_that_the_run_did_not_write_are_refused(lab: Path) -> None:
+    one, other = (train(lab, replace(PREDICTOR, steps=1, seed=seed), name=f"seed{seed}") for seed in (0, 1))
+    open_predictor(one)
+    shutil.copy(other.path / "weights.safetensors", one.path)
+    with pytest.raises(WeightsError, match=r"seed0.weights\.safetensors: is not the file that the run wrote"):
+        open_predictor(one)
+    older = one.results
+    del older["weights_sha256"]
+    one.update(results=older)
+    open_predictor(one)
 
 
 def test_the_paper_recipe_leaves_metadata_out(lab: Path) -> None:

@@ -257,3 +257,13 @@ def test_a_new_record_has_its_fields_in_order(tmp_path: Path) -> None:
     assert (record["seed"], record["config"], record["results"]) == (3, {"a": 1}, {"psnr": None})
     assert RunFolder.open(run.path).record == run.record
     assert set(record) == {*RunRecord.model_fields} - {"rerun_of"}
+
+
+def test_a_time_after_which_there_is_none_is_no_time(tmp_path: Path) -> None:
+    """A run that ends later is given a time after it."""
+    new_run(tmp_path, "tune", "last").finish({})
+    last = RunFolder.open(tmp_path / "runs" / "last")
+    write_json(last.path / "run.json", {**last.record.to_json(), "finished": "9999-12-31T23:59:59.999999+00:00"})
+    new_run(tmp_path, "tune", "next").finish({})
+    with pytest.raises(RunError, match="finished is no time"):
+        RunFolder.open(last.path)

@@ -193,6 +193,8 @@ def bent(run: RunFolder, moves: Mapping[str, float]) -> RunPredictor:
         for name, move in moves.items():
             bias[loaded.space.names.index(name)] = 4 * move
     save_predictor(run.path, loaded.network, loaded.space, loaded.device_identity, mirrored=True)
+    if run.finished:
+        run.update(results={**run.results, "weights_sha256": None})
     return open_predictor(run)
 
 

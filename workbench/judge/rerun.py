@@ -39,7 +39,7 @@ KINDS = ("fit-proxy", "train", "tune", "validate", "ablate")
 VOLATILE = frozenset(
     (
         *("seconds", "compute_s", "device_s", "captures_asked_now", "boot_id", "serial", "torch", "notes", "file"),
-        "file_sha256",
+        *("file_sha256", "weights_sha256"),
         *("device", "runs", "faults", "failed", "failed_share", "failures_by_reason", "failed_trials"),
         *("raws_left_out", "left_out", "reason", "resamples", "budgets"),
     )

@@ -151,6 +151,7 @@ def read_record(file: Path) -> RunRecord:
 
 def _is_utc(text: str) -> bool:
     try:
-        return datetime.fromisoformat(text).utcoffset() is not None
+        time = datetime.fromisoformat(text)
+        return time.utcoffset() is not None and time.year < 9999  # a later one has to be possible
     except ValueError:
         return False

@@ -17,6 +17,7 @@ from drivers import ranks
 from drivers.device import Device
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.splits import Split
+from drivers.weights import file_digest
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.training import Recipe, TrainingStep, fit
@@ -169,13 +170,15 @@ def train(
     )
     if run is None:
         raise ranks.OtherDoneError
-    save_predictor(run.path, fitted.network, proxy.space, proxy.device_identity, longest=view.longest, mirrored=vary)
+    identity = proxy.device_identity
+    weights = save_predictor(run.path, fitted.network, proxy.space, identity, longest=view.longest, mirrored=vary)
     results = TrainResult(
         curve=tuple(fitted.curve),
         held_out_loss=fitted.held_out,
         parameters=sum(w.numel() for w in fitted.network.parameters()),
         torch=torch.__version__,
         averaged=fitted.averaged,
+        weights_sha256=file_digest(weights),
     )
     notes = [*task.notes, *of_setting]
     if under is not None:

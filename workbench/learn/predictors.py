@@ -11,7 +11,7 @@ import numpy as np
 from drivers.device import DeviceInfo
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.weights import WeightsError
+from drivers.weights import FILE_NAME, WeightsError, file_digest
 from predictor.moves import moved
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder
@@ -87,6 +87,11 @@ def open_predictor(run: RunFolder) -> RunPredictor:
     from predictor.files import load_predictor
 
     network, base = load_predictor(run.path), kept_base(run)
+    if run.results.get("weights_sha256") not in (None, file_digest(run.path / FILE_NAME)):
+        raise WeightsError(
+            f"{run.path / FILE_NAME}: is not the file that the run wrote, so its record says nothing of it; put that "
+            "file back"
+        )
     if network.on_top is not (base is not None):
         what = "on top of a rule, of which its record says nothing" if base is None else "on top of no rule"
         raise WeightsError(f"{run.path}: its weights predict {what}; put the run's files back")

@@ -15,6 +15,7 @@ from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
+from drivers.weights import file_digest
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.response import Response
@@ -163,7 +164,9 @@ def refine(
                 )
             fitted = _fit(response, refining.reach, training, shown, still, recipe, view, predictor, on_step)
             mirrored = predictor is None or predictor.network.mirrored
-            save_predictor(run.path, fitted.network, info.space, info.identity, longest=view.longest, mirrored=mirrored)
+            weights = save_predictor(
+                run.path, fitted.network, info.space, info.identity, longest=view.longest, mirrored=mirrored
+            )
             base.save(run.path, dict.fromkeys(info.space.blocks, 1.0))
             follow, more = choose_how_far(
                 lab,
@@ -200,6 +203,7 @@ def refine(
                     ranks=ranks,
                 ),
                 faults=more or counts,
+                weights_sha256=file_digest(weights),
             )
             run.finish(result.to_json())
     return run

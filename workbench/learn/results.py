@@ -291,6 +291,7 @@ class TrainResult(RunResult):
         follow: on top of a rule, where a device was asked: how far it is followed.
         refine: of a refined predictor: what the device was asked.
         faults: what the device did wrong meanwhile and was mended, by unit.
+        weights_sha256: of the file of weights; None in runs of older versions.
     """
 
     WHAT: ClassVar[str] = "results of a train run"
@@ -306,6 +307,7 @@ class TrainResult(RunResult):
     follow: FollowResult | None = None
     refine: RefineResult | None = None
     faults: dict[str, dict[str, int]] = Field(default_factory=dict)
+    weights_sha256: str | None = None
 
     @property
     def asked(self) -> tuple[int, float]:
