@@ -24,6 +24,7 @@ from workbench.judge.statistics import (
     scene_draws,
 )
 from workbench.lab.dataset import CaptureRecord, FailureRecord, RawRecord
+from workbench.tasks.judging import judgement_of
 from workbench.tasks.task import Judgement, Metric, Task
 from workbench.tune.search import captured
 
@@ -156,7 +157,7 @@ def measure(
         else:
             output = (raw.hash, outcome.output_hash)
             if output not in judged:
-                judged[output] = task.judge(raw, outcome.rgb().pixels)
+                judged[output] = judgement_of(task, raw, outcome.rgb().pixels)
             made[method.key, place] = judged[output], outcome
         done += 1
         if progress:
@@ -178,7 +179,7 @@ def measure(
         for raw in measured.raws:
             reference = raw.reference()
             assert reference is not None
-            measured.judgements[top.key].append(task.judge(raw, reference))
+            measured.judgements[top.key].append(judgement_of(task, raw, reference))
             done += 1
             if progress:
                 progress(bounded, done, total)

@@ -24,6 +24,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
 from workbench.learn.results import FollowedBlock, FollowResult
+from workbench.tasks.judging import judgement_of
 from workbench.tasks.task import Metric, Task, of_raws
 
 CANDIDATES = (0.0, 0.5, 1.0)
@@ -232,7 +233,7 @@ class _Search:
             if isinstance(outcome, FailureRecord):
                 self._judged[key] = None
             elif key not in self._judged:
-                self._judged[key] = self._task.judge(raw, outcome.rgb().pixels).figures
+                self._judged[key] = judgement_of(self._task, raw, outcome.rgb().pixels).figures
             interrupt.check()
         self._progress(len(self.keys), self._budget)
         judged = [self._judged[raw.hash, p.hash] for raw, p in jobs]

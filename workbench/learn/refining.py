@@ -31,6 +31,7 @@ from workbench.lab.dataset import CaptureRecord, FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
 from workbench.learn.following import Yardstick
 from workbench.learn.results import RefineRound
+from workbench.tasks.judging import judgement_of
 from workbench.tasks.task import Metric, Task
 
 PURPOSE = "refine"
@@ -336,7 +337,7 @@ class Refining:
         # A scorer computes no more than its metric.
         scored = {key: scorer.combine([scorer(raw, capture)]) for key, scorer in self._scorers.items()}
         if any(m.key not in scored for m in self.metrics):
-            judged = self.task.judge(raw, capture.rgb().pixels).figures
+            judged = judgement_of(self.task, raw, capture.rgb().pixels).figures
             scored |= {m.key: m.sign * judged[m.key] for m in self.metrics}
         return np.array([scored[m.key] for m in self.metrics], dtype=np.float64)
 

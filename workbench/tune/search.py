@@ -23,6 +23,7 @@ from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 from workbench.lab.dataset.storage import studies_of
+from workbench.tasks.judging import is_figure
 from workbench.tasks.task import SetScorer
 from workbench.tune.methods import new_proposer
 from workbench.tune.proposals import Values, failed_trial, finished_trial
@@ -118,8 +119,15 @@ def mean_scores(
 
 
 def as_values(score: float | Values) -> Values:
-    """What a scorer gives, of one metric or of several, as values."""
-    return score if isinstance(score, tuple) else (score,)
+    """What a scorer gives, of one metric or of several, as values.
+
+    Raises:
+        RunError: one is no finite number, which no search can rank.
+    """
+    values = score if isinstance(score, tuple) else (score,)
+    if odd := [value for value in values if not is_figure(value)]:
+        raise RunError(f"the task's scorer gives {odd[0]!r:.40} for a set; it must be a finite number to be ranked")
+    return values
 
 
 def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, Outcome]]:
