@@ -203,12 +203,16 @@ def test_an_output_whose_colours_are_not_srgb_is_refused() -> None:
     adobe = Image.Exif()
     adobe.get_ifd(34665)[40961] = 2
     gamma = [chunk(b"gAMA", struct.pack(">I", value)) for value in (100_000, 45_455)]
+    late = pillow("RGB", "JPEG", icc_profile=b"none")
+    for _ in range(5):
+        late = late[:2] + b"\xff\xed\xff\xff" + bytes(65533) + late[2:]
     for encoded, space in (
         (pillow("RGB", "JPEG", icc_profile=srgb), ""),
         (pillow("RGB", "PNG", icc_profile=srgb), ""),
         (png(before=gamma[1]), ""),
         (pillow("RGB", "JPEG", exif=adobe), "Adobe RGB (1998)"),
         (pillow("RGB", "JPEG", icc_profile=b"none"), "an unreadable colour profile"),
+        (late, "an unreadable colour profile"),
         (png(before=gamma[0]), "values of gamma 1"),
     ):
         frame = RgbFrame(encoded, "image/jpeg" if encoded.startswith(b"\xff\xd8") else "image/png")
