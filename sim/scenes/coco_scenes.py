@@ -26,7 +26,7 @@ from drivers.splits import Split
 from sim.camera.metering import Camera
 from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
 from sim.scenes.photographs import SceneError, open_photograph, photograph_pixels
-from sim.scenes.scene_set import SOFTNESS, Progress, claim_folder, through_lens, write_csv, write_png
+from sim.scenes.scene_set import SOFTNESS, Progress, claimed_folder, through_lens, write_csv, write_png
 
 ANNOTATIONS = "annotations.json"
 # Raise it when the same arguments would give other pixels.
@@ -109,32 +109,32 @@ def make_annotated_raws(
         "seed": seed,
         "camera": json.loads(json.dumps(asdict(camera))),
     }
-    claim_folder(folder, arguments)
-    table = folder / "scenes.csv"
-    complete = table.exists() and (folder / ANNOTATIONS).exists()
-    rows: list[tuple[str, str, str, str]] = []
-    hashes: dict[str, str] = {}
-    for done, photograph in enumerate(photographs, 1):
-        raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
-        if not (raw_path.exists() and reference_path.exists()):
-            picture = through_lens(_picture(photograph))
-            rng = np.random.default_rng([0xC0C0, seed, photograph.number])
-            shot = camera.shoot(picture, rng, name=raw_path.name)
-            write_png(reference_path, picture)
-            # The RAW comes second: where it is, its reference is.
-            save_npz(raw_path, shot.raw)
-            hashes[raw_path.name] = shot.raw.hash
-            complete = False
-        rows.append((raw_path.name, photograph.name, photograph.split, reference_path.name))
-        if progress:
-            progress(done, len(photographs))
-    if not complete:
-        for row in rows:
-            if row[0] not in hashes:  # made by a call that was stopped
-                hashes[row[0]] = load_raw(folder / row[0]).hash
-        write_bytes(folder / ANNOTATIONS, _with_hashes(annotations, hashes))
-        write_csv(table, sorted(rows))
-    return [folder / row[0] for row in rows]
+    with claimed_folder(folder, arguments):
+        table = folder / "scenes.csv"
+        complete = table.exists() and (folder / ANNOTATIONS).exists()
+        rows: list[tuple[str, str, str, str]] = []
+        hashes: dict[str, str] = {}
+        for done, photograph in enumerate(photographs, 1):
+            raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
+            if not (raw_path.exists() and reference_path.exists()):
+                picture = through_lens(_picture(photograph))
+                rng = np.random.default_rng([0xC0C0, seed, photograph.number])
+                shot = camera.shoot(picture, rng, name=raw_path.name)
+                write_png(reference_path, picture)
+                # The RAW comes second: where it is, its reference is.
+                save_npz(raw_path, shot.raw)
+                hashes[raw_path.name] = shot.raw.hash
+                complete = False
+            rows.append((raw_path.name, photograph.name, photograph.split, reference_path.name))
+            if progress:
+                progress(done, len(photographs))
+        if not complete:
+            for row in rows:
+                if row[0] not in hashes:  # made by a call that was stopped
+                    hashes[row[0]] = load_raw(folder / row[0]).hash
+            write_bytes(folder / ANNOTATIONS, _with_hashes(annotations, hashes))
+            write_csv(table, sorted(rows))
+        return [folder / row[0] for row in rows]
 
 
 def _with_hashes(annotations: bytes, hashes: dict[str, str]) -> bytes:

@@ -20,7 +20,7 @@ from drivers.colour import LUMINANCE
 from sim.camera.sensor import GAMMA, linearise, render
 from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import SceneError
-from sim.scenes.scene_set import Progress, claim_folder, write_png
+from sim.scenes.scene_set import Progress, claimed_folder, write_png
 
 ANNOTATIONS = "instances.json"
 IMAGES = "images"
@@ -319,32 +319,32 @@ def make_composed_set(
     """
     _check(images, seed, side)
     folder = Path(folder)
-    claim_folder(folder, {"composed_version": _VERSION, "images": images, "seed": seed, "side": side})
-    path = folder / ANNOTATIONS
-    if path.exists():
+    with claimed_folder(folder, {"composed_version": _VERSION, "images": images, "seed": seed, "side": side}):
+        path = folder / ANNOTATIONS
+        if path.exists():
+            return path
+        (folder / IMAGES).mkdir(exist_ok=True)
+        entries: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number in range(images):
+            scene = composed_scene(seed, number, side)
+            identity = seed * _IMAGES_PER_SEED + number + 1
+            name = f"{number:06d}.png"
+            write_png(folder / IMAGES / name, scene.picture)
+            entries.append({"id": identity, "file_name": name, "width": side, "height": side})
+            for entry in scene_annotations(scene):
+                annotations.append({"id": len(annotations) + 1, "image_id": identity, **entry})
+            if progress:
+                progress(number + 1, images)
+        data = {
+            "info": {"description": f"composed scenes, seed {seed}"},
+            "licenses": [],
+            "categories": [{"id": number, "name": name} for number, name in CATEGORIES.items()],
+            "images": entries,
+            "annotations": annotations,
+        }
+        write_bytes(path, (json.dumps(data) + "\n").encode())
         return path
-    (folder / IMAGES).mkdir(exist_ok=True)
-    entries: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number in range(images):
-        scene = composed_scene(seed, number, side)
-        identity = seed * _IMAGES_PER_SEED + number + 1
-        name = f"{number:06d}.png"
-        write_png(folder / IMAGES / name, scene.picture)
-        entries.append({"id": identity, "file_name": name, "width": side, "height": side})
-        for entry in scene_annotations(scene):
-            annotations.append({"id": len(annotations) + 1, "image_id": identity, **entry})
-        if progress:
-            progress(number + 1, images)
-    data = {
-        "info": {"description": f"composed scenes, seed {seed}"},
-        "licenses": [],
-        "categories": [{"id": number, "name": name} for number, name in CATEGORIES.items()],
-        "images": entries,
-        "annotations": annotations,
-    }
-    write_bytes(path, (json.dumps(data) + "\n").encode())
-    return path
 
 
 def _check(images: int, seed: int, side: int) -> None:

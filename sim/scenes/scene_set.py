@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 
 from drivers.atomic_files import write_bytes, write_text
 from drivers.cfa import tile_side
@@ -27,6 +29,7 @@ from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import Photograph, SceneError, crop, folder_photographs, read_photograph, sample_photographs
 
 MANIFEST = "scene_set.json"
+_LOCK = ".lock"
 _MANIFEST_BYTES = 256 << 20
 # Raise it when the same arguments would give other pixels.
 _VERSION = 1
@@ -183,20 +186,20 @@ def make_scene_set(
     plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
     if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
         raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
-    claim_folder(folder, arguments)
-    studio = _Studio(folder, camera, size, seed, frames, each_frame)
-    total = sum(scene.raws for scene in plan)
-    for done, _ in enumerate(_filled(studio, plan, references), start=1):
-        if progress:
-            progress(done, total)
-    rows = sorted(
-        (scene.file(number), scene.name, scene.split, studio.reference(scene, number).name)
-        for scene in plan
-        for number in range(scene.raws)
-    )
-    if not (table := folder / "scenes.csv").exists():
-        write_csv(table, rows)
-    return [folder / row[0] for row in rows]
+    with claimed_folder(folder, arguments):
+        studio = _Studio(folder, camera, size, seed, frames, each_frame)
+        total = sum(scene.raws for scene in plan)
+        for done, _ in enumerate(_filled(studio, plan, references), start=1):
+            if progress:
+                progress(done, total)
+        rows = sorted(
+            (scene.file(number), scene.name, scene.split, studio.reference(scene, number).name)
+            for scene in plan
+            for number in range(scene.raws)
+        )
+        if not (table := folder / "scenes.csv").exists():
+            write_csv(table, rows)
+        return [folder / row[0] for row in rows]
 
 
 def _filled(studio: _Studio, plan: Iterable[_Scene], references: References | None) -> Iterator[None]:
@@ -271,12 +274,35 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
-def claim_folder(folder: Path, arguments: dict[str, Any]) -> None:
-    """Make the folder this set's own, or find that it already is; clear away what a stopped run left half-written."""
-    manifest = folder / MANIFEST
+@contextlib.contextmanager
+def claimed_folder(folder: Path, arguments: dict[str, Any]) -> Iterator[None]:
+    """In this block the folder is this set's own and this program's alone; what a stopped run left is cleared away.
+
+    Raises:
+        SceneError: it holds something else, or another program is at it right now.
+    """
     if folder.exists() and not folder.is_dir():
         raise SceneError(f"{folder}: is a file; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, is_singleton=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise SceneError(f"{folder}: another program makes scenes there right now; wait for it") from None
+    except OSError:
+        pass  # nobody can write there, so that a set which is complete is all that it can be
+    try:
+        _claim(folder, arguments)
+        yield
+    finally:
+        if lock.is_locked:
+            lock.release()
+            with contextlib.suppress(OSError):
+                (folder / _LOCK).unlink()
+
+
+def _claim(folder: Path, arguments: dict[str, Any]) -> None:
+    manifest = folder / MANIFEST
     ours = manifest.exists()
     holds = any(
         not p.name.startswith((".", MANIFEST)) and not (ours and p.name.endswith(".partial")) for p in folder.iterdir()

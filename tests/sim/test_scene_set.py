@@ -98,6 +98,24 @@ def test_a_complete_set_is_left_alone(tmp_path: Path) -> None:
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before
 
 
+def test_two_programs_do_not_make_scenes_in_one_folder_at_once(tmp_path: Path) -> None:
+    """Each would find the folder empty, and the set would be a mixture under one of both descriptions."""
+    folder = tmp_path / "raws"
+    folder.mkdir()
+    held = "import sys; from filelock import FileLock; "
+    held += "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(folder / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SceneError, match="another program makes scenes there right now"):
+            make_scene_set(folder, **SMALL)
+        other.communicate("\n")
+    make_scene_set(folder, **SMALL)
+    assert not (folder / ".lock").exists()
+
+
 class _StopHereError(Exception):
     pass
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,6 +294,23 @@ def test_as_json_and_for_people(trained: Path, folder: Path, tmp_path: Path) -> 
     assert code == 0
     for text in ("95th percentile", "RAW in memory to capture", "frames a second", "4 pictures are in"):
         assert text in output
+
+
+def test_two_loops_do_not_save_into_one_folder_at_once(trained: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    held = "import sys; from filelock import FileLock; "
+    held += "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); input()"
+    out.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(out / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="another loop saves its pictures there right now"):
+            run_loop(trained, DEVICE, raws=folder, save=out)
+        other.communicate("\n")
+    assert run_loop(trained, DEVICE, raws=folder, save=out).saved == 4
+    assert len(list(out.iterdir())) == 4
 
 
 def test_pictures_of_another_loop_are_neither_overwritten_nor_mixed(

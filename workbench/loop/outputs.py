@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from drivers.atomic_files import write_bytes
 from drivers.device import Capture, DeviceInfo, Failure
@@ -15,6 +19,7 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, NewRaw
 
 PURPOSE = "run"
+_LOCK = ".lock"
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 
@@ -23,7 +28,7 @@ class Outputs:
 
     Args:
         device: that makes them.
-        save: folder for the pictures, ``000001.jpg`` and so on; None: they are not saved.
+        save: folder that is there for the pictures, ``000001.jpg`` and so on; None: they are not saved.
         dataset: where captures and failures are kept, with the RAWs of a live device; None: they are not kept.
         scene: live devices: what is before them.
 
@@ -34,8 +39,6 @@ class Outputs:
     def __init__(self, device: DeviceInfo, save: Path | None, dataset: Dataset | None, scene: str) -> None:
         self._device, self._save, self._dataset, self._scene = device, save, dataset, scene
         self.kept = self.saved = 0
-        if save is not None:
-            save.mkdir(parents=True, exist_ok=True)
         if dataset is not None and device.live:
             splits = (raw.split for raw in dataset.raws() if raw.scene == scene)
             self._split = next(splits, Split.TRAIN)
@@ -67,6 +70,31 @@ class Outputs:
             dataset.add_raws([NewRaw(raw, self._scene, self._split, name)])
         dataset.add_captures(self._device, [answer], purpose=PURPOSE)
         self.kept += 1
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path | None) -> Iterator[None]:
+    """In this block the folder takes this loop's pictures alone; made where it is missing.
+
+    Raises:
+        RunError: it has pictures of another loop, or one saves there right now.
+    """
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, is_singleton=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(f"{folder}: another loop saves its pictures there right now; give a new folder") from None
+    try:
+        check_saved(folder)
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            (folder / _LOCK).unlink()
 
 
 def check_saved(folder: Path | None) -> None:

@@ -29,7 +29,7 @@ from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.predictors import check_space, open_predictor
 from workbench.loop.ahead import waited
 from workbench.loop.controller import Controller, Proposal
-from workbench.loop.outputs import Outputs, check_saved
+from workbench.loop.outputs import Outputs, check_saved, own_folder
 from workbench.loop.results import Clock, LoopResult, Times
 from workbench.loop.smoothing import SETTLE
 from workbench.loop.streams import Shot, live, stored
@@ -96,6 +96,7 @@ def run_loop(
             with Progress("read RAWs", len(entries), unit="RAW") as progress:
                 import_raws(dataset, entries, progress.update, notes)
         controller = Controller(loaded, info.space, settle)
+        stack.enter_context(own_folder(save))
         outputs = Outputs(info, save, dataset, scene)
         shots = live(opened, controller) if info.live else stored(opened, controller, entries, notes)
         if frames is None and seconds is None and entries:
