@@ -44,6 +44,8 @@ IN_FLIGHT = "Requests in flight are answered once each, in order"
 REPEAT = "A repeated request is answered again"
 SAME = "The same RAW and codes give the same output"
 LIES = "FRAME's picture lies on the RAW as INFO says"
+FOLLOWS_CODES = "FRAME's picture follows the codes"
+FOLLOWS_RAW = "FRAME's picture follows the RAW"
 BURST = "A burst's last picture depends on that burst alone"
 TORN = "A frame that does not follow the last one in its burst is refused"
 TIME = "FRAME's device_ns is within the time that the answer took"
@@ -66,6 +68,8 @@ EVERY_FRAME = {
     "HELLO and READ are answered while frames wait",
     REPEAT,
     LIES,
+    FOLLOWS_CODES,
+    FOLLOWS_RAW,
     BURST,
     TORN,
     "FRAME tells the statistics that INFO announces",
@@ -203,6 +207,33 @@ class Smaller(Firmware):
 def test_an_output_of_another_size_is_found_out(serving: Serving) -> None:
     found = results(serving(Smaller(PIPELINE)))
     assert titles(found, "fail") == {"FRAME's payload is a whole picture of the RAW's size", LIES}
+
+
+class Deaf(Firmware):
+    """Names the codes in force, and gives the first picture of each RAW for ever."""
+
+    def _process(self, message: wire.Process) -> wire.Frame:
+        told = super()._process(message)
+        first: dict[str, bytes] = self.__dict__.setdefault("first", {})
+        payload = first.setdefault(self._key(message), told.payload)
+        return dataclasses.replace(told, payload=payload, output_hash=hashlib.sha256(payload).hexdigest())
+
+    def _key(self, message: wire.Process) -> str:
+        return message.raw_hash
+
+
+class Frozen(Deaf):
+    """Gives the first picture of each size for ever."""
+
+    def _key(self, message: wire.Process) -> str:
+        return str(len(message.payload))
+
+
+@pytest.mark.parametrize(("firmware", "failing"), [(Deaf, {FOLLOWS_CODES}), (Frozen, {FOLLOWS_CODES, FOLLOWS_RAW})])
+def test_a_picture_that_follows_nothing_is_found_out(
+    firmware: type[Firmware], failing: set[str], serving: Serving
+) -> None:
+    assert titles(results(serving(firmware(PIPELINE))), "fail") - {LIES} == failing
 
 
 def test_every_fault_has_its_titles() -> None:

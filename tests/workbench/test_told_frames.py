@@ -201,8 +201,8 @@ TURNED = PictureOutput(crop=(2, 0, 2, 4), scale=(1, 2), orientation=6)
 
 
 def turned(mosaic: np.ndarray, metadata: Any, values: Any) -> np.ndarray:
-    """A file's pixels: the mosaic's upper bits, cut, halved, and turned to the left."""
-    cut = (mosaic / 8).astype(np.uint8)[:-4, 2:-2]
+    """A file's pixels: the mosaic's upper bits with the gain, cut, halved, and turned to the left."""
+    cut = (mosaic * values["gain"] / 8).astype(np.uint8)[:-4, 2:-2]
     small = cv2.resize(cut, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return np.repeat(np.rot90(small)[:, :, None], 3, axis=2)
 
