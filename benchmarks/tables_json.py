@@ -69,7 +69,7 @@ def headline() -> str:
         "frames": "first four tables 512x384 pixels, the others 128x128",
         "gained_by": [
             "3A on: noise reduction (SSIM), noise reduction and tone (aligned PSNR)",
-            "everything free: white balance and gain, tone (PSNR), noise reduction and white balance (SSIM)",
+            "everything free: white balance and gain, tone (PSNR), noise reduction (SSIM)",
             "LibRaw: exposure (PSNR), chromatic aberration (SSIM); reference ISP: white balance, gain and tone",
         ],
         "held": [

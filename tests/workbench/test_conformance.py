@@ -215,7 +215,7 @@ class Deaf(Firmware):
     def _process(self, message: wire.Process) -> wire.Frame:
         told = super()._process(message)
         first: dict[str, bytes] = self.__dict__.setdefault("first", {})
-        payload = first.setdefault(self._key(message), told.payload)
+        payload = first.setdefault(self._key(message), bytes(told.payload))
         return dataclasses.replace(told, payload=payload, output_hash=hashlib.sha256(payload).hexdigest())
 
     def _key(self, message: wire.Process) -> str:
