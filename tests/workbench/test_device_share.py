@@ -113,7 +113,8 @@ def test_the_statistics_of_a_frame_come_over_the_share(share: Share) -> None:
 
     @own.process
     def process(mosaic: np.ndarray, metadata: dict[str, Any], values: dict[str, Any]) -> Any:
-        return np.full((*mosaic.shape, 3), values["level"], np.uint8), {"mean": values["level"] + 0.5}
+        grey = (mosaic // 256 + values["level"]).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2), {"mean": values["level"] + 0.5}
 
     def serve(ready: Callable[[str], None], stop: threading.Event) -> None:
         own.serve("zmq://127.0.0.1:0", ready=ready, stop=stop)

@@ -179,6 +179,7 @@ def test_who_found_no_partner_is_named(tmp_path: Path, capsys: pytest.CaptureFix
         task = VisionTask("detection", "x:y", Sees(), read_coco(annotations))  # type: ignore[arg-type]
         assert [r.name for r in task.raws(dataset, Split.TEST)] == ["0.npz"]
         assert task.notes == [
+            "a.json: 1 objects without a mask are passed over by the loss of sees: object 1 of image 1",
             "a.json: 5 of 6 test RAWs have no image there: raws/1.npz, raws/2.npz, raws/3.npz and 2 more",
             "a.json: 5 images are no RAW of the data set: gone0.npz, gone1.npz, gone2.npz and 2 more",
         ]
