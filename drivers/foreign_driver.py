@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from pathlib import PurePath
 from types import TracebackType
 from typing import Any, TypeVar
 
 from drivers.device import Capture, Device, DeviceInfo, Failure
 from drivers.errors import DeviceChangedError, DeviceError, WorkbenchError
-from drivers.foreign_text import shown
+from drivers.foreign_text import shown, shown_failure
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 
@@ -123,12 +121,7 @@ class ForeignDriver(Device):
             raise self._failed(part, error) from error
 
     def _failed(self, part: str, error: Exception) -> DeviceError:
-        reason = shown(" ".join(str(error).split()))[:200]
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        return DeviceError(
-            f"{self.url}: its driver's {part} fails with {type(error).__name__}{f': {reason}' if reason else ''} "
-            f"({shown(PurePath(at.filename).name)}, line {at.lineno})"
-        )
+        return DeviceError(f"{self.url}: its driver's {part} fails with {shown_failure(error)}")
 
     def _same(self, info: Any) -> DeviceInfo:
         """What the driver says of the device, when it says what it said at first."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 import unicodedata
+from pathlib import PurePath
 
 # Control and format characters (escape sequences, bidirectional overrides), surrogates (names of files that are no
 # UTF-8), private use and unassigned: what may change how the rest of a terminal's line looks, or cannot be encoded.
@@ -33,3 +35,11 @@ def shown(text: object, *, keep: str = "") -> str:
     # Each character is looked at once: a page has millions, but few that differ.
     unshown = [c for c in set(string) if c not in keep and unicodedata.category(c) in _UNSHOWN]
     return string.translate({ord(c): ascii(c)[1:-1] for c in unshown}) if unshown else string
+
+
+def shown_failure(error: Exception) -> str:
+    """What code from elsewhere raised, in one line: its kind, what it says, and the file and line that raised it."""
+    reason = shown(" ".join(str(error).split()))[:200]
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    kind = f"{type(error).__name__}{f': {reason}' if reason else ''}"
+    return f"{kind} ({shown(PurePath(at.filename).name)}, line {at.lineno})"

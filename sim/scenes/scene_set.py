@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from drivers.atomic_files import write_bytes, write_text
 from drivers.cfa import tile_side
+from drivers.folder_lock import alone_in
 from drivers.frames import MAX_BURST, RawFrame
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.regular_files import read_json
@@ -29,7 +29,6 @@ from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import Photograph, SceneError, crop, folder_photographs, read_photograph, sample_photographs
 
 MANIFEST = "scene_set.json"
-_LOCK = ".lock"
 _MANIFEST_BYTES = 256 << 20
 # Raise it when the same arguments would give other pixels.
 _VERSION = 1
@@ -284,21 +283,13 @@ def claimed_folder(folder: Path, arguments: dict[str, Any]) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise SceneError(f"{folder}: is a file; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK, is_singleton=True)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise SceneError(f"{folder}: another program makes scenes there right now; wait for it") from None
-    except OSError:
-        pass  # nobody can write there, so that a set which is complete is all that it can be
-    try:
+    busy = SceneError(f"{folder}: another program makes scenes there right now; wait for it")
+    with contextlib.ExitStack() as stack:
+        # Where nobody can write, a set which is complete is all that it can be.
+        with contextlib.suppress(OSError):
+            stack.enter_context(alone_in(folder, busy))
         _claim(folder, arguments)
         yield
-    finally:
-        if lock.is_locked:
-            lock.release()
-            with contextlib.suppress(OSError):
-                (folder / _LOCK).unlink()
 
 
 def _claim(folder: Path, arguments: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from other_programs import locked_by_another
 from typer.testing import CliRunner
 
 from drivers.raw.raw_files import load_raw
@@ -102,16 +103,8 @@ def test_two_programs_do_not_make_scenes_in_one_folder_at_once(tmp_path: Path) -
     """Each would find the folder empty, and the set would be a mixture under one of both descriptions."""
     folder = tmp_path / "raws"
     folder.mkdir()
-    held = "import sys; from filelock import FileLock; "
-    held += "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", held, str(folder / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(SceneError, match="another program makes scenes there right now"):
-            make_scene_set(folder, **SMALL)
-        other.communicate("\n")
+    with locked_by_another(folder), pytest.raises(SceneError, match="another program makes scenes there right now"):
+        make_scene_set(folder, **SMALL)
     make_scene_set(folder, **SMALL)
     assert not (folder / ".lock").exists()
 

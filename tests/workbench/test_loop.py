@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import torch
 import typer
 from fake_isp import FakeIsp, make_raw, make_set, picture
+from other_programs import locked_by_another
 from sim_lab import picture as lab_picture
 from typer.testing import CliRunner
 
@@ -298,17 +297,9 @@ def test_as_json_and_for_people(trained: Path, folder: Path, tmp_path: Path) -> 
 
 def test_two_loops_do_not_save_into_one_folder_at_once(trained: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    held = "import sys; from filelock import FileLock; "
-    held += "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); input()"
     out.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", held, str(out / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another loop saves its pictures there right now"):
-            run_loop(trained, DEVICE, raws=folder, save=out)
-        other.communicate("\n")
+    with locked_by_another(out), pytest.raises(RunError, match="another loop saves its pictures there right now"):
+        run_loop(trained, DEVICE, raws=folder, save=out)
     assert run_loop(trained, DEVICE, raws=folder, save=out).saved == 4
     assert len(list(out.iterdir())) == 4
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from drivers.atomic_files import write_bytes
 from drivers.device import Capture, DeviceInfo, Failure
+from drivers.folder_lock import alone_in
 from drivers.frames import RawFrame
 from drivers.splits import Split
 from workbench.collect.keeping import judged
@@ -19,7 +18,6 @@ from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, NewRaw
 
 PURPOSE = "run"
-_LOCK = ".lock"
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 
 
@@ -83,18 +81,10 @@ def own_folder(folder: Path | None) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK, is_singleton=True)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise RunError(f"{folder}: another loop saves its pictures there right now; give a new folder") from None
-    try:
+    busy = RunError(f"{folder}: another loop saves its pictures there right now; give a new folder")
+    with alone_in(folder, busy):
         check_saved(folder)
         yield
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            (folder / _LOCK).unlink()
 
 
 def check_saved(folder: Path | None) -> None:

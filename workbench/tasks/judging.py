@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import traceback
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from drivers.errors import WorkbenchError
-from drivers.foreign_text import shown
+from drivers.foreign_text import shown, shown_failure
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.tasks.task import Judgement, Task
@@ -28,11 +26,7 @@ def judgement_of(task: Task, raw: RawRecord, pixels: np.ndarray) -> Judgement:
     except WorkbenchError:
         raise
     except Exception as error:  # another package's code may raise anything
-        reason, at = shown(" ".join(str(error).split()))[:200], traceback.extract_tb(error.__traceback__)[-1]
-        raise RunError(
-            f"{where} fails on an output of {shown(raw.name)} with {type(error).__name__}"
-            f"{f': {reason}' if reason else ''} ({shown(PurePath(at.filename).name)}, line {at.lineno})"
-        ) from error
+        raise RunError(f"{where} fails on an output of {shown(raw.name)} with {shown_failure(error)}") from error
     if not isinstance(found, Judgement):
         raise RunError(f"{where} gives a {type(found).__name__}, not a Judgement; see workbench.tasks.task")
     for metric in task.metrics:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from drivers.errors import WorkbenchError
-from drivers.foreign_text import shown
+from drivers.foreign_text import shown, shown_failure
 from workbench.tasks.detectors import Detector, DetectorError, Prediction, Target
 
 _SEE = "see workbench.tasks.detectors.Prediction"
@@ -68,12 +66,7 @@ def asked(detector: Detector, part: str, ask: Callable[[], Any]) -> Any:
     except WorkbenchError:
         raise
     except Exception as error:  # a user's code may raise anything
-        reason = shown(" ".join(str(error).split()))[:200]
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        raise DetectorError(
-            f"{shown(detector.name)}: its {part} fails with {type(error).__name__}{f': {reason}' if reason else ''} "
-            f"({shown(PurePath(at.filename).name)}, line {at.lineno})"
-        ) from error
+        raise DetectorError(f"{shown(detector.name)}: its {part} fails with {shown_failure(error)}") from error
 
 
 def _check(detector: Detector, one: Prediction, size: tuple[int, int], where: str) -> None:
