@@ -9,7 +9,7 @@ import numpy as np
 
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from workbench.learn.predictors import RunPredictor
+from workbench.board.frame_predictor import FramePredictor
 from workbench.loop.scene_cuts import SceneCuts
 from workbench.loop.smoothing import Smoother
 
@@ -45,7 +45,7 @@ class Controller:
         settle: frames, see :class:`workbench.loop.smoothing.Smoother`.
     """
 
-    def __init__(self, predictor: RunPredictor, space: ParameterSpace, settle: int) -> None:
+    def __init__(self, predictor: FramePredictor, space: ParameterSpace, settle: int) -> None:
         self._predictor = predictor
         self._space = space
         self.settle = settle
@@ -56,7 +56,7 @@ class Controller:
     def propose(self, raw: RawFrame) -> Proposal:
         """The parameters for the next frame of the stream."""
         begun = time.perf_counter()
-        predicted = self._space.take(self._predictor.predict([raw])[0])
+        predicted = self._space.take(self._predictor.predict(raw))
         cut = self._scene_cuts.seen(raw)
         parameters = self._smoother.next(predicted, cut=cut)
         done = time.perf_counter()

@@ -14,6 +14,7 @@ from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError, FrameError
 from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote, told_once
+from workbench.board.frame_predictor import FramePredictor
 from workbench.collect.collector import RawsNeededError
 from workbench.collect.failures import FailureTally, described
 from workbench.collect.faults import Faults
@@ -95,7 +96,7 @@ def run_loop(
         if dataset is not None and entries:
             with Progress("read RAWs", len(entries), unit="RAW") as progress:
                 import_raws(dataset, entries, progress.update, notes)
-        controller = Controller(loaded, info.space, settle)
+        controller = Controller(FramePredictor(run, loaded), info.space, settle)
         stack.enter_context(own_folder(save))
         outputs = Outputs(info, save, dataset, scene)
         shots = live(opened, controller) if info.live else stored(opened, controller, entries, notes)
