@@ -86,14 +86,14 @@ def _averaged(planes: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _windows(planes: np.ndarray, factor: int, rows: int, columns: int) -> np.ndarray:
-    places = [_places(size, factor, count) for size, count in zip(planes.shape[1:], (rows, columns), strict=True)]
-    return planes[:, places[0][:, None], places[1]]
+    down, across = (places(size, factor, n) for size, n in zip(planes.shape[1:], (rows, columns), strict=True))
+    return planes[:, down[:, None], across]
 
 
-def _places(size: int, factor: int, count: int) -> np.ndarray:
+def places(size: int, factor: int, count: int) -> np.ndarray:
     """Where along an axis of ``size`` pixels the ``count`` pixels of its cells' windows lie."""
     first = np.arange(count) // CELL * CELL
     length = np.minimum(CELL, count - first)
     begin = np.clip(first * factor + length * (factor - 1) // 2, 0, size - length)
-    places: np.ndarray = begin + np.arange(count) - first
-    return places
+    found: np.ndarray = begin + np.arange(count) - first
+    return found

@@ -6,7 +6,7 @@ The networks have the sizes of their recipes and weights that were never trained
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from measures.clocks import Spent, in_pairs, process, workbench
 from measures.size import Size
 from measures.table import Bar, Row, cpu_and_wall
 from predictor.files import load_predictor, save_predictor
+from predictor.gpu import on_gpu
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from predictor.raw_features import STATISTICS
@@ -34,7 +35,8 @@ from workbench.lab.runs import new_run
 from workbench.learn.results import TrainResult
 
 EXPORTED, IN_8_BITS = "exported, ONNX Runtime", "exported in 8 bits, ONNX Runtime"
-BARS = {("paper", IN_8_BITS): 0.5, ("fast", EXPORTED): 0.15}
+ON_GPU = "on the GPU, compiled"
+BARS = {("paper", IN_8_BITS): 0.5, ("fast", EXPORTED): 0.15, ("paper", ON_GPU): 0.005}
 """Seconds of the wall clock, by recipe and form."""
 
 
@@ -66,11 +68,13 @@ def in_memory(size: Size, folder: Path, lab: Path, raw: RawFrame, recipe: Recipe
     channels_last.network.to(memory_format=torch.channels_last)
     export(lab, folder / recipe.name, predictor=recipe.name)
     export(lab, folder / f"{recipe.name}-8", predictor=recipe.name, int8=True)
-    forms = {
+    forms: dict[str, Callable[[], object]] = {
         EXPORTED: partial(BoardPredictor(folder / recipe.name).parameters, raw),
         IN_8_BITS: partial(BoardPredictor(folder / f"{recipe.name}-8").parameters, raw),
         "channels-last": partial(channels_last.predict, [raw]),
     }
+    if torch.cuda.is_available():
+        forms[ON_GPU] = partial(on_gpu(load_predictor(run)).predict, [raw])
     rows_seen, columns_seen = eager.view.size(raw.height // 2, raw.width // 2)
     seen = f"{columns_seen}×{rows_seen}{' and windows' if eager.view.windows else ''}"
     times = size.times if recipe.name == "fast" else size.process_times

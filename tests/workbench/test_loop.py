@@ -26,6 +26,7 @@ from drivers.raw_input import RawInput
 from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import save_predictor
+from predictor.gpu import NoGpuError
 from predictor.model import Predictor, PredictorConfig
 from sim.device import SimDevice
 from sim.firmware.faults import Fault, Faults
@@ -94,6 +95,14 @@ def test_each_raw_gets_its_own_prediction(trained: Path, folder: Path, tmp_path:
     assert result.rate is not None
     result.check()
     assert not (trained / "dataset.sqlite").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_told_before_the_first_frame(trained: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(NoGpuError, match="leave --gpu out"):
+        run_loop(trained, DEVICE, raws=folder, save=out, gpu=True)
+    assert not out.exists()
 
 
 def test_a_raw_that_the_device_does_not_take_is_refused_before_the_first_frame(

@@ -51,6 +51,9 @@ def run(
     scene: Annotated[
         str, typer.Option(help="Live devices, with --keep: the scene that is before the device.")
     ] = "live",
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Predict on this machine's GPU; the first frame takes long there.")
+    ] = False,
     lab: Annotated[Path, typer.Option(help="Lab folder with the runs.")] = Path("lab"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -77,6 +80,7 @@ def run(
                 save=save,
                 keep=keep,
                 scene=scene,
+                gpu=gpu,
             )
     except RawsNeededError as error:
         raise typer.BadParameter("needed, for this device is not live", param_hint="--raws") from error

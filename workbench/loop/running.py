@@ -48,6 +48,7 @@ def run_loop(
     save: Path | None = None,
     keep: bool = False,
     scene: str = "live",
+    gpu: bool = False,
 ) -> LoopResult:
     """Predict, push and capture a stream of frames; the next frame is predicted while the device works.
 
@@ -66,9 +67,11 @@ def run_loop(
         save: folder for the output pictures.
         keep: keep captures, failures and RAWs in the lab's data set.
         scene: live devices: what is before the device, for ``keep``.
+        gpu: predict on this machine's GPU.
 
     Raises:
         RawsNeededError: ``raws`` is None and the device is not live.
+        NoGpuError: ``gpu``, and torch finds none.
         RunError: no such run, or it is of another device; its weights or rule are missing or damaged; ``save`` has
             pictures of another loop.
         RawFolderError: the folder cannot be used.
@@ -79,6 +82,7 @@ def run_loop(
     check_saved(save)
     run = find_run(lab, "train", predictor)
     loaded = open_predictor(run)
+    predicting = FramePredictor(run, loaded, gpu=gpu)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_devices([device], lab))
         info = opened.info()
@@ -96,7 +100,7 @@ def run_loop(
         if dataset is not None and entries:
             with Progress("read RAWs", len(entries), unit="RAW") as progress:
                 import_raws(dataset, entries, progress.update, notes)
-        controller = Controller(FramePredictor(run, loaded), info.space, settle)
+        controller = Controller(predicting, info.space, settle)
         stack.enter_context(own_folder(save))
         outputs = Outputs(info, save, dataset, scene)
         shots = live(opened, controller) if info.live else stored(opened, controller, entries, notes)
