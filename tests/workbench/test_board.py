@@ -28,6 +28,7 @@ from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.model import Attention, Predictor, PredictorConfig
 from predictor.raw_features import STATISTICS
+from workbench.board import exporting
 from workbench.board.exporting import MODULES, export
 from workbench.board.graph import LOGITS, graph_of
 from workbench.board.prediction import predict
@@ -219,6 +220,23 @@ def command(*arguments: str) -> tuple[int, str]:
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output
+
+
+def test_a_folder_that_another_program_wrote_meanwhile_stays(
+    lab: Path, space: ParameterSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lab, space, "twice", None)
+    compare, folder = exporting._compare, tmp_path / "board"
+
+    def meanwhile(*arguments: Any) -> tuple[int, int]:
+        folder.mkdir()
+        (folder / "own.txt").write_text("of another", encoding="utf-8")
+        return compare(*arguments)
+
+    monkeypatch.setattr(exporting, "_compare", meanwhile)
+    with pytest.raises(RunError, match="another program wrote it meanwhile; give a new folder"):
+        exporting.export(lab, folder, predictor="twice")
+    assert [file.name for file in folder.iterdir()] == ["own.txt"]
 
 
 def test_the_command_prints_and_says_what_is_wrong_in_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -137,9 +138,12 @@ def export(
             _describe(made, {**description, "int8": True})
         other, furthest = _compare(made, loaded, frames)
         total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
-        if folder.exists():
-            folder.rmdir()
-        made.replace(folder)
+        try:
+            made.replace(folder)  # an empty folder gives way
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise RunError(f"{folder}: another program wrote it meanwhile; give a new folder") from None
     return Exported(
         folder,
         run.name,
