@@ -97,16 +97,15 @@ class ViewingData:
     def _example(self, chosen: Sequence[_Item], generator: torch.Generator) -> Example:
         height, width = chosen[0].height, chosen[0].width
         size_y, size_x = min(self._crop, height), min(self._crop, width)
-        crops = []
+        places = []
         for one in chosen:
             k = int(torch.randint(len(one.crops), (1,), generator=generator))
             top = 2 * int(torch.randint((height - size_y) // 2 + 1, (1,), generator=generator))
             left = 2 * int(torch.randint((width - size_x) // 2 + 1, (1,), generator=generator))
-            crops.append(one.cut(k, top, left, size_y, size_x))
-        raw = concatenate([c[0] for c in crops])
+            places.append((k, top, left))
+        raw, target = _cut(chosen, places, size_y, size_x)
         planes = torch.stack([one.planes() for one in chosen])
         metadata = torch.stack([one.metadata for one in chosen])
-        target = torch.cat([c[1] for c in crops])
         if self._vary:
             planes, metadata, raw, target = self._varied(planes, metadata, raw, target, generator)
         return Example(planes, metadata, raw, target, self._start(chosen))
@@ -118,12 +117,15 @@ class ViewingData:
         """Centre crops of the validation split, in batches of one size."""
         for _, same in groupby(self._held_out, key=_Item.size):
             for batch in _parts(list(same), HELD_OUT_BATCH):
-                cuts = [item.centre(2 * self._crop) for item in batch]
+                side = 2 * self._crop
+                size_y, size_x = min(side, batch[0].height), min(side, batch[0].width)
+                top, left = (batch[0].height - size_y) // 4 * 2, (batch[0].width - size_x) // 4 * 2
+                raw, target = _cut(batch, [(0, top, left)] * len(batch), size_y, size_x)
                 yield Example(
                     torch.stack([item.planes() for item in batch]),
                     torch.stack([item.metadata for item in batch]),
-                    concatenate([c[0] for c in cuts]),
-                    torch.cat([c[1] for c in cuts]),
+                    raw,
+                    target,
                     self._start(batch),
                 )
 
@@ -188,7 +190,6 @@ class _Item:
         self.hash = raw.hash
         raw = raw.bayer
         planes = raw.planes()
-        self._thumbnail = thumbnail_of(planes)
         seen = view.of(planes)
         self.seen: tuple[int, ...] = seen.shape[1:]
         self._planes = kept.keep(seen)
@@ -201,7 +202,9 @@ class _Item:
             place = slice(top, top + self.height), slice(left, left + self.width)
             self.crops.append((kept.keep(raw.mosaic[place]), kept.keep(reference[place])))
         # What a crop needs beside its pixels; the RAW itself is let go.
-        self._frame = cut(raw, 0, 0, 2, 2)
+        self.told = crop_batch(cut(raw, 0, 0, 2, 2), thumbnail_of(planes))
+        self.black = np.array(raw.black_level, dtype=np.float32).reshape(1, 2, 1, 2)
+        self.white = raw.white_level
 
     def planes(self) -> Tensor:
         """The predictor's input, ``float32 [C, *seen]``."""
@@ -211,13 +214,26 @@ class _Item:
         """Items of one size can share a batch."""
         return (*self.seen, self.height, self.width)
 
-    def centre(self, side: int) -> tuple[RawBatch, Tensor]:
-        size_y, size_x = min(side, self.height), min(side, self.width)
-        return self.cut(0, (self.height - size_y) // 4 * 2, (self.width - size_x) // 4 * 2, size_y, size_x)
 
-    def cut(self, k: int, top: int, left: int, height: int, width: int) -> tuple[RawBatch, Tensor]:
-        mosaic, reference = self.crops[k]
+def _cut(
+    items: Sequence[_Item], places: Sequence[tuple[int, int, int]], height: int, width: int
+) -> tuple[RawBatch, Tensor]:
+    """Smaller crops of crops, one of each item, and of the references, ``float32 [B, 3, height, width]`` in [0, 1].
+
+    ``places``: which of the item's crops, and where in it, at even offsets. All at once: one by one, crops of a few
+    thousand pixels cost more than the pixels do.
+    """
+    mosaics, references = [], []
+    for item, (k, top, left) in zip(items, places, strict=True):
+        mosaic, reference = item.crops[k]
         place = slice(top, top + height), slice(left, left + width)
-        raw = crop_batch(replace(self._frame, mosaic=mosaic()[place].copy()), self._thumbnail)
-        pixels = torch.from_numpy(reference()[place].copy()).permute(2, 0, 1).contiguous()
-        return raw, pixels[None].float() / 255
+        mosaics.append(mosaic()[place])
+        references.append(reference()[place])
+    black = np.stack([item.black for item in items])
+    cells = np.stack(mosaics).reshape(len(items), height // 2, 2, width // 2, 2).astype(np.float32)
+    cells -= black
+    cells /= np.array([item.white for item in items], dtype=np.float32).reshape(-1, 1, 1, 1, 1) - black
+    told = concatenate([item.told for item in items])
+    pixels = torch.from_numpy(np.stack(references)).permute(0, 3, 1, 2).contiguous()
+    mosaic_planes = torch.from_numpy(cells.reshape(len(items), 1, height, width))
+    return replace(told, mosaic=mosaic_planes), pixels.float() / 255
