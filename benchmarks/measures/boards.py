@@ -1,9 +1,9 @@
 """Devices to collect from, as processes, each of which first measures how fast it is by itself.
 
-    python benchmarks/measures/boards.py {sim20,echo,bare} WIDTH HEIGHT FRAME_MS FRAMES
+    python benchmarks/measures/boards.py {sim20,echo,echo-none,bare} WIDTH HEIGHT FRAME_MS FRAMES
 
-``sim20`` is the emulated ISP; ``echo`` answers with a JPEG that was made before; ``bare`` moves the same bytes as
-``echo`` with pyzmq alone. Lines on stdout: frames a second of the device alone, where it listens and, once it is told
+``sim20`` is the emulated ISP; ``echo`` answers with a JPEG that was made before; ``echo-none`` does so and holds no
+RAW, so that its pixels travel with every request; ``bare`` answers with that JPEG by pyzmq alone. Lines on stdout: frames a second of the device alone, where it listens and, once it is told
 to end, frames a second that it made for others and the percentage of its time in which it waited for a request.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import zmq
 
 from drivers.agent import Agent, continuous
-from drivers.agent.device_side import DeviceSide
+from drivers.agent.device_side import DEFAULT_HOLDS, DeviceSide
 from drivers.agent.serving import serve_link
 from drivers.agent.zmq_link import RouterLink
 from drivers.protocol import wire
@@ -42,7 +42,8 @@ def main(kind: str, width: int, height: int, frame_ms: float, count: int) -> Non
         print("0", flush=True)
         bare(size)
         return
-    device = emulated(frame_ms) if kind == "sim20" else echo(size, frame_ms).device()
+    holds = 0 if kind == "echo-none" else DEFAULT_HOLDS
+    device = emulated(frame_ms) if kind == "sim20" else echo(size, frame_ms, holds).device()
     print(alone(device, size, count), flush=True)
     link = WatchedLink("127.0.0.1", 0, device.max_payload, None)
     serve_link(device, lambda: link)
@@ -83,11 +84,12 @@ def emulated(frame_ms: float) -> DeviceSide:
     return emulated_isp("sim20", frame_ms=frame_ms)
 
 
-def echo(size: tuple[int, int], frame_ms: float) -> Agent:
+def echo(size: tuple[int, int], frame_ms: float, holds: int) -> Agent:
     agent = Agent(
         model="echo",
         firmware="1",
         parameters=[continuous(f"p{i}", 0, 1, step=1 / 1024, default=0, block="all") for i in range(PARAMETERS)],
+        holds=holds,
     )
     picture = frames.jpeg(size)
 
@@ -129,9 +131,9 @@ def bare(size: tuple[int, int]) -> None:
         socket.send_multipart([peer, header, picture], copy=False)
 
 
-def bare_rate(endpoint: str, size: tuple[int, int], count: int, in_flight: int = 8) -> float:
-    """Frames a second that pyzmq moves there and back."""
-    raw, header = frames.raw(size), b"h" * 300
+def bare_rate(endpoint: str, size: tuple[int, int], count: int, *, pixels: bool, in_flight: int = 8) -> float:
+    """Frames a second that pyzmq moves there, with a RAW's pixels or without, and back."""
+    sent, header = frames.raw(size).mosaic.data.cast("B") if pixels else b"", b"h" * 600
     context = zmq.Context()
     with context.socket(zmq.DEALER) as socket:
         socket.connect(endpoint)
@@ -139,7 +141,7 @@ def bare_rate(endpoint: str, size: tuple[int, int], count: int, in_flight: int =
         begin = time.perf_counter()
         for number in range(count + in_flight):
             if number < count:
-                socket.send_multipart([header, raw.mosaic.data.cast("B")], copy=False)
+                socket.send_multipart([header, sent], copy=False)
             if number >= in_flight:
                 socket.recv_multipart(copy=False)
         rate = count / (time.perf_counter() - begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from workbench.collect.raw_import import import_raws
 from workbench.lab.dataset import Dataset, FailureRecord
 from workbench.lab.devices import open_devices
 
+NAMES = {"sim20": "`sim20`", "echo": "a device", "echo-none": "one that holds no RAW,"}
 RAWS = 6
 FEWEST = 16
 
@@ -36,8 +38,8 @@ def rates(size: Size, folder: Path) -> Iterator[Row]:
     for pixels in (frames.SMALL, frames.HD):
         what = f"collecting {pixels[0]}×{pixels[1]}"
         raws = make_raws(folder / f"raws-{pixels[0]}", pixels)
-        kind = "sim20" if pixels == frames.SMALL else "echo"
-        for ms in (5, 20, 50):
+        kinds = ("sim20",) if pixels == frames.SMALL else ("echo", "echo-none")
+        for kind, ms in itertools.product(kinds, (5, 20, 50)):
             count = max(int(size.seconds * 1000 / ms), FEWEST)
             pairs, cpu, waited = list[tuple[float, float]](), list[float](), list[float]()
             for turn in range(size.process_times):
@@ -45,18 +47,19 @@ def rates(size: Size, folder: Path) -> Iterator[Row]:
                     cpu.append(collected(device.url, raws, folder / f"{kind}-{pixels[0]}-{ms}-{turn}", count))
                 pairs.append((device.rate, device.alone))
                 waited.append(device.waited)
-            named = f"{what}, {'`sim20`' if kind == 'sim20' else 'a device'} taking {ms} ms a frame"
+            named = f"{what}, {NAMES[kind]} taking {ms} ms a frame"
             yield _rate(named, pairs, "the device alone", 0.95)
             yield Row(f"{named}: the device waiting for a request", "% of the time", waited)
             yield Row(f"{named}: the bench's own CPU", "ms a frame", cpu)
-        pairs = []
-        for turn in range(size.process_times):
-            with board("echo", pixels, 0, FEWEST) as device:
-                count = max(int(size.seconds * device.alone / 2), FEWEST)
-                collected(device.url, raws, folder / f"echo-{pixels[0]}-{turn}", count)
-            with board("bare", pixels) as bare:
-                pairs.append((device.rate, bare_rate(bare.url, pixels, count)))
-        yield _rate(f"{what}, a device that echoes", pairs, "bare pyzmq, the same bytes", 0.7)
+        for kind, words in (("echo", "a device that echoes"), ("echo-none", "one that holds no RAW and echoes")):
+            pairs = []
+            for turn in range(size.process_times):
+                with board(kind, pixels, 0, FEWEST) as device:
+                    count = max(int(size.seconds * device.alone / 2), FEWEST)
+                    collected(device.url, raws, folder / f"{kind}-{pixels[0]}-{turn}", count)
+                with board("bare", pixels) as bare:
+                    pairs.append((device.rate, bare_rate(bare.url, pixels, count, pixels=kind == "echo-none")))
+            yield _rate(f"{what}, {words}", pairs, "bare pyzmq, the same bytes", 0.7)
 
 
 def _rate(measure: str, pairs: Sequence[tuple[float, float]], beside: str, least: float) -> Row:

@@ -20,12 +20,15 @@ from drivers.parameters import ParameterSpace, parameters_hash
 from drivers.plain_pictures import PictureOutput, PlainPicture
 from drivers.protocol import wire
 from drivers.protocol.frame_fields import told_map
+from drivers.protocol.held_raws import HeldRaws
 from drivers.protocol.told_spaces import told_space
 from drivers.raw_input import RawInput
 from drivers.registers import Bank
 
 DEFAULT_MAX_PAYLOAD = 256 << 20
 DEFAULT_MAX_IN_FLIGHT = 8
+DEFAULT_HOLDS = 64 << 20
+"""Two RAWs of 12 megapixels, or many small ones."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class DeviceSide:
         live: bool = False,
         raw_input: RawInput | None = None,
         output: PictureOutput | None = None,
+        holds: int = DEFAULT_HOLDS,
     ) -> None:
         """Power on.
 
@@ -94,6 +98,7 @@ class DeviceSide:
             live: it photographs, and takes no stored RAWs.
             raw_input: which RAWs it takes, and how they travel; None: any, two bytes a pixel.
             output: what the pictures are; None: JPEG or PNG files.
+            holds: bytes of RAWs that are kept, so that a client need not send one again with each parameter set.
 
         Raises:
             DeviceError: a parameter has no register.
@@ -104,7 +109,9 @@ class DeviceSide:
         self.max_payload, self.max_in_flight = max_payload, max_in_flight
         self.echo, self.live = echo, live
         self.input, self.output = raw_input or RawInput(), output or PictureOutput()
+        self.holds = 0 if live else holds
         self.frame = 0
+        self._held = HeldRaws[RawFrame](self.holds)
         self._isp = isp
         self._banks = Banks(space)
         self._last = 0
@@ -114,6 +121,7 @@ class DeviceSide:
         """Start anew: another boot id, the registers at their defaults, the frame counter at zero."""
         self.boot_id = secrets.token_hex(8)
         self.frame = self._last = 0
+        self._held.clear()
         self._banks.power_on()
         self._isp.power_on()
 
@@ -166,6 +174,7 @@ class DeviceSide:
             live=self.live,
             input=self.input,
             output=self.output,
+            holds=self.holds if version > 1 else 0,
             version=version,
         )
 
@@ -189,11 +198,16 @@ class DeviceSide:
     def _taken(self, message: wire.Process) -> tuple[RawFrame, dict[str, int]]:
         """The RAW of a request, and the codes latched for it."""
         codes = self._banks.checked(message.registers)
+        if self.holds and not message.payload:
+            if (held := self._held.asked(message.raw_hash)) is None:
+                raise wire.MessageError("no_raw", f"RAW {message.raw_hash[:12]}… is not held; send its pixels")
+            return held, self._boundary(message, codes)
         if len(message.payload) > self.max_payload:
             raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
         raw = wire.raw_frame(message, self.input)
         if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
+        self._held.keep(message.raw_hash, len(message.payload), raw)
         return raw, self._boundary(message, codes)
 
     def _capture(self, message: wire.CaptureRequest) -> wire.Frame:

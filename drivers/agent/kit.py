@@ -13,7 +13,7 @@ import numpy as np
 
 from drivers import pictures
 from drivers.agent import png
-from drivers.agent.device_side import DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD, DeviceSide, Made
+from drivers.agent.device_side import DEFAULT_HOLDS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD, DeviceSide, Made
 from drivers.agent.listening import open_link
 from drivers.agent.own_parameters import Several, in_registers
 from drivers.agent.serving import serve_link
@@ -75,6 +75,7 @@ class Agent:
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
         raw_input: RawInput | None = None,
         output: PictureOutput | None = None,
+        holds: int = DEFAULT_HOLDS,
     ) -> None:
         """An agent without its function.
 
@@ -91,6 +92,7 @@ class Agent:
             raw_input: which RAWs the ISP takes, and how they travel; the function gets them unpacked all the same.
             output: what the function returns where that is not sRGB or a file: its bytes, rows padded, as an array or
                 as ``bytes``.
+            holds: bytes of RAWs that are kept in memory, so that one need not travel again with each parameter set.
 
         Raises:
             ParameterError: two parameters have one name or share a register, or a value breaks the protocol's bounds.
@@ -102,6 +104,7 @@ class Agent:
             ("settle", settle, 0, MOST_SETTLE),
             ("max_payload", max_payload, 8, wire.MAX_PAYLOAD),
             ("max_in_flight", max_in_flight, 1, wire.MAX_IN_FLIGHT),
+            ("holds", holds, 0, wire.MAX_HELD),
         ):
             if type(number) is not int or not low <= number <= high:
                 raise ParameterError(f"{what} {number!r:.60} is not a whole number in {low}..{high}")
@@ -113,9 +116,9 @@ class Agent:
             description = "".join(c for c in p.description if c not in "\n\t")
             if not all(text.isprintable() for text in (p.unit, description, *p.choices)):
                 raise ParameterError(f"{p.name}: its unit, description or choices hold control characters")
-        self._names = {"model": model, "firmware": firmware, "serial": serial}
+        self._names: dict[str, Any] = {"model": model, "firmware": firmware, "serial": serial}
         self._echo, self._settle = echo, settle
-        self._max_payload, self._max_in_flight = max_payload, max_in_flight
+        self._max_payload, self._max_in_flight, self._holds = max_payload, max_in_flight, holds
         self._raw_input, self._output = raw_input, output or PictureOutput()
         self._process: Process | None = None
         self._capture: Capture | None = None
@@ -164,6 +167,7 @@ class Agent:
             live=self._capture is not None,
             raw_input=self._raw_input,
             output=self._output,
+            holds=self._holds,
         )
 
     def serve(

@@ -16,12 +16,16 @@ _NOT_SENT = wire.Process(0, "", (), b"", b"")
 
 @dataclass(eq=False)
 class Job:
-    """One frame asked for, until it has been yielded; ``raw`` of a live device comes with the answer."""
+    """One frame asked for, until it has been yielded; ``raw`` of a live device comes with the answer.
+
+    ``of_held``: it was asked for without pixels, of a RAW that the device should hold.
+    """
 
     raw: RawFrame | None
     parameters: ParameterSet
     request: wire.Process | wire.CaptureRequest = _NOT_SENT
     sent: float = 0.0
+    of_held: bool = False
     refusals: int = 0
     capture: Capture | None = None
     failure: Failure | None = None

@@ -19,6 +19,7 @@ LATEST = 2
 MAX_SPEAKS = 255
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 2 * MAX_SIDE * MAX_SIDE
+MAX_HELD = 2**40
 MAX_OUTPUT = 256 << 20
 MAX_METADATA = 4096
 MAX_REGISTERS = 1024
@@ -39,6 +40,7 @@ ERROR_CODES = (
     "bad_code",
     "failed",
     "burst",
+    "no_raw",
 )
 MAX_TEXT = 1024
 Buffer = bytes | memoryview
@@ -73,7 +75,7 @@ class Info:
     """Who the device is and what it takes; ``max_payload`` in bytes.
 
     ``echo``: its frames prove the parameters in force; ``live``: it photographs, and takes no stored RAW; ``input``:
-    which RAWs it takes, and how they travel; ``output``: what its pictures are.
+    which RAWs it takes, and how they travel; ``output``: what its pictures are; ``holds``: bytes of RAWs that it keeps.
     ``version``: of the protocol, in which this is told.
     """
 
@@ -89,6 +91,7 @@ class Info:
     live: bool = False
     input: RawInput = field(default_factory=RawInput)
     output: PictureOutput = field(default_factory=PictureOutput)
+    holds: int = 0
     version: int = 1
 
 
@@ -124,8 +127,8 @@ class RegisterValues:
 class Process:
     """Process a RAW with these registers, latched at this frame's boundary. Answered with :class:`Frame`.
 
-    ``metadata`` is the RAW's canonical JSON, ``payload`` its mosaic as INFO's ``input`` says. ``follows``: the request
-    before it in its burst, 0: a burst begins.
+    ``metadata`` is the RAW's canonical JSON, ``payload`` its mosaic as INFO's ``input`` says, empty where the device
+    holds it. ``follows``: the request before it in its burst, 0: a burst begins.
     """
 
     id: int

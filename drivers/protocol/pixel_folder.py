@@ -52,7 +52,7 @@ class PixelFolder:
         Raises:
             DeviceError: the file cannot be written.
         """
-        if len(parts) != 2:
+        if len(parts) != 2 or not parts[1]:  # the other end has the pixels already
             return parts
         key = hashlib.sha256(parts[1]).digest() + secrets.token_bytes(KEY_BYTES - 32)
         path = self._path(key)

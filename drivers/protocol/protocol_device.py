@@ -23,6 +23,7 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.protocol.frame_jobs import Job, what_came
+from drivers.protocol.held_raws import HeldRaws
 from drivers.protocol.protocol_client import BUSY_S, OPEN_DEADLINE_S, ProtocolClient
 
 MAX_BYTES_IN_FLIGHT = 128 << 20
@@ -61,6 +62,7 @@ class ProtocolDevice(ProtocolClient):
         self._outstanding: dict[int, Job] = {}
         self._accepted = "", 0
         self._busy_text = ""
+        self._held = HeldRaws[bool](0)
         super().__init__(url, deadline_s, open_deadline_s=open_deadline_s)
 
     # ---- what the bench asks ---------------------------------------------------------------------------------------
@@ -202,6 +204,12 @@ class ProtocolDevice(ProtocolClient):
             for job in window:
                 self._outstanding.pop(job.request.id, None)
 
+    def _take_info(self, answer: wire.Info) -> None:
+        known = self._known
+        super()._take_info(answer)
+        if known is None or known.boot_id != answer.boot_id:
+            self._held = HeldRaws(answer.holds)
+
     # ---- frames ----------------------------------------------------------------------------------------------------
 
     def _room(self, window: deque[Job]) -> bool:
@@ -236,8 +244,20 @@ class ProtocolDevice(ProtocolClient):
         self._outstanding[job.request.id] = job
         job.sent = time.monotonic()
         if not self._hello or self._probed:  # else it goes out once the device has said who it is
-            self._send(job.request)
+            self._send(self._first(job, burst=follows is not None))
         return job
+
+    def _first(self, job: Job, *, burst: bool) -> wire.FrameRequest:
+        """What is sent of a job at first: without pixels where the device holds the RAW. A burst goes whole: its frames
+        name each other, so that none may be sent again between them."""
+        request = job.request
+        if isinstance(request, wire.CaptureRequest):
+            return request
+        if burst or not self._held.asked(request.raw_hash):
+            self._held.keep(request.raw_hash, len(request.payload), True)
+            return request
+        job.of_held = True
+        return dataclasses.replace(request, payload=b"")
 
     def _wait_for(self, job: Job) -> None:
         """Handle what arrives until the job is done; every frame that ends starts the next one's deadline.
@@ -339,7 +359,11 @@ class ProtocolDevice(ProtocolClient):
             time.sleep(BUSY_S)
             self._send(job.request)
             return False
-        if answer.code == "raw_hash":
+        if answer.code == "no_raw" and job.of_held:  # it may forget at any time
+            job.of_held = False
+            self._send(job.request)
+            return False
+        if answer.code in ("raw_hash", "no_raw"):
             return self._refuse(job, answer.text)
         if answer.code in FRAME_ERRORS:
             text = f"the device refused the frame ({answer.code}): {answer.text}"

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from drivers.agent.device_side import DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD, DeviceSide, Made
+from drivers.agent.device_side import DEFAULT_HOLDS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_PAYLOAD, DeviceSide, Made
 from drivers.errors import DeviceError, FrameError
 from drivers.frames import RawFrame, RgbFrame
 from drivers.parameters import ParameterSet, ParameterSpace
@@ -54,13 +54,14 @@ class Firmware(DeviceSide):
         camera: Callable[[], RawFrame] | None = None,
         raw_input: RawInput | None = None,
         output: PictureOutput | None = None,
+        holds: int = DEFAULT_HOLDS,
     ) -> None:
         """Power on.
 
         Args:
             pipeline: the ISP.
             model, serial, boot_id, max_payload, max_in_flight, echo: as :class:`DeviceSide` takes them; so are
-                raw_input and output.
+                raw_input, output and holds.
             version: of the firmware.
             frame_ms: milliseconds that a frame takes at least.
             latch_frames: frames that codes come into force late.
@@ -88,6 +89,7 @@ class Firmware(DeviceSide):
             live=camera is not None,
             raw_input=raw_input,
             output=output,
+            holds=holds,
         )
 
 

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import itertools
-import queue
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import zmq
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, captures_of, make_jobs, make_raw
+from zmq_peer import Parts, Peer, StartPeer, honest
 
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
@@ -23,43 +21,6 @@ from drivers.protocol.zmq_device import ZmqDevice, open_device
 from drivers.registry import open_device as open_url
 from sim.firmware.registers import Firmware
 from sim.isp.pipeline import Pipeline
-
-Parts = list[wire.Buffer]
-
-
-class Peer:
-    """A device made of a firmware and a rule that may tamper with its answers, on a ROUTER socket of its own."""
-
-    def __init__(self, rule: Callable[[wire.Message], list[Parts]]) -> None:
-        self.rule = rule
-        self.seen: list[wire.Message] = []
-        self._stop = threading.Event()
-        self._port: queue.Queue[int] = queue.Queue()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        self.url = f"zmq://127.0.0.1:{self._port.get(timeout=10)}"
-
-    def _run(self) -> None:
-        with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-            router.setsockopt(zmq.LINGER, 0)
-            self._port.put(router.bind_to_random_port("tcp://127.0.0.1"))
-            while not self._stop.is_set():
-                if router.poll(20):
-                    peer, *parts = router.recv_multipart()
-                    message = wire.decode(parts)
-                    self.seen.append(message)
-                    for answer in self.rule(message):
-                        router.send_multipart([peer, *answer])
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def processed(self) -> list[int]:
-        return [m.id for m in self.seen if isinstance(m, wire.Process)]
-
-
-StartPeer = Callable[[Callable[[wire.Message], list[Parts]]], Peer]
 
 
 @pytest.fixture
@@ -73,11 +34,6 @@ def peer() -> Iterator[StartPeer]:
     yield start
     for p in peers:
         p.close()
-
-
-def honest(firmware: Firmware | None = None) -> Callable[[wire.Message], list[Parts]]:
-    device = firmware or Firmware(PIPELINE)
-    return lambda message: [wire.encode(device.handle(message))]
 
 
 def tampered(change: Callable[[wire.Frame], list[Parts]], times: float = 1) -> Callable[[wire.Message], list[Parts]]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sim20_jobs import PIPELINE, SPACE, assert_right, make_jobs
-from test_zmq_device import Parts, Peer
+from zmq_peer import Parts, Peer
 
 from drivers import stopping
 from drivers.device import Capture, Failure

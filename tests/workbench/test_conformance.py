@@ -46,6 +46,8 @@ SAME = "The same RAW and codes give the same output"
 LIES = "FRAME's picture lies on the RAW as INFO says"
 FOLLOWS_CODES = "FRAME's picture follows the codes"
 FOLLOWS_RAW = "FRAME's picture follows the RAW"
+HELD = "A RAW that is held gives the same picture without its pixels"
+NOT_HELD = "A request without pixels of a RAW that is not held is refused"
 BURST = "A burst's last picture depends on that burst alone"
 TORN = "A frame that does not follow the last one in its burst is refused"
 TIME = "FRAME's device_ns is within the time that the answer took"
@@ -70,6 +72,7 @@ EVERY_FRAME = {
     LIES,
     FOLLOWS_CODES,
     FOLLOWS_RAW,
+    HELD,
     BURST,
     TORN,
     "FRAME tells the statistics that INFO announces",
@@ -223,10 +226,10 @@ class Deaf(Firmware):
 
 
 class Frozen(Deaf):
-    """Gives the first picture of each size for ever."""
+    """Gives the first picture for ever."""
 
     def _key(self, message: wire.Process) -> str:
-        return str(len(message.payload))
+        return "any"
 
 
 @pytest.mark.parametrize(("firmware", "failing"), [(Deaf, {FOLLOWS_CODES}), (Frozen, {FOLLOWS_CODES, FOLLOWS_RAW})])
@@ -234,6 +237,40 @@ def test_a_picture_that_follows_nothing_is_found_out(
     firmware: type[Firmware], failing: set[str], serving: Serving
 ) -> None:
     assert titles(results(serving(firmware(PIPELINE))), "fail") - {LIES} == failing
+
+
+class LastRaw(Firmware):
+    """Takes a request without pixels for one of the RAW before it, whichever that was."""
+
+    def _taken(self, message: wire.Process) -> tuple[RawFrame, dict[str, int]]:
+        if not message.payload:
+            return self.__dict__["last"], self._boundary(message, self._banks.checked(message.registers))
+        raw, latched = super()._taken(message)
+        self.__dict__["last"] = raw
+        return raw, latched
+
+
+class LetsGo(Firmware):
+    """Lets go of a RAW once it has made its frame."""
+
+    def _process(self, message: wire.Process) -> wire.Frame:
+        frame = super()._process(message)
+        self._held.clear()
+        return frame
+
+
+def test_a_device_that_holds_another_raw_than_it_was_asked_for_is_found_out(serving: Serving) -> None:
+    found = results(serving(LastRaw(PIPELINE)))
+    assert titles(found, "fail") == {HELD, NOT_HELD}
+    assert found[HELD].reason == "test chart, negative: another picture than with the RAW's pixels"
+
+
+def test_a_device_may_let_go_of_a_raw_at_any_time_and_need_hold_none(serving: Serving) -> None:
+    found = results(serving(LetsGo(PIPELINE)))
+    assert found[HELD].reason == "the device had let go of the RAW, as it may"
+    assert titles(found, "skipped") == {HELD}
+    assert titles(found, "fail") == set()
+    assert titles(results(serving(Firmware(PIPELINE, holds=0))), "skipped") == {HELD, NOT_HELD}
 
 
 def test_every_fault_has_its_titles() -> None:
@@ -254,7 +291,8 @@ def test_each_fault_makes_the_right_requirements_fail(name: str, serving: Servin
         assert titles(found, "skipped") == set(later)
         assert "HELLO" in found[later[0]].reason
     else:
-        alike = titles(found, "skipped") - unsure
+        # One whose pictures differ from one time to the next shows nothing of what it holds.
+        alike = titles(found, "skipped") - unsure - ({HELD} if name in ("previous", "corrupt") else set())
         odd = {t: found[t].reason for t in alike if not found[t].reason.startswith("the same as with")}
         assert not odd
         assert alike == (EVERY_FRAME - expected if name == "truncate" else set())
@@ -313,7 +351,10 @@ def test_a_filter_over_time_is_found_out(serving: Serving) -> None:
 def test_a_device_without_echo_passes_what_can_be_tried(serving: Serving) -> None:
     found = results(serving(Firmware(PIPELINE, echo=False, temporal_filter=0.5)))
     assert not titles(found, "fail")
-    assert titles(found, "skipped") == {CODES, SAME, BURST, "FRAME's parameter hash is that of the codes in force"}
+    assert titles(found, "skipped") == {
+        *(CODES, SAME, HELD, BURST),
+        "FRAME's parameter hash is that of the codes in force",
+    }
 
 
 def test_a_live_device_passes_what_can_be_tried(serving: Serving) -> None:

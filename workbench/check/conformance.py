@@ -9,7 +9,7 @@ from functools import partial
 from drivers import stopping
 from drivers.errors import DeviceError
 from drivers.protocol import wire
-from workbench.check import bursts, following, frames, lying, messages, refused_raws, registers, whole_check
+from workbench.check import bursts, following, frames, held_raws, lying, messages, refused_raws, registers, whole_check
 from workbench.check.peer import Peer, Requirement
 from workbench.check.requirements import NoAnswerError, NotMetError, NotTriedError, Result
 
@@ -22,7 +22,7 @@ RESTORE_S = 5.0
 
 def requirements() -> list[Requirement]:
     """Every requirement, in the order in which they are tried."""
-    rooms = (registers, frames, following, lying, bursts, refused_raws, messages, whole_check)
+    rooms = (registers, frames, following, held_raws, lying, bursts, refused_raws, messages, whole_check)
     return [requirement for room in rooms for requirement in room.REQUIREMENTS]
 
 

@@ -64,7 +64,8 @@ def _odd_metadata(peer: Peer) -> None:
 
 def _odd_size(peer: Peer) -> None:
     payload = bytes(_process_of(peer).payload)
-    for size in (0, len(payload) - 2, len(payload) - 1):
+    none = () if peer.info.holds else (0,)  # asks for a RAW that is held
+    for size in (*none, len(payload) - 2, len(payload) - 1):
         request = _process_of(peer, payload=payload[:size])
         peer.refused(request.id, wire.encode(request), ("bad_raw", "bad_message") if not size else ("bad_raw",))
 
