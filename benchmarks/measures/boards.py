@@ -3,8 +3,9 @@
     python benchmarks/measures/boards.py {sim20,echo,echo-none,bare} WIDTH HEIGHT FRAME_MS FRAMES
 
 ``sim20`` is the emulated ISP; ``echo`` answers with a JPEG that was made before; ``echo-none`` does so and holds no
-RAW, so that its pixels travel with every request; ``bare`` answers with that JPEG by pyzmq alone. Lines on stdout: frames a second of the device alone, where it listens and, once it is told
-to end, frames a second that it made for others and the percentage of its time in which it waited for a request.
+RAW, so that its pixels travel with every request; ``bare`` answers with that JPEG by pyzmq alone. Lines on stdout:
+frames a second of the device alone, where it listens and, once it is told to end, frames a second that it made for
+others and the percentage of its time in which it waited for a request.
 """
 
 from __future__ import annotations
