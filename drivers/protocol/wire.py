@@ -215,7 +215,7 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 live=take_flag(h, "live", False),
                 input=take_told(RawInput, h, "input"),
                 output=take_told(PictureOutput, h, "output"),
-                holds=_holds(h) if version > 1 else 0,
+                holds=take_uint(h, "holds", MAX_HELD) if version > 1 and "holds" in h else 0,
                 version=version,
             )
         case "read":
@@ -271,13 +271,6 @@ def _decode(h: dict[Any, Any], request_id: int, parts: Sequence[Buffer], max_pay
                 raise MessageError("bad_message", f"header: error code {show(code)} or its text is not of the protocol")
             return Error(request_id, code, "".join(c if c.isprintable() else "?" for c in text[:MAX_TEXT]))
     raise MessageError("unsupported", f"message type {show(kind)} is unknown")
-
-
-def _holds(h: dict[Any, Any]) -> int:
-    holds = take_uint(h, "holds", MAX_HELD) if "holds" in h else 0
-    if holds and take_flag(h, "live", False):
-        raise MessageError("bad_message", f"header: holds {holds}, but a live device takes no RAW to hold")
-    return holds
 
 
 _NAMES: dict[type, str] = {

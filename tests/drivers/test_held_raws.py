@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import in_thread
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, captures_of, make_jobs
 from zmq_peer import Parts, Peer, StartPeer, honest
 
@@ -17,7 +19,9 @@ from drivers.protocol import wire
 from drivers.protocol.held_raws import HeldRaws
 from drivers.protocol.zmq_device import open_device
 from drivers.registers import RegisterMap
+from drivers.registry import open_device as open_url
 from sim.firmware.registers import Firmware
+from sim.firmware.serial_server import serve_firmware as serve_serial
 
 SIZE = RAWS[0].mosaic.nbytes
 
@@ -178,3 +182,27 @@ def test_a_client_of_version_1_hears_nothing_of_it() -> None:
     told = wire.decode(wire.encode(second))
     assert isinstance(told, wire.Info)
     assert told.holds == 64 << 20
+
+
+class Counting(Firmware):
+    """Knows how many pixels came with each request."""
+
+    def __init__(self) -> None:
+        super().__init__(PIPELINE)
+        self.came: list[int] = []
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        if isinstance(message, wire.Process):
+            self.came.append(len(message.payload))
+        return super().handle(message)
+
+
+def test_over_a_serial_line_too(tmp_path: Path) -> None:
+    for folder in (None, tmp_path):
+        firmware, jobs = Counting(), make_jobs(10)
+        with in_thread(serve_serial, firmware, "socket://127.0.0.1:0", pixels=folder) as url:
+            whole = url if folder is None else f"{url}?pixels=folder:{folder}"
+            with open_url(whole, 20) as device:
+                assert_right(jobs, device.process_many(jobs))
+        assert firmware.came == [SIZE] * len(RAWS) + [0] * (len(jobs) - len(RAWS))
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from workbench.check.requirements import NotTriedError, expect, needs
 
 
 def _held(peer: Peer) -> None:
-    needs(peer.info.holds > 0, "the device says that it holds no RAW")
+    needs(peer.info.holds > 0 and not peer.info.live, "the device holds no RAWs")
     needs(peer.info.echo, "a device without an echo may filter over time")
     needs(peer.info.input.frames == 1, "the frames of a burst always have their pixels")
     codes, raws = peer.far(0.4), (peer.raw, peer.other)
@@ -33,14 +33,14 @@ def _held(peer: Peer) -> None:
 
 
 def _not_held(peer: Peer) -> None:
-    needs(peer.info.holds > 0, "the device says that it holds no RAW")
+    needs(peer.info.holds > 0 and not peer.info.live, "the device holds no RAWs")
     request = dataclasses.replace(_without_pixels(peer, peer.far(0.6), peer.raw), raw_hash=secrets.token_hex(32))
     peer.refused(request.id, wire.encode(request), ("no_raw",))
 
 
 def _without_pixels(peer: Peer, codes: dict[int, int], raw: RawFrame) -> wire.Process:
     request = peer.request(codes, raw)
-    assert isinstance(request, wire.Process)  # a live device that holds RAWs does not decode
+    assert isinstance(request, wire.Process)
     return dataclasses.replace(request, payload=b"")
 
 
