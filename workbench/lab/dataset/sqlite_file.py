@@ -93,6 +93,8 @@ class SqliteFile(Database):
         @event.listens_for(engine, "connect")
         def _settings(dbapi: Any, _record: Any) -> None:
             dbapi.execute("PRAGMA foreign_keys = ON")
+            # KiB, in place of 2 MiB: a batch of captures that is looked up among 100,000 touches more pages than those.
+            dbapi.execute("PRAGMA cache_size = -16384")
             if "immutable" not in mode:
                 dbapi.execute("PRAGMA journal_mode = WAL")
 
