@@ -5,9 +5,9 @@ The first frame of a size is compiled (``torch.compile``), which takes a minute 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,24 +54,68 @@ class GpuPredictor(LoadedPredictor):
     compiled: bool = False
 
     @cached_property
-    def _from_mosaic(self) -> Any:
+    def _from_mosaic(self) -> Callable[..., Tensor]:
         seen = _FromMosaic(self.network, self.view, MIRRORS if self.mirrored else MIRRORS[:1])
-        return torch.compile(seen, mode="reduce-overhead", dynamic=False) if self.compiled else seen
+        return _Replayed(torch.compile(seen, dynamic=False)) if self.compiled else seen
 
     def _pooled(self, raw: RawFrame) -> Tensor:
-        config, bayer = self.network.config, raw.bayer
+        config, view, bayer = self.network.config, self.view, raw.bayer
         order = sorted(range(4), key=lambda place: "RGB".index(bayer.cfa[place]))
         black = np.array(bayer.black_level, dtype=np.float32)[order]
-        told = told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics))
-        given = (bayer.mosaic.view(np.int16), np.array(order), black, np.float32(bayer.white_level) - black, told)
-        with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
-            logits: Tensor = self._from_mosaic(*map(self._sent, given))
+        size = raw.height // 2, raw.width // 2
+        factor = view.factor(*size)
+        given = (
+            bayer.mosaic.view(np.int16),
+            np.array(order),
+            black,
+            np.float32(bayer.white_level) - black,
+            told_of(raw, metadata=bool(config.metadata), statistics=bool(config.statistics)),
+            *(places(whole, factor, -(-whole // factor)) for whole in size),
+        )
+        logits: Tensor = self._from_mosaic(*map(self._sent, given))
         return logits.float().cpu()
 
     def _sent(self, values: np.ndarray) -> Tensor:
         """A copy on the device, by way of page-locked memory, which a GPU reads several times as fast."""
         tensor = torch.from_numpy(values.copy())
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+class _Replayed:
+    """A module on a GPU, in float16 where that is safe, as CUDA graphs: one for each set of its inputs' sizes.
+
+    Captured by hand, since the frames come from another thread than the one that loaded the network, in which
+    ``torch.compile`` itself does not replay its graphs.
+    """
+
+    def __init__(self, module: Callable[..., Tensor]) -> None:
+        self._module = module
+        self._graphs: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+
+    def __call__(self, *given: Tensor) -> Tensor:
+        """What the module gives."""
+        sizes = tuple(tensor.shape for tensor in given)
+        if sizes not in self._graphs:
+            self._graphs[sizes] = self._captured([tensor.clone() for tensor in given])
+        graph, inputs, result = self._graphs[sizes]
+        for into, tensor in zip(inputs, given, strict=True):
+            into.copy_(tensor)
+        graph.replay()
+        return result
+
+    def _captured(self, inputs: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        # A cache of cast weights would be let go of after the capture, which replays read.
+        half = torch.autocast("cuda", torch.float16, cache_enabled=False)
+        with torch.no_grad(), half, torch.cuda.stream(stream):
+            for _ in range(3):  # compiled, and its memory and libraries set up, before the capture
+                self._module(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), half, torch.cuda.graph(graph):
+            result = self._module(*inputs)
+        return graph, inputs, result
 
 
 class _FromMosaic(nn.Module):
@@ -83,7 +127,16 @@ class _FromMosaic(nn.Module):
         self.view = view
         self.mirrors = mirrors
 
-    def forward(self, mosaic: Tensor, order: Tensor, black: Tensor, span: Tensor, told: Tensor) -> Tensor:
+    def forward(
+        self,
+        mosaic: Tensor,
+        order: Tensor,
+        black: Tensor,
+        span: Tensor,
+        told: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+    ) -> Tensor:
         """The logits ``float [N]``.
 
         Args:
@@ -91,24 +144,20 @@ class _FromMosaic(nn.Module):
             order: ``int64 [4]``, the cell's places as red, green, green, blue; ``black``, ``span``: ``float32 [4]``
                 in that order, the black level and white less black.
             told: ``float32 [M + S]``, empty where the network is told nothing beside the image.
+            rows, columns: ``int64``, where the windows of full resolution lie, see :func:`predictor.view.places`.
         """
         h, w = mosaic.shape[0] // 2, mosaic.shape[1] // 2
         cells = mosaic[: 2 * h, : 2 * w].view(h, 2, w, 2).permute(1, 3, 0, 2).reshape(4, h, w)
         dn = (cells[order].to(torch.int32) & 0xFFFF).float()
         red, green, second, blue = (dn - black[:, None, None]) / span[:, None, None]
-        seen = self._seen(torch.stack([red, (green + second) / 2, blue]))
+        seen = self._seen(torch.stack([red, (green + second) / 2, blue]), rows, columns)
         metadata = told[None] if len(told) else None
         return torch.stack([self.network.logits(seen.flip(axes), metadata)[0] for axes in self.mirrors]).mean(0)
 
-    def _seen(self, planes: Tensor) -> Tensor:
-        size = planes.shape[1:]
-        factor = self.view.factor(*size)
+    def _seen(self, planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        factor = self.view.factor(*planes.shape[1:])
         made = F.avg_pool2d(planes, factor, ceil_mode=True) if factor > 1 else planes
         if self.view.windows:
-            rows, columns = (
-                torch.from_numpy(places(whole, factor, count)).to(planes.device)
-                for whole, count in zip(size, made.shape[1:], strict=True)
-            )
             made = torch.cat([made, planes[:, rows[:, None], columns]])
         below, right = (max(LEAST - side, 0) for side in made.shape[1:])
         return F.pad(made[None], (0, right, 0, below), mode="replicate").contiguous(memory_format=torch.channels_last)
