@@ -112,6 +112,25 @@ def test_a_device_that_forgets_is_sent_the_pixels_again(peer: StartPeer) -> None
     assert forgotten
 
 
+def test_a_request_without_pixels_that_is_lost_is_sent_again_with_them(peer: StartPeer) -> None:
+    jobs = make_jobs(12)
+    device = Firmware(PIPELINE)
+    lost: list[int] = []
+
+    def rule(message: wire.Message) -> list[Parts]:
+        if isinstance(message, wire.Process) and not message.payload and not lost:
+            lost.append(message.id)
+            device._held.clear()
+            return []
+        return [wire.encode(device.handle(message))]
+
+    p = peer(rule)
+    with open_device(p.url, 3) as d:
+        assert_right(jobs, d.process_many(jobs))
+        assert d.counts["resent"] > 0
+    assert [bool(m.payload) for m in p.seen if isinstance(m, wire.Process) and m.id == lost[0]] == [False, True]
+
+
 def test_a_device_that_never_has_a_raw_ends_the_job(peer: StartPeer) -> None:
     device = Firmware(PIPELINE)
 
