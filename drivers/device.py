@@ -33,6 +33,7 @@ class DeviceInfo:
         echo: its frames prove the parameters in force; without it they are read back and frames are waited for.
         live: it photographs what is before it (:meth:`Device.capture`) and takes no stored RAW.
         input: which RAWs it takes; ``output``: what its pictures are before the bench reads them.
+        holds: bytes of RAWs that it keeps, whose pixels travel once; 0 where none travel, or each time.
     """
 
     model: str
@@ -45,6 +46,7 @@ class DeviceInfo:
     live: bool = False
     input: RawInput = field(default_factory=RawInput)
     output: PictureOutput = field(default_factory=PictureOutput)
+    holds: int = 0
 
     @property
     def identity(self) -> str:

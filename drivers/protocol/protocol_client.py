@@ -276,6 +276,7 @@ class ProtocolClient(Device):
             live=answer.live,
             input=answer.input,
             output=answer.output,
+            holds=answer.holds,
         )
         known = self._known
         if known is not None:

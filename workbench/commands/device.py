@@ -71,6 +71,7 @@ def info(
         "boot_id": known.boot_id,
         "identity": known.identity,
         "max_in_flight": known.max_in_flight,
+        "holds": known.holds,
         "echo": known.echo,
         "live": known.live,
         "input": _told(known.input),
