@@ -1,18 +1,21 @@
 """Compares what the network may see of a RAW: does its noise reduction follow ISO, of which it is told nothing?
 
-    .venv/bin/python benchmarks/input_forms.py LAB RULE OUT.json [--seconds 60]
+    .venv/bin/python benchmarks/input_forms.py LAB RULE OUT.json [--seconds 60] [--factors 1 2 4 8] [--no-render]
 
 ``RULE`` is a run of ``workbench tune --rule industry`` on ``sim:sim20``, a table over ISO. Each form learns to say,
 from the image alone, what the table gives the noise reduction; all other parameters are the rule's. Every form gets
-the same CPU seconds. Then the device renders RAWs of other scenes with what each form says.
+the same CPU seconds. Then the device renders RAWs of other scenes with what each form says. All RAWs of the lab have
+one size; its planes are seen whole (factor 1), averaged by each factor, and so with windows of full resolution, with
+its statistics, and with both.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,24 +34,26 @@ from workbench.lab.devices import open_devices
 from workbench.lab.runs import find_run
 from workbench.lab.stratified import stratified
 from workbench.rules.tuned import TunedRule, load_rule
+from workbench.tasks.viewing_data import PART_PIXELS
 from workbench.tasks.viewing_metrics import FUNCTIONS
 
-FORMS = {
-    "whole (factor 1)": View(256),
-    "averaged by 4": View(64),
-    "averaged by 4, statistics": View(64, statistics=True),
-    "averaged by 4, windows": View(64, windows=True),
-    "averaged by 4, windows, statistics": View(64, windows=True, statistics=True),
-    "averaged by 2": View(128),
-    "averaged by 2, windows": View(128, windows=True),
-    "averaged by 8": View(32),
-    "averaged by 8, statistics": View(32, statistics=True),
-    "averaged by 8, windows": View(32, windows=True),
-    "averaged by 8, windows, statistics": View(32, windows=True, statistics=True),
-}
 BLOCK = "noise_reduction"
 TRIAL = 6
 """Steps by which the cost of one is known before the training; the first, which is slow, does not count."""
+
+
+def forms(side: int, factors: Sequence[int]) -> dict[str, View]:
+    """What is compared on planes whose longer side has so many pixels."""
+    found = {}
+    for factor in factors:
+        longest = -(-side // factor)
+        if factor == 1:
+            found["whole"] = View(longest)
+            continue
+        for windows, statistics in itertools.product((False, True), repeat=2):
+            extras = ", windows" * windows + ", statistics" * statistics
+            found[f"averaged by {factor}{extras}"] = View(longest, windows, statistics)
+    return found
 
 
 class Data:
@@ -69,7 +74,10 @@ class Data:
         for axis in (2, 3):
             if torch.rand(1, generator=generator) < 0.5:
                 planes = planes.flip(axis)
-        return [Example(planes, self.told[places], torch.zeros(batch), self.wanted[places])]
+        most = max(PART_PIXELS // (planes.shape[2] * planes.shape[3]), 1)
+        whole = (planes, self.told[places], torch.zeros(batch), self.wanted[places])
+        parts = zip(*(tensor.split(most) for tensor in whole), strict=True)
+        return [Example(*part) for part in parts]
 
     def held_out(self) -> Iterator[Example]:
         return iter(())
@@ -84,6 +92,10 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=400)
     parser.add_argument("--test", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--factors", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--thirds", action="store_true", help="judge on a third of the training scenes too, left out")
+    parser.add_argument("--no-render", action="store_true", help="leave the device's pictures out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with (
@@ -92,19 +104,25 @@ def main() -> None:
     ):
         space = device.info().space
         rule = load_rule(find_run(arguments.lab, "tune", arguments.rule), space)
-        used = stratified(dataset.raws(Split.TRAIN), arguments.train, arguments.seed)
-        test = stratified(dataset.raws(Split.VALIDATION), arguments.test, arguments.seed)
+        training_raws, judged_raws = dataset.raws(Split.TRAIN), dataset.raws(Split.VALIDATION)
+        if arguments.thirds:
+            left_out = set(sorted({raw.scene for raw in training_raws})[::3])
+            judged_raws += [raw for raw in training_raws if raw.scene in left_out]
+            training_raws = [raw for raw in training_raws if raw.scene not in left_out]
+        used = stratified(training_raws, min(arguments.train, len(training_raws)), arguments.seed)
+        test = stratified(judged_raws, min(arguments.test, len(judged_raws)), arguments.seed)
         training, judged = _material(used, rule), _material(test, rule)
         own = [p.name for p in space.parameters if p.block == BLOCK]
         own = [n for n in own if np.ptp(training[2][:, space.names.index(n)]) > 0.05]
         results = {"parameters": own, "raws": [len(used), len(test)], "cpu_s": arguments.seconds, "forms": {}}
-        said = {name: _learnt(view, training, judged, own, space, arguments) for name, view in FORMS.items()}
+        views = forms(max(used[0].width, used[0].height) // 2, arguments.factors)
+        said = {name: _learnt(view, training, judged, own, space, arguments) for name, view in views.items()}
         said["the table itself, told ISO"] = (judged[2], 0, 0)
         said["one value for all"] = (np.broadcast_to(training[2].mean(0), judged[2].shape), 0, 0)
         iso = np.array([raw.iso for raw in test])
         places = [space.names.index(n) for n in own]
         scores: dict[str, list[list[float]]] = {name: [] for name in said}
-        for i, raw in enumerate(test):
+        for i, raw in enumerate([] if arguments.no_render else test):
             frame, reference = raw.load(), raw.reference()
             for name, (unit, *_) in said.items():
                 chosen = judged[2][i].copy()
@@ -121,9 +139,10 @@ def main() -> None:
                 "rank_to_iso": ranks,
                 "rank_of_table": limits,
                 "error": float(np.sqrt(np.square(unit[:, places] - wanted).mean())),
-                "psnr_ssim_aligned": np.mean(scores[name], 0).tolist(),
-                "high_iso": np.mean(np.array(scores[name])[iso >= 1600], 0).tolist(),
             }
+            if scores[name]:
+                results["forms"][name]["psnr_ssim_aligned"] = np.mean(scores[name], 0).tolist()
+                results["forms"][name]["high_iso"] = np.mean(np.array(scores[name])[iso >= 1600], 0).tolist()
             print(name, json.dumps(results["forms"][name]), flush=True)
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -152,7 +171,7 @@ def _learnt(
 
     def trained(steps: int) -> tuple[torch.nn.Module, float]:
         ends: list[float] = []
-        recipe = replace(Recipe(seed=arguments.seed), steps=steps, metadata=False)
+        recipe = replace(Recipe(seed=arguments.seed), steps=steps, batch=arguments.batch, metadata=False)
         fitted = fit(
             data,
             space,
