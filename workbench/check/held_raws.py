@@ -12,7 +12,8 @@ from workbench.check.requirements import NotTriedError, expect, needs
 
 
 def _held(peer: Peer) -> None:
-    needs(peer.info.holds > 0 and not peer.info.live, "the device holds no RAWs")
+    needs(not peer.info.live, "a live device takes no RAW")
+    needs(peer.info.holds > 0, "the device holds no RAWs")
     needs(peer.info.echo, "a device without an echo may filter over time")
     needs(peer.info.input.frames == 1, "the frames of a burst always have their pixels")
     codes, raws = peer.far(0.4), (peer.raw, peer.other)
@@ -33,7 +34,8 @@ def _held(peer: Peer) -> None:
 
 
 def _not_held(peer: Peer) -> None:
-    needs(peer.info.holds > 0 and not peer.info.live, "the device holds no RAWs")
+    needs(not peer.info.live, "a live device takes no RAW")
+    needs(peer.info.holds > 0, "the device holds no RAWs")
     request = dataclasses.replace(_without_pixels(peer, peer.far(0.6), peer.raw), raw_hash=secrets.token_hex(32))
     peer.refused(request.id, wire.encode(request), ("no_raw",))
 
