@@ -11,6 +11,7 @@ others and the percentage of its time in which it waited for a request.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -114,10 +115,13 @@ def alone(device: DeviceSide, size: tuple[int, int], count: int) -> float:
         for p, code in zip(device.space.parameters, defaults.codes, strict=True)
         if p.register is not None
     )
-    device.handle(wire.process_request(0, raw, registers))
+    request = wire.process_request(0, raw, registers)
+    device.handle(request)
+    if device.holds:  # so the bench asks for most frames
+        request = dataclasses.replace(request, payload=b"")
     begin = time.perf_counter()
     for number in range(1, count + 1):
-        answer = device.handle(wire.process_request(number, raw, registers))
+        answer = device.handle(dataclasses.replace(request, id=number))
         assert isinstance(answer, wire.Frame), answer
     return count / (time.perf_counter() - begin)
 
