@@ -33,7 +33,7 @@ def test_the_headline_is_that_of_the_readme() -> None:
     assert [cell["value"] for cell in sim32[4][1:4]] == [0.19, 0.008, 0.47]
     assert [cell["value"] for cell in free[6][1:4]] == [1.99, 0.015, 0.82]
     assert free[6][4]["interval"] == [0.009, 0.032]
-    assert [cell["value"] for cell in other[2][1:4]] == [1.87, 0.008, 0.1]
+    assert [cell["value"] for cell in other[2][1:4]] == [0.2, -0.003, -0.41]
     assert [cell["value"] for cell in other[6][1:4]] == [3.69, 0.021, 1.93]
     assert rows[3][0]["text"] == "predicted from image, ISO and exposure"
     assert [cell["value"] for cell in rows[2][1:5]] == [22.27, 22.22, 21.46, 21.99]
