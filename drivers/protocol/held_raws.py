@@ -1,4 +1,7 @@
-"""Which RAWs a device holds, least lately asked for first: the same reckoning on both ends of the link."""
+"""Which RAWs a device holds, least lately asked for first: the same reckoning on both ends of the link.
+
+Our own in place of cachetools' cache, since an agent on a board has numpy, pyzmq and msgpack alone.
+"""
 
 from __future__ import annotations
 
