@@ -52,9 +52,8 @@ def choose(
         Progress("choose", 0, unit="capture") as progress,
     ):
 
-        def show(run: str, done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done, note=run)
+        def show(phase: str, done: int, total: int, unit: str = "capture") -> None:
+            progress.part(unit, unit, done, total, phase)
 
         _, results = choose_run(
             lab,

@@ -122,8 +122,8 @@ def validate(
         def tell(line: str) -> None:
             say([line])
 
-        def show(phase: str, done: int, total: int) -> None:
-            progress.part(phase, "capture", done, total, phase)
+        def show(phase: str, done: int, total: int, unit: str = "capture") -> None:
+            progress.part(phase, unit, done, total, phase)
 
         run, results = validate_run(lab, dataset, opened, settings, judge, name=name, progress=show, tell=tell)
     if as_json:

@@ -127,9 +127,9 @@ def gain_by_block(
     if not exchanges:
         return [], []
 
-    def show(label: str, done: int, total: int) -> None:
+    def show(_label: str, done: int, total: int, unit: str = "capture") -> None:
         if progress:
-            progress("blocks", done, total)
+            progress("blocks", done, total, unit)
 
     mixed = [m for e in exchanges for m in (e.alone, e.without)]
     try:
@@ -146,6 +146,7 @@ def gain_by_block(
         return [], [f"no gain by block: {error}"]
     whole = measured.of_places(found.pairing.places)
     whole.add(found)
+    whole.count_sets(show)
     results = [_result(measured, whole, low, high, exchanges) for low, high in pairs]
     return [r for r in results if r.blocks], [f"gain by block: {note}" for note in found.pairing.notes]
 

@@ -89,6 +89,7 @@ def choose(
     others = other_settings(lab, methods, under)
     bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     measured = measure(bench, task, raws, methods, seed=seed, progress=progress)
+    measured.count_sets(progress)
     metric = of_raws(task.metrics)
     candidates = [m for m in measured.methods if m.kind is MethodKind.predicted]
     if not candidates:

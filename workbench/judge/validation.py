@@ -127,6 +127,7 @@ def validate(
         _search_oracle(dataset, device, settings, under, measured, aim, progress) if settings.oracle_captures else []
     )
     parts, more = blocks.gain_by_block(bench, measured, progress) if blocks.wanted(settings, task) else ([], [])
+    measured.count_sets(progress)
     collected = collection_captures(dataset, info.identity)
     # On top of a rule a prediction has cost the rule's captures too.
     learnt = max([collected, *(m.captures or 0 for m in measured.methods if m.kind is MethodKind.predicted)])

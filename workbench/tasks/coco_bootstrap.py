@@ -28,9 +28,9 @@ class _Category:
     """Detections of one category by falling score, D of them, and its objects.
 
     Attributes:
-        image: ``int [D]``, the place of each detection's image.
+        image: ``int [D]``, the place of each detection's image, or of its scene.
         hit, miss: ``bool [T, D]`` at each IoU; a detection of an ignored object is neither.
-        objects: ``int [images]``, objects to find in each image.
+        objects: ``float64 [images]``, objects to find in each image, or scene.
     """
 
     image: np.ndarray
@@ -76,16 +76,25 @@ class Matches:
         Returns:
             name → ``float [R]``; NaN where a resample has no object.
         """
+        # Images of one scene are always drawn together, so they count as one: a product over scenes, not over images.
+        counts, scene = np.unique(counts, axis=1, return_inverse=True)
+        categories = [_by_scene(category, scene.reshape(-1), counts.shape[1]) for category in self._categories]
         total, defined = np.zeros((len(counts), 10)), np.zeros(len(counts))
         for start in range(0, len(counts), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            for category in self._categories:
+            for category in categories:
                 objects = counts[part] @ category.objects
                 total[part] += np.where(objects[:, None] > 0, _precision(category, counts[part], objects), 0)
                 defined[part] += objects > 0
         with np.errstate(invalid="ignore"):
             each = total / defined[:, None]
         return {"map": each.mean(1), **{name: each[:, place] for name, place in _AT.items()}}
+
+
+def _by_scene(category: _Category, scene: np.ndarray, scenes: int) -> _Category:
+    """A category whose places are of scenes: ``scene`` is ``int [images]``."""
+    objects = np.bincount(scene, category.objects, scenes)
+    return _Category(scene[category.image], category.hit, category.miss, objects)
 
 
 def _category(row: np.ndarray) -> _Category | None:

@@ -189,10 +189,13 @@ def ablate_run(
     ]
     methods = overlaid(methods, raws, under)
     bench = Bench(dataset, device, purpose=PURPOSE, patience=len(raws))
+
+    def show_measured(_phase: str, done: int, total: int, unit: str = "capture") -> None:
+        show(done, total, f"{unit}s")
+
     with faults_kept(dataset, device, PURPOSE) as faults:
-        measured = measure(
-            bench, task, raws, methods, progress=lambda label, done, total: show(done, total, "captures")
-        )
+        measured = measure(bench, task, raws, methods, progress=show_measured)
+        measured.count_sets(show_measured)
         mended = faults.counts()
     results = _results(info, settings, trained, loaded, Study(settings, measured), predictions, drawn)
     notes = [*results.notes, *measured.pairing.notes, *task.notes]
