@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import in_thread
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, captures_of, make_jobs
-from zmq_peer import Parts, Peer, StartPeer, honest
+from zmq_peer import Parts, Peer, StartPeer, honest, started_peers
 
 from drivers.errors import DeviceError
 from drivers.protocol import wire
@@ -28,15 +28,8 @@ SIZE = RAWS[0].mosaic.nbytes
 
 @pytest.fixture
 def peer() -> Iterator[StartPeer]:
-    peers: list[Peer] = []
-
-    def start(rule: object) -> Peer:
-        peers.append(Peer(rule))  # type: ignore[arg-type]
-        return peers[-1]
-
-    yield start
-    for p in peers:
-        p.close()
+    with started_peers() as start:
+        yield start
 
 
 def with_pixels(p: Peer) -> list[bool]:

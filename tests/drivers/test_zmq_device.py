@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sim20_jobs import PIPELINE, RAWS, SPACE, assert_right, captures_of, make_jobs, make_raw
-from zmq_peer import Parts, Peer, StartPeer, honest
+from zmq_peer import Parts, StartPeer, honest, started_peers
 
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
@@ -25,15 +25,8 @@ from sim.isp.pipeline import Pipeline
 
 @pytest.fixture
 def peer() -> Iterator[StartPeer]:
-    peers: list[Peer] = []
-
-    def start(rule: Callable[[wire.Message], list[Parts]]) -> Peer:
-        peers.append(Peer(rule))
-        return peers[-1]
-
-    yield start
-    for p in peers:
-        p.close()
+    with started_peers() as start:
+        yield start
 
 
 def tampered(change: Callable[[wire.Frame], list[Parts]], times: float = 1) -> Callable[[wire.Message], list[Parts]]:

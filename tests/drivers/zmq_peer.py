@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import zmq
 from sim20_jobs import PIPELINE
@@ -48,6 +49,22 @@ class Peer:
 
 
 StartPeer = Callable[[Callable[[wire.Message], list[Parts]]], Peer]
+
+
+@contextmanager
+def started_peers() -> Iterator[StartPeer]:
+    """Starts peers, and closes them all at the end."""
+    peers: list[Peer] = []
+
+    def start(rule: Callable[[wire.Message], list[Parts]]) -> Peer:
+        peers.append(Peer(rule))
+        return peers[-1]
+
+    try:
+        yield start
+    finally:
+        for p in peers:
+            p.close()
 
 
 def honest(firmware: Firmware | None = None) -> Callable[[wire.Message], list[Parts]]:

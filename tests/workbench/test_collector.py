@@ -15,8 +15,9 @@ from drivers.raw.raw_files import save_npz
 from drivers.splits import Split
 from sim.firmware.registers import emulated
 from workbench.collect.collector import RawsNeededError, collect
-from workbench.collect.designs import Design
+from workbench.collect.designs import CampaignError, Design
 from workbench.collect.failures import TooManyFailuresError
+from workbench.errors import RawFolderError
 from workbench.lab.dataset import Dataset
 
 
@@ -45,6 +46,21 @@ def test_a_folder_of_raws(raws: Path, tmp_path: Path) -> None:
         assert not test & {c.raw_hash for c in dataset.captures()}
     with pytest.raises(FrozenInstanceError):
         longer.new = 3  # type: ignore[misc]
+
+
+def test_raws_of_the_test_split_alone_are_kept_for_validation(raws: Path, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    (raws / "scenes.csv").write_text("file,split\n2.npz,test\n3.npz,test\n")
+    with pytest.raises(CampaignError, match=r"raws: no capture is .* all 2 are; they are in the data set now"):
+        collect(lab, "sim:sim20", 10, raws=raws)
+    with Dataset.open(lab) as dataset:
+        assert len(dataset.raws(Split.TEST)) == 2
+
+
+def test_raws_in_a_folder_of_the_folder_are_named(raws: Path, tmp_path: Path) -> None:
+    with pytest.raises(RawFolderError, match=r"holds no RAW file .*; .*raws does: give that"):
+        collect(tmp_path / "lab", "sim:sim20", 10, raws=raws.parent)
+    assert not (tmp_path / "lab").exists()
 
 
 def test_around_sets_of_the_device_as_around_files_of_them(

@@ -101,6 +101,11 @@ def collect(
             say(lines)
             make_sure_taken(opened, records)
             usable = [record for record in records if record.split is not Split.TEST]
+            if not usable:
+                raise CampaignError(
+                    f"{shown(raws)}: no capture is collected of test RAWs, and all {len(records)} are; they are in the "
+                    "data set now, for `workbench validate`. To collect, give RAWs whose scenes.csv has training scenes"
+                )
             if around_rule is None:
                 jobs = plan(
                     space, usable, design=design, captures=captures or 0, seed=seed, around=centres, spread=spread
