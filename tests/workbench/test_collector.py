@@ -58,7 +58,7 @@ def test_raws_of_the_test_split_alone_are_kept_for_validation(raws: Path, tmp_pa
 
 
 def test_raws_in_a_folder_of_the_folder_are_named(raws: Path, tmp_path: Path) -> None:
-    with pytest.raises(RawFolderError, match=r"holds no RAW file .*; .*raws does: give that"):
+    with pytest.raises(RawFolderError, match=r"holds no RAW file .*, but .*raws does: give that"):
         collect(tmp_path / "lab", "sim:sim20", 10, raws=raws.parent)
     assert not (tmp_path / "lab").exists()
 

@@ -86,10 +86,8 @@ def passed_over(folder: Path, entries: list[RawEntry]) -> list[str]:
 def _from_files(folder: Path) -> list[RawEntry]:
     paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file() and is_raw_file(p)]
     if not paths:
-        below = sorted(p for p in folder.iterdir() if p.is_dir() and any(map(is_raw_file, p.iterdir())))
-        hint = (
-            f"; there are some in {shown(below[0])}: give that folder, or list them in a {SCENES_CSV}" if below else ""
-        )
+        below = sorted(p for p in folder.iterdir() if p.is_dir() and any(map(is_raw_file, p.glob("*"))))
+        hint = f", but {shown(below[0])} does: give that, or list its files in a {SCENES_CSV}" if below else ""
         raise RawFolderError(f"{shown(folder)}: holds no RAW file ({', '.join(sorted(RAW_SUFFIXES))}){hint}")
     forms: dict[str, Path] = {}
     for path in sorted(paths):
