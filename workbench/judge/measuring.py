@@ -163,9 +163,10 @@ def measure(
     failures: dict[str, dict[int, FailureRecord]] = {}
     # Methods may agree on a set; an output is judged once.
     judged = dict(known or {})
-    jobs = [(raw, p) for m in methods for raw, p in zip(raws, m.sets, strict=True)]
-    for number, (raw, outcome) in enumerate(captured(bench, jobs)):
-        method, place = methods[number // len(raws)], number % len(raws)
+    # RAW by RAW, so that a device that holds RAWs is sent the pixels of each once.
+    order = [(place, method) for place in range(len(raws)) for method in methods]
+    jobs = [(raws[place], method.sets[place]) for place, method in order]
+    for (place, method), (raw, outcome) in zip(order, captured(bench, jobs), strict=True):
         if isinstance(outcome, FailureRecord):
             failures.setdefault(method.key, {})[place] = outcome
         else:
@@ -175,7 +176,7 @@ def measure(
             made[method.key, place] = judged[output], outcome
         done += 1
         if progress:
-            progress(method.label, done, total)
+            progress("methods", done, total)
     pairing = pair(raws, {m.key: m.label for m in methods}, failures)
     measured = Measured(
         task,

@@ -100,21 +100,26 @@ def mean_scores(
     scorer: SetScorer,
     sets: Sequence[ParameterSet],
     jobs_for: Callable[[ParameterSet], list[Job]],
+    first: int = 0,
 ) -> Iterator[Values | FailedTrial]:
     """Mean score in each metric of each set over its jobs, given as soon as its captures are there.
 
     A set of which one frame fails has no score. All sets are one stream of captures, so that the device is kept busy.
+    Sets are numbered from ``first``, and those of odd number take their RAWs backwards: a device that holds the RAWs
+    asked for last still has the first of them, and would have none where all are more than it has room for.
     """
-    groups = [jobs_for(s) for s in sets]
+    ways = [-1 if number % 2 else 1 for number in range(first, first + len(sets))]
+    groups = [jobs_for(s)[::way] for s, way in zip(sets, ways, strict=True)]
     stream = captured(bench, [job for group in groups for job in group])
-    for group in groups:
+    for group, way in zip(groups, ways, strict=True):
         scores, reason = [], ""
         for raw, outcome in itertools.islice(stream, len(group)):
             if isinstance(outcome, FailureRecord):
                 reason = reason or f"RAW {shown(raw.name)}: {reason_text(outcome.code, outcome.reason)}"
             elif not reason:
                 scores.append(scorer(raw, outcome))
-        yield FailedTrial(reason) if reason else as_values(scorer.combine(scores))
+        # In the RAWs' own order, so that a sum is the same to the bit.
+        yield FailedTrial(reason) if reason else as_values(scorer.combine(scores[::way]))
     next(stream, None)  # to its end
 
 
@@ -258,7 +263,7 @@ def search(
     batch, idle, last = list(starts), 0, False
     while True:
         new = list({p.hash: p for p in batch if p.hash not in seen}.values())
-        stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for)
+        stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for, len(seen))
         for p in new:
             found: Values | FailedTrial
             if p.hash in known:

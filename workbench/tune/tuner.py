@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -196,7 +197,8 @@ class Tuner:
 
         Their frames are counted, and they are named in :attr:`left_out` with the reason.
         """
-        jobs = [(raw, self.given(p, raw, balance)) for p in starts for raw in raws]
+        # RAW by RAW, so that a device that holds RAWs is sent the pixels of each once; below too.
+        jobs = [(raw, self.given(p, raw, balance)) for raw in raws for p in starts]
         good: set[str] = set()
         reasons: dict[str, str] = {}
         for raw, outcome in captured(bench, jobs):
@@ -298,15 +300,14 @@ class Tuner:
     ) -> tuple[list[list[Any]], dict[str, str]]:
         """What the scorer says of every frame of each candidate, None where it failed; of RAWs that failed, a reason.
 
-        ``on_frame`` is called with how many frames are judged.
+        All candidates are of the same RAWs, in one order. ``on_frame`` is called with how many frames are judged.
         """
         bench = self.bench(what)
         reasons: dict[str, str] = {}
         scores: list[list[Any]] = [[] for _ in candidates]
-        places = [own for own, candidate in zip(scores, candidates, strict=True) for _ in candidate]
         try:
-            stream = captured(bench, [job for candidate in candidates for job in candidate])
-            for done, (own, (raw, outcome)) in enumerate(zip(places, stream, strict=True), 1):
+            stream = captured(bench, [job for of_raw in zip(*candidates, strict=True) for job in of_raw])
+            for done, (own, (raw, outcome)) in enumerate(zip(itertools.cycle(scores), stream, strict=False), 1):
                 if isinstance(outcome, FailureRecord):
                     reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
                     own.append(None)
