@@ -1,4 +1,4 @@
-"""Annotated photographs as RAWs: every photograph once, whole, scaled down, as one camera would take it.
+"""Annotated photographs as RAWs: every photograph whole, scaled down, as one camera would take it, once or more often.
 
 The simulation of a photograph is that of :mod:`sim.scenes.scene_set`: the lens' softness, a light of 2,500..7,500 K
 that suits the picture's brightness, the camera's meter, exposure program (ISO 100..12,800) and white balance with their
@@ -39,22 +39,29 @@ class AnnotatedPhotograph:
     """One photograph and the RAW that it becomes. All sizes are width, height in pixels.
 
     Attributes:
-        name: the RAW's and its scene's name.
+        scene: name of the scene, and of its first RAW.
         split: of the scene.
-        number: from 0; fixes light, errors and noise together with the seed. The image's id.
+        number: from 0; fixes light, errors and noise together with the seed and ``take``. The image's id.
         path: the file.
         source: the photograph's size as its annotations say.
         crop: its top-left part that is used.
         size: the RAW's size, even, to which that part is scaled.
+        take: which RAW of the photograph it is, from 0: each has its own light, errors and noise.
     """
 
-    name: str
+    scene: str
     split: Split
     number: int
     path: Path
     source: tuple[int, int]
     crop: tuple[int, int]
     size: tuple[int, int]
+    take: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the RAW."""
+        return f"{self.scene}_{self.take}" if self.take else self.scene
 
 
 def make_annotated_raws(
@@ -69,8 +76,9 @@ def make_annotated_raws(
 ) -> list[Path]:
     """Write ``NAME.npz`` with ``NAME.reference.png`` for every photograph, ``annotations.json`` and ``scenes.csv``.
 
-    A RAW depends on its photograph, its number, the seed, the camera and nothing else. Every file appears whole or not
-    at all, ``scenes.csv`` last; after a stop the same call goes on, and when the folder is complete it does nothing.
+    A RAW depends on its photograph, its number, its take, the seed, the camera and nothing else. Every file appears
+    whole or not at all, ``scenes.csv`` last; after a stop the same call goes on, and when the folder is complete it
+    does nothing.
 
     Args:
         folder: where to write; made if missing.
@@ -100,7 +108,7 @@ def make_annotated_raws(
             )
     _check_splits(photographs)
     camera = Camera(Sensor(sensor_seed, cfa))
-    plan = [(p.name, p.split, p.number, p.source, p.crop, p.size) for p in photographs]
+    plan = [(p.name, p.split, p.number, p.source, p.crop, p.size) for p in photographs]  # the name tells the take
     arguments: dict[str, Any] = {
         "annotated_version": _VERSION,
         "annotations": hashlib.sha256(annotations).hexdigest()[:16],
@@ -118,14 +126,16 @@ def make_annotated_raws(
             raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
             if not (raw_path.exists() and reference_path.exists()):
                 picture = through_lens(_picture(photograph))
-                rng = np.random.default_rng([0xC0C0, seed, photograph.number])
+                rng = np.random.default_rng(
+                    [0xC0C0, seed, photograph.number, *([photograph.take] if photograph.take else [])]
+                )
                 shot = camera.shoot(picture, rng, name=raw_path.name)
                 write_png(reference_path, picture)
                 # The RAW comes second: where it is, its reference is.
                 save_npz(raw_path, shot.raw)
                 hashes[raw_path.name] = shot.raw.hash
                 complete = False
-            rows.append((raw_path.name, photograph.name, photograph.split, reference_path.name))
+            rows.append((raw_path.name, photograph.scene, photograph.split, reference_path.name))
             if progress:
                 progress(done, len(photographs))
         if not complete:

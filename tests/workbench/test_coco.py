@@ -384,6 +384,26 @@ def test_a_raw_depends_on_its_image_and_the_seed_alone(tmp_path: Path) -> None:
     assert seed["test_000000000007.npz"] != one["test_000000000007.npz"]
 
 
+def test_several_raws_of_a_photograph_are_one_scene(tmp_path: Path) -> None:
+    small_set(tmp_path)
+    source = ("--test", tmp_path / "set.json", tmp_path / "images")
+    assert run(tmp_path / "once", *source).exit_code == 0
+    told = json.loads(run(tmp_path / "thrice", *source, "--raws-per-photograph", 3, "--json").stdout)
+    assert (told["raws"], told["objects"]) == (6, 9)
+    entries = read_raw_folder(tmp_path / "thrice")
+    of_seven = [e for e in entries if e.scene == "test_000000000007"]
+    assert [e.path.name for e in of_seven] == [f"test_000000000007{end}.npz" for end in ("", "_1", "_2")]
+    for name, data in contents(tmp_path / "once").items():
+        if name.endswith((".npz", ".png")):
+            assert contents(tmp_path / "thrice")[name] == data
+    assert len({load_raw(e.path).hash for e in of_seven}) == len({load_raw(e.path).as_shot_wb for e in of_seven}) == 3
+    images = read_coco(tmp_path / "thrice/annotations.json", tmp_path / "thrice").images
+    assert {i.file for i in images} == {e.path.name for e in entries}
+    assert len({i.id for i in images}) == 6
+    first, second, third = ([a.box for a in i.annotations] for i in images[:3])
+    assert first == second == third
+
+
 def test_the_reference_is_where_the_boxes_say(tmp_path: Path) -> None:
     picture = np.full((120, 200, 3), 60, np.uint8)
     picture[40:90, 50:130] = 230

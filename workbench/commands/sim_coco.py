@@ -33,12 +33,15 @@ def coco(
     limit: Annotated[
         int | None, typer.Option(min=1, max=MANY, help="Only the first images of each split, by id.")
     ] = None,
+    raws_per_photograph: Annotated[
+        int, typer.Option(min=1, max=MANY, help="Each with a light, errors and noise of its own; one scene.")
+    ] = 1,
     cfa: Annotated[Cfa, typer.Option(help="CFA order of the sensor.")] = Cfa.RGGB,
     seed: Annotated[int, typer.Option(min=0, max=SEED, help="Other lights, errors and noise.")] = 0,
     sensor_seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Another camera.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Simulate a RAW of every image of COCO-format data sets, boxes and masks in the RAW's own pixels.
+    """Simulate RAWs of every image of COCO-format data sets, boxes and masks in the RAW's own pixels.
 
     The same command again goes on where it stopped; when complete it does nothing.
     """
@@ -78,12 +81,18 @@ def coco(
             if split is Split.TRAIN and validation is None and _share(image.id) < validation_share:
                 into = Split.VALIDATION
             how = fit(image.width, image.height, longest)
-            name = f"{split}_{image.id:012d}"
+            scene = f"{split}_{image.id:012d}"
             size = (image.width, image.height)
-            photographs.append(AnnotatedPhotograph(name, into, image.id, source / image.file, size, how.crop, how.size))
-            # Data sets may use one id twice, so the RAWs are numbered anew.
-            more = {**image.more, "source_id": image.id, "source_file": image.file}
-            images.append(replace(fitted(image, how), id=len(images) + 1, file=f"{name}.npz", more=more, raw_hash=None))
+            moved = fitted(image, how)
+            for take in range(raws_per_photograph):
+                photograph = AnnotatedPhotograph(
+                    scene, into, image.id, source / image.file, size, how.crop, how.size, take
+                )
+                photographs.append(photograph)
+                # Data sets may use one id twice, so the RAWs are numbered anew.
+                more = {**image.more, "source_id": image.id, "source_file": image.file}
+                file = f"{photograph.name}.npz"
+                images.append(replace(moved, id=len(images) + 1, file=file, more=more, raw_hash=None))
     written = (json.dumps(coco_dict(images, categories, licenses)) + "\n").encode()
     with (
         stoppable("every file written is whole; the same command goes on"),
