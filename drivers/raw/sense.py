@@ -21,7 +21,7 @@ def look_at(raw: RawFrame, notes: list[RawNote]) -> None:
     """Refuse a frame that is not whole or whose levels are not its own; note what is only unusual.
 
     Raises:
-        FrameError: rows at the top or bottom all hold one value while the rest is a picture; nearly all pixels lie
+        FrameError: rows that follow each other all hold one value while the rest is a picture; nearly all pixels lie
             below black; many lie far above white; the colour matrix has no inverse.
     """
     _check_rows(raw)
@@ -32,24 +32,36 @@ def look_at(raw: RawFrame, notes: list[RawNote]) -> None:
 
 
 def _check_rows(raw: RawFrame) -> None:
-    """A copy that was broken off leaves rows of one value, where a sensor has noise."""
+    """A copy that was broken off, or has a hole, leaves rows of one value, where a sensor has noise."""
     low, high = raw.mosaic.min(axis=1), raw.mosaic.max(axis=1)
     flat = low == high
     if flat.all() or not flat.any():
         return
-    height = raw.height
-    for where, values, is_flat in (("last", low[::-1], flat[::-1]), ("first", low, flat)):
-        alike = is_flat & (values == values[0])
-        rows = int(np.argmin(alike)) if not alike.all() else height
-        value = int(values[0])
-        if rows < max(_FEWEST_ROWS, height // _SHARE_OF_ROWS) or _saturated(value, raw):
+    height, black = raw.height, min(raw.black_level)
+    share = max(_FEWEST_ROWS, height // _SHARE_OF_ROWS)
+    for first, end in _runs_alike(low, flat):
+        rows, value = end - first, int(low[first])
+        at_edge = first == 0 or end == height
+        # Between other rows nothing is that dark; at an edge a camera may leave some that it does not read.
+        if rows < (_FEWEST_ROWS if value < black and not at_edge else share) or _saturated(value, raw):
             continue
-        # A frame with flat rows elsewhere too (drawn, or black without noise) may well have them at its edge.
-        if np.mean(is_flat[rows:]) < 0.1:
+        # A frame with flat rows elsewhere too (drawn, or black without noise) may well have these, a hole another hole.
+        elsewhere = flat & (low != value) if value < black else flat
+        if np.mean(np.delete(elsewhere, slice(first, end))) < 0.1:
+            where = f"{'first' if first == 0 else 'last'} {rows} of {height} rows"
+            if not at_edge:
+                where = f"rows {first} to {end - 1} of {height}"
             raise FrameError(
-                f"{raw.source or 'RAW frame'}: its {where} {rows} of {height} rows hold nothing but {value} while the "
-                "rest is a picture: the file is not whole; copy it again from the camera"
+                f"{raw.source or 'RAW frame'}: its {where} hold nothing but {value} while the rest is a picture: the "
+                "file is not whole; copy it again from the camera"
             )
+
+
+def _runs_alike(values: np.ndarray, flat: np.ndarray) -> list[tuple[int, int]]:
+    """First row and row after the last of each run of flat rows that hold the same value."""
+    starts = np.flatnonzero(flat & ~np.r_[False, flat[:-1] & (values[1:] == values[:-1])])
+    ends = np.flatnonzero(flat & ~np.r_[flat[1:] & (values[1:] == values[:-1]), False]) + 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def _saturated(value: int, raw: RawFrame) -> bool:

@@ -66,6 +66,24 @@ def test_a_copy_that_breaks_off_in_mid_row_is_refused() -> None:
     assert "rows hold nothing but 0" in refusal(frame(mosaic))
 
 
+@pytest.mark.parametrize("value", [0, 64, 65535])
+@pytest.mark.parametrize(("first", "rows"), [(1, 4), (30, 10), (40, 40), (95, 4)])
+def test_a_hole_between_rows_of_a_picture_is_refused(value: int, first: int, rows: int) -> None:
+    """A bad sector, or a download of parts that one is missing of."""
+    mosaic = scene()
+    mosaic[first : first + rows] = value
+    assert f"its rows {first} to {first + rows - 1} of 100 hold nothing but {value}" in refusal(frame(mosaic))
+
+
+def test_a_small_hole_and_several_in_a_large_picture_are_refused() -> None:
+    mosaic = scene(height=1000)
+    mosaic[300:304] = 0
+    assert "its rows 300 to 303 of 1000 hold nothing but 0" in refusal(frame(mosaic))
+    mosaic = scene()
+    mosaic[10:40] = mosaic[50:80] = 0
+    assert "its rows 10 to 39 of 100 hold nothing but 0" in refusal(frame(mosaic))
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".raw", ".dng"])
 def test_every_kind_of_file_is_looked_at(tmp_path: Path, suffix: str) -> None:
     mosaic = scene()
@@ -96,6 +114,8 @@ HONEST: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "all saturated": lambda r: np.full((100, 64), 4095),
     "drawn stripes": lambda r: np.repeat(np.where(np.arange(100)[:, None] // 10 % 2, 300, 900), 64, axis=1),
     "hot pixels on black": lambda r: np.where(r.random((100, 64)) > 0.999, 3000, 64),
+    "bright sky between": lambda r: np.where(abs(np.arange(100)[:, None] - 50) < 20, 4095, scene()),
+    "three rows of the middle": lambda r: np.where(abs(np.arange(100)[:, None] - 50) < 1.5, 0, scene()),
     "two rows at the edge": lambda r: np.where(np.arange(100)[:, None] < 2, 0, scene()),
     "noise": lambda r: r.integers(0, 4095, (100, 64)),
 }
