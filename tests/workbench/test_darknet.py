@@ -22,6 +22,7 @@ from workbench.tasks.detectors.darknet_module import ACTIVATIONS, DarknetModule
 from workbench.tasks.detectors.yolo_loss import YoloHead, decode, yolo_loss
 
 NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"
+CONV = "[convolutional]\nfilters=3\nactivation=relu\n"
 YOLO = "[convolutional]\nsize=1\nfilters=14\nactivation=linear\n[yolo]\nmask=0,1\nanchors=4,4, 8,6\nclasses=2\nnum=2\n"
 
 
@@ -107,6 +108,17 @@ def test_max_pooling_pads_to_the_right_and_below_first(tmp_path: Path, size: int
             top, left = i * stride - low, j * stride - low
             window = x[:, :, max(top, 0) : top + size, max(left, 0) : left + size]
             pooled[:, :, i, j] = window.amax((2, 3))
+    torch.testing.assert_close(found, Reader(values).plain(pooled, 14, 1))
+
+
+def test_max_pooling_has_a_stride_for_each_side(tmp_path: Path) -> None:
+    cfg = NET.replace("16", "8") + "[maxpool]\nsize=2\nstride=2\nstride_x=1\n" + YOLO
+    module, values = model(tmp_path, cfg, 14 + 42)
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    (found,) = module(x)
+    wider = torch.cat([x, x[..., -1:]], 3)
+    pooled = torch.maximum(wider[..., :8], wider[..., 1:])
+    pooled = torch.maximum(pooled[:, :, 0::2], pooled[:, :, 1::2])
     torch.testing.assert_close(found, Reader(values).plain(pooled, 14, 1))
 
 
@@ -262,6 +274,8 @@ def test_the_loss_is_differentiable_and_the_mean_over_the_images(tmp_path: Path,
         (NET + YOLO.replace("filters=14", "filters=99999999"), "filters=99999999 is not within"),
         (NET + YOLO.replace("mask=0,1", "mask=0,2"), "does not choose"),
         (NET + YOLO + "new_coords=1\n", "new_coords=1 is not supported"),
+        (NET + CONV + "[shortcut]\nfrom=-1\nalpha=.5\n" + YOLO, r"\[shortcut\] alpha=.5 is not supported"),
+        (NET + CONV + "[shortcut]\nfrom=-1\nalpha=1\nbeta=0\n" + YOLO, r"\[shortcut\] beta=0 is not supported"),
         (NET + "[route]\nlayers=-1\n" + YOLO, "names no earlier layer"),
         (NET + "[shortcut]\nfrom=3\n" + YOLO, "names no earlier layer"),
         (NET + "[convolutional]\nfilters=4\ngroups=2\nactivation=relu\n" + YOLO, "groups=2 does not divide"),

@@ -119,6 +119,9 @@ class DarknetModule(nn.Module):
             self._plan_convolution(section, step)
         elif section.kind == "shortcut":
             step.sources = self._sources(section, "from")
+            for key in ("alpha", "beta"):  # factors of its two sides, in the first Darknet alone
+                if section.real(key, 1.0) != 1:
+                    raise DetectorError(f"{section.where}: [shortcut] {key}={section.options[key]} is not supported")
             self._check_activation(section)
         elif section.kind == "route":
             step.sources = self._sources(section, "layers")
@@ -130,10 +133,9 @@ class DarknetModule(nn.Module):
             step.channels = sum(c // groups for c in channels)
             step.width, step.height = self._steps[step.sources[0]].width, self._steps[step.sources[0]].height
         elif section.kind == "maxpool":
-            stride = section.integer("stride", 1, 1, _MOST["size"])
-            size = section.integer("size", stride, 1, _MOST["size"])
-            padding = section.integer("padding", size - 1, 0, _MOST["size"])
-            step.width, step.height = ((side + padding - size) // stride + 1 for side in (step.width, step.height))
+            size, padding, down, across = _pool_of(section)
+            step.width = (step.width + padding - size) // across + 1
+            step.height = (step.height + padding - size) // down + 1
         elif section.kind == "upsample":
             times = section.integer("stride", 2, 1, 64)
             step.width, step.height = step.width * times, step.height * times
@@ -306,12 +308,18 @@ def _sizes_differ(section: Section, parts: Sequence[Tensor]) -> DetectorError:
     return DetectorError(f"{section.where}: [{section.kind}] joins layers of different sizes ({sizes}); check [net]")
 
 
+def _pool_of(section: Section) -> tuple[int, int, int, int]:
+    """Size and padding of a ``[maxpool]``, and its strides down and across."""
+    stride = section.integer("stride", 1, 1, _MOST["size"])
+    down, across = (section.integer(key, stride, 1, _MOST["size"]) for key in ("stride_y", "stride_x"))
+    size = section.integer("size", stride, 1, _MOST["size"])
+    return size, section.integer("padding", size - 1, 0, _MOST["size"]), down, across
+
+
 def _max_pool(section: Section, x: Tensor) -> Tensor:
     """Darknet pads size − 1 pixels in all (or ``padding``), the smaller half of them left and above."""
-    stride = section.integer("stride", 1)
-    size = section.integer("size", stride)
-    padding = section.integer("padding", size - 1, 0, _MOST["size"])
+    size, padding, down, across = _pool_of(section)
     if padding:
         low = padding // 2
         x = F.pad(x, (low, padding - low, low, padding - low), value=-torch.inf)
-    return F.max_pool2d(x, size, stride)
+    return F.max_pool2d(x, size, (down, across))
