@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 _ORIENTATION, _WIDTH, _HEIGHT, _BITS, _COLOUR_SPACE, _EXIF, _INTEROPERABILITY = 274, 256, 257, 258, 40961, 34665, 40965
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+# x and y of white, red, green and blue of sRGB, and how far rounding may take them.
+_SRGB_CORNERS = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+_CORNERS_ALIKE = 0.005
+# Code points of a cICP chunk (ITU-T H.273): sRGB's primaries or none stated; curves that are shown as sRGB's is.
+_SRGB_PRIMARIES, _SRGB_CURVES = (1, 2), (1, 2, 6, 13, 14, 15)
 # Levels of 255 by which a profile may move a colour and still be sRGB: profiles of one space are rounded differently.
 _PROFILE_LEVELS = 4
 
@@ -149,6 +154,7 @@ def _header(image: Image.Image, data: bytes) -> PictureHeader:
     if kind == "MPO":  # a JPEG with further pictures behind it, as many cameras write
         kind = "JPEG"
     tags: dict[int, Any] = {}
+    chunks: dict[bytes, bytes] = {}
     if kind == "PNG":
         chunks = dict(_png_chunks(data))
         bits = chunks[b"IHDR"][8]
@@ -174,7 +180,7 @@ def _header(image: Image.Image, data: bytes) -> PictureHeader:
         cmyk=mode == "CMYK",
         alpha=mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info,
         real=mode == "F",
-        space=_space(image, kind, tags),
+        space=_space(image, tags, chunks),
     )
 
 
@@ -198,15 +204,24 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
-def _space(image: Image.Image, kind: str, tags: dict[Any, Any]) -> str:
-    """The colour space that the file says it is in, where that is not sRGB."""
+def _space(image: Image.Image, tags: dict[Any, Any], chunks: dict[bytes, bytes]) -> str:
+    """The colour space that the file says it is in, where that is not sRGB; of a PNG by the chunk that counts first."""
+    if len(code := chunks.get(b"cICP", b"")) == 4:
+        primaries, curve, _, full = code
+        if primaries in _SRGB_PRIMARIES and curve in _SRGB_CURVES and full:
+            return ""
+        return f"{'full' if full else 'limited'} range, H.273's primaries {primaries} and curve {curve} (cICP)"
     if profile := image.info.get("icc_profile"):
         return profile_space(profile)
     if tags.get(_COLOUR_SPACE) == 2 or tags.get("interoperability") == "R03":
         return "Adobe RGB (1998)"
-    gamma = image.info.get("gamma")
-    if kind == "PNG" and "srgb" not in image.info and gamma and abs(gamma - 1 / 2.2) > 0.02:
+    if not chunks or "srgb" in image.info:
+        return ""
+    gamma, corners = image.info.get("gamma"), image.info.get("chromaticity")
+    if gamma and abs(gamma - 1 / 2.2) > 0.02:
         return f"values of gamma {1 / gamma:.3g}"
+    if corners and not np.allclose(corners, _SRGB_CORNERS, rtol=0, atol=_CORNERS_ALIKE):
+        return f"primaries of their own (cHRM, red at {corners[2]:.3g}, {corners[3]:.3g})"
     return ""
 
 

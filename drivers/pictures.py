@@ -30,7 +30,7 @@ _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
 _JPEG_SCAN = 0xDA
 # What a file that names its colour space holds, within its first bytes.
-_OF_SPACE = (b"ICC_PROFILE\0", b"iCCP", b"gAMA", b"Exif\0\0", b"eXIf")
+_OF_SPACE = (b"ICC_PROFILE\0", b"iCCP", b"cICP", b"gAMA", b"cHRM", b"Exif\0\0", b"eXIf")
 _OF_SPACE_WITHIN = 1 << 18
 _MOST_SCANS = 100  # each is a pass over the whole picture; the usual progressive JPEG has 10
 

@@ -198,6 +198,15 @@ def test_an_outputs_orientation_is_ignored_in_jpeg_and_png_alike(flag: int) -> N
         np.testing.assert_array_equal(frame(turned).pixels, frame(plain).pixels)
 
 
+def cicp(primaries: int, curve: int, full: int) -> bytes:
+    return chunk(b"cICP", bytes([primaries, curve, 0, full]))
+
+
+def corners(red_x: float, red_y: float) -> bytes:
+    values = (0.3127, 0.3290, red_x, red_y, 0.30, 0.60, 0.15, 0.06)
+    return chunk(b"cHRM", struct.pack(">8I", *(round(v * 100_000) for v in values)))
+
+
 def test_an_output_whose_colours_are_not_srgb_is_refused() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     adobe = Image.Exif()
@@ -214,6 +223,16 @@ def test_an_output_whose_colours_are_not_srgb_is_refused() -> None:
         (pillow("RGB", "JPEG", icc_profile=b"none"), "an unreadable colour profile"),
         (late, "an unreadable colour profile"),
         (png(before=gamma[0]), "values of gamma 1"),
+        (png(before=cicp(1, 13, full=1)), ""),
+        (png(before=cicp(2, 2, full=1)), ""),
+        (png(before=cicp(1, 1, full=1) + gamma[0]), ""),  # which counts before any other chunk
+        (png(before=cicp(12, 13, full=1)), "full range, H.273's primaries 12 and curve 13 (cICP)"),
+        (png(before=cicp(1, 16, full=1)), "full range, H.273's primaries 1 and curve 16 (cICP)"),
+        (png(before=cicp(1, 13, full=0)), "limited range, H.273's primaries 1 and curve 13 (cICP)"),
+        (png(before=corners(0.64, 0.33)), ""),
+        (png(before=corners(0.68, 0.32)), "primaries of their own (cHRM, red at 0.68, 0.32)"),
+        (png(before=gamma[1] + corners(0.68, 0.32)), "primaries of their own (cHRM, red at 0.68, 0.32)"),
+        (png(before=chunk(b"sRGB", b"\0") + corners(0.68, 0.32)), ""),
     ):
         frame = RgbFrame(encoded, "image/jpeg" if encoded.startswith(b"\xff\xd8") else "image/png")
         if not space:
