@@ -108,7 +108,7 @@ class RawFrame:
             raise FrameError(
                 f"{name}: black level {max(self.black_level):g} must be below white level {self.white_level} (≤ 65535)"
             )
-        if self.orientation not in ORIENTATIONS or not isinstance(self.orientation, int):
+        if self.orientation not in ORIENTATIONS or type(self.orientation) is not int:
             raise FrameError(f"{name}: orientation {self.orientation!r} is not one of Exif's 1 to 8")
         m.flags.writeable = False
         if (e := self.earlier) is not None:

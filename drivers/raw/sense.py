@@ -15,6 +15,7 @@ from drivers.raw.raw_notes import RawNote
 _FEWEST_ROWS = 4
 _SHARE_OF_ROWS = 50  # of a frame's rows one in so many
 _FULL = 65535
+_SUMS_ALIKE = 0.02
 
 
 def look_at(raw: RawFrame, notes: list[RawNote]) -> None:
@@ -101,3 +102,10 @@ def _check_metadata(raw: RawFrame, notes: list[RawNote]) -> None:
         notes.append(RawNote("odd_exposure", f"exposure time {raw.exposure_s:g} s is beyond 1 µs to 1 h; is it right?"))
     if raw.iso is not None and not 1 <= raw.iso <= 10_000_000:
         notes.append(RawNote("odd_iso", f"ISO {raw.iso:g} is beyond 1 to 10,000,000; is it right?"))
+    if raw.colour_matrix is not None and np.abs(sums := np.sum(raw.colour_matrix, axis=1) - 1).max() > _SUMS_ALIKE:
+        told = " ".join(f"{1 + v:.3g}" for v in sums)
+        text = (
+            f"the rows of its colour matrix sum to {told}, not to 1, so white does not stay white; is it that from "
+            "white-balanced camera RGB to linear sRGB?"
+        )
+        notes.append(RawNote("odd_colour_matrix", text))

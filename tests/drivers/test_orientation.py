@@ -81,7 +81,7 @@ def test_a_frame_handed_to_a_program_lies_as_the_sensor_read_it() -> None:
     assert dng_bytes(frame(orientation=6)) == dng_bytes(frame())
 
 
-@pytest.mark.parametrize("value", [0, 9, 2.5, "left", [1, 2], float("nan")])
+@pytest.mark.parametrize("value", [0, 9, 2.5, "left", [1, 2], float("nan"), True])
 def test_an_npz_with_another_flag_is_refused(tmp_path: Path, value: Any) -> None:
     np.savez(
         tmp_path / "a.npz",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,19 @@ GOOD = {"mosaic": np.zeros((4, 4), np.uint16), "cfa": "RGGB", "black_level": 0, 
 def test_wrong_npz_is_one_clear_line(tmp_path: Path, arrays: dict[Any, Any], message: str) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     assert message in refusal(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("member", ["mosaic.npy", "mosaic"])
+def test_an_npz_with_two_mosaics_is_refused(tmp_path: Path, member: str) -> None:
+    """As where an archive was added to: readers differ in which of the two they take."""
+    path = tmp_path / "a.npz"
+    save_npz(path, frame())
+    other = io.BytesIO()
+    np.lib.format.write_array(other, np.asarray(frame().mosaic[::-1]))
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr(member, other.getvalue())
+    assert "mosaic stands in it twice" in refusal(path)
 
 
 def test_npz_that_is_no_npz(tmp_path: Path) -> None:

@@ -162,6 +162,9 @@ def test_a_few_pixels_above_white_are_noted() -> None:
         ({"exposure_s": 1e-9}, ["odd_exposure"]),
         ({"exposure_s": 1e6}, ["odd_exposure"]),
         ({"iso": 1e9}, ["odd_iso"]),
+        ({"colour_matrix": ((0.6, -0.1, -0.1), (-0.4, 1.2, 0.2), (-0.1, 0.2, 0.6))}, ["odd_colour_matrix"]),
+        ({"colour_matrix": ((1.6, -0.3, 0.1), (-0.4, 1.5, -0.6), (-0.2, -0.2, 1.5))}, ["odd_colour_matrix"]),
+        ({"colour_matrix": ((1.6, -0.4, -0.201), (-0.3, 1.5, -0.2), (0.1, -0.6, 1.5))}, []),
         ({"iso": 409600.0, "exposure_s": 1 / 32000, "as_shot_wb": (8.0, 1.0, 0.2)}, []),
     ],
 )
