@@ -14,6 +14,7 @@ from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.orientation import exif_of_libraw
 from drivers.raw.colour_matrix import colour_matrix_of, plain_rows
+from drivers.raw.dng_jpeg import misread
 from drivers.raw.dng_tags import Window, broken_off, misplaced_area, scattered, unreadable
 from drivers.raw.dng_unfollowed import unfollowed
 from drivers.raw.own_words import amend
@@ -79,6 +80,8 @@ def _check_whole(stream: BinaryIO, tags: FileTags | None, name: str) -> None:
         )
     if tags is not None and (reason := unfollowed(tags)):
         raise FrameError(f"{name}: {reason}; convert it to a DNG of another layout, or correct the tag in the file")
+    if tags is not None and (reason := misread(tags, stream)):
+        raise FrameError(f"{name}: {reason}; convert it to a DNG without compression, or of another layout")
     if is_cut_short(stream):
         raise FrameError(f"{name}: the file is cut short: its directory lies beyond its end; copy it again")
 

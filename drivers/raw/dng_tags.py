@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from drivers.errors import FrameError
+from drivers.raw.dng_jpeg import frame_of
 from drivers.raw.tiff_tags import Directory, FileTags, Values, one
 
 _COMPRESSION, _SAMPLE_FORMAT, _BITS = 259, 339, 258
@@ -63,8 +64,8 @@ def unreadable(tags: FileTags) -> str:
 def broken_off(tags: FileTags, file: BinaryIO) -> str:
     """Where a mosaic's pixels are said to be but are not, or empty.
 
-    Strips and tiles must lie within the file; those of lossless JPEG must begin as one. A file too small for as many
-    pixels as it claims is told before memory is taken for them.
+    Strips and tiles must lie within the file; those of lossless JPEG must begin as one does. A file too small for as
+    many pixels as it claims is told before memory is taken for them.
     """
     for mosaic in tags.mosaics:
         pixels = int(one(mosaic.get(256)) or 0) * int(one(mosaic.get(257)) or 0)
@@ -82,8 +83,7 @@ def broken_off(tags: FileTags, file: BinaryIO) -> str:
             if not tags.is_dng or one(mosaic.get(_COMPRESSION)) != _LOSSLESS_JPEG:
                 continue
             for number, offset in enumerate(offsets, 1):
-                file.seek(int(offset))
-                if file.read(2) != b"\xff\xd8":
+                if frame_of(file, int(offset)) is None:
                     return f"part {number} of {len(offsets)} of its pixels does not begin as the JPEG that it should be"
     return ""
 

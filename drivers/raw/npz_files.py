@@ -61,9 +61,7 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
     if len(members) < len(archive.infolist()):
         names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
         twice = next(key for key in names if names.count(key) > 1)
-        raise FrameError(
-            f"{name}: {_short(twice)} stands in it twice, one would be passed over; save it again"
-        )
+        raise FrameError(f"{name}: {_short(twice)} stands in it twice, one would be passed over; save it again")
     if missing := REQUIRED - members.keys():
         raise FrameError(f"{name}: no {', '.join(sorted(missing))} in it; a RAW frame needs {_key_list()}")
     if odd := sorted(members.keys() - REQUIRED - _OPTIONAL):

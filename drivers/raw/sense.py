@@ -33,35 +33,40 @@ def look_at(raw: RawFrame, notes: list[RawNote]) -> None:
 
 
 def _check_rows(raw: RawFrame) -> None:
-    """A copy that was broken off, or has a hole, leaves rows of one value, where a sensor has noise."""
-    low, high = raw.mosaic.min(axis=1), raw.mosaic.max(axis=1)
-    flat = low == high
+    """A copy that was broken off, or has a hole, leaves rows of one value, where a sensor has noise.
+
+    Of lossless JPEG, which tells each pixel by its neighbour of the same colour, they have two values in turn.
+    """
+    flat = (raw.mosaic[:, 2:] == raw.mosaic[:, :-2]).all(axis=1)
     if flat.all() or not flat.any():
         return
     height, black = raw.height, min(raw.black_level)
+    first_two = raw.mosaic[:, :2]
     share = max(_FEWEST_ROWS, height // _SHARE_OF_ROWS)
-    for first, end in _runs_alike(low, flat):
-        rows, value = end - first, int(low[first])
-        at_edge = first == 0 or end == height
+    for first, end in _runs_alike(first_two, flat):
+        rows, values = end - first, first_two[first]
+        below, at_edge = values.max() < black, first == 0 or end == height
         # Between other rows nothing is that dark; at an edge a camera may leave some that it does not read.
-        if rows < (_FEWEST_ROWS if value < black and not at_edge else share) or _saturated(value, raw):
+        if rows < (_FEWEST_ROWS if below and not at_edge else share) or _saturated(int(values.min()), raw):
             continue
         # A frame with flat rows elsewhere too (drawn, or black without noise) may well have these, a hole another hole.
-        elsewhere = flat & (low != value) if value < black else flat
+        elsewhere = flat & (first_two != values).any(axis=1) if below else flat
         if np.mean(np.delete(elsewhere, slice(first, end))) < 0.1:
             where = f"{'first' if first == 0 else 'last'} {rows} of {height} rows"
             if not at_edge:
                 where = f"rows {first} to {end - 1} of {height}"
             raise FrameError(
-                f"{raw.source or 'RAW frame'}: its {where} hold nothing but {value} while the rest is a picture: the "
-                "file is not whole; copy it again from the camera"
+                f"{raw.source or 'RAW frame'}: its {where} hold nothing but "
+                f"{' and '.join(map(str, dict.fromkeys(values.tolist())))} while the rest is a picture: the file is "
+                "not whole; copy it again from the camera"
             )
 
 
-def _runs_alike(values: np.ndarray, flat: np.ndarray) -> list[tuple[int, int]]:
-    """First row and row after the last of each run of flat rows that hold the same value."""
-    starts = np.flatnonzero(flat & ~np.r_[False, flat[:-1] & (values[1:] == values[:-1])])
-    ends = np.flatnonzero(flat & ~np.r_[flat[1:] & (values[1:] == values[:-1]), False]) + 1
+def _runs_alike(first_two: np.ndarray, flat: np.ndarray) -> list[tuple[int, int]]:
+    """First row and row after the last of each run of flat rows that begin with the same two values."""
+    goes_on = flat[:-1] & flat[1:] & (first_two[1:] == first_two[:-1]).all(axis=1)
+    starts = np.flatnonzero(flat & ~np.r_[False, goes_on])
+    ends = np.flatnonzero(flat & ~np.r_[goes_on, False]) + 1
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 

@@ -1,0 +1,76 @@
+"""How lossless JPEG lies in a DNG: LibRaw reads some layouts as another picture, without a word."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from drivers.raw.tiff_tags import Directory, FileTags, one
+
+_WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _LOSSLESS_JPEG = 256, 257, 259, 277, 7
+_STRIP_OFFSETS, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS = 273, 322, 323, 324
+_LOSSLESS = 0xC3
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN = 0xDA
+_MOST_SEGMENTS = 64
+
+
+def misread(tags: FileTags, file: BinaryIO) -> str:
+    """Why the pixels of a DNG in lossless JPEG would not be read as they are; empty where they are.
+
+    By DNG's specification the pixels of a strip or tile may be a JPEG of other sides, filled row by row. LibRaw counts
+    columns by the picture where a tile is wider, takes a row twice over where the JPEG's components times its row are
+    as wide as the picture, and reads the first of several strips alone.
+    """
+    for mosaic in tags.mosaics if tags.is_dng else ():
+        is_plain = one(mosaic.get(_COMPRESSION)) == _LOSSLESS_JPEG and mosaic.get(_SAMPLES, (1,)) == (1,)
+        if is_plain and (reason := _misread(mosaic, file)):
+            return reason
+    return ""
+
+
+def _misread(mosaic: Directory, file: BinaryIO) -> str:
+    width, height = int(one(mosaic.get(_WIDTH)) or 0), int(one(mosaic.get(_HEIGHT)) or 0)
+    offsets = mosaic.get(_TILE_OFFSETS, ())
+    part_width, part_rows = int(one(mosaic.get(_TILE_WIDTH)) or 0), int(one(mosaic.get(_TILE_LENGTH)) or 0)
+    if not offsets or not part_width or not part_rows:
+        offsets, part_width, part_rows = mosaic.get(_STRIP_OFFSETS, ()), width, height
+        if len(offsets) > 1:
+            return f"its lossless JPEG lies in {len(offsets)} strips, of which LibRaw reads one"
+    across = max(-(-width // max(part_width, 1)), 1)
+    for number, offset in enumerate(offsets):
+        kind, rows, columns, components = frame_of(file, int(offset)) or (0, 0, 0, 0)
+        if kind != _LOSSLESS:
+            continue
+        row, wanted = columns * components, min(part_width, width)
+        needed = wanted * min(part_rows, height - number // across * part_rows)
+        twice = components > 1 and components * row == width
+        apart = row != width if part_width > width else row % wanted != 0 and wanted % row != 0
+        if row * rows < needed or twice or apart:
+            return (
+                f"its lossless JPEG of {components} components and {columns}×{rows} pixels in parts of {part_width}×"
+                f"{part_rows}, for a picture {width} wide, is a layout that LibRaw reads wrongly"
+            )
+    return ""
+
+
+def frame_of(file: BinaryIO, offset: int) -> tuple[int, int, int, int] | None:
+    """The JPEG at a place in a file: the marker of its kind (0xC3: lossless), rows, columns and components.
+
+    None where what is there is no JPEG with a frame header and pixels after it.
+    """
+    file.seek(offset)
+    if file.read(2) != b"\xff\xd8":
+        return None
+    frame = None
+    for _ in range(_MOST_SEGMENTS):
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xFF:
+            return None
+        if head[1] == _SCAN:
+            return frame
+        content = file.read(max(int.from_bytes(head[2:], "big") - 2, 0))
+        if head[1] in _FRAMES and len(content) >= 6:
+            rows, columns, components = struct.unpack_from(">xHHB", content)
+            frame = (head[1], rows, columns, components) if rows and columns and components else None
+    return None
