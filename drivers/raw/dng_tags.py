@@ -15,6 +15,7 @@ from drivers.raw.tiff_tags import Directory, FileTags, Values, one
 _COMPRESSION, _SAMPLE_FORMAT, _BITS = 259, 339, 258
 _STRIPS, _TILES = (273, 279), (324, 325)
 _CFA_SIZE, _CFA_PATTERN, _ACTIVE_AREA = 33421, 33422, 50829
+_LINEARIZATION = 50712
 _BLACK_REPEAT, _BLACK, _BLACK_DELTA_H, _BLACK_DELTA_V, _WHITE = 50713, 50714, 50715, 50716, 50717
 
 _UNCOMPRESSED, _LOSSLESS_JPEG = 1, 7
@@ -143,6 +144,12 @@ def white_of(mosaic: Directory) -> float | None:
 def white_levels(mosaic: Directory) -> Values:
     """All white levels that the file states."""
     return mosaic.get(_WHITE, ())
+
+
+def largest_of(mosaic: Directory) -> int | None:
+    """The largest DN that the file's whole numbers can have; None where a table turns them into others, or floats."""
+    bits = int(one(mosaic.get(_BITS)) or 0)
+    return (1 << bits) - 1 if 0 < bits <= 16 and _LINEARIZATION not in mosaic and not is_float(mosaic) else None
 
 
 def states_black(mosaic: Directory) -> bool:

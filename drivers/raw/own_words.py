@@ -122,6 +122,9 @@ def _amend_levels(
         if not dng_tags.is_float(mosaic):
             notes.append(_differs("white_level", "white level", f"{white:g}", f"{fields['white_level']}"))
         fields["white_level"] = round(white)
+    if (largest := dng_tags.largest_of(mosaic)) is not None and fields["white_level"] > largest:
+        text = f"white level {fields['white_level']}, its pixels are {largest} at most: none is white; is it right?"
+        notes.append(RawNote("white_beyond", text))
     if len(set(stated := dng_tags.white_levels(mosaic))) > 1:
         notes.append(RawNote("white_levels", f"white level: the file says {_row(stated)}; the lowest is taken"))
     black = dng_tags.black_of(mosaic, window)

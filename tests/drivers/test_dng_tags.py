@@ -162,6 +162,16 @@ def test_white_level_is_the_files(kind: int, white: int) -> None:
     assert read(made_dng(flat(), {50717: (kind, [white])}))[0].white_level == white
 
 
+@pytest.mark.parametrize(("dtype", "white", "told"), [("u1", 255, False), ("u1", 4095, True), ("u2", 65535, False)])
+def test_a_white_level_that_no_pixel_can_have_is_noted(dtype: str, white: int, told: bool) -> None:
+    """As of a converter that scales the level to 16 bits, and not the pixels: the picture is dark."""
+    pixels = flat(black=16) / 4
+    tags = {50714: (SHORT, [4]), 50717: (LONG, [white])}
+    assert ("white_beyond" in read(made_dng(pixels, tags, dtype=dtype))[1]) is told
+    table = {50712: (SHORT, [16 * i for i in range(256)])}
+    assert "white_beyond" not in read(made_dng(pixels, {**tags, **table}, dtype=dtype))[1]
+
+
 def test_a_linearization_table_is_applied_before_the_levels() -> None:
     """As cinema cameras write it: fewer bits stored than meant."""
     table = [min(2 * i, 65535) for i in range(4096)]
