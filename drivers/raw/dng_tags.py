@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from drivers.errors import FrameError
-from drivers.raw.dng_jpeg import frame_of
+from drivers.raw.dng_jpeg import jpeg_at
 from drivers.raw.tiff_tags import Directory, FileTags, Values, one
 
 _COMPRESSION, _SAMPLE_FORMAT, _BITS = 259, 339, 258
@@ -84,7 +84,7 @@ def broken_off(tags: FileTags, file: BinaryIO) -> str:
             if not tags.is_dng or one(mosaic.get(_COMPRESSION)) != _LOSSLESS_JPEG:
                 continue
             for number, offset in enumerate(offsets, 1):
-                if frame_of(file, int(offset)) is None:
+                if jpeg_at(file, int(offset)) is None:
                     return f"part {number} of {len(offsets)} of its pixels does not begin as the JPEG that it should be"
     return ""
 

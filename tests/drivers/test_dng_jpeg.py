@@ -103,6 +103,23 @@ def test_zeros_in_the_place_of_the_rest_are_refused(kept: float, components: int
     assert "rows hold nothing but" in refusal(dng_of([jpeg[:whole] + bytes(len(jpeg) - whole)], {}))
 
 
+def changed(predictor: int = 1, shift: int = 0, restarts: int = 0) -> bytes:
+    """The DNG of a strip whose JPEG's header says otherwise; its pixels are not looked at."""
+    jpeg = ljpeg(scene())
+    if restarts:
+        scan = jpeg.index(b"\xff\xda")
+        jpeg = jpeg[:scan] + b"\xff\xdd\0\4" + restarts.to_bytes(2, "big") + jpeg[scan:]
+    scan = jpeg.index(b"\xff\xda")
+    end = scan + 2 + int.from_bytes(jpeg[scan + 2 : scan + 4], "big")
+    return dng_of([jpeg[: end - 3] + bytes([predictor, 0, shift]) + jpeg[end:]], {})
+
+
+def test_a_point_transform_and_restarts_of_other_predictors_are_refused() -> None:
+    assert "has a point transform of 2, which LibRaw reads wrongly" in refusal(changed(shift=2))
+    assert "has restarts and predictor 6, which LibRaw reads wrongly" in refusal(changed(predictor=6, restarts=32))
+    np.testing.assert_array_equal(read(changed()).mosaic, scene())
+
+
 @pytest.mark.parametrize("kept", [2, 4, 21, 50])
 def test_a_part_that_breaks_off_before_its_pixels_is_refused(kept: int) -> None:
     """LibRaw leaves such a part as it finds its memory."""
