@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from sim_lab import PROXY, make_lab, picture
+from sim_lab import PREDICTOR, PROXY, make_lab, picture
 from small_isp import SmallIsp
 from small_isp import make_lab as make_small_lab
 
@@ -15,6 +16,7 @@ from drivers.errors import FrameError
 from drivers.frames import RgbFrame
 from drivers.registry import open_device
 from drivers.splits import Split
+from drivers.weights import WeightsError
 from proxy.files import load_proxy
 from proxy.training import ProxyStep
 from workbench.collect import campaign
@@ -22,7 +24,9 @@ from workbench.collect.bench import Bench
 from workbench.collect.designs import Design
 from workbench.errors import DatasetError, RunError
 from workbench.lab.dataset import Dataset
-from workbench.lab.runs import find_run
+from workbench.lab.runs import find_run, list_runs
+from workbench.learn.own_weights import open_proxy
+from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import device_of, fit_proxy, hold_out, load_crops
 
 
@@ -63,6 +67,24 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     )
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_weights_that_the_run_did_not_write_are_refused(tmp_path: Path) -> None:
+    """Also where the other proxy is of the very same device."""
+    lab = make_lab(tmp_path / "lab", captures=16)
+    one, other = (fit_proxy(lab, replace(PROXY, seed=seed), name=f"seed{seed}") for seed in (0, 1))
+    open_proxy(one)
+    shutil.copy(other.path / "weights.safetensors", one.path)
+    refusal = r"seed0.weights\.safetensors: is not the file that the run wrote"
+    with pytest.raises(WeightsError, match=refusal):
+        open_proxy(one)
+    with pytest.raises(WeightsError, match=refusal):
+        train(lab, replace(PREDICTOR, steps=1), proxy_run="seed0")
+    assert [run.name for run in list_runs(lab, "train")] == []
+    older = one.results
+    del older["weights_sha256"]
+    one.update(results=older)
+    open_proxy(one)
 
 
 def test_fidelity_asks_the_device_once(tmp_path: Path) -> None:

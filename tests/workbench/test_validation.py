@@ -99,7 +99,7 @@ def knowing(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         train_run(tuned, name, proxy="proxy")
     new_run(tuned, "fit-proxy", "proxy").finish({})
     monkeypatch.setattr(gathering, "open_predictor", lambda run: KnowingPredictor(run.name == "with"))
-    monkeypatch.setattr(validation, "load_proxy", lambda path: HonestProxy())
+    monkeypatch.setattr(validation, "open_proxy", lambda run: HonestProxy())
     return tuned
 
 

@@ -93,13 +93,13 @@ def train(
     from predictor.metadata import LENGTH
     from predictor.model import PredictorConfig, gflop
     from predictor.training import TrainingStep
-    from proxy.files import load_proxy
     from workbench.collect.faults import failure_lines
     from workbench.console.interrupt import stoppable
     from workbench.console.progress import Progress
     from workbench.lab.runs import find_run
     from workbench.learn import learning
     from workbench.learn.held import held_by, held_in_words, not_followed
+    from workbench.learn.own_weights import open_proxy
     from workbench.learn.results import ProxyFitResult
 
     chosen = learning.recipe_of(recipe, seed=seed, metadata=metadata, steps=steps, batch=batch)
@@ -109,7 +109,7 @@ def train(
     log = "log " if chosen.name == "fast" else ""
     measure = f"{log}{measure}" + (f" + {viewing_weight:g} × L2" if viewing_weight else "")
     source = find_run(lab, "fit-proxy", proxy)
-    space = load_proxy(source.path).space
+    space = open_proxy(source).space
     config = PredictorConfig(len(space), chosen.width, LENGTH if chosen.metadata else 0)
     cost = gflop(config, 1536, 2048)
     if not as_json:

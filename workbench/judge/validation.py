@@ -19,7 +19,6 @@ from drivers.atomic_files import write_text
 from drivers.device import Device, DeviceInfo
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
-from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.collect.taking import make_sure_taken
@@ -57,6 +56,7 @@ from workbench.lab.runs import (
     removed_on_failure,
 )
 from workbench.lab.stratified import stratified
+from workbench.learn.own_weights import open_proxy
 from workbench.learn.predictors import check_space
 from workbench.rules.balance import with_as_shot
 from workbench.rules.resolving import resolve
@@ -306,13 +306,13 @@ def _proxy_run(lab: Path, settings: ValidationSettings, info: DeviceInfo, predic
             if settings.proxy:
                 raise
             continue
-        check_space(run, load_proxy(run.path).space, info)
+        check_space(run, open_proxy(run).space, info)
         return run
     return None
 
 
 def _proxy_gap(run: RunFolder, measured: Measured, method: Method) -> ProxyGap:
-    proxy, metric = load_proxy(run.path), of_raws(measured.task.metrics)
+    proxy, metric = open_proxy(run), of_raws(measured.task.metrics)
     to_device, promised = [], []
     for raw, parameters, capture in zip(measured.raws, method.sets, measured.captures[method.key], strict=True):
         image = proxy.render(raw.load(), parameters)

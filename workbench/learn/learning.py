@@ -14,12 +14,12 @@ from drivers import ranks
 from drivers.device import Device
 from drivers.parameters import ParameterSet
 from predictor.training import Recipe, TrainingStep, fast_recipe, paper_recipe
-from proxy.files import load_proxy
 from proxy.training import ProxyRecipe, ProxyStep
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.learn import predictor_training, proxy_fitting, refine_run
 from workbench.learn.loss_moves import RAWS, sensible_rule
+from workbench.learn.own_weights import open_proxy
 from workbench.learn.recipe_names import FOLLOW_CAPTURES, RecipeName
 from workbench.learn.refining import RefineSettings
 from workbench.learn.results import ProxyFitResult, TrainResult
@@ -142,7 +142,7 @@ def train(
         DeviceError: the device failed; call again to go on.
     """
     if isinstance(start, Path):
-        start = load_proxy(find_run(lab, "fit-proxy", proxy).path).space.load_toml(start)
+        start = open_proxy(find_run(lab, "fit-proxy", proxy)).space.load_toml(start)
     with _opened(device, lab, pool_tolerance) as opened:
         run = predictor_training.train(
             lab,

@@ -22,7 +22,6 @@ from predictor.files import save_predictor
 from predictor.metadata import LENGTH
 from predictor.training import Recipe, TrainingStep, fit
 from predictor.view import View, view_for
-from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.collect.faults import Counts, faults_kept
 from workbench.collect.taking import make_sure_taken
@@ -32,6 +31,7 @@ from workbench.lab.runs import RunFolder, find_run, new_run, plain
 from workbench.learn.base_rule import BaseRule, base_under, find_base
 from workbench.learn.following import PURPOSE, Start, Yardstick, choose_factors, raws_to_choose_on
 from workbench.learn.held import not_followed
+from workbench.learn.own_weights import open_proxy
 from workbench.learn.predictors import open_predictor
 from workbench.learn.recipe_names import FOLLOW_CAPTURES
 from workbench.learn.results import FollowResult, TrainResult
@@ -86,7 +86,7 @@ def train(
     """
     task = task or ViewingTask()
     source = find_run(lab, "fit-proxy", proxy_run)
-    proxy = load_proxy(source.path)
+    proxy = open_proxy(source)
     base = find_base(lab, on_top_of, proxy.space, task.key) if isinstance(on_top_of, str) else on_top_of
     if start is not None and base is not None:
         raise RunError("on top of a rule training starts from the rule; leave --start out")

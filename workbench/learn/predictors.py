@@ -11,11 +11,12 @@ import numpy as np
 from drivers.device import DeviceInfo
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.weights import FILE_NAME, WeightsError, file_digest
+from drivers.weights import WeightsError
 from predictor.moves import moved
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder
 from workbench.learn.base_rule import BaseRule, kept_base
+from workbench.learn.own_weights import check_own
 
 if TYPE_CHECKING:
     from predictor.files import LoadedPredictor
@@ -87,11 +88,7 @@ def open_predictor(run: RunFolder) -> RunPredictor:
     from predictor.files import load_predictor
 
     network, base = load_predictor(run.path), kept_base(run)
-    if run.results.get("weights_sha256") not in (None, file_digest(run.path / FILE_NAME)):
-        raise WeightsError(
-            f"{run.path / FILE_NAME}: is not the file that the run wrote, so its record says nothing of it; put that "
-            "file back"
-        )
+    check_own(run)
     if network.on_top is not (base is not None):
         what = "on top of a rule, of which its record says nothing" if base is None else "on top of no rule"
         raise WeightsError(f"{run.path}: its weights predict {what}; put the run's files back")

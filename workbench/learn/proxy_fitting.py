@@ -11,6 +11,7 @@ from drivers import ranks
 from drivers.device import Device
 from drivers.parameters import ParameterSpace
 from drivers.splits import Split
+from drivers.weights import file_digest
 from proxy.crops import CropBuilder, CropSet
 from proxy.files import load_proxy, save_proxy
 from proxy.networks import Network
@@ -145,13 +146,14 @@ def fit_proxy(
         network = fit(load_crops(dataset, train, space), recipe, on_step=record)
         if run is None:
             raise ranks.OtherDoneError
-        save_proxy(run.path, network, space, identity)
+        weights = save_proxy(run.path, network, space, identity)
         measured = {
             label: _held_out_psnr(network, load_crops(dataset, held, space))
             for label, held in (("new_sets_known_raws", held_sets), ("new_sets_new_raws", held_raws))
             if held
         }
-        results = ProxyFitResult(curve=tuple(curve), captures=len(train)).model_copy(update=measured)
+        results = ProxyFitResult(curve=tuple(curve), captures=len(train), weights_sha256=file_digest(weights))
+        results = results.model_copy(update=measured)
         # The proxy is worth keeping even if the device fails during the probes.
         run.finish(results.to_json())
         if device is not None:

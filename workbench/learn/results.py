@@ -145,6 +145,7 @@ class ProxyFitResult(RunResult):
         captures: how many the proxy was fitted to.
         new_sets_known_raws, new_sets_new_raws: its accuracy on captures that it never saw; None where there are none.
         fidelity: None where no device was asked.
+        weights_sha256: of the file of weights; None in runs of older versions.
     """
 
     WHAT: ClassVar[str] = "results of a fit-proxy run"
@@ -154,6 +155,7 @@ class ProxyFitResult(RunResult):
     new_sets_known_raws: HeldOutPsnr | None = None
     new_sets_new_raws: HeldOutPsnr | None = None
     fidelity: FidelityReport | None = None
+    weights_sha256: str | None = None
 
 
 class FollowedBlock(Model):

@@ -13,12 +13,13 @@ import torch
 
 from drivers.parameters import ParameterSet
 from predictor.training import Quantiser, TrainingError
-from proxy.files import LoadedProxy, load_proxy
+from proxy.files import LoadedProxy
 from workbench.console import interrupt
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.lab.stratified import stratified
 from workbench.learn.held import not_followed
+from workbench.learn.own_weights import open_proxy
 from workbench.rules.tuned import BEST
 from workbench.tasks import viewing_losses
 from workbench.tasks.viewing import with_references
@@ -97,7 +98,7 @@ def tune_through_proxy(tuner: Tuner, run: RunFolder) -> tuple[ParameterSet, Prox
             f"method {s.method} descends on the loss of viewing; for --task "
             f"{s.task.partition(':')[0]} choose another method"
         )
-    proxy = load_proxy(run.path)
+    proxy = open_proxy(run)
     if proxy.space.hash != space.hash:
         raise RunError(f"run {run.name}: is a proxy of {proxy.device_identity}, not of {tuner.info.identity}")
     if tuner.progress:

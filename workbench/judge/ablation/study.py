@@ -28,6 +28,7 @@ from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run
 from workbench.lab.stratified import stratified
 from workbench.learn.held import held_in_words, union
+from workbench.learn.own_weights import open_proxy
 from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.rules.mean_of_sets import mean_of
 from workbench.rules.setting import recorded_setting
@@ -91,10 +92,8 @@ def check_device(lab: Path, info: DeviceInfo, settings: AblationSettings) -> Non
     Raises:
         RunError: it is not, or there is none.
     """
-    from proxy.files import load_proxy
-
     run = find_run(lab, "fit-proxy", settings.proxy)
-    space = load_proxy(run.path).space
+    space = open_proxy(run).space
     if space.hash != info.space.hash:
         raise RunError(
             f"run {run.name}: its parameter space ({space.name}, {len(space)} parameters) is not that of the device "

@@ -11,7 +11,6 @@ from typing import Any
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from predictor.training import Recipe
-from proxy.files import load_proxy
 from workbench.errors import RunError
 from workbench.judge.ablation.variants import AblationSettings
 from workbench.lab.dataset import Dataset, RawRecord
@@ -20,6 +19,7 @@ from workbench.lab.runs import RunFolder, find_run
 from workbench.learn import predictor_training
 from workbench.learn.base_rule import BaseRule, base_under, find_base
 from workbench.learn.many_runs import run_on_cluster
+from workbench.learn.own_weights import open_proxy
 from workbench.rules.resolving import resolve
 from workbench.tasks.registry import reopened, task_key
 from workbench.tasks.task import Task
@@ -57,7 +57,7 @@ def train_variants(
     with Dataset.open(lab, create=False) as dataset:
         test = {r.scene for r in dataset.raws(Split.TEST)}
         training = task.raws(dataset, Split.TRAIN)
-        space = load_proxy(proxy.path).space
+        space = open_proxy(proxy).space
         under, _ = resolve(settings.setting, space, dataset)
     _check_unseen(proxy, test)
     base = settings.on_top_of
