@@ -11,6 +11,7 @@ from drivers.device import Device
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
 from workbench.collect.failures import percent
+from workbench.collect.output_kinds import OutputKinds
 from workbench.lab.dataset import Dataset, DeviceUse
 from workbench.lab.dataset.rows import now
 
@@ -99,9 +100,10 @@ def count(*, asked: int = 0, reused: int = 0, failed: int = 0) -> None:
 def faults_kept(dataset: Dataset, device: Device, purpose: str) -> Iterator[Faults]:
     """Count what is mended within the block, and keep it in the data set, however the block ends.
 
-    Where it ends early the lines of :func:`told` go to stderr; else whoever opened it tells them.
+    A device whose outputs are of another kind than before is told of (:mod:`workbench.collect.output_kinds`). Where the
+    block ends early the lines of :func:`told` go to stderr; else whoever opened it tells them.
     """
-    faults, begun = Faults(device), now()
+    faults, begun, kinds = Faults(device), now(), OutputKinds(dataset, device)
     _current.append(faults)
     try:
         yield faults
@@ -114,6 +116,7 @@ def faults_kept(dataset: Dataset, device: Device, purpose: str) -> Iterator[Faul
         raise
     finally:
         _current.remove(faults)
+    kinds.tell_new(faults.asked)
     _keep(dataset, device, purpose, faults, begun)
 
 

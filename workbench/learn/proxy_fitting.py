@@ -19,6 +19,8 @@ from proxy.training import ProxyRecipe, ProxyStep, fit, imitate, psnr
 from workbench.collect.bench import Bench
 from workbench.collect.campaign import PURPOSE
 from workbench.collect.faults import faults_kept
+from workbench.collect.output_kinds import told_kinds
+from workbench.console.notes import say
 from workbench.console.progress import Progress
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
@@ -108,6 +110,8 @@ def fit_proxy(
         space = dataset.space(identity)
         # Only what collection paid for: a proxy that also learned from the searches would have spent their budget too.
         captures = dataset.captures(device_identity=identity, purpose=PURPOSE, split=Split.TRAIN)
+        if len(kinds := {c.media_type for c in captures}) > 1:
+            say([f"the training captures of {identity} are {told_kinds(kinds)}: the proxy learns both as one device's"])
         train, held_sets = hold_out(captures)
         held_raws = dataset.captures(device_identity=identity, purpose=PURPOSE, split=Split.VALIDATION)[:400]
         if len(train) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select, update
 
@@ -94,6 +94,21 @@ class CaptureRows(Rows):
             )
             rows = connection.execute(query).all()
         return {number: {k: v for k, v in told.items() if k not in codes} for number, told, codes in rows}
+
+    @resumed
+    def media_types(self, device_identity: str, *, latest: int) -> set[Literal["image/jpeg", "image/png"]]:
+        """The kinds of file among the latest captures of a device; none of a device that has no captures."""
+        with self.database.reading() as connection:
+            outputs = (
+                select(CaptureRow.output)
+                .where(CaptureRow.device.in_(self.kept_under(connection, device_identity)))
+                .where(CaptureRow.set_aside.is_(None))
+                .order_by(CaptureRow.id.desc())
+                .limit(latest)
+                .subquery()
+            )
+            query = select(Blob.suffix).join(outputs, outputs.c.output == Blob.hash).distinct()
+            return {MEDIA_TYPES[suffix] for suffix in connection.scalars(query)}
 
     def set_aside(self, ids: Sequence[int], reason: str) -> int:
         """Set captures aside, with a reason: they stay for the record, but no query gives them any more.
