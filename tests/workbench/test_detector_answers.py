@@ -91,8 +91,8 @@ def test_another_answer_is_refused_and_not_scored(found: Any, words: str) -> Non
     [
         (2.0, "a float"),
         (torch.ones(2), r"a tensor \[2\]"),
-        (torch.tensor(torch.nan), "nan on an image"),
-        (torch.tensor(-3.0), "-3 on an image"),  # clamped, every image would have the same logarithm
+        (torch.tensor(torch.nan), "nan on images"),
+        (torch.tensor(-3.0), "-3 on images"),  # clamped, every image would have the same logarithm
         (fails, "its loss fails with ZeroDivisionError: no light"),
     ],
 )

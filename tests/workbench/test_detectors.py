@@ -318,7 +318,7 @@ class Infinite(Bright):
         (Rounded, "the gradient of its loss on the image is zero everywhere"),
         (PerImage, r"loss gives a tensor \[2\]; it must give one number"),
         (Number, "loss gives a float"),
-        (Infinite, "its loss is inf"),
+        (Infinite, r"loss gives inf on images in \[0, 1\]; it must be finite .*; check its weights"),
     ],
 )
 def test_a_loss_that_cannot_lead_is_refused(kind: type[Bright], message: str) -> None:

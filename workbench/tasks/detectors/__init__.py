@@ -172,24 +172,19 @@ def check_loss(detector: Detector, images: Tensor, targets: Sequence[Target]) ->
         targets: one for each image, at least one with an object.
 
     Raises:
-        DetectorError: a category is unknown, or the loss is not a scalar, not finite or not differentiable.
+        DetectorError: a category is unknown, or the loss is not a number of 0 or more, or not differentiable.
     """
     import torch
 
-    from workbench.tasks.detectors.answers import asked
+    from workbench.tasks.detectors.answers import loss_of
 
     check_categories(detector, (int(i) for t in targets for i in t.category_ids), "the targets")
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        loss = asked(detector, "loss", lambda: detector.loss(images, targets))
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            got = f"a tensor {list(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
-            raise DetectorError(f"{detector.name}: loss gives {got}; it must give one number as a tensor")
-        if not torch.isfinite(loss):
-            raise DetectorError(f"{detector.name}: its loss is {loss.item()} on images in [0, 1]; check its weights")
+        loss = loss_of(detector, images, targets)
         gradient = None
         if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss.sum(), images, allow_unused=True)
+            (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
     if gradient is None:
         raise DetectorError(
             f"{detector.name}: its loss is not differentiable with respect to the image; let no detach(), no_grad(), "

@@ -50,7 +50,8 @@ def loss_of(detector: Detector, images: Tensor, targets: Sequence[Target]) -> Te
     # Of a picture that is none the training tells.
     if not -_ROUNDING <= value < float("inf") and images.isfinite().all():
         raise DetectorError(
-            f"{where} {value:g} on an image; it must be finite and not negative, for its logarithm is compared"
+            f"{where} {value:g} on images in [0, 1]; it must be finite and not negative, for its logarithm is "
+            "compared; check its weights"
         )
     return given.reshape(())
 
