@@ -39,7 +39,7 @@ from drivers.foreign_text import shown
 from drivers.frames import RawFrame
 from drivers.packing import unpack
 from drivers.raw.raw_notes import RawNote
-from drivers.raw.sidecar import Sidecar, find_sidecar, read_sidecar
+from drivers.raw.sidecar import Sidecar, find_sidecar, passed_over, read_sidecar
 from drivers.regular_files import read_regular
 
 _SAMPLE_ROWS = 512
@@ -73,6 +73,9 @@ def load_headerless(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
     if len(data) != wanted:
         raise FrameError(f"{name}: had {size} bytes and then {len(data)}; wait until it is copied")
     stored = _stored(data, sidecar)
+    if notes is not None and (other := passed_over(path)) is not None:
+        text = f"{shown(sidecar_path.name)} describes it; {shown(other.name)} says otherwise and does not count"
+        notes.append(RawNote("two_sidecars", text))
     side = tile_side(sidecar.cfa)
     height, width = sidecar.height // side * side, sidecar.width // side * side
     if notes is not None and stored.shape != (height, width):

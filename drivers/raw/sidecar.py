@@ -174,6 +174,22 @@ def find_sidecar(path: Path) -> Path:
     )
 
 
+def passed_over(path: Path) -> Path | None:
+    """A second sidecar of a dump that says otherwise than the one that counts; None where there is none.
+
+    The shorter name may be that of another dump's sidecar, where there is one beside it.
+    """
+    first, second = _sidecars(path)
+    if not (first.exists() and second.exists()) or any(
+        other.exists() for other in (path.with_suffix(suffix) for suffix in (".raw", ".bin")) if other != path
+    ):
+        return None
+    try:
+        return None if read_toml(first) == read_toml(second) else second
+    except (OSError, ValueError):
+        return second
+
+
 def _sidecars(path: Path) -> list[Path]:
     return [path.with_name(path.name + ".toml"), path.with_suffix(".toml")]
 

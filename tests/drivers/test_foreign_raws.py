@@ -63,6 +63,22 @@ def test_an_odd_dump_is_cut_to_whole_blocks_as_a_camera_file_is(tmp_path: Path, 
     np.testing.assert_array_equal(load_raw(tmp_path / "a.dng").mosaic, raw.mosaic)
 
 
+def test_a_second_sidecar_that_says_otherwise_is_noted(tmp_path: Path) -> None:
+    path = dump(tmp_path, SIDE)
+    for text, beside, told in (
+        (SIDE.replace("RGGB", "BGGR"), None, ["a.raw.toml describes it; a.toml says otherwise and does not count"]),
+        ("# the same\n" + SIDE, None, []),
+        ("no TOML", None, ["a.raw.toml describes it; a.toml says otherwise and does not count"]),
+        (SIDE.replace("RGGB", "BGGR"), "a.bin", []),  # whose sidecar it may be
+    ):
+        (tmp_path / "a.toml").write_text(text, encoding="utf-8")
+        if beside:
+            (tmp_path / beside).write_bytes(path.read_bytes())
+        notes: list[RawNote] = []
+        assert load_raw(path, notes).cfa == "RGGB"
+        assert [n.text for n in notes] == told
+
+
 @pytest.mark.parametrize("key", ["width", "height"])
 def test_a_dump_of_one_row_is_refused(tmp_path: Path, key: str) -> None:
     assert f"{key} = 1: must be a whole number, 2 to" in refusal(
