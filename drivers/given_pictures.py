@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drivers import pictures
 from drivers.errors import FrameError
 from drivers.orientation import ORIENTATIONS, UPRIGHT, upright
+from drivers.tiff_forms import read_tiff
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,13 +101,14 @@ def decode_upright(data: bytes, header: PictureHeader, *, turn: bool = True) -> 
         ``uint8 [H, W, 3]``, red first.
 
     Raises:
-        FrameError: it cannot be decoded, is of another size than its header says, holds numbers with a point, or is
-            transparent in places.
+        FrameError: it cannot be decoded, is damaged, of another size than its header says or of a form that would be
+            read as another picture, holds numbers with a point or several pictures, or is transparent in places.
     """
     import cv2
 
     if header.real or header.bits > 16:
         raise FrameError(f"has {header.bits} bits a channel; save it with 8 or 16")
+    _check_form(data, header)
     buffer = np.frombuffer(data, np.uint8)
     if header.alpha:
         _check_opaque(_decoded(buffer, cv2.IMREAD_UNCHANGED))
@@ -126,6 +129,22 @@ def decode_upright(data: bytes, header: PictureHeader, *, turn: bool = True) -> 
     if (pixels.shape[1], pixels.shape[0]) != expected:
         raise FrameError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says {expected[0]}×{expected[1]}")
     return pixels
+
+
+def _check_form(data: bytes, header: PictureHeader) -> None:
+    """Look for what OpenCV passes over: a JPEG's damage, a TIFF that it reads as another picture."""
+    try:
+        if header.kind == "JPEG" and not header.cmyk:
+            with contextlib.suppress(pictures.SubsamplingError):  # of photographs many kinds are about
+                pictures.make_sure_whole(data, pictures.Header("JPEG", header.width, header.height))
+        elif header.kind == "TIFF" and not header.cmyk:
+            tiff = read_tiff(data)
+            if tiff.several:
+                raise FrameError("holds several pictures; save one")
+            if tiff.unread:
+                raise FrameError(f"is a TIFF {tiff.unread}; save it as RGB of 8 or 16 bits")
+    except FrameError as error:
+        raise FrameError(str(error).removeprefix("it ")) from error
 
 
 def _decoded(buffer: np.ndarray, flags: int) -> np.ndarray:

@@ -35,6 +35,10 @@ _OF_SPACE_WITHIN = 1 << 18
 _MOST_SCANS = 100  # each is a pass over the whole picture; the usual progressive JPEG has 10
 
 
+class SubsamplingError(FrameError):
+    """A JPEG whose chroma lies otherwise than in 4:4:4, 4:2:2 or 4:2:0, so that it cannot be looked through."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says of its picture.
@@ -133,6 +137,7 @@ def make_sure_whole(data: bytes, header: Header) -> None:
     """Look for damage that decoders pass over: a PNG's checksums and end, a JPEG's warnings.
 
     Raises:
+        SubsamplingError: a JPEG that is not looked through.
         FrameError: cut short or damaged.
     """
     if header.kind == "JPEG":
@@ -271,6 +276,6 @@ def _whole_jpeg(data: bytes) -> tuple[int, int]:
         small = simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
     except (ValueError, KeyError) as error:
         if isinstance(error, KeyError) or "subsampling" in str(error):
-            raise FrameError("its chroma subsampling is not read: write 4:4:4, 4:2:2 or 4:2:0") from None
+            raise SubsamplingError("its chroma subsampling is not read: write 4:4:4, 4:2:2 or 4:2:0") from None
         raise FrameError(f"it is damaged or cut short ({error})") from None
     return int(small.shape[0]), int(small.shape[1])

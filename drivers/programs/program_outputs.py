@@ -6,13 +6,9 @@ The size is read before memory is taken for the pixels. What would be decoded to
 
 from __future__ import annotations
 
-import io
-import logging
 import re
-import struct
 import warnings
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -21,6 +17,7 @@ from drivers import pictures
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
 from drivers.given_pictures import profile_space
+from drivers.tiff_forms import Tiff, read_tiff
 
 Kind = Literal["png", "jpeg", "tiff", "ppm"]
 STARTS: dict[str, tuple[bytes, ...]] = {
@@ -30,13 +27,6 @@ STARTS: dict[str, tuple[bytes, ...]] = {
     "ppm": (b"P3", b"P6"),
 }
 
-# tifffile tells what is odd in a file through this logger; without a handler Python prints it on the terminal.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-_TIFF_GREY, _TIFF_RGB, _TIFF_PALETTE, _TIFF_YCBCR = 1, 2, 3, 6
-_TIFF_ORIENTATION, _TIFF_PROFILE = 274, 34675
-_TIFF_PAGES = 16  # of which others than the first may be previews
-_PACKED = {1: "B", 3: "H", 4: "I"}
 _PPM = re.compile(rb"P([36])" + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3 + rb"\s")
 
 
@@ -46,7 +36,7 @@ def size_of(data: bytes, kind: Kind) -> tuple[int, int]:
     Raises:
         FrameError: the header is broken, or the picture is of a form that is not read.
     """
-    header: pictures.Header | _Ppm | _Tiff
+    header: pictures.Header | _Ppm | Tiff
     if kind == "ppm":
         header = _ppm(data)
     elif kind == "tiff":
@@ -136,67 +126,12 @@ def _numbers(text: bytes) -> np.ndarray:
         raise FrameError("it is a plain PPM with something in it that is no number") from None
 
 
-@dataclass(frozen=True)
-class _Tiff:
-    width: int
-    height: int
-    alpha: bool
-    flag: tuple[str, int] | None  # of an orientation: how it is packed, and where it stands
-
-    def as_stored(self, data: bytes) -> bytes:
-        """The file with its orientation set to upright, for libtiff turns what has another, and only some kinds."""
-        if self.flag is None:
-            return data
-        changed = bytearray(data)
-        struct.pack_into(self.flag[0], changed, self.flag[1], 1)
-        return bytes(changed)
-
-
-def _tiff(data: bytes) -> _Tiff:
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data), _multifile=False) as tiff:
-            page = tiff.pages.first
-            more = any(not int(getattr(p, "subfiletype", 0)) & 1 for p in islice(tiff.pages, 1, _TIFF_PAGES))
-            order = str(tiff.byteorder)
-            tag = page.tags.get(_TIFF_ORIENTATION)
-            flag = (order + _PACKED[int(tag.dtype)], int(tag.valueoffset)) if tag and tag.value != 1 else None
-            facts = {
-                "bits": _one(page.bitspersample),
-                "form": _one(page.sampleformat),
-                "colours": int(page.photometric),
-                "channels": int(page.samplesperpixel),
-                "planes": int(page.planarconfig),
-                "extra": len(page.extrasamples),
-            }
-            width, height = int(page.imagewidth), int(page.imagelength)
-            profile = page.tags.valueof(_TIFF_PROFILE)
-    except Exception as error:  # a damaged directory raises whatever its bytes lead to
-        raise FrameError("its TIFF directory is damaged or cut short") from error
-    if more:
+def _tiff(data: bytes) -> Tiff:
+    tiff = read_tiff(data)
+    if tiff.several:
         raise FrameError("it holds several pictures: write one")
-    if reason := _unread(**facts):
-        raise FrameError(f"it is a TIFF {reason}: write RGB of 8 or 16 bits")
-    if isinstance(profile, bytes) and (space := profile_space(profile)):
+    if tiff.unread:
+        raise FrameError(f"it is a TIFF {tiff.unread}: write RGB of 8 or 16 bits")
+    if tiff.profile and (space := profile_space(tiff.profile)):
         raise FrameError(f"its colours are in {shown(space)}: write sRGB")
-    return _Tiff(width, height, facts["extra"] > 0, flag)
-
-
-def _one(values: int | tuple[int, ...]) -> int:
-    several = set(values) if isinstance(values, tuple) else {values}
-    return int(several.pop()) if len(several) == 1 else -1
-
-
-def _unread(*, bits: int, form: int, colours: int, channels: int, planes: int, extra: int) -> str:
-    """What is in the way of reading the picture right, or nothing."""
-    if form != 1:
-        return "of floating-point or signed numbers"
-    if bits not in (1, 8, 16):
-        return f"of {bits} bits a channel" if bits > 0 else "whose channels have different bits"
-    if colours not in (_TIFF_GREY, _TIFF_RGB, _TIFF_PALETTE, _TIFF_YCBCR):
-        return f"of photometric interpretation {colours}"
-    plain = 3 if colours in (_TIFF_RGB, _TIFF_YCBCR) else 1
-    if channels - extra != plain or extra > (1 if plain == 3 else 0):
-        return f"of {channels} channels"
-    return "of 16 bits whose colours lie in planes apart" if planes == 2 and bits == 16 else ""
+    return tiff

@@ -10,10 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from drivers import pictures
 from drivers.errors import FrameError
 from drivers.given_pictures import decode_upright, read_header
 from drivers.orientation import ORIENTATIONS, to_sensor
@@ -140,6 +142,58 @@ def test_numbers_with_a_point_are_refused() -> None:
     data = cv2.imencode(".tif", np.ones((8, 8, 3), np.float32))[1].tobytes()
     with pytest.raises(FrameError):
         decode_upright(data, read_header(data))
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+
+
+def tiff(*pages: np.ndarray, **how: Any) -> bytes:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for page in pages:
+            writer.write(page, **{"photometric": "rgb", **how})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (
+            tiff(NOISE.transpose(2, 0, 1).astype(np.uint16) * 257, planarconfig="separate"),
+            "is a TIFF of 16 bits whose colours lie in planes apart; save it as RGB",
+        ),
+        (tiff(NOISE, photometric="cielab"), "is a TIFF of photometric interpretation 8; save it as RGB"),
+        (tiff(NOISE, NOISE[::-1]), "holds several pictures; save one"),
+    ],
+)
+def test_a_tiff_that_would_be_read_as_another_picture_is_refused(data: bytes, told: str) -> None:
+    with pytest.raises(FrameError, match=told):
+        decode_upright(data, read_header(data))
+
+
+@pytest.mark.parametrize(("first", "end"), [(0.5, 0.6), (0.9, 1.0)])
+def test_a_jpeg_with_a_hole_or_cut_short_is_refused(first: float, end: float) -> None:
+    """OpenCV and libjpeg decode what is left, and say so nowhere."""
+    whole = encoded("JPEG", NOISE)
+    hole = bytearray(whole)
+    hole[int(first * len(whole)) : int(end * len(whole))] = bytes(int(end * len(whole)) - int(first * len(whole)))
+    for data in (bytes(hole), whole[: int(first * len(whole))]):
+        with pytest.raises(FrameError, match=r"^is damaged or cut short"):
+            decode_upright(data, read_header(data))
+    assert decode_upright(whole, read_header(whole)).shape == NOISE.shape
+
+
+def test_a_jpeg_whose_chroma_is_not_looked_through_is_read() -> None:
+    grey = encoded("JPEG", np.full_like(NOISE, 128))
+    scan = grey.index(b"\xff\xda")
+    head = bytearray(grey[: scan + 2 + int.from_bytes(grey[scan + 2 : scan + 4], "big")])
+    head[head.index(b"\xff\xc0") + 11] = 0x31  # three blocks of luma side by side to one of each chroma
+    # A block without anything in it is the codes of no difference and of its end: 24×8 pixels, 16 times.
+    bits = ("001010" * 3 + "0000" * 2) * 16
+    data = bytes(head) + int(bits, 2).to_bytes(len(bits) // 8, "big") + b"\xff\xd9"
+    with pytest.raises(pictures.SubsamplingError):
+        pictures.make_sure_whole(data, pictures.Header("JPEG", 48, 64))
+    assert (decode_upright(data, read_header(data)) == 128).all()
 
 
 def profile(primaries: tuple[tuple[float, float], ...], name: str) -> bytes:
