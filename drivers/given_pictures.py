@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import pictures
 from drivers.errors import FrameError
+from drivers.jpeg_damage import SubsamplingError, whole_jpeg
 from drivers.orientation import ORIENTATIONS, UPRIGHT, upright
 from drivers.tiff_forms import read_tiff
 
@@ -135,8 +135,8 @@ def _check_form(data: bytes, header: PictureHeader) -> None:
     """Look for what OpenCV passes over: a JPEG's damage, a TIFF that it reads as another picture."""
     try:
         if header.kind == "JPEG" and not header.cmyk:
-            with contextlib.suppress(pictures.SubsamplingError):  # of photographs many kinds are about
-                pictures.make_sure_whole(data, pictures.Header("JPEG", header.width, header.height))
+            with contextlib.suppress(SubsamplingError):  # of photographs many kinds are about
+                whole_jpeg(data)
         elif header.kind == "TIFF" and not header.cmyk:
             tiff = read_tiff(data)
             if tiff.several:

@@ -16,6 +16,7 @@ import numpy as np
 
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
+from drivers.jpeg_damage import whole_jpeg
 
 Kind = Literal["PNG", "JPEG"]
 
@@ -32,11 +33,6 @@ _JPEG_SCAN = 0xDA
 # What a file that names its colour space holds, within its first bytes.
 _OF_SPACE = (b"ICC_PROFILE\0", b"iCCP", b"cICP", b"gAMA", b"cHRM", b"Exif\0\0", b"eXIf")
 _OF_SPACE_WITHIN = 1 << 18
-_MOST_SCANS = 100  # each is a pass over the whole picture; the usual progressive JPEG has 10
-
-
-class SubsamplingError(FrameError):
-    """A JPEG whose chroma lies otherwise than in 4:4:4, 4:2:2 or 4:2:0, so that it cannot be looked through."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def check(data: bytes, kind: Kind, width: int, height: int) -> None:
     if header.bits > 8:
         raise FrameError(f"it has {header.bits} bits a channel: write 8")
     if kind == "JPEG":
-        rows, columns, part = *_whole_jpeg(data), 8
+        rows, columns, part = *whole_jpeg(data), 8
     else:
         make_sure_whole(data, header)
         rows, columns = opened(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
@@ -137,11 +133,10 @@ def make_sure_whole(data: bytes, header: Header) -> None:
     """Look for damage that decoders pass over: a PNG's checksums and end, a JPEG's warnings.
 
     Raises:
-        SubsamplingError: a JPEG that is not looked through.
         FrameError: cut short or damaged.
     """
     if header.kind == "JPEG":
-        _whole_jpeg(data)
+        whole_jpeg(data)
         return
     for _ in _png_chunks(data):
         pass
@@ -258,24 +253,3 @@ def _jpeg_header(data: bytes) -> Header:
     if channels not in (1, 3):
         raise FrameError(f"it is a JPEG of {channels} channels, such as CMYK: write sRGB")
     return Header("JPEG", width, height, bits)
-
-
-def _whole_jpeg(data: bytes) -> tuple[int, int]:
-    """Decode strictly: for libjpeg what is missing is grey and a mere warning, which OpenCV does not pass on.
-
-    Gives rows and columns at an eighth of the size.
-    """
-    import simplejpeg
-
-    octets = np.frombuffer(data, np.uint8)  # which counts in a sixth of the time of bytes.count
-    scans = np.count_nonzero((octets[:-1] == 0xFF) & (octets[1:] == _JPEG_SCAN))
-    if scans > _MOST_SCANS:
-        raise FrameError(f"it has {scans} scans: at most {_MOST_SCANS} are read")
-    try:
-        # At an eighth of the size all is read, and hardly anything is computed.
-        small = simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
-    except (ValueError, KeyError) as error:
-        if isinstance(error, KeyError) or "subsampling" in str(error):
-            raise SubsamplingError("its chroma subsampling is not read: write 4:4:4, 4:2:2 or 4:2:0") from None
-        raise FrameError(f"it is damaged or cut short ({error})") from None
-    return int(small.shape[0]), int(small.shape[1])

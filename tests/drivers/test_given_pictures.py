@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from drivers import pictures
 from drivers.errors import FrameError
 from drivers.given_pictures import decode_upright, read_header
+from drivers.jpeg_damage import SubsamplingError, whole_jpeg
 from drivers.orientation import ORIENTATIONS, to_sensor
 
 PICTURE = np.zeros((32, 48, 3), np.uint8)
@@ -191,8 +191,8 @@ def test_a_jpeg_whose_chroma_is_not_looked_through_is_read() -> None:
     # A block without anything in it is the codes of no difference and of its end: 24×8 pixels, 16 times.
     bits = ("001010" * 3 + "0000" * 2) * 16
     data = bytes(head) + int(bits, 2).to_bytes(len(bits) // 8, "big") + b"\xff\xd9"
-    with pytest.raises(pictures.SubsamplingError):
-        pictures.make_sure_whole(data, pictures.Header("JPEG", 48, 64))
+    with pytest.raises(SubsamplingError):
+        whole_jpeg(data)
     assert (decode_upright(data, read_header(data)) == 128).all()
 
 
