@@ -82,7 +82,7 @@ def test_a_damaged_field_is_one_clear_line(tmp_path: Path, key: str, value: obje
     run = new_run(tmp_path, "tune", "odd")
     run.finish({})
     write_json(run.path / "run.json", {**run.record.to_json(), key: value})
-    with pytest.raises(RunError, match=f"run.json: {key} is .*put the file back"):
+    with pytest.raises(RunError, match=f"run.json: {key} (=|is) .*put the file back"):
         RunFolder.open(run.path)
     assert list_runs(tmp_path) == []
 

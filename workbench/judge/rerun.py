@@ -374,7 +374,7 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
     from workbench.judge.methods import NONE, ValidationSettings
     from workbench.judge.validation import validate_run
 
-    config = old.config
+    config, found = old.config, read_validation(old)
     settings = ValidationSettings(
         predictors=tuple(config["predictors"]) or (NONE,),
         fixed=config["fixed"] or NONE,
@@ -382,10 +382,10 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         auto=config.get("auto") or NONE,
         proxy=config.get("proxy"),
         expert=Path(config["expert"]) if config.get("expert") else None,
-        test_raws=old.results["raws"] + old.results.get("raws_left_out", 0),
+        test_raws=found.raws + found.raws_left_out,
         oracle_captures=config.get("oracle_captures", 0),
         oracle_metric=config.get("oracle_metric"),
-        seed=old.record.seed or 0,
+        seed=found.seed,
         tunes=tuple(config.get("tunes", ())),
         remark=config.get("remark", ""),
         setting=recorded_setting(old),

@@ -197,7 +197,7 @@ class ValidationResult(Compared):
     WHAT: ClassVar[str] = "a validation"
 
     space: dict[str, Any] = Field(default_factory=dict)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     collection_captures: int = 0
     methods: list[MethodResult]
     headline: Headline | None = None

@@ -27,7 +27,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWr
 
 from drivers.device import DeviceInfo
 from drivers.regular_files import read_json
+from drivers.validation_text import fault_in_words, short
 from workbench.errors import RunError
+from workbench.lab.run_values import OF_KIND, Recorded
 
 FORMAT = 1
 RECORD_BYTES = 256 << 20
@@ -81,7 +83,10 @@ class RunDevice(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """The record of a run. Each kind of run has its own models of ``config`` and ``results``, in its own room.
+    """The record of a run.
+
+    What commands read straight from ``config`` and ``results`` is typed in ``run_values.py``; each kind of run has its
+    own models of all its results, in its own room.
 
     Attributes:
         kind: ``collect``, ``fit-proxy``, ``train``, ``tune``, ``validate``, …
@@ -136,17 +141,23 @@ def read_record(file: Path) -> RunRecord:
             f"{file}: cannot be read as a run ({reason}); put the file back, or remove the folder"
         ) from error
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
-        raise RunError(f"{file}: is not the record of a run")
-    for key, kind in (("config", dict), ("results", dict), ("started", str), ("finished", str)):
-        if not isinstance(record.get(key), kind | None):
-            raise RunError(f"{file}: {key} is damaged ({record[key]!r:.60}); put the file back")
-    for key in ("started", "finished"):
-        if record.get(key) is not None and not _is_utc(record[key]):
-            raise RunError(f"{file}: {key} is no time ({record[key]!r:.60}); put the file back")
+        raise RunError(f"{file}: is not the record of a run; put the file back, or remove the folder")
     if record.get("format") != FORMAT:
-        raise RunError(f"{file}: format {record.get('format')!r}; this workbench reads format {FORMAT}")
+        raise RunError(f"{file}: format {short(record.get('format'))}; this workbench reads format {FORMAT}")
     # Validations by a detector were a kind of their own.
-    return RunRecord.of({**record, "kind": {"validate-vision": "validate"}.get(record["kind"], record["kind"])})
+    record = {**record, "kind": {"validate-vision": "validate"}.get(record["kind"], record["kind"])}
+    try:
+        OF_KIND.get(record["kind"], Recorded).model_validate(record)
+        found = RunRecord.of(record)
+    except ValidationError as error:
+        told = fault_in_words(error, record, RunRecord)
+        raise RunError(f"{file}: {told}; put the file back, or remove the folder") from error
+    for key, value in (("started", found.started), ("finished", found.finished)):
+        if value is not None and not _is_utc(value):
+            raise RunError(f"{file}: {key} is no time ({short(value)}); put the file back, or remove the folder")
+    if found.finished and not found.started:
+        raise RunError(f"{file}: started is missing; put the file back, or remove the folder")
+    return found
 
 
 def _is_utc(text: str) -> bool:

@@ -17,6 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from drivers.atomic_files import write_text
 from drivers.device import DeviceInfo
+from workbench.console.notes import say
 from workbench.console.versions import workbench_version
 from workbench.errors import RunError
 from workbench.lab.run_record import FORMAT, RunDevice, RunRecord, read_record
@@ -25,6 +26,8 @@ LOCK = ".lock"
 # How many runs an error lists.
 _NAMED = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# What this program has said of records that cannot be read: runs are listed many times.
+_told: set[str] = set()
 
 
 def plain(value: Any) -> Any:
@@ -253,12 +256,15 @@ def removed_on_failure(run: RunFolder) -> Iterator[None]:
 
 
 def list_runs(lab: Path, kind: str | None = None) -> list[RunFolder]:
-    """The finished runs of a lab, newest first; folders without a readable ``run.json`` are left out."""
+    """The finished runs of a lab, newest first; a record that cannot be read is left out, with a note on stderr."""
     found = []
     for file in (Path(lab) / "runs").glob("*/run.json"):
         try:
             run = RunFolder.open(file.parent)
-        except RunError:
+        except RunError as error:
+            if file.exists() and str(error) not in _told:
+                _told.add(str(error))
+                say([f"left out: {error}"])
             continue
         if run.finished and kind in (None, run.kind):
             found.append(run)

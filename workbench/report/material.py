@@ -213,8 +213,10 @@ def _alike(found: Material, run: RunFolder) -> bool:
 def _run(found: Material, kind: str, name: str) -> RunFolder | None:
     try:
         run = find_recorded(found.lab, kind, name)
-    except RunError:
-        found.missing.append(f"The {kind} run {name} is not in this lab any more; what came from it is left out.")
+    except RunError as error:
+        there = name in {folder.name for folder in (found.lab / "runs").iterdir()}
+        why = f"cannot be read ({error})" if there else "is not in this lab any more"
+        found.missing.append(f"The {kind} run {name} {why}; what came from it is left out.")
         return None
     return _as_read(found, run)
 
