@@ -224,7 +224,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
         ('ln -s nowhere "$1"', "wrote no out.png"),
         ('truncate -s 200M "$1"', "has 209,715,200 bytes, at most"),
         (': > "$1"', "does not start as png"),
-        ('head -c 3000000 /dev/zero > "$1"; sleep 600', "wrote 3,0"),
+        ('head -c 3000000 /dev/zero > "$1"; sleep 600', "at most 1,056,768 may be, and was ended"),
         ("head -c 3000000 /dev/zero; sleep 600", "at most 1,056,768 may be, and was ended"),
         ("head -c 3000000 /dev/zero >&2; sleep 600", "and was ended"),
         ("cd tmp; mkdir a; head -c 3000000 /dev/zero > a/b; sleep 600", "and was ended"),

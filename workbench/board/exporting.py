@@ -34,9 +34,9 @@ from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.rules.tuned import TunedRule, UnderSettings
 
 MODULES = (
-    *("drivers", "drivers.cfa", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.orientation"),
-    *("drivers.parameter", "drivers.parameters", "drivers.pictures", "drivers.regular_files", "drivers.relations"),
-    *("drivers.validation_text", "drivers.vectors"),
+    *("drivers", "drivers.cfa", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.jpeg_damage"),
+    *("drivers.orientation", "drivers.parameter", "drivers.parameters", "drivers.pictures", "drivers.regular_files"),
+    *("drivers.relations", "drivers.validation_text", "drivers.vectors"),
     *("predictor", "predictor.metadata", "predictor.moves", "predictor.raw_features", "predictor.view"),
     *("workbench.board", "workbench.board.runtime", "workbench.errors", "workbench.rules", "workbench.rules.balance"),
     *("workbench.rules.industry", "workbench.rules.regression", "workbench.rules.tuned"),

@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
 Steps = Annotated[int, Field(ge=0, le=10_000_000)]
 Size = Annotated[int, Field(ge=1, le=65_536)]
-Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=100_000)]  # a limit lets lone surrogates be refused, which no file can hold
