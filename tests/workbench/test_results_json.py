@@ -34,7 +34,8 @@ def test_the_headline_is_that_of_the_readme() -> None:
     assert [cell["value"] for cell in free[6][1:4]] == [1.99, 0.015, 0.82]
     assert free[6][4]["interval"] == [0.009, 0.032]
     assert [cell["value"] for cell in other[2][1:4]] == [0.2, -0.003, -0.41]
-    assert [cell["value"] for cell in other[6][1:4]] == [3.69, 0.021, 1.93]
+    assert [cell["value"] for cell in other[5][1:4]] == [1.0, -0.007, -1.12]
+    assert [cell["value"] for cell in other[9][1:4]] == [3.69, 0.021, 1.93]
     assert rows[3][0]["text"] == "predicted from image, ISO and exposure"
     assert [cell["value"] for cell in rows[2][1:5]] == [22.27, 22.22, 21.46, 21.99]
     assert rows[2][5]["interval"] == [2.63, 3.89]
