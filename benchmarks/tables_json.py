@@ -79,7 +79,7 @@ def headline() -> str:
         "strongest_simple_rule": [
             "3A on: table over ISO, searched for SSIM or for aligned PSNR",
             "everything free: as-shot white balance, linear in ISO and light, searched for SSIM",
-            "LibRaw, reference ISP: as-shot white balance, table over ISO for SSIM (LibRaw: with fewer captures)",
+            "LibRaw, reference ISP: as-shot white balance, table over ISO for SSIM",
         ],
         "tables": tables_of(section),
         "text": " ".join(line for line in section.splitlines() if line and not line.startswith("|")),
