@@ -6,7 +6,9 @@ import numpy as np
 
 from drivers.errors import FrameError
 
-_SCAN = 0xDA
+# Markers: a frame's header of any kind, and where a scan begins.
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_SCAN = 0xDA
 _MOST_SCANS = 100  # each is a pass over the whole picture; the usual progressive JPEG has 10
 
 
@@ -26,7 +28,7 @@ def whole_jpeg(data: bytes) -> tuple[int, int]:
     import simplejpeg
 
     octets = np.frombuffer(data, np.uint8)  # which counts in a sixth of the time of bytes.count
-    scans = np.count_nonzero((octets[:-1] == 0xFF) & (octets[1:] == _SCAN))
+    scans = np.count_nonzero((octets[:-1] == 0xFF) & (octets[1:] == JPEG_SCAN))
     if scans > _MOST_SCANS:
         raise FrameError(f"it has {scans} scans: at most {_MOST_SCANS} are read")
     try:

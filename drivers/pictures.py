@@ -16,7 +16,7 @@ import numpy as np
 
 from drivers.errors import FrameError
 from drivers.foreign_text import shown
-from drivers.jpeg_damage import whole_jpeg
+from drivers.jpeg_damage import JPEG_FRAMES, JPEG_SCAN, whole_jpeg
 
 Kind = Literal["PNG", "JPEG"]
 
@@ -27,9 +27,7 @@ MAX_PIXELS = 2**28
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _PNG_ALPHA = {4, 6}
-_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
-_JPEG_SCAN = 0xDA
 # What a file that names its colour space holds, within its first bytes.
 _OF_SPACE = (b"ICC_PROFILE\0", b"iCCP", b"cICP", b"gAMA", b"cHRM", b"Exif\0\0", b"eXIf")
 _OF_SPACE_WITHIN = 1 << 18
@@ -115,7 +113,7 @@ def make_sure_srgb(data: bytes) -> None:
     """
     within = _OF_SPACE_WITHIN
     if kind_of(data) == "JPEG":  # nothing of the colours stands behind the first pixels
-        within = next((at for marker, at in _jpeg_markers(data) if marker == _JPEG_SCAN), within)
+        within = next((at for marker, at in _jpeg_markers(data) if marker == JPEG_SCAN), within)
     start = data[:within]
     if not any(mark in start for mark in _OF_SPACE):
         return
@@ -244,7 +242,7 @@ def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _jpeg_header(data: bytes) -> Header:
     # Found as libjpeg does, so that both mean the same frame header.
-    at = next((at for marker, at in _jpeg_markers(data) if marker in _JPEG_FRAMES), None)
+    at = next((at for marker, at in _jpeg_markers(data) if marker in JPEG_FRAMES), None)
     if at is None:
         raise FrameError(f"it is cut short: {len(data):,} bytes without a JPEG's size")
     if at + 8 > len(data):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, NamedTuple
 
+from drivers.jpeg_damage import JPEG_FRAMES, JPEG_SCAN
 from drivers.raw.tiff_tags import Directory, FileTags, one
 
 _WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _LOSSLESS_JPEG = 256, 257, 259, 277, 7
 _STRIP_OFFSETS, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS = 273, 322, 323, 324
 _LOSSLESS = 0xC3
-_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SCAN, _RESTARTS = 0xDA, 0xDD
+_RESTARTS = 0xDD
 _MOST_SEGMENTS = 64
 
 
@@ -90,12 +90,12 @@ def jpeg_at(file: BinaryIO, offset: int) -> Jpeg | None:
         if len(head) < 4 or head[0] != 0xFF:
             return None
         marker, content = head[1], file.read(max(int.from_bytes(head[2:], "big") - 2, 0))
-        if marker in _FRAMES and len(content) >= 6:
+        if marker in JPEG_FRAMES and len(content) >= 6:
             rows, columns, components = struct.unpack_from(">xHHB", content)
             frame = (marker, rows, columns, components) if rows and columns and components else None
         elif marker == _RESTARTS:
             restarts = any(content)
-        elif marker == _SCAN:
+        elif marker == JPEG_SCAN:
             known = frame is not None and len(content) >= 3
             return Jpeg(*frame, restarts, content[-3], content[-1] & 15) if known and frame else None
     return None
