@@ -92,6 +92,7 @@ def echo(size: tuple[int, int], frame_ms: float, holds: int) -> Agent:
         firmware="1",
         parameters=[continuous(f"p{i}", 0, 1, step=1 / 1024, default=0, block="all") for i in range(PARAMETERS)],
         holds=holds,
+        overlap=frame_ms > 0,
     )
     picture = frames.jpeg(size)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from drivers.agent.ahead import Ahead
 from drivers.agent.banks import Banks
 from drivers.errors import FrameError, WorkbenchError
 from drivers.frames import RawFrame, RgbFrame
@@ -83,6 +85,7 @@ class DeviceSide:
         raw_input: RawInput | None = None,
         output: PictureOutput | None = None,
         holds: int = DEFAULT_HOLDS,
+        overlap: bool = False,
     ) -> None:
         """Power on.
 
@@ -99,6 +102,7 @@ class DeviceSide:
             raw_input: which RAWs it takes, and how they travel; None: any, two bytes a pixel.
             output: what the pictures are; None: JPEG or PNG files.
             holds: bytes of RAWs that are kept, so that a client need not send one again with each parameter set.
+            overlap: frames are made in a thread of their own, so that the link works meanwhile.
 
         Raises:
             DeviceError: a parameter has no register.
@@ -113,6 +117,8 @@ class DeviceSide:
         self.frame = 0
         self._held = HeldRaws[RawFrame](self.holds)
         self._isp = isp
+        self._ahead = Ahead(self.handle) if overlap else None
+        self._registers = threading.Lock()
         self._banks = Banks(space)
         self._last = 0
         isp.power_on()
@@ -125,8 +131,14 @@ class DeviceSide:
         self._banks.power_on()
         self._isp.power_on()
 
-    def frames(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message]:
-        """The answers to requests for frames, in their order; requests are drawn as they are taken."""
+    def frames(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message | None]:
+        """The answers to requests for frames, in their order; requests are drawn as they are taken.
+
+        None where there is no answer yet and other requests may have theirs.
+        """
+        if self._ahead is not None:
+            yield from self._ahead.answers(requests)
+            return
         for request in requests:
             yield self.handle(request)
 
@@ -138,10 +150,12 @@ class DeviceSide:
                     return self._info(message)
                 case wire.Read():
                     addresses = message.addresses or tuple(sorted(self._banks.addresses))
-                    return self._values(message.id, message.bank, addresses)
+                    with self._registers:
+                        return self._values(message.id, message.bank, addresses)
                 case wire.Write():
-                    self._banks.write(self._banks.checked(message.registers))
-                    return self._values(message.id, "shadow", tuple(address for address, _ in message.registers))
+                    with self._registers:
+                        self._banks.write(self._banks.checked(message.registers))
+                        return self._values(message.id, "shadow", tuple(address for address, _ in message.registers))
                 case wire.Process() if not self.live:
                     return self._process(message)
                 case wire.CaptureRequest() if self.live:
@@ -190,7 +204,8 @@ class DeviceSide:
 
     def _process(self, message: wire.Process) -> wire.Frame:
         start = time.perf_counter_ns()
-        raw, latched = self._taken(message)
+        with self._registers:
+            raw, latched = self._taken(message)
         made = self._isp.process(raw, latched)
         self._last = message.id
         return self._frame(message.id, message.raw_hash, made, time.perf_counter_ns() - start)
@@ -212,7 +227,8 @@ class DeviceSide:
 
     def _capture(self, message: wire.CaptureRequest) -> wire.Frame:
         start = time.perf_counter_ns()
-        latched = self._boundary(message, self._banks.checked(message.registers))
+        with self._registers:
+            latched = self._boundary(message, self._banks.checked(message.registers))
         raw, made = self._isp.photograph(latched)
         self._last = message.id
         return self._photograph(message.id, raw, made, time.perf_counter_ns() - start)

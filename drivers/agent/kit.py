@@ -76,6 +76,7 @@ class Agent:
         raw_input: RawInput | None = None,
         output: PictureOutput | None = None,
         holds: int = DEFAULT_HOLDS,
+        overlap: bool = False,
     ) -> None:
         """An agent without its function.
 
@@ -93,6 +94,8 @@ class Agent:
             output: what the function returns where that is not sRGB or a file: its bytes, rows padded, as an array or
                 as ``bytes``.
             holds: bytes of RAWs that are kept in memory, so that one need not travel again with each parameter set.
+            overlap: the function is called in a thread of its own, always the same, so that answers leave and requests
+                arrive while it waits for the hardware.
 
         Raises:
             ParameterError: two parameters have one name or share a register, or a value breaks the protocol's bounds.
@@ -119,6 +122,7 @@ class Agent:
         self._names: dict[str, Any] = {"model": model, "firmware": firmware, "serial": serial}
         self._echo, self._settle = echo, settle
         self._max_payload, self._max_in_flight, self._holds = max_payload, max_in_flight, holds
+        self._overlap = overlap
         self._raw_input, self._output = raw_input, output or PictureOutput()
         self._process: Process | None = None
         self._capture: Capture | None = None
@@ -168,6 +172,7 @@ class Agent:
             raw_input=self._raw_input,
             output=self._output,
             holds=self._holds,
+            overlap=self._overlap,
         )
 
     def serve(

@@ -115,6 +115,7 @@ class _Server:
         self._queue = FrameQueue(QUEUE_FACTOR * device.max_in_flight)
         self._outbox = Outbox()
         self._clients = link.clients
+        self._forgotten = 0
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -138,16 +139,23 @@ class _Server:
 
     def _stream(self) -> None:
         """Make the frames that wait, and those that come meanwhile; the device may have several in work."""
-        taken: deque[tuple[bytes, wire.FrameRequest]] = deque()
+        taken: deque[tuple[int, bytes, wire.FrameRequest]] = deque()
 
         def requests() -> Iterator[wire.FrameRequest]:
             while self._queue and not self._stop.is_set():
-                taken.append(self._queue.pop())
-                yield taken[-1][1]
+                taken.append((self._forgotten, *self._queue.pop()))
+                yield taken[-1][2]
                 self._take_in(0.0)
 
         for made in self._device.frames(requests()):
-            peer, request = taken.popleft()
+            if made is None:
+                self._take_in(0.0)
+                self._send_due()
+                self._link.flush()
+                continue
+            forgotten, peer, request = taken.popleft()
+            if forgotten != self._forgotten:  # who asked for it has gone
+                continue
             self._queue.done(peer, request)
             is_frame = isinstance(made, wire.Frame)
             self._outbox.put(peer, Outcome([Send(wire.encode(made))], is_frame), time.monotonic())
@@ -193,6 +201,7 @@ class _Server:
             self._link.disappear(outcome.gone_s, self._stop)
 
     def _forget(self) -> None:
+        self._forgotten += 1
         self._queue.clear()
         self._outbox.clear()
 

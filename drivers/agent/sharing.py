@@ -94,7 +94,7 @@ class SharedDevice(DeviceSide):
                 return wire.Error(message.id, "busy", "the share ends")
         return super().handle(message)
 
-    def frames(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message]:
+    def frames(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message | None]:
         """See :meth:`DeviceSide.frames`. A device that is not reached for a while makes its frames ``busy``.
 
         Raises:

@@ -90,6 +90,7 @@ class Firmware(DeviceSide):
             raw_input=raw_input,
             output=output,
             holds=holds,
+            overlap=True,
         )
 
 

@@ -30,7 +30,8 @@ def serve_emulated(
     Raises:
         DeviceError: the link cannot be opened.
     """
-    faults = faults or Faults()
+    if faults is None or not faults.plan:
+        serve_link(firmware, open_link, ready, stop)
+        return
     serve_link(firmware, open_link, ready, stop, partial(faults.answer, firmware))
-    if faults.plan:
-        print(faults.summary, flush=True)
+    print(faults.summary, flush=True)

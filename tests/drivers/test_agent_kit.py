@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -295,6 +296,39 @@ def test_without_an_echo_nothing_claims_what_was_in_force() -> None:
     assert (made.parameters_hash, made.registers) == ("", ())
 
 
+def test_a_frame_begins_before_the_answer_before_it_is_taken() -> None:
+    begun, threads = [threading.Event() for _ in range(4)], set()
+
+    def process(mosaic: Any, metadata: Any, values: Any) -> np.ndarray:
+        threads.add(threading.current_thread())
+        begun[values["radius"]].set()
+        return grey(values["radius"])
+
+    device = agent(process, overlap=True).device()
+
+    def request(radius: int) -> wire.Process:
+        codes = device.space.parse({"radius": radius}, partial=True).codes
+        registers = [(p.register.address, c) for p, c in zip(device.space.parameters, codes, strict=True) if p.register]
+        return wire.process_request(radius + 1, RAW, registers)
+
+    answers = device.frames(request(radius) for radius in range(4))
+    first = next(answer for answer in answers if answer is not None)
+    assert begun[1].wait(20)
+    made = [first, *answers, *device.frames(iter([request(0)]))]
+    assert [(m.id, level(m)) for m in made if isinstance(m, wire.Frame)] == [(1, 0), (2, 1), (3, 2), (4, 3), (1, 0)]
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+
+
+def test_what_ends_a_program_ends_it_from_the_thread_of_the_frames_too() -> None:
+    def process(mosaic: Any, metadata: Any, values: Any) -> np.ndarray:
+        raise SystemExit("no sensor")
+
+    device = agent(process, overlap=True).device()
+    with pytest.raises(SystemExit, match="no sensor"):
+        list(device.frames(iter([wire.process_request(1, RAW, [])])))
+
+
 def test_a_live_agent_gives_the_raw_with_its_picture() -> None:
     own = agent()
     own.capture(lambda values: (RAW.mosaic, {"cfa": "GRBG", "black_level": [1, 2, 3, 4], "white_level": 1023}, grey(3)))
@@ -487,9 +521,10 @@ agent.serve(sys.argv[1])
 """
 
 
-def started(url: str, packages: str) -> subprocess.Popen[str]:
+def started(url: str, packages: str, code: str = BOARD) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", BOARD, url, packages],
+        [sys.executable, "-c", code, url, packages],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -535,3 +570,27 @@ def test_a_second_ctrl_c_does_not_wait_for_the_frame() -> None:
         finally:
             board.kill()
     assert (board.returncode, rest, errors) == (130, "", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_nor_for_one_that_is_made_in_a_thread_of_its_own() -> None:
+    begin = BOARD.index("        signal.raise_signal")
+    end = BOARD.index("    return np.full")
+    code = BOARD[:begin] + "        print('making', flush=True)\n        sys.stdin.read()\n" + BOARD[end:]
+    code = code.replace("parameters=parameters", "parameters=parameters, overlap=True")
+    with started("zmq://127.0.0.1:0", "zmq,msgpack,numpy", code) as board:
+        try:
+            assert board.stdout is not None
+            url = board.stdout.readline().split()[3]
+            with open_device(url, 1) as opened, pytest.raises(DeviceUnreachableError):
+                opened.process(RAW, opened.info().space.parse({"n": 1}, partial=True))
+            assert board.stdout.readline() == "making\n"
+            # Two that come together count as one, and a third may find the program at its end.
+            for _ in range(200):
+                board.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    board.wait(0.1)
+                    break
+        finally:
+            board.kill()
+    assert board.returncode in (130, -signal.SIGINT)
