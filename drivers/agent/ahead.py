@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 from drivers.protocol import wire
 
@@ -16,20 +17,23 @@ TURN_S = 0.005
 """Seconds without an answer after which the link has its turn: short requests do not wait for a long frame."""
 
 
-class Ahead:
+Work = TypeVar("Work")
+
+
+class Ahead(Generic[Work]):
     """Answers requests in one thread, always the same: hardware and libraries may be bound to it."""
 
-    def __init__(self, handle: Callable[[wire.Message], wire.Message]) -> None:
-        """``handle`` gives the answer to a request."""
-        self._handle = handle
-        self._asked: SimpleQueue[tuple[wire.Message, Future[wire.Message]]] = SimpleQueue()
+    def __init__(self, answer: Callable[[Work], wire.Message]) -> None:
+        """``answer`` gives the answer to a request."""
+        self._answer = answer
+        self._asked: SimpleQueue[tuple[Work, Future[wire.Message]]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def answers(self, requests: Iterator[wire.FrameRequest]) -> Iterator[wire.Message | None]:
+    def answers(self, requests: Iterator[Work]) -> Iterator[wire.Message | None]:
         """The answers, in the requests' order, and None while there is none yet.
 
         Raises:
-            BaseException: what ``handle`` raised.
+            BaseException: what ``answer`` raised.
         """
         if self._thread is None:
             # A daemon, so that a second Ctrl-C does not wait for the frame that is being made.
@@ -48,7 +52,7 @@ class Ahead:
         while True:
             request, made = self._asked.get()
             try:
-                made.set_result(self._handle(request))
+                made.set_result(self._answer(request))
             except BaseException as error:  # it ends the device's loop, as it would without this thread
                 made.set_exception(error)
 
