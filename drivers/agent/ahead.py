@@ -37,7 +37,9 @@ class Ahead(Generic[Work]):
         """
         if self._thread is None:
             # A daemon, so that a second Ctrl-C does not wait for the frame that is being made.
-            self._thread = threading.Thread(target=self._work, name="frames", daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, name=f"frames of {threading.current_thread().name}", daemon=True
+            )
             self._thread.start()
         made: deque[Future[wire.Message]] = deque()
         for request in requests:

@@ -33,9 +33,6 @@ DEFAULT_HOLDS = 64 << 20
 """Two RAWs of 12 megapixels, or many small ones."""
 
 
-_Asked = tuple[wire.FrameRequest, RawFrame | None]
-
-
 @dataclass(frozen=True)
 class Made:
     """What an ISP made of a RAW, the codes by name that were in force for it, and its statistics by name."""
@@ -120,7 +117,8 @@ class DeviceSide:
         self.frame = 0
         self._held = HeldRaws[RawFrame](self.holds)
         self._isp = isp
-        self._ahead = Ahead[_Asked](lambda asked: self._handled(*asked)) if overlap else None
+        self._ahead = Ahead(self._in_turn) if overlap else None
+        self._opened: tuple[wire.Message, RawFrame] | None = None
         self._registers = threading.Lock()
         self._banks = Banks(space)
         self._last = 0
@@ -140,16 +138,12 @@ class DeviceSide:
         None where there is no answer yet and other requests may have theirs.
         """
         if self._ahead is not None:
-            yield from self._ahead.answers((request, self._opened(request)) for request in requests)
+            yield from self._ahead.answers((request, self._proven(request)) for request in requests)
             return
         for request in requests:
             yield self.handle(request)
 
-    def handle(self, message: wire.Message) -> wire.Message:
-        """The answer to a request; a refusal is an :class:`~drivers.protocol.wire.Error`, nothing is raised."""
-        return self._handled(message)
-
-    def _opened(self, request: wire.FrameRequest) -> RawFrame | None:
+    def _proven(self, request: wire.FrameRequest) -> RawFrame | None:
         """The RAW that travelled, proven by its hash; None where there is none, or one to refuse."""
         if not isinstance(request, wire.Process) or not 0 < len(request.payload) <= self.max_payload:
             return None
@@ -158,7 +152,13 @@ class DeviceSide:
         except WorkbenchError:
             return None
 
-    def _handled(self, message: wire.Message, raw: RawFrame | None = None) -> wire.Message:
+    def _in_turn(self, asked: tuple[wire.FrameRequest, RawFrame | None]) -> wire.Message:
+        request, raw = asked
+        self._opened = (request, raw) if raw is not None else None
+        return self.handle(request)
+
+    def handle(self, message: wire.Message) -> wire.Message:
+        """The answer to a request; a refusal is an :class:`~drivers.protocol.wire.Error`, nothing is raised."""
         try:
             match message:
                 case wire.Hello():
@@ -172,7 +172,7 @@ class DeviceSide:
                         self._banks.write(self._banks.checked(message.registers))
                         return self._values(message.id, "shadow", tuple(address for address, _ in message.registers))
                 case wire.Process() if not self.live:
-                    return self._process(message, raw)
+                    return self._process(message)
                 case wire.CaptureRequest() if self.live:
                     return self._capture(message)
         except wire.MessageError as error:
@@ -217,15 +217,15 @@ class DeviceSide:
             parameters_hash=parameters_hash(codes),
         )
 
-    def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
+    def _process(self, message: wire.Process) -> wire.Frame:
         start = time.perf_counter_ns()
         with self._registers:
-            raw, latched = self._taken(message, opened)
+            raw, latched = self._taken(message)
         made = self._isp.process(raw, latched)
         self._last = message.id
         return self._frame(message.id, message.raw_hash, made, time.perf_counter_ns() - start)
 
-    def _taken(self, message: wire.Process, opened: RawFrame | None = None) -> tuple[RawFrame, dict[str, int]]:
+    def _taken(self, message: wire.Process) -> tuple[RawFrame, dict[str, int]]:
         """The RAW of a request, and the codes latched for it."""
         codes = self._banks.checked(message.registers)
         if self.holds and not message.payload:
@@ -234,7 +234,8 @@ class DeviceSide:
             return held, self._boundary(message, codes)
         if len(message.payload) > self.max_payload:
             raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
-        raw = opened or wire.raw_frame(message, self.input)
+        opened, self._opened = self._opened, None
+        raw = opened[1] if opened is not None and opened[0] is message else wire.raw_frame(message, self.input)
         if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
         self._held.keep(message.raw_hash, len(message.payload), raw)

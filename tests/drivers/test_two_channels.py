@@ -82,7 +82,7 @@ def test_registers_go_over_one_channel_and_frames_over_the_other(serve: Serve) -
         codes = work[-1][1].by_name
         assert device.read_registers() == codes  # type: ignore[attr-defined]
     assert [c.rgb.encoded for c in captures] == [PIPELINE.process(*job) for job in work]
-    assert {kind for kind, message in firmware.seen if message == "Process"} == {"zmq"}
+    assert {kind for kind, message in firmware.seen if message == "Process"} == {"frames of zmq"}
     assert {kind for kind, message in firmware.seen if message in ("Read", "Write")} == {"serial"}
 
 

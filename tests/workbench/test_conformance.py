@@ -180,7 +180,7 @@ def test_the_registers_are_put_back_after_failures(serving: Serving) -> None:
 class Hot(Firmware):
     """Gives no frame at all."""
 
-    def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
+    def _process(self, message: wire.Process) -> wire.Frame:
         raise ValueError("too hot")
 
 
@@ -198,8 +198,8 @@ def test_one_cause_is_told_once(serving: Serving) -> None:
 class Smaller(Firmware):
     """Gives a picture of half the RAW's size."""
 
-    def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
-        answer = super()._process(message, opened)
+    def _process(self, message: wire.Process) -> wire.Frame:
+        answer = super()._process(message)
         image = cv2.imdecode(np.frombuffer(answer.payload, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         payload = cv2.imencode(".png", image[::2, ::2])[1].tobytes()
@@ -215,8 +215,8 @@ def test_an_output_of_another_size_is_found_out(serving: Serving) -> None:
 class Deaf(Firmware):
     """Names the codes in force, and gives the first picture of each RAW for ever."""
 
-    def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
-        told = super()._process(message, opened)
+    def _process(self, message: wire.Process) -> wire.Frame:
+        told = super()._process(message)
         first: dict[str, bytes] = self.__dict__.setdefault("first", {})
         payload = first.setdefault(self._key(message), bytes(told.payload))
         return dataclasses.replace(told, payload=payload, output_hash=hashlib.sha256(payload).hexdigest())
@@ -242,10 +242,10 @@ def test_a_picture_that_follows_nothing_is_found_out(
 class LastRaw(Firmware):
     """Takes a request without pixels for one of the RAW before it, whichever that was."""
 
-    def _taken(self, message: wire.Process, opened: RawFrame | None = None) -> tuple[RawFrame, dict[str, int]]:
+    def _taken(self, message: wire.Process) -> tuple[RawFrame, dict[str, int]]:
         if not message.payload:
             return self.__dict__["last"], self._boundary(message, self._banks.checked(message.registers))
-        raw, latched = super()._taken(message, opened)
+        raw, latched = super()._taken(message)
         self.__dict__["last"] = raw
         return raw, latched
 
@@ -253,8 +253,8 @@ class LastRaw(Firmware):
 class LetsGo(Firmware):
     """Lets go of a RAW once it has made its frame."""
 
-    def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
-        frame = super()._process(message, opened)
+    def _process(self, message: wire.Process) -> wire.Frame:
+        frame = super()._process(message)
         self._held.clear()
         return frame
 
@@ -323,7 +323,7 @@ class Forgetful(Firmware):
 class Believer(Firmware):
     """Does not look at the RAW's hash."""
 
-    def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
+    def _process(self, message: wire.Process) -> wire.Frame:
         digest = hashlib.sha256(bytes(message.metadata) + bytes(message.payload)).hexdigest()
         return super()._process(dataclasses.replace(message, raw_hash=digest))
 
@@ -377,9 +377,9 @@ def test_a_raw_of_ones_own(serving: Serving, tmp_path: Path) -> None:
     seen = []
 
     class Seeing(Firmware):
-        def _process(self, message: wire.Process, opened: RawFrame | None = None) -> wire.Frame:
+        def _process(self, message: wire.Process) -> wire.Frame:
             seen.append(message.raw_hash)
-            return super()._process(message, opened)
+            return super()._process(message)
 
     options = ["--raw", str(tmp_path / "own.npz"), "--deadline", "30"]
     told = RUN.invoke(device.app, ["check", serving(Seeing(PIPELINE)), *options], catch_exceptions=False)
