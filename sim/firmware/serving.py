@@ -25,13 +25,14 @@ def serve_emulated(
         open_link: opens the link.
         ready: called with the URL once the device listens.
         stop: ends the loop when set.
-        faults: what goes wrong.
+        faults: what goes wrong; None: nothing, and frames are made while the link works.
 
     Raises:
         DeviceError: the link cannot be opened.
     """
-    if faults is None or not faults.plan:
+    if faults is None:
         serve_link(firmware, open_link, ready, stop)
         return
     serve_link(firmware, open_link, ready, stop, partial(faults.answer, firmware))
-    print(faults.summary, flush=True)
+    if faults.plan:
+        print(faults.summary, flush=True)

@@ -181,10 +181,15 @@ def test_short_requests_do_not_wait_for_queued_frames(
         c.end.send(request(n))
     c.end.send(wire.encode(wire.Hello(4)))
     isp.may_end.release()
-    heard = [c.hear().id, c.hear().id]
-    assert 4 in heard
-    isp.may_end.release(2)
-    assert [*heard, c.hear().id, c.hear().id] in ([1, 4, 2, 3], [4, 1, 2, 3])
+    heard = [c.hear().id]
+    # The server takes in bytes between frames, and frame 2 may begin before all have come.
+    isp.may_end.release()
+    heard += [c.hear().id, c.hear().id]
+    isp.may_end.release()
+    heard.append(c.hear().id)
+    assert heard[0] == 1
+    assert heard.index(4) < heard.index(3)
+    assert sorted(heard) == [1, 2, 3, 4]
 
 
 def test_a_full_queue_answers_busy(serving: Callable[..., str], client: Callable[[str], Client]) -> None:
@@ -219,13 +224,12 @@ def test_what_waits_for_a_client_is_forgotten_when_another_comes(
     second = Client(url)
     try:
         second.write()
-        # Two are in work, and end.
-        isp.may_end.release(2)
+        isp.may_end.release()
         assert isinstance(second.open().ask(wire.Hello(5)), wire.Info)
-        assert isp.frames == 2
+        assert isp.frames == 1
         isp.may_end.release()
         answer = second.ask(wire.process_request(6, RAW, ()))
-        assert (type(answer), answer.id, isp.frames) == (wire.Frame, 6, 3)
+        assert (type(answer), answer.id, isp.frames) == (wire.Frame, 6, 2)
     finally:
         second.stream.close()
 
