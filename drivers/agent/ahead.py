@@ -15,8 +15,6 @@ IN_WORK = 2
 """The frame that is being made, and the next one: it begins without waiting for the link."""
 TURN_S = 0.005
 """Seconds without an answer after which the link has its turn: short requests do not wait for a long frame."""
-
-
 Work = TypeVar("Work")
 
 

@@ -211,17 +211,21 @@ def test_a_full_queue_answers_busy(serving: Callable[..., str], client: Callable
     assert isp.frames == len(sent) - len(refused)
 
 
+def gone_with_a_frame_in_work(client: Client, isp: HeldIsp) -> None:
+    """Asks for three frames and goes when the first has begun."""
+    for n in (1, 2, 3):
+        client.end.send(request(n))
+    client.write()
+    assert isp.started.acquire(timeout=20)
+    client.stream.close()
+
+
 def test_what_waits_for_a_client_is_forgotten_when_another_comes(
     serving: Callable[..., str], client: Callable[[str], Client]
 ) -> None:
     isp = HeldIsp()
     url = serving(Firmware(isp))
-    first = client(url)
-    for n in (1, 2, 3):
-        first.end.send(request(n))
-    first.write()
-    assert isp.started.acquire(timeout=20)
-    first.stream.close()
+    gone_with_a_frame_in_work(client(url), isp)
     second = Client(url)
     try:
         second.write()
@@ -245,12 +249,7 @@ def test_what_was_begun_for_a_client_who_has_gone_answers_nobody(client: Callabl
         )
 
     with in_thread(overlapped) as url:
-        first = client(url)
-        for n in (1, 2, 3):
-            first.end.send(request(n))
-        first.write()
-        assert isp.started.acquire(timeout=20)
-        first.stream.close()
+        gone_with_a_frame_in_work(client(url), isp)
         # The link is served while a frame is made: who comes next is heard, and hears nothing that was not asked for.
         second = client(url)
         assert isinstance(second.ask(wire.Hello(5)), wire.Info)
