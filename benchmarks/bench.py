@@ -88,7 +88,7 @@ def setting(load: float, seconds: float) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return (
         "| machine | |\n| --- | --- |\n"
-        f"| processor | {processor()}, {os.cpu_count()} cores |\n"
+        f"| processor | {processor()}, {os.cpu_count()} cores, {byte_products()} |\n"
         f"| memory | {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB |\n"
         f"| system | {platform.system()} {platform.release()}, Python {platform.python_version()} |\n"
         f"| versions | {versions}, SQLite {sqlite3.sqlite_version} |\n"
@@ -104,6 +104,16 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def byte_products() -> str:
+    """Whether the processor multiplies bytes, of which the speed of 8-bit networks is."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return "byte products unknown"
+    found = sorted(words & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+    return f"byte products: {', '.join(found) or 'none'}"
 
 
 def document(told: str, rows: Sequence[Row]) -> str:
@@ -125,6 +135,7 @@ than seconds of the wall clock. Frames and weights are made up; what they cost i
 - Collecting is that of a campaign under way, after 24 captures, by the device's clock; whole processes and peak memory
   are of processes of their own. The device waits where it has no request to work on; what is
   left of its time it makes frames, and takes requests and sends answers, which the device alone does not.
+  [collecting.md](collecting.md) takes apart what bounds it.
 - A capture is stored and found in batches of 64; the rows of the large data set are made by SQL.
 """
 

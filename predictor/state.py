@@ -60,11 +60,11 @@ def keep(
     recipe: dict[str, Any],
     network: Predictor,
     optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
+    drawn: Tensor,
     average: Average | None,
     state: State,
 ) -> None:
-    """Write all that the training needs to go on.
+    """Write all that the training needs to go on; ``drawn`` is the generator's state after the last batch used.
 
     Raises:
         WeightsError: the disk refused it.
@@ -74,7 +74,7 @@ def keep(
     tensors |= {f"average.{k}": v for k, v in (average.weights if average else {}).items()}
     for number, slot in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{k}": torch.as_tensor(v) for k, v in slot.items()}
-    tensors |= {"generator": generator.get_state(), "torch": torch.get_rng_state()}
+    tensors |= {"generator": drawn, "torch": torch.get_rng_state()}
     folder.mkdir(parents=True, exist_ok=True)
     told = {
         "recipe": recipe,

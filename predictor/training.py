@@ -16,6 +16,7 @@ from drivers import ranks
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSpace
 from drivers.weights import mixed_precision, training_device
+from predictor.ahead import DrawnAhead
 from predictor.averaging import Average
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 from predictor.state import Curve, State, keep, resume
@@ -53,7 +54,10 @@ class TrainingData(Protocol):
     """Where examples come from."""
 
     def draw(self, batch: int, generator: torch.Generator) -> Sequence[Example]:
-        """A random batch for training, in parts of one image size; their gradients are added up."""
+        """A random batch for training, in parts of one image size; their gradients are added up.
+
+        Called in a thread of its own, while :meth:`held_out` may be under way.
+        """
 
     def held_out(self) -> Iterator[Example]:
         """The validation split, always the same."""
@@ -146,12 +150,16 @@ class Fitted(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Where training stands: step of ``steps``, running loss, and the held-out loss where it was just measured."""
+    """Where training stands: step of ``steps``, running loss, and the held-out loss where it was just measured.
+
+    ``waited``: seconds in which the step stood still until its batch was there.
+    """
 
     step: int
     steps: int
     loss: float
     held_out: float | None = None
+    waited: float = 0.0
 
 
 class Quantiser:
@@ -261,53 +269,56 @@ def fit(
         state.offer(state.of_start, network.state_dict(), averaged=False)
     saved = time.monotonic()
     every = max(steps // evaluations, 1)
-    for step in range(state.step + 1, steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = _rate(recipe, step, steps)
-        parts = data.draw(recipe.batch, generator)
-        whole = step > recipe.coarse * steps
-        drawn, mean = sum(len(part.planes) for part in parts), 0.0
-        optimiser.zero_grad(set_to_none=True)
-        for part in _shares(parts):
-            with mixed_precision(device, recipe.mixed):
-                parameters = network(part.planes.to(device), _told(part, config, device), _on(part.start, device))
-                parameters = torch.where(still, parameters.detach(), parameters)
-                output = render(part.raw.to(device), quantise(parameters.float()), whole)
-            value = loss(output.float(), part.target)
-            value = value * (len(part.planes) / drawn)
-            value.backward()
-            mean += float(value.detach())
-        (mean,) = ranks.add_up(mean)
-        if not np.isfinite(mean):
-            raise TrainingError(
-                f"step {step}: the loss is {mean}; train with another --seed, and where that "
-                "fails too look for what the loss cannot take: a detector, a reference, annotations"
-            )
-        ranks.add_gradients(network)
-        if recipe.name == "fast":
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        if average is not None:
-            average.add(step)
-        state.add(step, mean)
-        held_out = None
-        if step % every == 0 or step == steps:
-            network.hold(still, logits)
-            held_out = evaluate(network, data, render, loss, quantise)
-            state.offer(held_out, network.state_dict(), averaged=False)
-            if average is not None and average.begun(step):
-                with average.in_place():
-                    network.hold(still, logits)
-                    of_average = evaluate(network, data, render, loss, quantise)
-                    state.offer(of_average, network.state_dict(), averaged=True)
-                held_out = min(held_out, of_average)
-        assert state.loss is not None
-        if step % 10 == 0 or held_out is not None:
-            state.curve.append((step, state.loss, held_out))
-        if checkpoint is not None and (held_out is not None or time.monotonic() - saved > _KEEP_S):
-            keep(checkpoint, recipe.to_dict(), network, optimiser, generator, average, state)
-            saved = time.monotonic()
-        on_step(TrainingStep(step, steps, state.loss, held_out))
+    with DrawnAhead(data, recipe.batch, generator, steps - state.step) as batches:
+        for step in range(state.step + 1, steps + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = _rate(recipe, step, steps)
+            asked = time.monotonic()
+            parts = batches.take()
+            waited = time.monotonic() - asked
+            whole = step > recipe.coarse * steps
+            drawn, mean = sum(len(part.planes) for part in parts), 0.0
+            optimiser.zero_grad(set_to_none=True)
+            for part in _shares(parts):
+                with mixed_precision(device, recipe.mixed):
+                    parameters = network(part.planes.to(device), _told(part, config, device), _on(part.start, device))
+                    parameters = torch.where(still, parameters.detach(), parameters)
+                    output = render(part.raw.to(device), quantise(parameters.float()), whole)
+                value = loss(output.float(), part.target)
+                value = value * (len(part.planes) / drawn)
+                value.backward()
+                mean += float(value.detach())
+            (mean,) = ranks.add_up(mean)
+            if not np.isfinite(mean):
+                raise TrainingError(
+                    f"step {step}: the loss is {mean}; train with another --seed, and where that "
+                    "fails too look for what the loss cannot take: a detector, a reference, annotations"
+                )
+            ranks.add_gradients(network)
+            if recipe.name == "fast":
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            if average is not None:
+                average.add(step)
+            state.add(step, mean)
+            held_out = None
+            if step % every == 0 or step == steps:
+                network.hold(still, logits)
+                held_out = evaluate(network, data, render, loss, quantise)
+                state.offer(held_out, network.state_dict(), averaged=False)
+                if average is not None and average.begun(step):
+                    with average.in_place():
+                        network.hold(still, logits)
+                        of_average = evaluate(network, data, render, loss, quantise)
+                        state.offer(of_average, network.state_dict(), averaged=True)
+                    held_out = min(held_out, of_average)
+            assert state.loss is not None
+            if step % 10 == 0 or held_out is not None:
+                state.curve.append((step, state.loss, held_out))
+            if checkpoint is not None and (held_out is not None or time.monotonic() - saved > _KEEP_S):
+                keep(checkpoint, recipe.to_dict(), network, optimiser, batches.state, average, state)
+                saved = time.monotonic()
+            on_step(TrainingStep(step, steps, state.loss, held_out, waited))
     if state.best is not None:
         network.load_state_dict(state.best)
     return Fitted(network.cpu().eval(), state.best_loss, state.curve, state.averaged, state.of_start)

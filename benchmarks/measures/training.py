@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from measures.clocks import Spent
 from measures.size import Size
 from measures.table import Bar, Row, cpu_and_wall
 from predictor.metadata import LENGTH
-from predictor.training import TrainingData, TrainingStep, fast_recipe, fit
+from predictor.training import TrainingStep, fast_recipe, fit
 from predictor.view import view_for
 from proxy.model import Proxy, ProxyConfig
 from proxy.training import ProxyRecipe, freeze
@@ -50,15 +49,16 @@ def steps(lab: Path, pixels: tuple[int, int], count: int) -> tuple[list[Spent], 
             )
         train, validation = dataset.raws(Split.TRAIN), dataset.raws(Split.VALIDATION)
         view = view_for(fast_recipe().view, [pixels[::-1]])
-        data = _Watched(task.training_data(train, validation, vary=True, seed=0, view=view))
+        data = task.training_data(train, validation, vary=True, seed=0, view=view)
     with open_device("sim:sim20") as device:
         space = device.info().space
     torch.manual_seed(0)
     proxy = freeze(Proxy(ProxyConfig(len(space), ProxyRecipe().width)))
-    marks = [(time.perf_counter(), time.process_time())]
+    marks, waited = [(time.perf_counter(), time.process_time())], list[float]()
 
     def on_step(step: TrainingStep) -> None:
         marks.append((time.perf_counter(), time.process_time()))
+        waited.append(step.waited)
 
     fit(
         data,
@@ -69,30 +69,10 @@ def steps(lab: Path, pixels: tuple[int, int], count: int) -> tuple[list[Spent], 
         replace(fast_recipe(), steps=count + 1, coarse=0.0),
         metadata_length=LENGTH,
         start=space.defaults.unit,
-        statistics=getattr(data.data, "statistics", None),
+        statistics=getattr(data, "statistics", None),
         windows=view.windows,
         on_step=on_step,
         evaluations=1,
     )
     taken = [Spent(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(marks)][UNCOUNTED:count]
-    return taken, [100 * w / t.wall for w, t in zip(data.waited[UNCOUNTED:count], taken, strict=True)]
-
-
-class _Watched:
-    """Training data that says how long each batch was waited for."""
-
-    def __init__(self, data: TrainingData) -> None:
-        self.data = data
-        self.waited: list[float] = []
-
-    def draw(self, batch: int, generator: torch.Generator) -> Any:
-        begin = time.perf_counter()
-        drawn = self.data.draw(batch, generator)
-        self.waited.append(time.perf_counter() - begin)
-        return drawn
-
-    def held_out(self) -> Iterator[Any]:
-        return self.data.held_out()
-
-    def __len__(self) -> int:
-        return len(self.data)
+    return taken, [100 * w / t.wall for w, t in zip(waited[UNCOUNTED:count], taken, strict=True)]

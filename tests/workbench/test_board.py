@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 import typer
+from onnx import numpy_helper
 from sim_lab import make_lab, picture
 from typer.testing import CliRunner
 
@@ -277,6 +279,28 @@ def test_in_8_bits_it_is_smaller_and_says_nearly_the_same(lab: Path, space: Para
     assert 0 < np.abs(one - other).max() < 0.1
     with pytest.raises(RunError, match="no RAW of 128x64 to take the ranges of 8-bit features from"):
         export(lab, tmp_path / "none", predictor="eight", size=(128, 64), int8=True)
+
+
+def test_in_8_bits_every_processor_computes_what_the_graph_says(
+    lab: Path, space: ParameterSpace, tmp_path: Path
+) -> None:
+    """Where products of bytes are added in 16 bits, as by AVX2, weights of 8 bits overflow without a word."""
+    trained(lab, space, "bright", None)
+    export(lab, tmp_path / "small", predictor="bright", int8=True)
+    board = BoardPredictor(tmp_path / "small")
+    plain = onnxruntime.SessionOptions()
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # each step in float32
+    network = (tmp_path / "small" / NETWORK).read_bytes()
+    session = onnxruntime.InferenceSession(network, plain, providers=["CPUExecutionProvider"])
+    inputs = board.inputs(RawFrame(np.full((64, 64), 4095, np.uint16), "RGGB", (64.0,) * 4, 4095, iso=100))
+    (said,) = board._session.run([LOGITS], inputs)
+    (meant,) = session.run([LOGITS], inputs)
+    assert np.ptp(meant) > 1
+    np.testing.assert_allclose(said, meant, atol=0.01)
+    weights = [numpy_helper.to_array(t) for t in onnx.load_from_string(network).graph.initializer]
+    largest = [np.abs(w.astype(int)).max() for w in weights if w.dtype == np.int8 and w.ndim == 4]
+    assert largest
+    assert 2 * 255 * max(largest) < 2**15
 
 
 def test_raws_of_several_sizes_ask_for_one(space: ParameterSpace, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -181,6 +182,14 @@ def test_arrays_beyond_the_limit_come_from_a_file_as_they_were() -> None:
         for _ in range(2):
             assert read().dtype == array.dtype
             np.testing.assert_array_equal(read(), array.transpose())
+
+
+def test_arrays_of_the_file_are_read_by_several_threads_at_once() -> None:
+    kept = KeptArrays(limit=0)
+    reads = [kept.keep(np.full(50_000, i, np.uint8)) for i in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda i: (i % 8, np.unique(reads[i % 8]()).tolist()), range(800)))
+    assert all(values == [i] for i, values in found)
 
 
 def test_of_large_raws_the_predictor_sees_a_view_with_windows_and_statistics() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -21,9 +22,10 @@ class KeptArrays:
         self._left = limit
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the arrays)
         self._end = 0
+        self._turn = threading.Lock()
 
     def keep(self, array: np.ndarray) -> Callable[[], np.ndarray]:
-        """Keep an array; the answer gives it, read-only, as often as it is called.
+        """Keep an array; the answer gives it, read-only, as often as it is called, in any thread.
 
         Raises:
             OSError: the disk of the temporary files is full.
@@ -40,5 +42,6 @@ class KeptArrays:
         return lambda: np.frombuffer(self._read(place, size), dtype).reshape(shape)
 
     def _read(self, place: int, size: int) -> bytes:
-        self._file.seek(place)
-        return self._file.read(size)
+        with self._turn:  # held-out examples are read while the next batch is drawn
+            self._file.seek(place)
+            return self._file.read(size)
