@@ -31,5 +31,9 @@ def test_tiles_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch, form: str
     differences = np.abs(proxy.render(raw, space.defaults).astype(int) - whole)
     assert differences.max() <= 1  # a rounding here and there: sums have another order
     assert (differences > 0).mean() < 0.001
+    middle = proxy.render_centre(raw, space.defaults).astype(int)
+    assert files.centre(60, 420) == (slice(10, 50), slice(190, 230))
+    assert middle.shape == (40, 40, 3)
+    assert np.abs(middle - whole[files.centre(60, 420)]).max() <= 1
     assert whole.shape == (60, 420, 3)
     assert whole.std() > 1

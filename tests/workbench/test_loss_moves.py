@@ -17,12 +17,15 @@ from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.registry import open_device
 from drivers.splits import Split
+from proxy import files
+from proxy.files import centre
 from workbench.collect.bench import Bench
 from workbench.commands.fit_proxy import print_results
 from workbench.console import terminal
 from workbench.judge.rerun import rerun
 from workbench.lab.dataset import Dataset
 from workbench.lab.runs import RunFolder, list_runs, new_run
+from workbench.learn import fidelity_report
 from workbench.learn.fidelity_report import fidelity
 from workbench.learn.loss_moves import Move, Quality, losses, moves_from, sensible_rule
 from workbench.learn.proxy_fitting import fit_proxy
@@ -127,8 +130,8 @@ class Imitation:
     def __init__(self, *ignored: str) -> None:
         self.ignored = {name: SPACE.defaults[name] for name in ignored}
 
-    def render(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
-        return render(raw, parameters.replace(**self.ignored))
+    def render_centre(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
+        return render(raw, parameters.replace(**self.ignored))[centre(raw.height, raw.width)]
 
 
 def report_of(lab: Path, proxy: Imitation, loss_raws: int = 3) -> FidelityReport:
@@ -151,6 +154,23 @@ def test_a_proxy_that_is_the_device_ranks_every_move(tmp_path: Path) -> None:
     without = report_of(tmp_path, Imitation(), loss_raws=0)
     assert (without.loss_raws, without.loss_captures, without.that_matter) == (0, 0, [])
     assert (report.captures or 0) - (without.captures or 0) == report.loss_captures > 3 * len(SPACE)
+
+
+def test_of_large_frames_the_middle_is_compared_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_small_lab(tmp_path, train=6, test=0)
+    whole = report_of(tmp_path, Imitation())
+    for module in (files, fidelity_report):
+        monkeypatch.setattr(module, "TILE", 8)
+    report = report_of(tmp_path, Imitation())
+    assert [note for note in report.notes if note not in whole.notes] == [
+        "frames of more than 8 pixels are compared in their middle, 8×8 at most"
+    ]
+    assert report.captures == whole.captures
+    assert report.rank_correlation == pytest.approx(1)
+    assert all(m.cosine == pytest.approx(1) for m in report.parameters)
+    assert [m.device_change for m in report.parameters] != [m.device_change for m in whole.parameters]
 
 
 def test_a_proxy_that_ignores_a_parameter_ranks_none_of_its_moves(tmp_path: Path) -> None:

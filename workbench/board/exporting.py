@@ -133,7 +133,7 @@ def export(
         if int8:
             board = BoardPredictor(made)
             chosen = stratified(typical, min(CALIBRATED, len(typical)), 1)
-            quantise(made / NETWORK, [board.inputs(raw.load()) for raw in chosen])
+            quantise(made / NETWORK, (board.inputs(raw.load()) for raw in chosen))
             description = json.loads((made / DESCRIPTION).read_text(encoding="utf-8"))
             _describe(made, {**description, "int8": True})
         other, furthest = _compare(made, loaded, frames)

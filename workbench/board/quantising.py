@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ def _quantization() -> Any:
     return quantization
 
 
-def quantise(network: Path, inputs: Sequence[Inputs]) -> None:
+def quantise(network: Path, inputs: Iterable[Inputs]) -> None:
     """Rewrite an ONNX file with features of 8 bits and weights of 7, each channel of the weights with its own scale.
 
     Args:
         network: the file.
-        inputs: of the network, for typical RAWs; the ranges of the features are theirs.
+        inputs: of the network, for typical RAWs, one at a time; the ranges of the features are theirs.
     """
     _pad_channels(network)
     quantization = _quantization()

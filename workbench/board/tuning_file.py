@@ -34,7 +34,6 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from drivers.foreign_text import shown
-from drivers.frames import RawFrame
 from drivers.parameter import GAINS, Native
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import TEXT_BYTES, read_regular
@@ -163,8 +162,9 @@ def _over_iso(lab: Path, run: RunFolder, chooses: Any) -> list[_Found]:
             if not near:
                 continue
             chosen = stratified(near, min(RAWS_A_KNOT, len(near)), 0)
-            frames: list[RawFrame] = [raw.load() for raw in chosen]
-            found.append((knot if known else None, mean_of(chooses(frames)), len(chosen)))
+            # One by one: large frames would not fit into memory together.
+            sets = [chooses([raw.load()])[0] for raw in chosen]
+            found.append((knot if known else None, mean_of(sets), len(chosen)))
     return found
 
 

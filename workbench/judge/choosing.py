@@ -19,6 +19,7 @@ from workbench.judge.gathering import find_tuned, trained_for
 from workbench.judge.header import header
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import Method, MethodKind
+from workbench.judge.predictions import predictions
 from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow
 from workbench.judge.under_setting import other_settings, overlaid
 from workbench.lab.dataset import Dataset, RawRecord
@@ -78,12 +79,12 @@ def choose(
     if (run := find_tuned(lab, fixed, "fixed", info, task, under)) is not None:
         _unseen(run, raws)
         methods.append(Method(MethodKind.fixed, run.name, tuple(sets_of(run, info.space, raws)), run.name))
-    frames = [raw.load() for raw in raws]
+    loaded = []
     for run in chosen:
         _unseen(run, raws)
-        loaded = open_predictor(run)
-        check_space(run, loaded.space, info)
-        sets = tuple(info.space.take(p) for p in loaded.predict(frames))
+        loaded.append(open_predictor(run))
+        check_space(run, loaded[-1].space, info)
+    for run, sets in zip(chosen, predictions(loaded, raws, info.space, progress), strict=True):
         methods.append(Method(MethodKind.predicted, run.name, sets, run.name))
     methods = overlaid(methods, raws, under)
     others = other_settings(lab, methods, under)

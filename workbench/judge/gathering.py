@@ -12,7 +12,9 @@ from drivers.device import DeviceInfo
 from drivers.weights import WeightsError
 from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
+from workbench.judge.measuring import Progress
 from workbench.judge.methods import NONE, Method, MethodKind, ValidationSettings
+from workbench.judge.predictions import predictions
 from workbench.judge.results import MethodResult
 from workbench.judge.under_setting import same_setting
 from workbench.lab.dataset import Dataset, RawRecord
@@ -227,6 +229,7 @@ def gather(
     raws: Sequence[RawRecord],
     settings: ValidationSettings,
     setting: Setting | None,
+    progress: Progress | None = None,
 ) -> tuple[list[Method], list[str]]:
     """The methods to compare under a setting, in the table's order, and notes for the reader.
 
@@ -247,7 +250,7 @@ def gather(
         method, more = _tuned(dataset, info, run, raws, task, kind, label)
         methods.append(method)
         notes += more
-    learnt, more = _learnt(lab, dataset, info, task, raws, settings.predictors, setting)
+    learnt, more = _learnt(lab, dataset, info, task, raws, settings.predictors, setting, progress)
     return methods + learnt, list(dict.fromkeys(notes + more))
 
 
@@ -286,6 +289,7 @@ def _learnt(
     raws: Sequence[RawRecord],
     names: Sequence[str],
     setting: Setting | None,
+    progress: Progress | None,
 ) -> tuple[list[Method], list[str]]:
     """What predictors choose: the mean for all, and each RAW's own."""
     test, n = {r.scene for r in raws}, len(raws)
@@ -294,10 +298,10 @@ def _learnt(
     predictors = _predictors(lab, names, info, test, notes, task, setting)
     if not predictors:
         notes.append(f"no predictor for this device: run `workbench train{_option(task)}`")
-    frames = [r.load() for r in raws] if predictors else []
+    chosen = predictions([predictor for _, predictor in predictors], raws, info.space, progress)
     collection = [c for c in dataset.captures(device_identity=info.identity) if c.purpose.startswith("collect")]
     collection_s = sum(c.device_s for c in collection)
-    for run, predictor in predictors:
+    for (run, predictor), sets in zip(predictors, chosen, strict=True):
         below = _below(run, predictor)
         spent = _proxy_captures(lab, run, test, len(collection)) + below.captures
         training_s = _training_s(lab, run)
@@ -313,7 +317,6 @@ def _learnt(
         notes += _other_firmware("predictor", run, predictor.device_identity, info)
         inputs = "image + metadata" if predictor.metadata else "image only"
         name = f", {run.name}" if len(predictors) > 2 else ""
-        sets = tuple(info.space.take(p) for p in predictor.predict(frames))
         predicted = Method(
             MethodKind.predicted,
             f"predicted ({inputs}{name})",

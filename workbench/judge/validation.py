@@ -108,7 +108,7 @@ def validate(
     make_sure_taken(device, raws)
     task.facts(raws)
     under, of_setting = resolve(settings.setting, info.space, dataset)
-    methods, notes = gather(lab, dataset, info, task, raws, settings, under)
+    methods, notes = gather(lab, dataset, info, task, raws, settings, under, progress)
     methods = overlaid(methods, raws, under)
     notes = [*of_setting, *other_settings(lab, methods, under), *notes]
     blocks.check_asked(methods, settings)

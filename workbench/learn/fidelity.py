@@ -5,12 +5,12 @@ Global PSNR hardly sees noise reduction or sharpening, so fidelity is reported a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from drivers.parameters import ParameterSet, ParameterSpace
+from drivers.parameters import Parameter, ParameterSet, ParameterSpace
 from workbench.learn.results import Movement
 from workbench.tasks import viewing_metrics
 
@@ -50,32 +50,49 @@ def probe_sets(
     return pairs
 
 
-def movements(space: ParameterSpace, probes: Sequence[Probe]) -> list[Movement]:
-    """One :class:`Movement` a parameter, in the order of the space."""
-    from skimage.metrics import structural_similarity
+def movements(space: ParameterSpace, probes: Iterable[Probe]) -> list[Movement]:
+    """One :class:`Movement` a parameter, in the order of the space; no more than one probe is kept at a time."""
+    sums: dict[str, _Sums] = {}
+    for probe in probes:
+        sums.setdefault(probe.parameter, _Sums()).add(probe)
+    return [sums[p.name].movement(p) for p in space.parameters if p.name in sums]
 
-    table = []
-    for p in space.parameters:
-        own = [probe for probe in probes if probe.parameter == p.name]
-        if not own:
-            continue
-        device = np.concatenate([_change(q.device_before, q.device_after) for q in own])
-        proxy = np.concatenate([_change(q.proxy_before, q.proxy_after) for q in own])
-        dot, energy = float(device @ proxy), float(device @ device)
-        norm = float(np.sqrt(energy * float(proxy @ proxy)))
-        pairs = [(q.device_before, q.proxy_before) for q in own] + [(q.device_after, q.proxy_after) for q in own]
-        table.append(
-            Movement(
-                parameter=p.name,
-                block=p.block,
-                device_change=float(np.sqrt(energy / len(device))),
-                cosine=dot / norm if norm else float("nan"),
-                gain=dot / energy if energy else float("nan"),
-                psnr=float(np.mean([min(viewing_metrics.psnr(a, b), MAX_PSNR_DB) for a, b in pairs])),
-                ssim=float(np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in pairs])),
-            )
+
+class _Sums:
+    """What the probes of one parameter add up to."""
+
+    def __init__(self) -> None:
+        self.dot = self.device_energy = self.proxy_energy = 0.0
+        self.values = 0
+        self.psnr: list[float] = []
+        self.ssim: list[float] = []
+
+    def add(self, probe: Probe) -> None:
+        """Take in one."""
+        from skimage.metrics import structural_similarity
+
+        device = _change(probe.device_before, probe.device_after)
+        proxy = _change(probe.proxy_before, probe.proxy_after)
+        self.dot += float(device @ proxy)
+        self.device_energy += float(device @ device)
+        self.proxy_energy += float(proxy @ proxy)
+        self.values += len(device)
+        for a, b in ((probe.device_before, probe.proxy_before), (probe.device_after, probe.proxy_after)):
+            self.psnr.append(min(viewing_metrics.psnr(a, b), MAX_PSNR_DB))
+            self.ssim.append(structural_similarity(a, b, channel_axis=2, data_range=255))
+
+    def movement(self, parameter: Parameter) -> Movement:
+        """What they say of the parameter."""
+        norm = float(np.sqrt(self.device_energy * self.proxy_energy))
+        return Movement(
+            parameter=parameter.name,
+            block=parameter.block,
+            device_change=float(np.sqrt(self.device_energy / self.values)),
+            cosine=self.dot / norm if norm else float("nan"),
+            gain=self.dot / self.device_energy if self.device_energy else float("nan"),
+            psnr=float(np.mean(self.psnr)),
+            ssim=float(np.mean(self.ssim)),
         )
-    return table
 
 
 def rank_correlation(device_quality: np.ndarray, proxy_quality: np.ndarray) -> float:

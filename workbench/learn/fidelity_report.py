@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
-from proxy.files import LoadedProxy
+from proxy.files import TILE, LoadedProxy, centre
 from workbench.collect.bench import Bench
 from workbench.collect.failures import FailureTally, described
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
@@ -41,6 +42,7 @@ def fidelity(
     On held-out RAWs (validation split, or training where it is empty) one parameter at a time is moved around random
     parameter sets; image quality is ranked over held-out parameter sets, and over moves of one parameter from what a
     rule gives (:mod:`workbench.learn.loss_moves`). Frames that fail are left out and counted.
+    Large frames are compared in their middle (:func:`proxy.files.centre`).
 
     Args:
         proxy: the proxy; ``dataset``: the lab's; ``bench``: of the device.
@@ -67,6 +69,8 @@ class _Measuring:
         self.done = 0
         still = self.space.not_searched
         self.notes = [f"not searched, so not measured: {', '.join(still)}"] if still else []
+        if any(max(raw.height, raw.width) > TILE for raw in self.raws):
+            self.notes.append(f"frames of more than {TILE} pixels are compared in their middle, {TILE}×{TILE} at most")
 
     def report(self, centres: Centres | None, loss_raws: int) -> FidelityReport:
         table = self.movements()
@@ -107,18 +111,21 @@ class _Measuring:
     def movements(self) -> list[Movement]:
         """One parameter at a time from low to high, around random sets."""
         chosen = [self.raws[i] for i in self.random.permutation(len(self.raws))[:PROBE_RAWS]]
-        frames = {r.hash: r.load() for r in chosen}
         plan: list[tuple[str, RawRecord, ParameterSet, ParameterSet]] = []
         for raw in chosen:
             base = self.space.from_unit(self.random.uniform(*BASE_RANGE, len(self.space)))
             plan += [(name, raw, before, after) for name, before, after in probe_sets(self.space, base)]
+        return movements(self.space, self.probes(plan))
+
+    def probes(self, plan: Sequence[tuple[str, RawRecord, ParameterSet, ParameterSet]]) -> Iterator[Probe]:
+        """One after the other: those of large frames would not fit into memory together."""
         outputs = self.pixels([(raw, p) for _, raw, before, after in plan for p in (before, after)])
-        probes = []
-        for (name, raw, *moved), before, after in zip(plan, outputs[::2], outputs[1::2], strict=True):
-            if before is not None and after is not None:
-                rendered = [self.proxy.render(frames[raw.hash], p) for p in moved]
-                probes.append(Probe(name, before, after, rendered[0], rendered[1]))
-        return movements(self.space, probes)
+        for raw, own in groupby(plan, key=lambda probe: probe[1]):
+            frame = raw.load()
+            for (name, _, *moved), before, after in zip(own, outputs, outputs, strict=False):
+                if before is not None and after is not None:
+                    rendered = [self.proxy.render_centre(frame, p) for p in moved]
+                    yield Probe(name, before, after, rendered[0], rendered[1])
 
     def ranking(self) -> dict[str, float | int | str]:
         """Image quality over parameter sets of the whole range."""
@@ -131,10 +138,11 @@ class _Measuring:
         for i, raw in enumerate(ranked):
             frame, reference = raw.load(), raw.reference()
             assert reference is not None
+            reference = reference[centre(frame.height, frame.width)]
             for j, p in enumerate(sets):
-                shot = shots[i * len(sets) + j]
+                shot = next(shots)
                 real[i, j] = np.nan if shot is None else viewing_metrics.psnr(shot, reference)
-                imitated[i, j] = viewing_metrics.psnr(self.proxy.render(frame, p), reference)
+                imitated[i, j] = viewing_metrics.psnr(self.proxy.render_centre(frame, p), reference)
         # RAWs that fail with every set are left out, then sets that fail on one of the others.
         on = ~np.isnan(real).all(axis=1)
         whole = ~np.isnan(real[on]).any(axis=0)
@@ -152,18 +160,19 @@ class _Measuring:
             return {}, {}
         moves: list[Move] = []
         captures = 0
-        for raw, centre in zip(chosen, centres_of_raws(centres, self.space, chosen), strict=True):
+        for raw, start in zip(chosen, centres_of_raws(centres, self.space, chosen), strict=True):
             frame, reference = raw.load(), raw.reference()
             assert reference is not None
-            moved = moves_from(self.space, centre)
-            before, *after = self.pixels([(raw, p) for p in (centre, *(p for _, p in moved))])
+            reference = reference[centre(frame.height, frame.width)]
+            moved = moves_from(self.space, start)
+            before, *after = self.pixels([(raw, p) for p in (start, *(p for _, p in moved))])
             captures += 1 + len(after)
             if before is None:
                 continue
-            first = _quality(before, reference), _quality(self.proxy.render(frame, centre), reference)
+            first = _quality(before, reference), _quality(self.proxy.render_centre(frame, start), reference)
             for (name, parameters), pixels in zip(moved, after, strict=True):
                 if pixels is not None:
-                    imitated = _quality(self.proxy.render(frame, parameters), reference)
+                    imitated = _quality(self.proxy.render_centre(frame, parameters), reference)
                     moves.append(Move(name, (first[0], _quality(pixels, reference)), (first[1], imitated)))
         return losses(moves), {
             "around": None if centres is None else centres.rule,
@@ -172,19 +181,18 @@ class _Measuring:
             "loss_captures": captures,
         }
 
-    def pixels(self, jobs: Sequence[tuple[RawRecord, ParameterSet]]) -> list[np.ndarray | None]:
-        """The device's images, ``uint8 [H, W, 3]``; None where the frame failed, which is counted."""
-        pixels: list[np.ndarray | None] = []
+    def pixels(self, jobs: Sequence[tuple[RawRecord, ParameterSet]]) -> Iterator[np.ndarray | None]:
+        """The middle of the device's images, ``uint8 [h, w, 3]``; None where the frame failed, which is counted."""
         for (raw, parameters), outcome in zip(jobs, self.bench.capture_many(jobs), strict=True):
             self.done += 1
             self.on_capture(self.done)
             if isinstance(outcome, FailureRecord):
                 self.tally.add(outcome.code, outcome.reason, described(raw.name, parameters))
-                pixels.append(None)
+                yield None
             else:
                 self.tally.made()
-                pixels.append(outcome.rgb().pixels)
-        return pixels
+                # A copy: the whole picture is let go.
+                yield outcome.rgb().pixels[centre(raw.height, raw.width)].copy()
 
 
 def _quality(pixels: np.ndarray, reference: np.ndarray) -> Quality:
