@@ -58,6 +58,13 @@ class Isp(Protocol):
         """A live device's: a RAW of what is before it, and the picture of that very RAW."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proven(wire.Process):
+    """A request whose RAW travelled and is proven by its hash."""
+
+    raw: RawFrame = dataclasses.field(kw_only=True, repr=False)
+
+
 class DeviceSide:
     """One device, from power-on until it is dropped.
 
@@ -102,7 +109,7 @@ class DeviceSide:
             raw_input: which RAWs it takes, and how they travel; None: any, two bytes a pixel.
             output: what the pictures are; None: JPEG or PNG files.
             holds: bytes of RAWs that are kept, so that a client need not send one again with each parameter set.
-            overlap: frames are made in a thread of their own, so that the link works meanwhile.
+            overlap: frames are made in a thread of their own, so that a link that streams works meanwhile.
 
         Raises:
             DeviceError: a parameter has no register.
@@ -117,8 +124,7 @@ class DeviceSide:
         self.frame = 0
         self._held = HeldRaws[RawFrame](self.holds)
         self._isp = isp
-        self._ahead = Ahead(self._in_turn) if overlap else None
-        self._opened: tuple[wire.Message, RawFrame] | None = None
+        self._ahead = Ahead[wire.FrameRequest](lambda request: self.handle(request)) if overlap else None
         self._registers = threading.Lock()
         self._banks = Banks(space)
         self._last = 0
@@ -138,24 +144,21 @@ class DeviceSide:
         None where there is no answer yet and other requests may have theirs.
         """
         if self._ahead is not None:
-            yield from self._ahead.answers((request, self._proven(request)) for request in requests)
+            yield from self._ahead.answers(self._proven(request) for request in requests)
             return
         for request in requests:
             yield self.handle(request)
 
-    def _proven(self, request: wire.FrameRequest) -> RawFrame | None:
-        """The RAW that travelled, proven by its hash; None where there is none, or one to refuse."""
+    def _proven(self, request: wire.FrameRequest) -> wire.FrameRequest:
+        """The same with its RAW; as it is where no RAW travelled, or one to refuse."""
         if not isinstance(request, wire.Process) or not 0 < len(request.payload) <= self.max_payload:
-            return None
+            return request
         try:
-            return wire.raw_frame(request, self.input)
+            raw = wire.raw_frame(request, self.input)
         except WorkbenchError:
-            return None
-
-    def _in_turn(self, asked: tuple[wire.FrameRequest, RawFrame | None]) -> wire.Message:
-        request, raw = asked
-        self._opened = (request, raw) if raw is not None else None
-        return self.handle(request)
+            return request
+        told = (request.id, request.raw_hash, request.registers, request.metadata, request.payload, request.follows)
+        return Proven(*told, raw=raw)
 
     def handle(self, message: wire.Message) -> wire.Message:
         """The answer to a request; a refusal is an :class:`~drivers.protocol.wire.Error`, nothing is raised."""
@@ -234,8 +237,7 @@ class DeviceSide:
             return held, self._boundary(message, codes)
         if len(message.payload) > self.max_payload:
             raise wire.MessageError("too_large", f"payload of {len(message.payload)} bytes; {self.max_payload} taken")
-        opened, self._opened = self._opened, None
-        raw = opened[1] if opened is not None and opened[0] is message else wire.raw_frame(message, self.input)
+        raw = message.raw if isinstance(message, Proven) else wire.raw_frame(message, self.input)
         if refusal := self.input.refusal(raw) or self.output.refusal(raw.width, raw.height):
             raise wire.MessageError("bad_raw", f"the RAW is not taken: {refusal}")
         self._held.keep(message.raw_hash, len(message.payload), raw)

@@ -94,8 +94,8 @@ class Agent:
             output: what the function returns where that is not sRGB or a file: its bytes, rows padded, as an array or
                 as ``bytes``.
             holds: bytes of RAWs that are kept in memory, so that one need not travel again with each parameter set.
-            overlap: the function is called in a thread of its own, always the same, so that answers leave and requests
-                arrive while it waits for the hardware.
+            overlap: over ZeroMQ the function is called in a thread of its own, always the same, so that answers leave
+                and requests arrive while it waits for the hardware.
 
         Raises:
             ParameterError: two parameters have one name or share a register, or a value breaks the protocol's bounds.

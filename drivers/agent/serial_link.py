@@ -38,6 +38,10 @@ def open_serial(open_line: Callable[[], Line], max_payload: int, pixels: Path | 
 class SerialLink:
     """A line and the client on it, one at a time; see :class:`~drivers.agent.serving.ServerLink`."""
 
+    streams = False
+    """Served while a frame is made a line carries more acknowledgements, each by itself; one that breaks every few
+    bytes then gets no message across whole."""
+
     def __init__(self, line: Line, max_payload: int, folder: PixelFolder | None) -> None:
         """Over an open line; ``folder``: where payloads go."""
         self.url = line.url

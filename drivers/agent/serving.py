@@ -23,9 +23,15 @@ MAX_INTAKE = 256
 
 
 class ServerLink(Protocol):
-    """The device's end of a link; ``url`` is for clients."""
+    """The device's end of a link.
+
+    Attributes:
+        url: for clients.
+        streams: whether it is worth serving while a frame is made.
+    """
 
     url: str
+    streams: bool
 
     @property
     def clients(self) -> int:
@@ -110,12 +116,11 @@ class _Server:
         self._device = device
         self._link = link
         self._answer = answer or _plain(device)
-        self._streams = answer is None
+        self._streams = answer is None and link.streams
         self._stop = stop
         self._queue = FrameQueue(QUEUE_FACTOR * device.max_in_flight)
         self._outbox = Outbox()
         self._clients = link.clients
-        self._forgotten = 0
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -125,8 +130,7 @@ class _Server:
                 self._stream()
             elif self._queue:
                 self._do(*self._queue.pop())
-            self._send_due()
-            self._link.flush()
+            self._let_go()
 
     def _take_in(self, poll_s: float) -> None:
         """Take in all that has arrived before the next frame, so that short requests do not wait for queued frames.
@@ -139,28 +143,23 @@ class _Server:
 
     def _stream(self) -> None:
         """Make the frames that wait, and those that come meanwhile; the device may have several in work."""
-        taken: deque[tuple[int, bytes, wire.FrameRequest]] = deque()
+        taken: deque[tuple[bytes, wire.FrameRequest]] = deque()
 
         def requests() -> Iterator[wire.FrameRequest]:
             while self._queue and not self._stop.is_set():
-                taken.append((self._forgotten, *self._queue.pop()))
-                yield taken[-1][2]
+                taken.append(self._queue.pop())
+                yield taken[-1][1]
                 self._take_in(0.0)
 
         for made in self._device.frames(requests()):
             if made is None:
                 self._take_in(0.0)
-                self._send_due()
-                self._link.flush()
-                continue
-            forgotten, peer, request = taken.popleft()
-            if forgotten != self._forgotten:  # who asked for it has gone
-                continue
-            self._queue.done(peer, request)
-            is_frame = isinstance(made, wire.Frame)
-            self._outbox.put(peer, Outcome([Send(wire.encode(made))], is_frame), time.monotonic())
-            self._send_due()
-            self._link.flush()
+            else:
+                peer, request = taken.popleft()
+                self._queue.done(peer, request)
+                is_frame = isinstance(made, wire.Frame)
+                self._outbox.put(peer, Outcome([Send(wire.encode(made))], is_frame), time.monotonic())
+            self._let_go()
 
     def _take_next(self, poll_s: float) -> bool:
         wait_s = 0.0 if self._queue else min(poll_s, self._outbox.wait_s(time.monotonic()))
@@ -201,9 +200,12 @@ class _Server:
             self._link.disappear(outcome.gone_s, self._stop)
 
     def _forget(self) -> None:
-        self._forgotten += 1
         self._queue.clear()
         self._outbox.clear()
+
+    def _let_go(self) -> None:
+        self._send_due()
+        self._link.flush()
 
     def _send_due(self) -> None:
         for peer, parts in self._outbox.due(time.monotonic()):

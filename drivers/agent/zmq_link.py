@@ -19,6 +19,7 @@ class RouterLink:
     """One ROUTER socket, encrypted where there are keys; see :class:`~drivers.agent.serving.ServerLink`."""
 
     clients = 0
+    streams = True
 
     def __init__(self, host: str, port: int, max_payload: int, keys: DeviceKeys | None) -> None:
         """Listen.

@@ -74,9 +74,7 @@ def serve_firmware(
         lambda: open_serial(lambda: open_line(where, bind_any), firmware.max_payload, pixels),
         ready,
         stop,
-        # Not overlapped: a line that is served while a frame is made carries more acknowledgements, each by itself,
-        # and one that breaks every few bytes then gets no message across whole.
-        faults or Faults(),
+        faults,
     )
 
 

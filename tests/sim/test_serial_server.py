@@ -18,8 +18,7 @@ import pytest
 from servers import in_thread
 
 from drivers.agent.serial_lines import TcpLine
-from drivers.agent.serial_link import open_serial
-from drivers.agent.serving import QUEUE_FACTOR, serve_link
+from drivers.agent.serving import QUEUE_FACTOR
 from drivers.errors import DeviceError
 from drivers.frames import RawFrame
 from drivers.protocol import wire
@@ -211,21 +210,17 @@ def test_a_full_queue_answers_busy(serving: Callable[..., str], client: Callable
     assert isp.frames == len(sent) - len(refused)
 
 
-def gone_with_a_frame_in_work(client: Client, isp: HeldIsp) -> None:
-    """Asks for three frames and goes when the first has begun."""
-    for n in (1, 2, 3):
-        client.end.send(request(n))
-    client.write()
-    assert isp.started.acquire(timeout=20)
-    client.stream.close()
-
-
 def test_what_waits_for_a_client_is_forgotten_when_another_comes(
     serving: Callable[..., str], client: Callable[[str], Client]
 ) -> None:
     isp = HeldIsp()
     url = serving(Firmware(isp))
-    gone_with_a_frame_in_work(client(url), isp)
+    first = client(url)
+    for n in (1, 2, 3):
+        first.end.send(request(n))
+    first.write()
+    assert isp.started.acquire(timeout=20)
+    first.stream.close()
     second = Client(url)
     try:
         second.write()
@@ -237,25 +232,6 @@ def test_what_waits_for_a_client_is_forgotten_when_another_comes(
         assert (type(answer), answer.id, isp.frames) == (wire.Frame, 6, 2)
     finally:
         second.stream.close()
-
-
-def test_what_was_begun_for_a_client_who_has_gone_answers_nobody(client: Callable[[str], Client]) -> None:
-    isp = HeldIsp()
-    firmware = Firmware(isp)
-
-    def overlapped(ready: Callable[[str], None], stop: threading.Event) -> None:
-        serve_link(
-            firmware, lambda: open_serial(lambda: TcpLine("127.0.0.1", 0), firmware.max_payload, None), ready, stop
-        )
-
-    with in_thread(overlapped) as url:
-        gone_with_a_frame_in_work(client(url), isp)
-        # The link is served while a frame is made: who comes next is heard, and hears nothing that was not asked for.
-        second = client(url)
-        assert isinstance(second.ask(wire.Hello(5)), wire.Info)
-        isp.may_end.release(4)
-        assert second.ask(wire.process_request(6, RAW, ())).id == 6
-    assert isp.frames in (2, 3)
 
 
 @pytest.mark.parametrize("where", LINES)
