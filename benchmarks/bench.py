@@ -26,7 +26,7 @@ import tables_json
 from measures.size import FULL, QUICK, Size
 from measures.table import Row, markdown
 
-GROUPS = ("startup", "prediction", "emulator", "collection", "storing", "training")
+GROUPS = ("startup", "prediction", "loop", "emulator", "collection", "storing", "training")
 RESULT = tables_json.RESULTS / "bench.md"
 PACKAGES = ("numpy", "torch", "onnxruntime", "opencv-python-headless", "rawpy", "pyzmq", "sqlalchemy")
 

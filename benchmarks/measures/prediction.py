@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from drivers.device import DeviceInfo
 from drivers.frames import RawFrame
 from drivers.raw.dng import dng_bytes
 from drivers.registry import open_device
@@ -63,7 +64,8 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
 
 def in_memory(size: Size, folder: Path, lab: Path, raw: RawFrame, recipe: Recipe) -> Iterator[Row]:
     """The network of a recipe in each of its forms, beside eager float32."""
-    run = untrained(lab, recipe)
+    with open_device("sim:sim20") as device:
+        run = untrained(lab, recipe, device.info(), frames.MP12)
     eager, channels_last = load_predictor(run), load_predictor(run)
     channels_last.network.to(memory_format=torch.channels_last)
     export(lab, folder / recipe.name, predictor=recipe.name)
@@ -90,12 +92,10 @@ def in_memory(size: Size, folder: Path, lab: Path, raw: RawFrame, recipe: Recipe
             )
 
 
-def untrained(lab: Path, recipe: Recipe) -> Path:
+def untrained(lab: Path, recipe: Recipe, info: DeviceInfo, pixels: tuple[int, int]) -> Path:
     """The folder of a finished ``train`` run, named as the recipe, of a network that was never trained."""
-    with open_device("sim:sim20") as device:
-        info = device.info()
     torch.manual_seed(0)
-    view = view_for(recipe.view, [frames.MP12[::-1]])
+    view = view_for(recipe.view, [pixels[::-1]])
     config = PredictorConfig(
         len(info.space),
         recipe.width,
