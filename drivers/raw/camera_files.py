@@ -138,6 +138,9 @@ def _to_frame(raw: Any, tags: FileTags | None, stream: BinaryIO, name: str) -> t
         stored = Window(0, 0, raw.sizes.raw_height, raw.sizes.raw_width)
         window = Window(raw.sizes.top_margin, raw.sizes.left_margin, height, width)
         notes = amend(fields, tags, stored, window, stream)
+        if (count := tags.whole_mosaics(stored.height, stored.width)) > 1:
+            text = f"it holds {count} mosaics of one size (a burst?), of which LibRaw reads one; write each into a file"
+            notes.append(RawNote("several_mosaics", text))
     elif begins_as_tiff(stream):
         notes.append(RawNote("no_tags", "its own tags cannot be read (damaged?); LibRaw's word of it is taken"))
     return RawFrame(**fields), notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -56,10 +56,18 @@ class FileTags:
     def mosaic_of(self, height: int, width: int) -> Directory | None:
         """The directory of the mosaic with that size, or the only one; None where the file leaves it open."""
         fitting = [m for m in self.mosaics if m.get(256) == (width,) and m.get(257) == (height,)]
-        main = [m for m in fitting if m.get(254, (0,)) == (0,)] or fitting
+        main = _whole(fitting) or fitting
         if main:
             return main[0]
         return self.mosaics[0] if len(self.mosaics) == 1 else None
+
+    def whole_mosaics(self, height: int, width: int) -> int:
+        """How many mosaics of that size there are that are no previews."""
+        return len(_whole([m for m in self.mosaics if m.get(256) == (width,) and m.get(257) == (height,)]))
+
+
+def _whole(mosaics: Sequence[Directory]) -> list[Directory]:
+    return [mosaic for mosaic in mosaics if mosaic.get(254, (0,)) == (0,)]
 
 
 def read_tags(file: BinaryIO) -> FileTags | None:

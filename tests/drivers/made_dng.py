@@ -41,6 +41,7 @@ def made_dng(
     sub: bool = False,
     dtype: str = "u2",
     cfa: str = "RGGB",
+    times: int = 1,
 ) -> bytes:
     """The bytes of a DNG.
 
@@ -52,6 +53,7 @@ def made_dng(
         sub: put what belongs to the pixels into a sub-directory, a small thumbnail before it.
         dtype: how a pixel is stored, NumPy's name without byte order.
         cfa: the pattern that the file states.
+        times: how many sub-directories say that they are those pixels.
     """
     height, width = pixels.shape
     with np.errstate(over="ignore"):  # infinite is one of the values that are tried
@@ -93,12 +95,18 @@ def made_dng(
         outer = {t: v for t, v in wanted.items() if t not in of_pixels}
         body += b"\0" * (len(body) % 2)
         inner_at = 8 + len(body)
-        body += _directory(inner, inner_at, order)
+        own = _directory(inner, inner_at, order)
+        places = [inner_at]
+        for _ in range(times - 1):
+            body += own + b"\0" * (len(own) % 2)
+            places.append(8 + len(body))
+            own = _directory(inner, places[-1], order)
+        body += own
         thumbnail_at = 8 + len(body)
         body += bytes(16 * 16 * 3)
         thumbnail = {254: (LONG, [1]), 256: (LONG, [16]), 257: (LONG, [16]), 258: (SHORT, [8, 8, 8]), 259: (SHORT, [1])}
         thumbnail |= {262: (SHORT, [2]), 273: (LONG, [thumbnail_at]), 277: (SHORT, [3]), 278: (LONG, [16])}
-        wanted = {**outer, **thumbnail, 279: (LONG, [16 * 16 * 3]), 330: (LONG, [inner_at])}
+        wanted = {**outer, **thumbnail, 279: (LONG, [16 * 16 * 3]), 330: (LONG, places)}
     body += b"\0" * (len(body) % 2)
     at = 8 + len(body)
     return struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, at) + body + _directory(wanted, at, order)

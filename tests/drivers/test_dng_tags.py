@@ -596,3 +596,12 @@ def test_a_name_reaches_libraw_only_where_it_can_be_printed(tmp_path: Path, capf
             load_raw(tmp_path / name)
     printed = capfd.readouterr().err
     assert not any(sign in printed for sign in ("\x1b", "\x9b", "\u202e"))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_several_mosaics_in_one_file_are_told(times: int) -> None:
+    raw, notes = read(made_dng(flat(), sub=True, times=times))
+    assert light(raw) == pytest.approx([400, 800, 800, 200])
+    told = {1: None, 2: "it holds 2 mosaics of one size", 3: "it holds 3 mosaics of one size"}[times]
+    assert notes.get("several_mosaics", "").startswith(told or "")
+    assert ("several_mosaics" in notes) is (told is not None)
