@@ -101,8 +101,7 @@ def _check(header: PictureHeader, raw: RawFrame, where: str) -> None:
 def _odd(pixels: np.ndarray, raw: RawFrame) -> str:
     """What of a reference's values can hardly be meant for its RAW, or empty."""
     for where, rows, light in (("last", pixels[::-1], raw.mosaic[::-1]), ("first", pixels, raw.mosaic)):
-        alike = (rows == rows[0, 0]).all(axis=(1, 2))
-        count = int(np.argmin(alike)) if not alike.all() else len(rows)
+        count = _of_one_colour(rows)
         # A clipped sky is white; a dark frame or a drawn one is even in its RAW too.
         if count >= max(4, len(rows) // 50) and rows[0, 0].min() < 255 and np.ptp(light[:count]) > 0:
             return f"the {where} {count} of {len(rows)} rows of its reference hold one colour; is it whole?"
@@ -110,6 +109,14 @@ def _odd(pixels: np.ndarray, raw: RawFrame) -> str:
     if likeness is not None and likeness < _LIKE:
         return f"its reference does not look like it (correlation {likeness:.2f}); is it of another RAW, or turned?"
     return ""
+
+
+def _of_one_colour(rows: np.ndarray) -> int:
+    """How many rows, from the first on, hold its first pixel's colour alone."""
+    for count, row in enumerate(rows):  # a picture ends it at once, however large it is
+        if (row != rows[0, 0]).any():
+            return count
+    return len(rows)
 
 
 def _likeness(pixels: np.ndarray, raw: RawFrame) -> float | None:
