@@ -118,10 +118,15 @@ class RawFrame:
                 raise FrameError(f"{name}: {len(e)} earlier frames; a burst has 2..{MAX_BURST} frames")
             e.flags.writeable = False
 
-    @cached_property
+    # A frame that kept itself would stay in memory until Python next looks for circles: large ones would pile up.
+    @property
     def single(self) -> RawFrame:
         """The frame without those before it."""
-        return self if self.earlier is None else replace(self, earlier=None)
+        return self if self.earlier is None else self._alone
+
+    @cached_property
+    def _alone(self) -> RawFrame:
+        return replace(self, earlier=None)
 
     @property
     def burst(self) -> list[RawFrame]:
@@ -139,11 +144,13 @@ class RawFrame:
         """Bayer or another."""
         return KINDS[self.cfa]
 
-    @cached_property
+    @property
     def bayer(self) -> RawFrame:
         """What networks, rules and figures see: itself, or a Bayer mosaic of its size, see :mod:`drivers.cfa`."""
-        if self.cfa_kind == "bayer":
-            return self.single
+        return self.single if self.cfa_kind == "bayer" else self._as_bayer
+
+    @cached_property
+    def _as_bayer(self) -> RawFrame:
         cfa, mosaic, black = as_bayer(self.cfa, self.mosaic, self.black_level)
         return replace(self.single, cfa=cfa, mosaic=mosaic, black_level=black)
 

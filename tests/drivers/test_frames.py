@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import weakref
 from typing import Any
 
 import numpy as np
@@ -113,6 +115,24 @@ def test_planes_keep_noise_below_black_and_white_is_one() -> None:
     planes = frame(mosaic=mosaic).planes()
     assert planes[0, 0, 0] < 0
     assert planes[1:, 0, 0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "RRGGRRGGGGBBGGBB"])
+@pytest.mark.parametrize("earlier", [0, 2])
+def test_a_frame_that_is_let_go_leaves_memory_at_once(cfa: str, earlier: int) -> None:
+    mosaic = np.zeros((8, 8), np.uint16)
+    raw = RawFrame(mosaic, cfa, (0, 0, 0, 0), 1, earlier=np.zeros((earlier, 8, 8), np.uint16) if earlier else None)
+    assert (raw.single is raw) is (not earlier)
+    assert raw.single is raw.single
+    assert raw.bayer is raw.bayer
+    assert raw.planes().shape == (3, 4, 4)
+    left = weakref.ref(raw)
+    gc.disable()  # else circles are looked for whenever enough else was made
+    try:
+        del raw
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_metadata_round_trip_through_json() -> None:
