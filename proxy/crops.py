@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
+from drivers.kept_arrays import KeptArrays, room
 from proxy.model import THUMBNAIL, RawBatch
 
 _COLOUR = {"R": 0, "G": 1, "B": 2}
@@ -97,8 +99,21 @@ def concatenate(batches: list[RawBatch]) -> RawBatch:
     )
 
 
+@dataclass
+class _Part:
+    """A crop: its pixels, and what of its RAW is the same for all crops of it; ``told`` has no mosaic of its own."""
+
+    mosaic: Callable[[], np.ndarray]
+    output: Callable[[], np.ndarray]
+    told: RawBatch
+    parameters: np.ndarray
+    raw_hash: str
+
+
 class CropBuilder:
     """Collects crops of captures of any size into one :class:`CropSet`.
+
+    Their pixels lie in memory up to a limit, and beyond it in temporary files (:mod:`drivers.kept_arrays`).
 
     Args:
         size: longest side of a crop; smaller frames are kept whole, larger ones are cut at random even offsets.
@@ -111,8 +126,9 @@ class CropBuilder:
         self._crops = crops_per_capture
         self._random = np.random.default_rng(seed)
         # Captures of one RAW come together.
-        self._last: tuple[str, Tensor] | None = None
-        self._parts: list[tuple[RawBatch, np.ndarray, Tensor, str]] = []
+        self._last: tuple[str, RawBatch] | None = None
+        self._parts: list[_Part] = []
+        self._kept = KeptArrays()
 
     def add(self, raw: RawFrame, parameters: np.ndarray, output: np.ndarray) -> None:
         """Add one capture: RAW, ``[N]`` in [0, 1], ``uint8 [H, W, 3]``.
@@ -126,18 +142,18 @@ class CropBuilder:
                 f"the RAW {raw.width}×{raw.height}; the proxy needs a device that keeps the size"
             )
         if self._last is None or self._last[0] != raw.hash:
-            self._last = (raw.hash, thumbnail_of(raw.planes()))
-        raw_hash, thumbnail = self._last
+            told = crop_batch(cut(raw.bayer, 0, 0, 2, 2), thumbnail_of(raw.planes()))
+            self._last = (raw.hash, told)
+        raw_hash, told = self._last
         raw = raw.bayer
-        pixels = torch.from_numpy(np.ascontiguousarray(output)).permute(2, 0, 1)
         height, width = min(self._size, raw.height), min(self._size, raw.width)
         one = height == raw.height and width == raw.width
         for _ in range(1 if one else self._crops):
             top = 2 * int(self._random.integers((raw.height - height) // 2 + 1))
             left = 2 * int(self._random.integers((raw.width - width) // 2 + 1))
-            crop = crop_batch(cut(raw, top, left, height, width), thumbnail)
-            seen = pixels[:, top : top + height, left : left + width].clone()
-            self._parts.append((crop, parameters, seen, raw_hash))
+            mosaic = cut(raw, top, left, height, width).normalised()
+            seen = output[top : top + height, left : left + width].transpose(2, 0, 1)
+            self._parts.append(_Part(self._kept.keep(mosaic), self._kept.keep(seen), told, parameters, raw_hash))
 
     def build(self) -> CropSet:
         """All crops; frames smaller than the others decide the common size.
@@ -147,14 +163,17 @@ class CropBuilder:
         """
         if not self._parts:
             raise ValueError("no captures to build crops from")
-        height = min(p[2].shape[1] for p in self._parts)
-        width = min(p[2].shape[2] for p in self._parts)
-        raws = concatenate(
-            [RawBatch(r.mosaic[..., :height, :width], r.colours, r.thumbnail, r.matrix) for r, *_ in self._parts]
-        )
+        count = len(self._parts)
+        shapes = [p.mosaic().shape for p in self._parts]
+        height, width = (min(sides) for sides in zip(*shapes, strict=True))
+        mosaic, output = room((count, 1, height, width), np.float32), room((count, 3, height, width), np.uint8)
+        for i, part in enumerate(self._parts):
+            mosaic[i, 0] = part.mosaic()[:height, :width]
+            output[i] = part.output()[:, :height, :width]
+        told = concatenate([p.told for p in self._parts])
         return CropSet(
-            raws,
-            torch.from_numpy(np.stack([p[1] for p in self._parts]).astype(np.float32)),
-            torch.stack([p[2][:, :height, :width] for p in self._parts]).contiguous(),
-            [p[3] for p in self._parts],
+            replace(told, mosaic=torch.from_numpy(mosaic)),
+            torch.from_numpy(np.stack([p.parameters for p in self._parts]).astype(np.float32)),
+            torch.from_numpy(output),
+            [p.raw_hash for p in self._parts],
         )

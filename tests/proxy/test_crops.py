@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from gain_gamma import BLACK, WHITE, raw_of, scene
 
+from drivers import kept_arrays
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
-from proxy.crops import CropBuilder, raw_batch
+from proxy.crops import CropBuilder, CropSet, raw_batch
 from proxy.model import THUMBNAIL
 
 
@@ -82,6 +85,35 @@ def test_the_smallest_frame_decides() -> None:
     for mosaic, output, name in zip(crops.raw.mosaic, crops.output, crops.raw_hashes, strict=True):
         source = next(pair for pair in (place_raw(*s) for s in ((60, 90), (10, 12), (12, 10))) if pair[0].hash == name)
         assert_is_cut_from(mosaic, output, *source)
+
+
+def test_many_crops_lie_in_files_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, pixels = place_raw(160, 160)
+    crop_bytes = 128 * 128 * (4 + 3)
+
+    def crops(limit: int) -> tuple[CropSet, int]:
+        monkeypatch.setattr(kept_arrays, "LIMIT", limit)
+        builder = CropBuilder(seed=1)
+        tracemalloc.start()
+        for i in range(10):
+            builder.add(raw, np.array([i / 10]), pixels)
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return builder.build(), held
+
+    (in_memory, much), (in_files, little) = crops(2**30), crops(3 * crop_bytes)
+    assert much > 40 * crop_bytes
+    assert little < 6 * crop_bytes  # the limit, and the RAW's planes
+    for one, other in zip(_tensors(in_memory), _tensors(in_files), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    drawn, others = (s.draw(9, 24, torch.Generator().manual_seed(2)) for s in (in_memory, in_files))
+    assert torch.equal(drawn[2], others[2])
+
+
+def _tensors(crops: CropSet) -> list[torch.Tensor]:
+    raw = crops.raw
+    return [raw.mosaic, raw.colours, raw.thumbnail, raw.matrix, crops.parameters, crops.output]
 
 
 def test_an_output_of_another_size() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import pytest
 import typer
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from drivers.foreign_text import shown
 from workbench import cli
-from workbench.console import terminal
-from workbench.console.progress import Progress
+from workbench.console import progress, terminal
+from workbench.console.interrupt import stoppable
+from workbench.console.progress import LINE_EVERY_S, Progress, each
+from workbench.errors import StoppedError
 
 FOREIGN = [
     "\x1b]0;PWNED\x07\x1b[31m",
@@ -78,18 +81,67 @@ def test_streams_that_are_not_there_are_left_alone(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("text", FOREIGN)
 def test_progress_shows_foreign_text(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    with Progress(f"read {text}", 2) as progress:
-        progress.update(1, text)
+    with Progress(f"read {text}", 2) as shows:
+        shows.update(1, text)
     line = capsys.readouterr().err.rstrip("\n")
     assert line
     assert shown(line) == line
+
+
+def test_a_part_is_told_once_it_takes_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def passed(seconds: float) -> str:
+        for _ in each("read RAWs", range(4)):
+            now[0] += seconds
+        return capsys.readouterr().err
+
+    assert passed(LINE_EVERY_S / 4 - 0.1) == ""
+    assert passed(LINE_EVERY_S / 2).splitlines() == [
+        "read RAWs: 2 of 4 RAWs, 2.5 s each, 0:05 left",
+        "read RAWs: 4 of 4 RAWs, 2.5 s each",
+        "read RAWs: 4 of 4 RAWs, 2.5 s each",
+    ]
+
+
+def test_a_part_can_be_stopped_at_every_item() -> None:
+    taken = []
+
+    def take() -> None:
+        with stoppable("go on") as stop:
+            for item in each("read RAWs", range(4)):
+                taken.append(item)
+                stop.requested = item == 1
+
+    with pytest.raises(StoppedError, match="go on"):
+        take()
+    assert taken == [0, 1]
+
+
+def test_on_a_terminal_a_part_has_a_line_in_the_jobs_own_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    with Progress("train", 10) as job:
+        for _ in each("read RAWs", range(3)):
+            pass
+        assert [(task.description, task.completed, task.total) for task in job._bar.tasks] == [
+            ("train", 0, 10),
+            ("read RAWs", 3, 3),
+        ]
+        assert job._bar.live.is_started
+    assert not job._bar.live.is_started
 
 
 def commands(command: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
     inner = getattr(command, "commands", None)
     if not inner:
         return [(path, command)]
-    return [found for name, each in inner.items() for found in commands(each, (*path, name))]
+    return [found for name, one in inner.items() for found in commands(one, (*path, name))]
 
 
 def every_command() -> list[tuple[tuple[str, ...], object]]:

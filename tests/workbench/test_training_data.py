@@ -10,6 +10,7 @@ from sim_lab import picture
 
 from drivers.cfa import CFA_PATTERNS, CfaPattern
 from drivers.frames import RawFrame
+from drivers.kept_arrays import KeptArrays
 from predictor.files import input_planes
 from predictor.metadata import metadata_vector
 from predictor.raw_features import raw_statistics
@@ -18,7 +19,6 @@ from predictor.view import View
 from proxy.crops import raw_batch
 from proxy.model import demosaic_bilinear
 from workbench.tasks import viewing_data
-from workbench.tasks.kept_arrays import KeptArrays
 from workbench.tasks.viewing_data import WHOLE_SIDE, ViewingData
 
 

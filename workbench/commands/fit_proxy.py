@@ -77,7 +77,7 @@ def fit_proxy(
     ):
 
         def show(step: ProxyStep) -> None:
-            progress.update(step.step, note=f"{step.phase}, about {-4.343 * step.loss:.1f} dB")
+            progress.part("training", "step", step.step, step.steps, f"{step.phase}, about {-4.343 * step.loss:.1f} dB")
 
         run, result = learning.fit_proxy(
             lab,

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from drivers import ranks
 from drivers.device import Device
+from drivers.frames import RawFrame
 from drivers.parameters import ParameterSpace
 from drivers.splits import Split
 from drivers.weights import file_digest
@@ -21,7 +23,7 @@ from workbench.collect.campaign import PURPOSE
 from workbench.collect.faults import faults_kept
 from workbench.collect.output_kinds import told_kinds
 from workbench.console.notes import say
-from workbench.console.progress import Progress
+from workbench.console.progress import Progress, each
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.lab.runs import RunFolder, new_run
@@ -31,6 +33,7 @@ from workbench.learn.results import HeldOutPsnr, ProxyFitResult
 from workbench.rules.centres import centres_of
 
 HELD_OUT_SETS = 0.06
+HELD_OUT_BATCH = 64
 
 
 def device_of(dataset: Dataset, identity: str | None) -> str:
@@ -51,16 +54,18 @@ def device_of(dataset: Dataset, identity: str | None) -> str:
 
 
 def load_crops(dataset: Dataset, captures: list[CaptureRecord], space: ParameterSpace, size: int = 128) -> CropSet:
-    """Crops of captures, decoded once and kept in memory."""
+    """Crops of captures, decoded once and kept."""
     builder = CropBuilder(size=size)
     raws: dict[str, RawRecord] = {r.hash: r for r in dataset.raws()}
     by_raw: dict[str, list[CaptureRecord]] = {}
     for capture in captures:
         by_raw.setdefault(capture.raw_hash, []).append(capture)
-    for raw_hash, own in by_raw.items():
-        raw = raws[raw_hash].load()
-        for capture in own:
-            builder.add(raw, space.from_codes(capture.codes).unit, capture.rgb().pixels)
+    # RAW by RAW, so that each is decoded once.
+    raw: RawFrame | None = None
+    for capture in each("read captures", [capture for own in by_raw.values() for capture in own], "capture"):
+        if raw is None or raw.hash != capture.raw_hash:
+            raw = raws[capture.raw_hash].load()
+        builder.add(raw, space.from_codes(capture.codes).unit, capture.rgb().pixels)
     return builder.build()
 
 
@@ -179,7 +184,11 @@ def fit_proxy(
 
 
 def _held_out_psnr(network: Network, crops: CropSet) -> HeldOutPsnr:
-    values = psnr(imitate(network, crops), crops.output.float() / 255).numpy()
+    found = []
+    for start in each("held-out captures", range(0, len(crops), HELD_OUT_BATCH), "batch"):
+        some = crops.select(torch.arange(start, min(start + HELD_OUT_BATCH, len(crops))))
+        found.append(psnr(imitate(network, some), some.output.float() / 255))
+    values = torch.cat(found).numpy()
     return HeldOutPsnr(
         captures=len(values),
         psnr=float(values.mean()),

@@ -13,6 +13,7 @@ from drivers.frames import RawFrame
 from drivers.splits import Split
 from predictor.training import TrainingData
 from predictor.view import View
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.tasks import viewing_losses as losses
@@ -194,7 +195,7 @@ def with_references(records: Sequence[RawRecord]) -> Iterator[tuple[RawFrame, np
     Raises:
         RunError: a reference is not of its RAW's size.
     """
-    for record in records:
+    for record in each("read RAWs", records):
         raw, reference = record.load(), record.reference()
         if reference is None:
             continue

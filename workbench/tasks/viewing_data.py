@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from drivers.frames import RawFrame
+from drivers.kept_arrays import KeptArrays
 from predictor.metadata import LENGTH
 from predictor.raw_features import told_of
 from predictor.training import Example
 from predictor.view import View
 from proxy.crops import concatenate, crop_batch, cut, thumbnail_of
 from proxy.model import RawBatch
-from workbench.tasks.kept_arrays import KeptArrays
 from workbench.tasks.task import Starts
 
 HELD_OUT_BATCH = 32
@@ -37,7 +37,7 @@ class ViewingData:
     """Examples of the viewing task: the target is the reference's crop, ``float32 [B, 3, h, w]`` in [0, 1].
 
     RAWs and references are decoded once, one at a time; what steps need of them is kept, beyond a limit in a temporary
-    file (:mod:`workbench.tasks.kept_arrays`).
+    file (:mod:`drivers.kept_arrays`).
 
     Training examples are varied as a camera would vary them: mirrored, exposed a little more or less, under a slightly
     different illuminant (the metadata follow, with the error that they had).

@@ -15,6 +15,7 @@ from predictor.raw_features import told_of
 from predictor.training import Example
 from predictor.view import View
 from proxy.crops import concatenate, raw_batch
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.tasks.detectors import Target
@@ -74,7 +75,7 @@ class VisionData:
         """Of the training RAWs, ``float32 [R, S]``, where the predictor is told them; else None."""
         if not self._view.statistics:
             return None
-        return torch.stack([self._told(raw, None)[LENGTH:] for raw in self._training])
+        return torch.stack([self._told(raw, None)[LENGTH:] for raw in each("read RAWs", self._training)])
 
     def _told(self, raw: RawRecord, frame: RawFrame | None) -> Tensor:
         """What is told of a RAW; its statistics take a while on a large one, so they are kept."""

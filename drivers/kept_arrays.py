@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -11,15 +13,30 @@ import numpy as np
 LIMIT = 512 * 2**20
 
 
+def room(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """An array to be filled: in memory, or in a file that goes with it where it has more than :data:`LIMIT` bytes.
+
+    Raises:
+        OSError: the disk of the temporary files is full.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= LIMIT:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is told here, not by a signal as the array is filled
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
 class KeptArrays:
     """Keeps arrays; the file is removed with the last reference to them, or with the process.
 
     Args:
-        limit: bytes that may lie in memory.
+        limit: bytes that may lie in memory; by default :data:`LIMIT`.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._left = limit
+    def __init__(self, limit: int | None = None) -> None:
+        self._left = LIMIT if limit is None else limit
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the arrays)
         self._end = 0
         self._turn = threading.Lock()
