@@ -30,11 +30,14 @@ from workbench.errors import RunError
 from workbench.judge.ablation.results import AblationResult
 from workbench.judge.rerun import rerun
 from workbench.judge.results import read_validation
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.report import write_comparison, write_report
+from workbench.tasks import vision_data, vision_pictures
 from workbench.tasks.detectors import DetectorError, Prediction, Target
-from workbench.tasks.vision import open_task, recorded_task, weights_digest
+from workbench.tasks.task import PictureRow
+from workbench.tasks.vision import VisionTask, open_task, recorded_task, weights_digest
+from workbench.tasks.vision_data import VisionData
 
 pytestmark = pytest.mark.usefixtures("module_in_memory")
 APP = typer.Typer()
@@ -400,6 +403,49 @@ def test_segmentation_needs_a_detector_that_draws(lab: Path, monkeypatch: pytest
     monkeypatch.setattr(Brightness, "masks", False)
     with pytest.raises(WorkbenchError, match="draws no masks"):
         open_task("segmentation", "tests.brightness:make", Path("annotations.json"))
+
+
+def test_of_large_raws_one_passes_at_a_time_and_no_other_masks_are_held(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = open_task("segmentation", "tests.brightness:make", Path("annotations.json"))
+    decoded: list[int] = []
+    targets = VisionTask.targets
+
+    def counted(self: VisionTask, raws: Sequence[RawRecord]) -> dict[str, Target]:
+        decoded.append(len(raws))
+        return targets(self, raws)
+
+    monkeypatch.setattr(VisionTask, "targets", counted)
+    with Dataset.open(lab) as dataset:
+        training = task.raws(dataset, Split.TRAIN)
+        data = VisionData(task, training, task.held_out(dataset), vary=False)
+        task.scorer("map50", training)
+        assert decoded == []
+        whole = data.draw(4, torch.Generator().manual_seed(0))
+        monkeypatch.setattr(vision_data, "PART_PIXELS", SIDE * SIDE)
+        parts = data.draw(4, torch.Generator().manual_seed(0))
+    assert [len(part.planes) for part in whole] == [4]
+    assert [len(part.planes) for part in parts] == [1] * 4
+    assert torch.equal(torch.cat([part.raw.mosaic for part in parts]), whole[0].raw.mosaic)
+    assert decoded == [1] * 8
+
+
+def test_large_pictures_are_drawn_smaller_where_they_were(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = open_task("detection", "tests.brightness:make", Path("annotations.json"))
+    with Dataset.open(lab) as dataset, open_device("sim:sim20") as device:
+        (raw, *_) = task.raws(dataset, Split.TEST)
+        capture = Bench(dataset, device, purpose="collect").capture(raw, device.info().space.defaults)
+        rows = [PictureRow(raw, (capture,))]
+        whole = task.picture(rows, ["default"])
+        monkeypatch.setattr(vision_pictures, "LARGEST_SIDE", SIDE // 4)
+        small = task.picture(rows, ["default"])
+    assert whole is not None
+    assert small is not None
+    assert whole.count("<image") == small.count("<image") == 2
+    assert len(small) < len(whole) - 4000
+    boxes = r'<g id="patch_\d+">\s*<path d="([^"]+)"'
+    assert re.findall(boxes, whole) == re.findall(boxes, small)
 
 
 def test_the_detectors_loss_leads_the_predictor(lab: Path) -> None:

@@ -23,6 +23,7 @@ from drivers.splits import Split
 from predictor.training import TrainingData
 from predictor.view import View
 from workbench.console.notes import Notes, listed, say
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.tasks.categories import matched
@@ -120,7 +121,7 @@ class VisionTask:
                 f"RAWs, such as {shown(raws[0].name)}; give the annotations.json of the folder that was collected"
             )
         notes = Notes()
-        for raw in found:
+        for raw in each("read annotations", found):
             image = self._images[raw.hash] = self._to_be_found(partners.images[raw.hash], notes)
             if (image.width, image.height) != (raw.width, raw.height):
                 raise RunError(
@@ -164,7 +165,7 @@ class VisionTask:
         """See :class:`workbench.tasks.vision_scorer.VisionScorer`."""
         from workbench.tasks.vision_scorer import VisionScorer
 
-        return VisionScorer(self, raws, metric)
+        return VisionScorer(self, metric)
 
     def training_data(
         self,

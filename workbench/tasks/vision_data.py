@@ -25,6 +25,8 @@ from workbench.tasks.vision import VisionTarget, VisionTask, as_batch, mirrored
 
 LARGEST_PART = 4
 """RAWs that pass the proxy and the detector at once; a batch is made of such parts, each of one size."""
+PART_PIXELS = 2**23
+"""Pixels of these RAWs together, where one has no more."""
 
 
 class VisionData:
@@ -55,7 +57,6 @@ class VisionData:
         self._task, self._training, self._vary, self._view = task, training, vary, view
         self._told_of: dict[str, Tensor] = {}
         self._held_out = sorted(held_out, key=_size)
-        self._targets = task.targets([*training, *held_out])
 
     def __len__(self) -> int:
         return len(self._training)
@@ -84,6 +85,10 @@ class VisionData:
             self._told_of[raw.hash] = torch.from_numpy(told)
         return self._told_of[raw.hash]
 
+    def _target(self, raw: RawRecord) -> Target:
+        # As it is needed: the masks of many large RAWs would not fit into memory together.
+        return self._task.targets([raw])[raw.hash]
+
     def judged(self) -> tuple[Tensor, list[Target]]:
         """An image as a detector is given it, from the first RAW with an object, and its target.
 
@@ -91,7 +96,7 @@ class VisionData:
             RunError: no training RAW has an object.
         """
         for raw in self._training:
-            if len((target := self._targets[raw.hash]).boxes):
+            if len((target := self._target(raw)).boxes):
                 planes = raw.load().planes()
                 grey = torch.from_numpy(planes).clamp(0, 1).sqrt()[None]
                 return torch.nn.functional.interpolate(grey, size=_size(raw), mode="bilinear"), [target]
@@ -102,7 +107,7 @@ class VisionData:
         planes = torch.stack([input_planes(frame, self._view) for frame in frames])
         metadata = torch.stack([self._told(raw, frame) for raw, frame in zip(raws, frames, strict=True)])
         batch = concatenate([raw_batch(frame) for frame in frames])
-        objects = [self._targets[raw.hash] for raw in raws]
+        objects = [self._target(raw) for raw in raws]
         reference = None
         if self._task.viewing_weight:
             reference = torch.cat([as_batch(_reference(raw, frame)) for raw, frame in zip(raws, frames, strict=True)])
@@ -126,8 +131,9 @@ def _parts(raws: Iterable[RawRecord]) -> Iterator[list[RawRecord]]:
     for raw in raws:
         by_size.setdefault(_size(raw), []).append(raw)
     for same in by_size.values():
-        for start in range(0, len(same), LARGEST_PART):
-            yield same[start : start + LARGEST_PART]
+        most = min(LARGEST_PART, max(PART_PIXELS // (same[0].height * same[0].width), 1))
+        for start in range(0, len(same), most):
+            yield same[start : start + most]
 
 
 def _reference(raw: RawRecord, frame: RawFrame) -> np.ndarray:

@@ -6,15 +6,17 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
-from workbench.lab.dataset import RawRecord
 from workbench.tasks.detectors import Prediction
 from workbench.tasks.task import PictureRow
 from workbench.tasks.vision import VisionTask
 
 SHOWN_SCORE = 0.3
 """Objects found with this score or more are drawn."""
+LARGEST_SIDE = 1024
+"""Pixels of the longer side of a picture as it is drawn."""
 
 
 def drawn(task: VisionTask, rows: Sequence[PictureRow], titles: Sequence[str]) -> str:
@@ -46,11 +48,12 @@ def _drawn(task: VisionTask, rows: Sequence[PictureRow], titles: Sequence[str]) 
     for row, of_raw in zip(axes, rows, strict=True):
         raw = of_raw.raw
         target = task.targets([raw])[raw.hash]
-        outputs = [capture.rgb().pixels for capture in of_raw.captures]
         truth = Prediction(target.boxes, target.boxes.new_ones(len(target.boxes)), target.category_ids, target.masks)
-        _show(row[0], _clean(raw, outputs[0]), truth, names)
+        reference = raw.reference()
+        _show(row[0], of_raw.captures[0].rgb().pixels if reference is None else reference, truth, names)
         row[0].set_ylabel(f"{raw.name}\nISO {raw.iso:g}" if raw.iso else raw.name, fontsize=7)
-        for axis, pixels in zip(row[1:], outputs, strict=True):
+        for axis, capture in zip(row[1:], of_raw.captures, strict=True):
+            pixels = capture.rgb().pixels
             _show(axis, pixels, task.predict(pixels), names)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
@@ -59,11 +62,6 @@ def _drawn(task: VisionTask, rows: Sequence[PictureRow], titles: Sequence[str]) 
     figure.savefig(stream, format="svg", dpi=110)
     plt.close(figure)
     return stream.getvalue()
-
-
-def _clean(raw: RawRecord, otherwise: np.ndarray) -> np.ndarray:
-    reference = raw.reference()
-    return otherwise if reference is None else reference
 
 
 def _show(axis: Any, pixels: np.ndarray, found: Prediction, names: dict[int, str]) -> None:
@@ -78,7 +76,10 @@ def _show(axis: Any, pixels: np.ndarray, found: Prediction, names: dict[int, str
             mask = found.masks[i].numpy()
             paint = 255 * np.array(palette(int(found.category_ids[i]) % 10)[:3])
             shown[mask] = (0.5 * shown[mask] + 0.5 * paint).astype(np.uint8)
-    axis.imshow(shown)
+    height, width = shown.shape[:2]
+    if (factor := -(-max(height, width) // LARGEST_SIDE)) > 1:  # else the figure would hold every pixel of all pictures
+        shown = cv2.resize(shown, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    axis.imshow(shown, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     axis.set_xticks([])
     axis.set_yticks([])
     for i in kept:

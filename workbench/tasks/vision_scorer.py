@@ -24,12 +24,11 @@ class VisionScorer:
         RunError: unknown metric.
     """
 
-    def __init__(self, task: VisionTask, raws: Sequence[RawRecord], metric: str = "map50") -> None:
+    def __init__(self, task: VisionTask, metric: str = "map50") -> None:
         if metric not in VISION_METRICS:
             raise RunError(f"metric {metric!r} is not one of {', '.join(VISION_METRICS)}, those of task {task.name}")
         self._task, self._metric = task, metric
         self.worst = WORST[metric]
-        self._targets = task.targets(raws)
         self._known: dict[tuple[str, str], Any] = {}
 
     def __call__(self, raw: RawRecord, capture: CaptureRecord) -> Any:
@@ -38,7 +37,7 @@ class VisionScorer:
         if key not in self._known:
             pixels = capture.rgb().pixels
             if self._metric == "detector-loss":
-                self._known[key] = self._task.log_loss_of(pixels, self._targets[raw.hash])
+                self._known[key] = self._task.log_loss_of(pixels, self._task.targets([raw])[raw.hash])
             else:
                 self._known[key] = (raw, self._task.results(0, pixels))
         return self._known[key]
