@@ -135,12 +135,14 @@ def make_annotated_raws(
                 save_npz(raw_path, shot.raw)
                 hashes[raw_path.name] = shot.raw.hash
                 complete = False
+            elif not complete:  # made by a call that was stopped
+                hashes[raw_path.name] = load_raw(raw_path).hash
             rows.append((raw_path.name, photograph.scene, photograph.split, reference_path.name))
             if progress:
                 progress(done, len(photographs))
         if not complete:
             for row in rows:
-                if row[0] not in hashes:  # made by a call that was stopped
+                if row[0] not in hashes:  # there before it was seen that one is missing
                     hashes[row[0]] = load_raw(folder / row[0]).hash
             write_bytes(folder / ANNOTATIONS, _with_hashes(annotations, hashes))
             write_csv(table, sorted(rows))

@@ -73,7 +73,9 @@ def lab(made: Path, tmp_path: Path) -> Path:
 def test_a_run_is_repeated_exactly_without_its_device(lab: Path, name: str) -> None:
     with Dataset.open(lab) as dataset:
         digest = dataset.digest()
-    outcome = rerun(lab, name)
+    told: list[tuple[str, str]] = []
+    outcome = rerun(lab, name, progress=lambda part, unit, *count: told.append((part, unit)))
+    assert {*told} >= ({("methods", "capture")} if name == "final" else {("tuning", "capture")})
     assert outcome.differences == []
     assert outcome.figures > 20
     assert outcome.agrees()

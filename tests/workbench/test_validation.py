@@ -152,6 +152,28 @@ def test_a_good_predictor_is_shown_to_be_better(
     assert "gap to the per-image oracle closed" in shown
 
 
+def test_of_large_frames_the_proxy_renders_some_and_that_is_said(
+    knowing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "PROXY_PIXELS", 3 * 32 * 32)
+    monkeypatch.setattr(validation, "PROXY_RAWS", 2)
+    rendered: list[str] = []
+
+    class Counting(HonestProxy):
+        def render(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
+            rendered.append(raw.hash)
+            return super().render(raw, parameters)
+
+    monkeypatch.setattr(validation, "open_proxy", lambda run: Counting())
+    results = validated(knowing, oracle_captures=0)
+    assert "the proxy's promise is that of 3 of 8 RAWs: large frames take it long" in results.notes
+    assert rendered == [results.per_raw[place].hash for place in (0, 4, 7)]
+    assert results.proxy is not None
+    assert results.proxy.psnr_to_device == 99
+    assert results.proxy.promised == results.proxy.given
+    assert len(results.per_raw) == 8
+
+
 def test_the_oracle_searches_for_the_metric_that_is_asked_for(
     knowing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

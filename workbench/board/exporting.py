@@ -26,6 +26,7 @@ from drivers.weights import FILE_NAME
 from workbench.board.graph import graph_of
 from workbench.board.quantising import quantise
 from workbench.board.runtime import DESCRIPTION, FORMAT, NETWORK, BoardPredictor
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, plain
@@ -125,7 +126,7 @@ def export(
         typical = _typical(known, width, height)
         if int8 and not typical:
             raise RunError(f"the lab has no RAW of {width}x{height} to take the ranges of 8-bit features from")
-        frames = [raw.load() for raw in stratified(typical, min(CHECKED, len(typical)), 0)] if typical else []
+        checked = stratified(typical, min(CHECKED, len(typical)), 0) if typical else []
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         made = Path(scratch) / "made"
@@ -133,10 +134,10 @@ def export(
         if int8:
             board = BoardPredictor(made)
             chosen = stratified(typical, min(CALIBRATED, len(typical)), 1)
-            quantise(made / NETWORK, (board.inputs(raw.load()) for raw in chosen))
+            quantise(made / NETWORK, (board.inputs(raw.load()) for raw in each("ranges of 8-bit features", chosen)))
             description = json.loads((made / DESCRIPTION).read_text(encoding="utf-8"))
             _describe(made, {**description, "int8": True})
-        other, furthest = _compare(made, loaded, frames)
+        other, furthest = _compare(made, loaded, checked)
         total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
         try:
             made.replace(folder)  # an empty folder gives way
@@ -152,8 +153,8 @@ def export(
         height,
         total,
         left_out,
-        len(frames),
-        len(frames) * len(loaded.space),
+        len(checked),
+        len(checked) * len(loaded.space),
         other,
         furthest,
     )
@@ -248,17 +249,20 @@ def _bare(predictor: RunPredictor) -> tuple[TunedRule | None, dict[str, str], di
     return base.of.rule, base.of.by_rule, held
 
 
-def _compare(folder: Path, predictor: RunPredictor, frames: list[RawFrame]) -> tuple[int, int]:
+def _compare(folder: Path, predictor: RunPredictor, raws: Sequence[RawRecord]) -> tuple[int, int]:
     """Codes of those RAWs that the folder, run by itself, gives otherwise, and by how many codes at most."""
     board = BoardPredictor(folder)
     other = furthest = 0
-    for frame, wanted in zip(frames, predictor.predict(frames), strict=True):
+    # One by one: large frames would not fit into memory together.
+    for raw in each("compare with the workbench", raws):
+        frame = raw.load()
+        (wanted,) = predictor.predict([frame])
         codes = board.parameters(frame).by_name
         for name, code in wanted.by_name.items():
             if name not in board.left_out and codes[name] != code:
                 other, furthest = other + 1, max(furthest, abs(codes[name] - code))
-    if frames:
-        _run_alone(folder, frames[0])
+    if raws:
+        _run_alone(folder, raws[0].load())
     return other, furthest
 
 

@@ -38,6 +38,7 @@ from drivers.parameter import GAINS, Native
 from drivers.parameters import ParameterSet, ParameterSpace
 from drivers.regular_files import TEXT_BYTES, read_regular
 from drivers.splits import Split
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, recorded_run
@@ -163,7 +164,7 @@ def _over_iso(lab: Path, run: RunFolder, chooses: Any) -> list[_Found]:
                 continue
             chosen = stratified(near, min(RAWS_A_KNOT, len(near)), 0)
             # One by one: large frames would not fit into memory together.
-            sets = [chooses([raw.load()])[0] for raw in chosen]
+            sets = [chooses([raw.load()])[0] for raw in each(f"sets near ISO {knot:g}", chosen)]
             found.append((knot if known else None, mean_of(sets), len(chosen)))
     return found
 

@@ -30,14 +30,16 @@ def rerun(
     from contextlib import nullcontext
 
     from workbench.console.interrupt import stoppable
+    from workbench.console.progress import Progress
     from workbench.judge import rerun as reruns
     from workbench.lab.devices import open_devices
 
     with (
         stoppable("the run was not repeated; run the same command again"),
         open_devices([device], lab) if device else nullcontext() as opened,
+        Progress(f"rerun {run}", 0) as progress,
     ):
-        outcome = reruns.rerun(lab, run, device=opened, new_name=name)
+        outcome = reruns.rerun(lab, run, device=opened, new_name=name, progress=progress.part)
     agrees = outcome.agrees(tolerance)
     if as_json:
         shown = [{"figure": d.figure, "before": d.before, "after": d.after} for d in outcome.differences]

@@ -103,7 +103,7 @@ def tune(
     ):
 
         def show(done: int, total: int, best: float) -> None:
-            note = "descending through the proxy" if math.isnan(best) else f"best {figure(best, first)}"
+            note = "" if math.isnan(best) else f"best {figure(best, first)}"
             progress.update(min(done, total), note=note)
 
         run, result = tune_in(

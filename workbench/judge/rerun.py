@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from drivers.cfa import KINDS as CFA_KINDS
 from drivers.device import Capture, Device, DeviceInfo
@@ -110,7 +110,21 @@ class RecordedDevice(Device):
         """Nothing is held."""
 
 
-def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str | None = None) -> Outcome:
+class Progress(Protocol):
+    """Told the part of the run that is repeated, what is counted, how much is done, how much there is, and a note."""
+
+    def __call__(self, part: str, unit: str, done: int, total: int, note: str = "", /) -> None:
+        """Called now and then."""
+
+
+def rerun(
+    lab: Path,
+    name: str,
+    *,
+    device: Device | None = None,
+    new_name: str | None = None,
+    progress: Progress = lambda *told: None,
+) -> Outcome:
     """Repeat a finished run and compare the results.
 
     Args:
@@ -118,6 +132,7 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
         name: the run.
         device: asked for captures that the data set does not have; it must be the run's device.
         new_name: of the new run; by default the old name with ``-rerun``.
+        progress: see :class:`Progress`.
 
     Raises:
         RunError: no such run, one that cannot be repeated, or what it was made from is not there any more.
@@ -131,7 +146,7 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
     if new_name and (Path(lab) / "runs" / new_name).exists():
         raise RunError(f"run {new_name!r} is already there; choose another name")
     try:
-        new = _repeat(lab, old, new_name or _free_name(lab, old.name), device)
+        new = _repeat(lab, old, new_name or _free_name(lab, old.name), device, progress)
     except KeyError as error:
         raise RunError(
             f"run {old.name}: its record lacks {error}, so it cannot be repeated; its command was: {old.record.command}"
@@ -140,19 +155,19 @@ def rerun(lab: Path, name: str, *, device: Device | None = None, new_name: str |
     return Outcome(old, new, *compare_results(before, results_of(new)))
 
 
-def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None) -> RunFolder:
+def _repeat(lab: Path, old: RunFolder, new_name: str, device: Device | None, progress: Progress) -> RunFolder:
     if old.kind == "train":
-        return _train(lab, old, new_name, device)
+        return _train(lab, old, new_name, device, progress)
     with Dataset.open(lab) as dataset:
         asked = device or _recorded(dataset, old)
         _check_identity(old, asked.info())
         if old.kind == "tune":
-            return _tune(lab, dataset, asked, old, new_name)
+            return _tune(lab, dataset, asked, old, new_name, progress)
         if old.kind == "ablate":
-            return _ablate(lab, dataset, asked, old, new_name)
+            return _ablate(lab, dataset, asked, old, new_name, progress)
         if old.kind == "validate":
-            return _validate(lab, dataset, asked, old, new_name)
-        return _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name)
+            return _validate(lab, dataset, asked, old, new_name, progress)
+        return _fit_proxy(lab, asked if old.results.get("fidelity") else None, old, new_name, progress)
 
 
 def compare_results(before: Any, after: Any) -> tuple[int, list[Difference]]:
@@ -254,7 +269,7 @@ def _own(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     return {f.name: values[f.name] for f in fields(kind) if f.name in values}
 
 
-def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> RunFolder:
+def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str, progress: Progress) -> RunFolder:
     from proxy.training import ProxyRecipe
     from workbench.learn.proxy_fitting import fit_proxy
 
@@ -269,10 +284,11 @@ def _fit_proxy(lab: Path, device: Device | None, old: RunFolder, name: str) -> R
         name=name,
         around=find_recorded(lab, "tune", around) if around else None,
         loss_raws=int(old.config.get("loss_raws") or 0),
+        on_step=lambda step: progress("fitting the proxy", "step", step.step, step.steps),
     )
 
 
-def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFolder:
+def _train(lab: Path, old: RunFolder, name: str, device: Device | None, progress: Progress) -> RunFolder:
     from predictor.training import Recipe
     from workbench.learn.predictor_training import train
     from workbench.learn.recipe_names import FOLLOW_CAPTURES
@@ -297,6 +313,8 @@ def _train(lab: Path, old: RunFolder, name: str, device: Device | None) -> RunFo
         device=asked,
         follow_captures=int(old.config.get("follow_captures") or FOLLOW_CAPTURES),
         name=name,
+        on_step=lambda step: progress("training", "step", step.step, step.steps),
+        on_capture=lambda done, total: progress("choosing how far to leave the rule", "capture", done, total),
     )
 
 
@@ -310,7 +328,7 @@ def _copy_proxy(run: Path, to: Path) -> None:
             raise RunError(f"{run / name}: cannot be read: {error.strerror}; put the file back") from error
 
 
-def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str, progress: Progress) -> RunFolder:
     from workbench.rules.tuned import rule_of
     from workbench.tune.fixed import tune_run
     from workbench.tune.tuner import TuneSettings
@@ -336,12 +354,13 @@ def _tune(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str
             proxy=proxy,
             setting=recorded_setting(old),
             name=name,
+            progress=lambda done, total, best: progress("tuning", "capture", min(done, total), total),
         )
         made.path.rename(runs / name)
     return RunFolder.open(runs / name)
 
 
-def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str, progress: Progress) -> RunFolder:
     from predictor.training import Recipe
     from workbench.judge.ablation.study import ablate_run
     from workbench.judge.ablation.training import train_variants
@@ -362,7 +381,15 @@ def _ablate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: s
         setting=recorded_setting(old),
     )
     task = task_of(old)
-    return ablate_run(lab, dataset, device, settings, train_variants(lab, settings, task=task), task, name=name)[0]
+
+    def training(done: int, total: int, note: str) -> None:
+        progress("training", "step", done, total, note)
+
+    def measuring(done: int, total: int, note: str) -> None:
+        progress(note, "step", done, total, note)
+
+    trained = train_variants(lab, settings, training, task)
+    return ablate_run(lab, dataset, device, settings, trained, task, name=name, progress=measuring)[0]
 
 
 def _base_of(lab: Path, trains: Sequence[str]) -> BaseRule | None:
@@ -370,7 +397,7 @@ def _base_of(lab: Path, trains: Sequence[str]) -> BaseRule | None:
     return (kept_base(find_recorded(lab, "train", trains[0])) or (None,))[0]
 
 
-def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str) -> RunFolder:
+def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name: str, progress: Progress) -> RunFolder:
     from workbench.judge.methods import NONE, ValidationSettings
     from workbench.judge.validation import validate_run
 
@@ -391,4 +418,8 @@ def _validate(lab: Path, dataset: Dataset, device: Device, old: RunFolder, name:
         setting=recorded_setting(old),
         by_block=bool(config.get("by_block")),
     )
-    return validate_run(lab, dataset, device, settings, task_of(old), name=name)[0]
+
+    def show(phase: str, done: int, total: int, unit: str = "capture", /) -> None:
+        progress(phase, unit, done, total, phase)
+
+    return validate_run(lab, dataset, device, settings, task_of(old), name=name, progress=show)[0]

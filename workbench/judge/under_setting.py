@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from workbench.console.progress import each
 from workbench.judge.methods import Method
 from workbench.lab.dataset import RawRecord
 from workbench.lab.runs import RunFolder, recorded_run
@@ -16,7 +17,12 @@ def overlaid(methods: Sequence[Method], raws: Sequence[RawRecord], setting: Sett
     """The methods with what the setting sets for each RAW; as they are without one."""
     if setting is None:
         return list(methods)
-    return [replace(m, sets=tuple(setting.of(p, raw) for p, raw in zip(m.sets, raws, strict=True))) for m in methods]
+    # RAW by RAW: what a rule measures of its pixels is the same for all methods.
+    rows = [
+        [setting.of(m.sets[place], raw) for m in methods]
+        for place, raw in enumerate(each(f"setting {setting.name}", raws))
+    ]
+    return [replace(m, sets=sets) for m, sets in zip(methods, zip(*rows, strict=True), strict=True)]
 
 
 def same_setting(run: RunFolder, setting: Setting | None) -> bool:

@@ -22,6 +22,7 @@ from drivers.splits import Split
 from workbench.collect.bench import Bench
 from workbench.collect.faults import faults_kept
 from workbench.collect.taking import make_sure_taken
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.judge import blocks
 from workbench.judge.forecast import forecast
@@ -70,6 +71,8 @@ from workbench.tune.search import SearchBench
 
 KIND = "validate"
 PICTURES = 4
+PROXY_PIXELS, PROXY_RAWS = 100_000_000, 5
+"""The proxy renders RAWs of so many pixels together, but at least so many: twelve million take it a minute."""
 DRAWN = (MethodKind.default, MethodKind.expert, MethodKind.fixed)
 
 
@@ -128,6 +131,7 @@ def validate(
     )
     parts, more = blocks.gain_by_block(bench, measured, progress) if blocks.wanted(settings, task) else ([], [])
     measured.count_sets(progress)
+    gap, of_proxy = _proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else (None, [])
     collected = collection_captures(dataset, info.identity)
     # On top of a rule a prediction has cost the rule's captures too.
     learnt = max([collected, *(m.captures or 0 for m in measured.methods if m.kind is MethodKind.predicted)])
@@ -141,11 +145,13 @@ def validate(
         methods=[_row(measured, m, learnt) for m in measured.methods],
         headline=Headline(method=kept.key, gap_closed=_gap_closed(measured, kept, aim)) if kept else None,
         oracle=_oracle_search(oracle, aim) if oracle else None,
-        proxy=_proxy_gap(proxy, measured, kept) if proxy is not None and kept is not None else None,
+        proxy=gap,
         by_iso=by_iso(measured),
         by_block=parts,
         per_raw=[_raw(measured, i) for i in range(len(measured.raws))],
-        notes=[note for note in (settings.remark, *notes, *measured.pairing.notes, *more, *task.notes) if note],
+        notes=[
+            note for note in (settings.remark, *notes, *measured.pairing.notes, *more, *of_proxy, *task.notes) if note
+        ],
         budgets=[
             f"{m.label} ({m.run}) had {m.captures} captures, {'collection' if learnt == collected else 'prediction'} "
             f"{learnt}: not the same budget"
@@ -311,15 +317,25 @@ def _proxy_run(lab: Path, settings: ValidationSettings, info: DeviceInfo, predic
     return None
 
 
-def _proxy_gap(run: RunFolder, measured: Measured, method: Method) -> ProxyGap:
+def _proxy_gap(run: RunFolder, measured: Measured, method: Method) -> tuple[ProxyGap, list[str]]:
+    """How far the proxy's promise is off, and a note where that was looked at on some of the RAWs."""
+    places = _rendered(measured.raws)
+    notes = []
+    if len(places) < len(measured.raws):
+        notes.append(
+            f"the proxy's promise is that of {len(places)} of {len(measured.raws)} RAWs: large frames take it long"
+        )
+        measured = measured.of_places(places)
+        method = next(m for m in measured.methods if m.key == method.key)
     proxy, metric = open_proxy(run), of_raws(measured.task.metrics)
     to_device, promised = [], []
-    for raw, parameters, capture in zip(measured.raws, method.sets, measured.captures[method.key], strict=True):
+    chosen = list(zip(measured.raws, method.sets, measured.captures[method.key], strict=True))
+    for raw, parameters, capture in each("the proxy's promise", chosen):
         image = proxy.render(raw.load(), parameters)
         to_device.append(psnr(image, capture.rgb().pixels))
         promised.append(measured.task.judge(raw, image).figures[metric.key])
     given = measured.values(method.key, metric)
-    return ProxyGap(
+    gap = ProxyGap(
         run=run.name,
         predictor=method.key,
         psnr_to_device=float(np.mean(to_device)),
@@ -327,6 +343,14 @@ def _proxy_gap(run: RunFolder, measured: Measured, method: Method) -> ProxyGap:
         given=float(given.mean()),
         promised_minus_given=mean_interval(np.array(promised) - given, measured.scenes, seed=measured.seed),
     )
+    return gap, notes
+
+
+def _rendered(raws: Sequence[RawRecord]) -> list[int]:
+    """Places of the RAWs that the proxy renders: all of small ones, of large ones as many as its time allows."""
+    largest = max(raw.width * raw.height for raw in raws)
+    count = int(np.clip(PROXY_PIXELS // largest, min(PROXY_RAWS, len(raws)), len(raws)))
+    return [int(place) for place in np.linspace(0, len(raws) - 1, count).round()]
 
 
 def validate_run(

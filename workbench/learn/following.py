@@ -234,8 +234,8 @@ class _Search:
                 self._judged[key] = None
             elif key not in self._judged:
                 self._judged[key] = judgement_of(self._task, raw, outcome.rgb().pixels).figures
+            self._progress(len(self._judged), self._budget)
             interrupt.check()
-        self._progress(len(self.keys), self._budget)
         judged = [self._judged[raw.hash, p.hash] for raw, p in jobs]
         if made := [figures for figures in judged if figures is not None]:
             self.yardstick = self.yardstick.measured(made)

@@ -25,6 +25,7 @@ from predictor.view import View, view_for
 from workbench.collect.bench import Bench
 from workbench.collect.faults import Counts, faults_kept
 from workbench.collect.taking import make_sure_taken
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run, plain
@@ -231,7 +232,10 @@ def refuse_leaks(base: BaseRule, validation: set[str]) -> None:
 
 
 def _starts(base: BaseRule, raws: Sequence[RawRecord]) -> dict[str, Tensor]:
-    return {raw.hash: torch.as_tensor(base.of.parameters_for(raw).unit, dtype=torch.float32) for raw in raws}
+    return {
+        raw.hash: torch.as_tensor(base.of.parameters_for(raw).unit, dtype=torch.float32)
+        for raw in each("what the rule gives", raws)
+    }
 
 
 def choose_how_far(
@@ -248,7 +252,7 @@ def choose_how_far(
     """Choose how far to follow the predictor of a run, and keep that beside its rule; see :func:`choose_factors`."""
     predictor = open_predictor(run)
     starts = []
-    for raw in raws:
+    for raw in each("predictions", raws):
         frame = raw.load()
         starts.append(Start(raw, predictor.start(frame), predictor.network.moves(frame)))
     with Dataset.open(lab) as dataset, faults_kept(dataset, device, PURPOSE) as faults:

@@ -185,7 +185,7 @@ def fit_proxy(
 
 def _held_out_psnr(network: Network, crops: CropSet) -> HeldOutPsnr:
     found = []
-    for start in each("held-out captures", range(0, len(crops), HELD_OUT_BATCH), "batch"):
+    for start in each("held-out captures", range(0, len(crops), HELD_OUT_BATCH), "part"):
         some = crops.select(torch.arange(start, min(start + HELD_OUT_BATCH, len(crops))))
         found.append(psnr(imitate(network, some), some.output.float() / 255))
     values = torch.cat(found).numpy()

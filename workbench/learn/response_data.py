@@ -13,6 +13,7 @@ from predictor.files import input_planes
 from predictor.raw_features import STATISTICS
 from predictor.training import Example
 from predictor.view import View
+from workbench.console.progress import each
 from workbench.lab.dataset import RawRecord
 
 HELD_OUT_BATCH = 32
@@ -93,7 +94,7 @@ class _Items:
         told = [part for part, is_told in ((own, metadata), (statistics, view.statistics)) if is_told]
         self.told = torch.from_numpy(np.concatenate([features[:, :0], *told], 1))
         self.buckets: dict[tuple[int, ...], list[int]] = {}
-        for place, raw in enumerate(raws):
+        for place, raw in enumerate(each("read RAWs", raws)):
             frame: RawFrame = raw.load()
             planes = input_planes(frame, view).half()
             self._planes.append(planes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from drivers.errors import FrameError, WorkbenchError
 from drivers.splits import Split
-from workbench.console.interrupt import check
+from workbench.console.progress import each
 from workbench.errors import DatasetError, RunError
 from workbench.judge.ablation.results import AblationResult, SeedComparison
 from workbench.judge.ablation.table import difference
@@ -134,11 +134,10 @@ def _found(
     missing = np.ones(len(said), bool)
     try:
         # The study's own captures first: mostly nothing else is needed.
-        for capture in sorted(captures, key=lambda c: c.purpose != purpose):
+        for capture in each(f"check {raw.name}", sorted(captures, key=lambda c: c.purpose != purpose), "capture"):
             if not missing.any():
                 break
             missing &= np.abs(said - judge.judge(raw, capture.rgb().pixels).figures[metric.key]) >= TOLERANCE
-            check()
     except (DatasetError, FrameError):
         return True
     except RunError:

@@ -16,7 +16,7 @@ import numpy as np
 
 from drivers.errors import FrameError, WorkbenchError
 from drivers.splits import Split
-from workbench.console.interrupt import check
+from workbench.console.progress import each
 from workbench.errors import DatasetError, RunError
 from workbench.judge.budgets import less_than, rounding_of
 from workbench.judge.methods import MethodKind
@@ -147,7 +147,7 @@ def _captures(found: Material, dataset: Dataset) -> list[Mark]:
         hashes = [found.space.from_codes(row.methods[key].codes).hash for row in rows]
         captures = dataset.find(identity, list(zip((row.hash for row in rows), hashes, strict=True)))
         missing, other, wrong = 0, 0, 0
-        for row, parameters in zip(rows, hashes, strict=True):
+        for row, parameters in zip(each(f"check {label}", rows), hashes, strict=True):
             capture, said = captures.get((row.hash, parameters)), row.methods[key]
             if capture is None:
                 missing += 1
@@ -155,7 +155,6 @@ def _captures(found: Material, dataset: Dataset) -> list[Mark]:
                 other += 1
             elif judge and row.hash in again and not holds(judge, capture, raws[row.hash], said.figures):
                 wrong += 1
-            check()
         if other:
             text = f"{label}: {other} of {len(rows)} outputs are not what the device {identity} gave."
             marks.append(Mark(text, (key,), True))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSet
+from workbench.console.progress import each
 from workbench.draw.style import COLOURS, GRID, INK, SERIES, WORSE
 from workbench.judge.methods import MethodKind
 from workbench.judge.results import MethodResult
@@ -207,7 +208,10 @@ def _on_device(
     if not all(key in captures for key in keys):
         return None
     scorers = [CostScorer(m.key) if m.key in COSTS else Scorer(m.key) for m in metrics]
-    values = [[abs(scorer(raw, captures[key])) for scorer in scorers] for raw, key in zip(raws, keys, strict=True)]
+    values = [
+        [abs(scorer(raw, captures[key])) for scorer in scorers]
+        for raw, key in zip(each("check a front", raws), keys, strict=True)
+    ]
     return [float(v) for v in np.mean(values, axis=0)]
 
 

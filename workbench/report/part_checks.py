@@ -9,6 +9,7 @@ import numpy as np
 from drivers.errors import WorkbenchError
 from drivers.parameters import ParameterSet
 from drivers.splits import Split
+from workbench.console.progress import each
 from workbench.judge.blocks import ByBlock, mixed_set
 from workbench.lab.dataset import CaptureRecord, Dataset, RawRecord
 from workbench.report.checks import PIXELS, TOLERANCE, Mark
@@ -92,7 +93,11 @@ def _is_its_captures(
     try:
         task = task_of(found.validation)
         task.raws(dataset, Split.TEST)
-        values = [task.judge(raw, c.rgb().pixels).figures[metric.key] for raw, c in own if raw is not None and c]
+        values = [
+            task.judge(raw, c.rgb().pixels).figures[metric.key]
+            for raw, c in each("check the blocks", own)
+            if raw is not None and c
+        ]
     except WorkbenchError:
         return True
     block = next(b for b in part.blocks if b.block == name)

@@ -14,6 +14,7 @@ from drivers.frames import RgbFrame
 from drivers.splits import Split
 from drivers.weights import WeightsError
 from workbench.console.interrupt import check
+from workbench.console.progress import each
 from workbench.draw import images
 from workbench.errors import DatasetError
 from workbench.judge.methods import MethodKind
@@ -110,14 +111,13 @@ def crop_rows(found: Material, dataset: Dataset) -> list[CropRow]:
     raws = {r.hash: r for r in dataset.raws(Split.TEST)}
     larger: list[tuple[Crop, Callable[[], str]]] = []
     rows = []
-    for why, place in chosen_raws(found):
+    for why, place in each("draw crops", chosen_raws(found)):
         row = found.results.per_raw[place]
         raw = raws.get(row.hash)
         if raw is None:
             found.missing.append(f"The RAW {row.name} is not in the data set; its pictures are left out.")
             continue
         rows.append(_crop_row(found, dataset, raw, why, row, larger))
-        check()
     _add_whole(found, larger)
     return rows
 
@@ -126,9 +126,9 @@ def _add_whole(found: Material, larger: Sequence[tuple[Crop, Callable[[], str]]]
     """Put whole outputs into the file, what is most worth comparing first, up to :data:`WHOLE_BYTES`."""
     first = [found.predicted if key == "predicted" else key for key in WHOLE_FIRST]
     room = WHOLE_BYTES
-    for cell, load in sorted(larger, key=lambda item: first.index(item[0].key) if item[0].key in first else len(first)):
+    ranked = sorted(larger, key=lambda item: first.index(item[0].key) if item[0].key in first else len(first))
+    for cell, load in each("whole pictures", ranked, "picture"):
         whole, _ = _loaded(load)
-        check()
         if whole is not None and len(whole) <= room:
             cell.full = whole
             room -= len(whole)
@@ -213,8 +213,11 @@ def attention_of(found: Material, dataset: Dataset) -> Attention | str:
         return "No predictor to look into."
     try:
         predictor = open_predictor(run)
-        frames = [raw.load() for _, raw in chosen]
-        maps = [predictor.attention(frame) for frame in frames]
+        maps, previews = [], []
+        for _, raw in each("draw attention maps", chosen):
+            frame = raw.load()
+            maps.append(predictor.attention(frame))
+            previews.append(images.raw_preview(frame))
     except (WeightsError, WorkbenchError) as error:
         return f"The attention maps cannot be drawn: {error}"
     names = predictor.space.names
@@ -225,8 +228,7 @@ def attention_of(found: Material, dataset: Dataset) -> Attention | str:
         return "Every parameter is held at its start value, so there is no attention to show."
     shown = {names[i]: i for i in sorted(order[:ATTENTION_MAPS])}
     drawn = []
-    for (why, raw), frame, own in zip(chosen, frames, maps, strict=True):
-        preview = images.raw_preview(frame)
+    for (why, raw), preview, own in zip(chosen, previews, maps, strict=True):
         drawn.append(AttentionRow(why, raw.name, [preview_cell(preview), *attention_cells(preview, own, shown)]))
         check()
     return Attention(drawn, f"{maps[0].shape[2]}×{maps[0].shape[1]}", found.source(run))

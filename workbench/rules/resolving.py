@@ -17,6 +17,7 @@ from drivers.foreign_text import shown
 from drivers.parameter import GAINS
 from drivers.parameters import ParameterSpace
 from drivers.splits import Split
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.stratified import stratified
@@ -139,7 +140,7 @@ def _closed(setting: Setting, raws: Sequence[RawRecord]) -> Setting:
     if not any(rule.open for rule in setting.by_rule.values()):
         return setting
     known = []
-    for raw in stratified([r for r in raws if r.has_reference], _FITTED_ON, 0):
+    for raw in each(f"fit setting {setting.name}", stratified([r for r in raws if r.has_reference], _FITTED_ON, 0)):
         if (gain := _needed(raw)) is not None:
             known.append((features(raw), gain))
     if not known:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workbench.console.progress import each
 from workbench.errors import RunError
 
 if TYPE_CHECKING:
@@ -243,4 +244,4 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
         RunError: see :func:`load_rule`.
     """
     rule = load_rule(run, space)
-    return tuple(rule.parameters_for(raw) for raw in raws)
+    return tuple(rule.parameters_for(raw) for raw in each(f"what {run.name} gives", raws))

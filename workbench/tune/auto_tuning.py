@@ -15,6 +15,7 @@ import cmaes
 import numpy as np
 
 from drivers.parameters import ParameterSet
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
@@ -148,7 +149,7 @@ def tune_auto(tuner: Tuner) -> tuple[Regression, AutoResult]:
     """
     s, trial = tuner.settings, len(tuner.raws)
     free, read = tuner.searched(_WHITE_BALANCE), _Figures()
-    figures = np.array([read(raw) for raw in stratified(tuner.train, _MEASURED_ON, s.seed)])
+    figures = np.array([read(raw) for raw in each("measure RAWs", stratified(tuner.train, _MEASURED_ON, s.seed))])
     ranked = tuner.rank_raws(tuner.raws, tuner.train, s.captures)
     budget = s.captures - 2 * len(ranked)
     size = len(LinearRules(tuner.starts[0], free, figures))

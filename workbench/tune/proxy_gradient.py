@@ -14,7 +14,7 @@ import torch
 from drivers.parameters import ParameterSet
 from predictor.training import Quantiser, TrainingError
 from proxy.files import LoadedProxy
-from workbench.console import interrupt
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.runs import RunFolder, find_run, list_runs
 from workbench.lab.stratified import stratified
@@ -67,8 +67,7 @@ def descend(
     logits = torch.logit(unit.clamp(0.02, 0.98)).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=_RATE)
     found = []
-    for step in range(1, steps + 1):
-        interrupt.check()
+    for step in each("descend through the proxy", range(1, steps + 1), "step"):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * (0.02 + 0.98 * (1 + math.cos(math.pi * (step - 1) / steps)) / 2)
         optimiser.zero_grad(set_to_none=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from drivers.parameters import ParameterSet
+from workbench.console.progress import each
 from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
 from workbench.tune.tuner import Tuner
@@ -19,7 +20,8 @@ def filled(
     """
     chosen, have = list(ranked), {r.hash for r in ranked}
     keys = set(tuner.keys)
-    for raw in [*ranked, *stratified(tuner.train, len(tuner.train), tuner.settings.seed)]:
+    others = stratified(tuner.train, len(tuner.train), tuner.settings.seed)
+    for raw in each("RAWs to rank on", [*ranked, *others]):
         wider = keys | {(raw.hash, tuner.given(rule(raw), raw).hash) for rule in rules}
         if raw.hash not in have:
             if len(wider) > tuner.settings.captures:

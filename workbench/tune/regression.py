@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drivers.parameters import ParameterSet
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import RawRecord
 from workbench.lab.stratified import stratified
@@ -91,8 +92,8 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
     count = min(max(IMAGES, s.captures // CAPTURES_AN_IMAGE), len(tuner.train) // 2)
     images = stratified(tuner.train, count, s.seed + 1)
     reserve = min(RANK_RAWS, max(rest // 10, 2), len(tuner.train) - len(images))
-    each = (rest - 2 * reserve) // max(len(images), 1)
-    if len(images) < 2 or each < _LEAST_AN_IMAGE:
+    share = (rest - 2 * reserve) // max(len(images), 1)
+    if len(images) < 2 or share < _LEAST_AN_IMAGE:
         raise RunError(
             f"{s.captures} captures and {len(tuner.train)} training RAWs are too few for the regression; give at least "
             f"{2 * IMAGES * _LEAST_AN_IMAGE} captures and 4 RAWs"
@@ -109,7 +110,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
             scorer,
             [(r, [tuner.given(common, r)]) for r in images],
             free=free,
-            budget=each,
+            budget=share,
             seed=s.seed,
             sigma=_SIGMA,
             progress=progress,
@@ -124,7 +125,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
             f"of {len(images)} training RAWs the device took no set of the search of {len(images) - len(solved)}: too "
             "few are left to regress on; give a set that it takes with --expert"
         )
-    inputs = np.array([features(raw) for raw, _ in solved])
+    inputs = np.array([features(raw) for raw, _ in each("measure RAWs", solved)])
     regression, penalty = fit_ridge(inputs, [result.parameters for _, result in solved])
     candidates = _ranking(tuner, images, common, regression)
     values = tuner.rank(tuner.studies[0], candidates)
@@ -136,7 +137,7 @@ def tune_regression(tuner: Tuner) -> tuple[Regression, RegressionResult]:
         regression_score=scores[1],
         kept=("single set", "regression")[which],
         images=tuple(raw.name for raw, _ in solved),
-        captures_an_image=each,
+        captures_an_image=share,
         optima_score=float(np.mean([result.value for _, result in solved])),
         penalty=penalty,
         **spent_on_rule(tuner, first, candidates[0]),

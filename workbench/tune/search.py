@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -101,23 +102,26 @@ def mean_scores(
     sets: Sequence[ParameterSet],
     jobs_for: Callable[[ParameterSet], list[Job]],
     first: int = 0,
+    on_frame: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Values | FailedTrial]:
     """Mean score in each metric of each set over its jobs, given as soon as its captures are there.
 
     A set of which one frame fails has no score. All sets are one stream of captures, so that the device is kept busy.
     Sets are numbered from ``first``, and those of odd number take their RAWs backwards: a device that holds the RAWs
     asked for last still has the first of them, and would have none where all are more than it has room for.
+    ``on_frame`` is called with how many frames of a set are scored.
     """
     ways = [-1 if number % 2 else 1 for number in range(first, first + len(sets))]
     groups = [jobs_for(s)[::way] for s, way in zip(sets, ways, strict=True)]
     stream = captured(bench, [job for group in groups for job in group])
     for group, way in zip(groups, ways, strict=True):
         scores, reason = [], ""
-        for raw, outcome in itertools.islice(stream, len(group)):
+        for done, (raw, outcome) in enumerate(itertools.islice(stream, len(group)), 1):
             if isinstance(outcome, FailureRecord):
                 reason = reason or f"RAW {shown(raw.name)}: {reason_text(outcome.code, outcome.reason)}"
             elif not reason:
                 scores.append(scorer(raw, outcome))
+            on_frame(done)
         # In the RAWs' own order, so that a sum is the same to the bit.
         yield FailedTrial(reason) if reason else as_values(scorer.combine(scores[::way]))
     next(stream, None)  # to its end
@@ -232,7 +236,7 @@ def search(
         starts: sets to try first.
         jobs_for: the captures that a set is judged on.
         budget: captures; the last trial may go a little over it. Only a space that runs out of sets ends under it.
-        progress: called with captures spent, budget and best value.
+        progress: called with captures spent, budget and best value, NaN before there is one.
 
     Raises:
         RunError: there is nothing to search, the method is unknown, or every set tried failed.
@@ -261,9 +265,14 @@ def search(
     result = SearchResult(earlier_s=sum(t.user_attrs.get("compute_s", 0.0) for t in trials))
     seen: dict[str, Values] = {}
     batch, idle, last = list(starts), 0, False
+
+    def on_frame(done: int) -> None:
+        if progress and done < cost:  # the last one's trial is told below, with its score
+            progress(result.captures + done, budget, result.history[-1][1] if result.history else math.nan)
+
     while True:
         new = list({p.hash: p for p in batch if p.hash not in seen}.values())
-        stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for, len(seen))
+        stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for, len(seen), on_frame)
         for p in new:
             found: Values | FailedTrial
             if p.hash in known:

@@ -19,6 +19,8 @@ from drivers.parameters import ParameterSet
 from drivers.splits import Split
 from workbench.collect.failures import reason_text
 from workbench.collect.taking import make_sure_taken
+from workbench.console.progress import Progress as Part
+from workbench.console.progress import each
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, FailureRecord, RawRecord
 from workbench.lab.stratified import stratified
@@ -201,7 +203,8 @@ class Tuner:
         jobs = [(raw, self.given(p, raw, balance)) for raw in raws for p in starts]
         good: set[str] = set()
         reasons: dict[str, str] = {}
-        for raw, outcome in captured(bench, jobs):
+        found = zip(each("first sets", jobs, "capture"), captured(bench, jobs), strict=True)
+        for _, (raw, outcome) in found:
             if isinstance(outcome, FailureRecord):
                 reasons.setdefault(raw.hash, reason_text(outcome.code, outcome.reason))
             else:
@@ -327,8 +330,10 @@ class Tuner:
         Raises:
             RunError: on every RAW a candidate fails.
         """
+        jobs = sum(len(candidate) for candidate in candidates)
         self.count([job for candidate in candidates for job in candidate])
-        scores, reasons = self.judged(what, candidates)
+        with Part("rank the best", jobs, unit="capture", late=True) as progress:
+            scores, reasons = self.judged(what, candidates, progress.update)
         places = range(len(candidates[0]))
         used = [i for i in places if any(own[i] is not None for own in scores)]
         if not any(all(own[i] is not None for i in used) for own in scores):

@@ -65,7 +65,7 @@ def tune(
         seed: of the RAWs chosen and of the search.
         name: the run's name.
         pool_tolerance: levels of 255 by which outputs of pooled boards may differ.
-        progress: called with captures spent, budget and best score so far (NaN while a descent goes on).
+        progress: called with captures spent, budget and best score so far (NaN before there is one).
 
     Returns:
         The finished run and its results. A finished run of the very same settings is given back as it is.

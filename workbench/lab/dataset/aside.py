@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from drivers.errors import WorkbenchError
 from drivers.foreign_text import shown
+from workbench.console.progress import each
 from workbench.errors import DatasetError
 from workbench.lab.dataset.store import Dataset
 
@@ -32,7 +33,7 @@ def chosen_captures(
     found = dict.fromkeys(numbers, "named by hand")
     if undecodable:
         sizes = {raw.hash: (raw.width, raw.height) for raw in dataset.raws()}
-        for capture in captures.values():
+        for capture in each("look at outputs", list(captures.values()), "capture"):
             try:
                 capture.rgb().check(*sizes[capture.raw_hash])
             except WorkbenchError as error:

@@ -13,6 +13,7 @@ from sqlalchemy import Table, except_, func, select
 from drivers.device import DeviceInfo
 from drivers.errors import FrameError, ParameterError, WorkbenchError
 from drivers.parameters import ParameterSpace, parameters_hash
+from workbench.console.progress import Progress, each
 from workbench.errors import DatasetError
 from workbench.lab.dataset.dialects import integrity_problems, numbers_rows_without_gaps
 from workbench.lab.dataset.records import RawRecord
@@ -83,7 +84,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
         except DatasetError as error:
             result.problems.append(str(error))
         progress(result.files, max(total, result.files))
-    for raw in dataset.raws():
+    for raw in each("verify RAWs", dataset.raws()):
         result.raws += 1
         with contextlib.suppress(DatasetError):
             raw.encoded()  # a file that fails here is among the problems already
@@ -91,7 +92,7 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda done,
                 result.problems += _differences(raw)
             except WorkbenchError as error:
                 result.problems.append(str(error))
-    result.problems += _no_pictures(dataset)
+    result.problems += _no_pictures(dataset, result.captures)
     for digest, codes in _each(dataset, ParameterSetRow.hash, ParameterSetRow.codes):
         if _hash_of(codes) != digest:
             result.problems.append(f"parameter set {digest[:12]}: its codes do not give its hash")
@@ -161,19 +162,21 @@ def _hash_of(codes: object) -> str | None:
         return None
 
 
-def _no_pictures(dataset: Dataset) -> list[str]:
+def _no_pictures(dataset: Dataset, captures: int) -> list[str]:
     """Captures whose output is whole, but no picture of their RAW."""
     sizes = {raw.hash: (raw.width, raw.height) for raw in dataset.raws()}
     problems = []
-    for capture in dataset.each_capture():
-        if capture.raw_hash not in sizes:
-            continue  # the row of the RAW is missing: told already
-        with contextlib.suppress(DatasetError):
-            rgb = capture.rgb()  # a file that fails here is among the problems already
-            try:
-                rgb.check(*sizes[capture.raw_hash])
-            except FrameError as error:
-                problems.append(f"capture {capture.id}: {error}; `workbench dataset set-aside --undecodable`")
+    with Progress("verify pictures", captures, unit="capture", late=True) as progress:
+        for done, capture in enumerate(dataset.each_capture(), 1):
+            progress.count(done, max(captures, done))
+            if capture.raw_hash not in sizes:
+                continue  # the row of the RAW is missing: told already
+            with contextlib.suppress(DatasetError):
+                rgb = capture.rgb()  # a file that fails here is among the problems already
+                try:
+                    rgb.check(*sizes[capture.raw_hash])
+                except FrameError as error:
+                    problems.append(f"capture {capture.id}: {error}; `workbench dataset set-aside --undecodable`")
     return problems
 
 
