@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from workbench.board.prediction import predict
 from workbench.board.runtime import DESCRIPTION, NETWORK, PLANES, TOLD, BoardError, BoardPredictor
 from workbench.commands.export import export as export_command
 from workbench.errors import RunError
-from workbench.lab.dataset import Dataset
+from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import new_run
 from workbench.learn.base_rule import BaseRule
 from workbench.learn.predictors import open_predictor
@@ -204,6 +205,23 @@ sys.exit(status)
     # Without OpenCV the statistics differ in their last digits.
     assert sum(a != b for a, b in zip(known.codes, inside.codes, strict=True)) <= 1
     assert {file.name for file in folder.iterdir()} >= {NETWORK, DESCRIPTION, "README.md", "requirements.txt"}
+
+
+def test_of_the_raws_to_compare_one_is_in_memory(
+    lab: Path, space: ParameterSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lab, space, "few", None)
+    alive: weakref.WeakSet[RawFrame] = weakref.WeakSet()
+    load = RawRecord.load
+
+    def counted(raw: RawRecord) -> RawFrame:
+        assert len(alive) < 2, "more than the frame before is still in memory"
+        frame = load(raw)
+        alive.add(frame)
+        return frame
+
+    monkeypatch.setattr(RawRecord, "load", counted)
+    assert export(lab, tmp_path / "out", predictor="few").checked == 4
 
 
 def test_the_modules_are_all_that_the_runtime_needs() -> None:

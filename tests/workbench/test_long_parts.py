@@ -18,6 +18,7 @@ from workbench.judge.methods import Method, MethodKind
 from workbench.judge.under_setting import overlaid
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.dataset.aside import chosen_captures
+from workbench.lab.dataset.export import export
 from workbench.lab.dataset.verify import verify
 from workbench.learn.proxy_fitting import fit_proxy
 from workbench.rules.resolving import resolve
@@ -55,6 +56,8 @@ def test_what_is_looked_through_in_the_data_set(lab: Path, told: Told) -> None:
         assert told() == ["verify RAWs: 8 of 8 RAWs", "verify pictures: 8 of 8 captures"]
         assert chosen_captures(dataset, [], undecodable=True) == {}
         assert told() == ["look at outputs: 8 of 8 captures"]
+        export(dataset, lab / "out")
+        assert told() == ["export RAWs: 8 of 8 RAWs"]
 
 
 def test_what_a_setting_measures_of_raws_once_for_all_methods(

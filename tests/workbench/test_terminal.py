@@ -101,7 +101,6 @@ def test_a_part_is_told_once_it_takes_long(monkeypatch: pytest.MonkeyPatch, caps
     assert passed(LINE_EVERY_S / 2).splitlines() == [
         "read RAWs: 2 of 4 RAWs, 2.5 s each, 0:05 left",
         "read RAWs: 4 of 4 RAWs, 2.5 s each",
-        "read RAWs: 4 of 4 RAWs, 2.5 s each",
     ]
 
 

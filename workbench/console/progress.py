@@ -51,6 +51,7 @@ class Progress:
         self.done, self.note = done, ""
         self._late = late
         self._part = ""
+        self._said: tuple[int, int, str] | None = None
         self._before = done
         self._start = self._shown = time.monotonic()
         self._bar: Any = None
@@ -64,7 +65,7 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if not self._late and (error is None or self.done > self._before):
+        if not self._late and (error is None or self.done > self._before) and self._said != self._state():
             self._show()  # what failed before it began is told by its error alone
         if self._own:
             self._bar.stop()
@@ -132,8 +133,11 @@ class Progress:
                 parts.append(f"{_clock((self.total - self.done) / rate)} left")
         return ", ".join([*parts, shown(self.note)] if self.note else parts)
 
+    def _state(self) -> tuple[int, int, str]:
+        return self.done, self.total, self.note
+
     def _show(self) -> None:
-        self._shown = time.monotonic()
+        self._shown, self._said = time.monotonic(), self._state()
         text = self.line(self._shown - self._start)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, total=self.total or None, text=text)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.console.progress import each
 from workbench.errors import RunError
 
 if TYPE_CHECKING:
@@ -243,5 +242,7 @@ def sets_of(run: RunFolder, space: ParameterSpace, raws: Sequence[RawRecord]) ->
     Raises:
         RunError: see :func:`load_rule`.
     """
+    from workbench.console.progress import each
+
     rule = load_rule(run, space)
     return tuple(rule.parameters_for(raw) for raw in each(f"what {run.name} gives", raws))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from drivers.foreign_text import shown
+from workbench.console.progress import each
 from workbench.errors import DatasetError
 from workbench.lab.dataset.explained import explained
 from workbench.lab.dataset.records import SUFFIXES
@@ -50,7 +51,7 @@ def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = l
 
 def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
     names, rows = {}, []
-    for raw in dataset.raws():
+    for raw in each("export RAWs", dataset.raws()):
         # Names go on to other programs and their terminals; the hash keeps apart what is then spelt alike.
         printable = "".join(c if c.isprintable() else "_" for c in Path(raw.name).stem)
         stem = names[raw.hash] = f"{printable}-{raw.hash[:8]}"
