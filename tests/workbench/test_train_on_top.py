@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +25,14 @@ from drivers.registry import open_device
 from drivers.splits import Split
 from predictor.files import load_predictor, save_predictor
 from predictor.raw_features import STATISTICS
-from predictor.training import TrainingStep, paper_recipe
+from predictor.training import TrainingData, TrainingStep, paper_recipe
 from predictor.view import View
 from proxy.files import load_proxy
 from workbench.collect.bench import Bench
 from workbench.errors import RunError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.runs import RunFolder, find_run, new_run
+from workbench.learn import predictor_training
 from workbench.learn.base_rule import FILE
 from workbench.learn.following import PURPOSE, Start, choose_factors, raws_to_choose_on
 from workbench.learn.predictor_training import train
@@ -279,6 +283,28 @@ def test_how_far_is_chosen_on_the_device_and_kept_with_the_run(lab: Path) -> Non
 def raws_of(lab: Path) -> list[RawRecord]:
     with Dataset.open(lab) as dataset:
         return dataset.raws(Split.VALIDATION)
+
+
+def test_what_was_learnt_from_is_let_go_before_the_device_chooses(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[TrainingData]] = []
+    training_data, choose = ViewingTask.training_data, predictor_training.choose_how_far
+
+    @functools.wraps(training_data)
+    def kept(self: ViewingTask, *arguments: Any, **options: Any) -> TrainingData:
+        data = training_data(self, *arguments, **options)
+        made.append(weakref.ref(data))
+        return data
+
+    def chosen(*arguments: Any, **options: Any) -> Any:
+        gc.collect()
+        assert [data() for data in made] == [None]
+        return choose(*arguments, **options)
+
+    monkeypatch.setattr(ViewingTask, "training_data", kept)
+    monkeypatch.setattr(predictor_training, "choose_how_far", chosen)
+    with open_device(DEVICE) as device:
+        train(lab, BARELY, on_top_of="ind", device=device, follow_captures=100, name="chosen")
+    assert len(made) == 1
 
 
 def test_factors_scale_each_block(lab: Path) -> None:

@@ -169,6 +169,7 @@ def train(
         on_step=on_step,
         checkpoint=run.path / CHECKPOINT / key if run else None,
     )
+    del data  # its pixels: the device's are read next, where it chooses
     if run is None:
         raise ranks.OtherDoneError
     identity = proxy.device_identity
