@@ -7,6 +7,7 @@ statistics are those of photographs: natural colours, 1/f texture, shadows, brig
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -37,6 +38,10 @@ _HUES = (
 _TEXT = """the of and a to in is light sensor lens colour grey noise edge frame pixel gain black white table register
 exposure night window street paper letter number morning river station garden 12 300 1847 0.25 page figure result"""
 _WORDS = tuple(_TEXT.split())
+_STRIP = 64
+"""Rows of a picture that are drawn at a time."""
+_REACH = 4
+"""Rows around that a cubic interpolation may look at."""
 
 
 def _colour(rng: np.random.Generator, count: int, saturation: float = 0.45) -> np.ndarray:
@@ -114,18 +119,34 @@ def _leaves(rng: np.random.Generator, side: int, largest: float = 0.35, count: i
     for i in range(count):
         points = np.rint(_outline(rng, centre[i, 0], centre[i, 1], radius[i])).astype(np.int32)
         cv2.fillPoly(labels, [points], float(i + 1))
-    index = labels.astype(np.int32)
     table = _colour(rng, count + 1, rng.uniform(0.25, 0.6))
     slope = (rng.normal(0, 0.35, (count + 1, 2)) / np.concatenate([[fine], radius])[:, None]).astype(np.float32)
     middle = np.concatenate([[[fine / 2, fine / 2]], centre]).astype(np.float32)
     offset = 1 - (slope * middle).sum(axis=1)
     position = np.arange(fine, dtype=np.float32)
-    shade = offset[index] + slope[:, 0][index] * position + slope[:, 1][index] * position[:, None]
     rough = np.abs(rng.normal(0, 0.10, count + 1)).astype(np.float32)
-    texture = cv2.resize(_fractal(rng, side, rng.uniform(0.4, 0.9)), (fine, fine), interpolation=cv2.INTER_CUBIC)
-    shade = np.clip(shade, 0.25, 1.8) * np.clip(1 + rough[index] * texture, 0.3, 2)
-    result: np.ndarray = cv2.resize(table[index] * shade[..., None], (side, side), interpolation=cv2.INTER_AREA)
+    coarse = _fractal(rng, side, rng.uniform(0.4, 0.9))
+    result = np.empty((side, side, 3), np.float32)
+    # A few rows at a time: all of a large picture, twice as fine and in colour, would take gigabytes.
+    for top in range(0, side, _STRIP):
+        rows = slice(top, min(top + _STRIP, side))
+        own = slice(2 * rows.start, 2 * rows.stop)
+        index = labels[own].astype(np.int32)
+        shade = offset[index] + slope[:, 0][index] * position + slope[:, 1][index] * position[own, None]
+        shade = np.clip(shade, 0.25, 1.8) * np.clip(1 + rough[index] * _finer(coarse, rows), 0.3, 2)
+        result[rows] = cv2.resize(
+            table[index] * shade[..., None], (side, rows.stop - rows.start), interpolation=cv2.INTER_AREA
+        )
     return result
+
+
+def _finer(plane: np.ndarray, rows: slice) -> np.ndarray:
+    """Rows of a plane, twice as fine: those of the whole plane resized."""
+    around = slice(max(rows.start - _REACH, 0), rows.stop + _REACH)
+    part = plane[around]
+    finer = cv2.resize(part, (2 * plane.shape[1], 2 * len(part)), interpolation=cv2.INTER_CUBIC)
+    first = 2 * (rows.start - around.start)
+    return finer[first : first + 2 * (rows.stop - rows.start)]
 
 
 def _surface(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -183,35 +204,73 @@ def _still_life(rng: np.random.Generator, side: int) -> np.ndarray:
     edge = int(rng.uniform(0.35, 0.65) * side)
     picture = _surface(rng, side)
     picture[edge:] = _surface(rng, side)[edge:]
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
     angle = rng.uniform(-1.0, 1.0)
     lamp = np.array([np.sin(angle), -0.7, 0.8])
     lamp /= np.linalg.norm(lamp)
-    for _ in range(int(rng.integers(3, 9))):
-        r = rng.uniform(0.06, 0.2) * side
-        cx, cy = rng.uniform(0.05, 0.95) * side, edge + rng.uniform(-0.1, 0.9) * (side - edge)
-        dx, dy = (x - cx) / r, (y - cy) / r
+    bodies = [_Body.drawn(rng, side, edge) for _ in range(int(rng.integers(3, 9)))]
+    for top in range(0, side, _STRIP):
+        part = picture[top : top + _STRIP]
+        y, x = np.mgrid[top : top + len(part), 0:side].astype(np.float32)
+        for body in bodies:
+            part = body.before(part, (x - body.x) / body.radius, (y - body.y) / body.radius, lamp)
+        picture[top : top + _STRIP] = part
+    return picture
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A ball, cylinder or box of a still life.
+
+    Attributes:
+        radius, x, y: its size and middle, pixels; ``kind``: 0..1, what it is; ``corner``: where a box's sides meet.
+        colour: of it, linear sRGB; ``stripes``: their number, lean and colour, where it has some.
+        shine: strength of its highlight.
+    """
+
+    radius: float
+    x: float
+    y: float
+    kind: float
+    corner: float
+    colour: np.ndarray
+    stripes: tuple[float, float, np.ndarray] | None
+    shine: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, side: int, edge: int) -> _Body:
+        """Any one, standing on the table whose edge is at that row."""
+        radius = rng.uniform(0.06, 0.2) * side
+        x, y = rng.uniform(0.05, 0.95) * side, edge + rng.uniform(-0.1, 0.9) * (side - edge)
+        kind = rng.random()
+        corner = rng.uniform(-0.4, 0.4) if kind >= 0.8 else 0.0
+        colour = _colour(rng, 1, 0.6)[0]
+        stripes = None
+        if rng.random() < 0.4:
+            stripes = rng.uniform(4, 14), rng.uniform(-1, 1), _colour(rng, 1, 0.6)[0]
+        return cls(radius, x, y, kind, corner, colour, stripes, rng.uniform(0, 0.5))
+
+    def before(self, picture: np.ndarray, dx: np.ndarray, dy: np.ndarray, lamp: np.ndarray) -> np.ndarray:
+        """The picture with its shadow and itself, at places ``dx``, ``dy`` radii from its middle."""
         drop = np.exp(-(((dx + 0.8 * lamp[0]) / 1.2) ** 2 + ((dy - 0.9) / 0.35) ** 2))
         picture *= (1 - 0.6 * drop)[..., None]
-        kind = rng.random()
-        if kind < 0.5:
+        if self.kind < 0.5:
             inside = dx**2 + dy**2 < 1
             nz = np.sqrt(np.clip(1 - dx**2 - dy**2, 0, 1))
             lit = np.clip(dx * lamp[0] + dy * lamp[1] + nz * lamp[2], 0, 1)
-        elif kind < 0.8:
+        elif self.kind < 0.8:
             inside = (np.abs(dx) < 0.6) & (np.abs(dy) < 1)
             nz = np.sqrt(np.clip(1 - (dx / 0.6) ** 2, 0, 1))
             lit = np.clip(dx / 0.6 * lamp[0] + nz * lamp[2], 0, 1)
         else:
             inside = (np.abs(dx) < 0.8) & (np.abs(dy) < 0.8)
-            lit = np.where(dx < rng.uniform(-0.4, 0.4), 0.4 + 0.3 * lamp[0], 0.6 - 0.2 * lamp[0])
-        colour = _colour(rng, 1, 0.6)[0]
-        if rng.random() < 0.4:
-            stripes = np.sin(rng.uniform(4, 14) * (dy + rng.uniform(-1, 1) * dx)) > 0
-            colour = np.where(stripes[..., None], colour, _colour(rng, 1, 0.6)[0])
-        body = colour * (0.12 + lit)[..., None] + (rng.uniform(0, 0.5) * lit**24)[..., None]
-        picture = np.where(inside[..., None], body, picture)
-    return picture.astype(np.float32)
+            lit = np.where(dx < self.corner, 0.4 + 0.3 * lamp[0], 0.6 - 0.2 * lamp[0])
+        colour = self.colour
+        if self.stripes is not None:
+            number, lean, other = self.stripes
+            colour = np.where((np.sin(number * (dy + lean * dx)) > 0)[..., None], colour, other)
+        body = colour * (0.12 + lit)[..., None] + (self.shine * lit**24)[..., None]
+        result: np.ndarray = np.where(inside[..., None], body, picture)
+        return result
 
 
 def _laid(rng: np.random.Generator, sheet: np.ndarray, ground: np.ndarray, share: float) -> np.ndarray:
@@ -348,10 +407,15 @@ def lab_scene(seed: int, side: int = 256, kind: str | None = None) -> np.ndarray
         picture = cv2.GaussianBlur(picture, (0, 0), side / 320 * rng.uniform(0.4, 1.5))
     # The photographer's choice: how bright the picture is meant to be.
     key = np.clip(rng.normal(-1.35, 0.5), -3.2, -0.6)
-    picture = picture * np.exp(key) / max(float(picture.mean()), 1e-4)
+    mean = max(float(picture.mean()), 1e-4)
+    picture = picture * np.exp(key)
+    picture /= mean
     bright = float(np.percentile(picture, 99))
-    if bright > 1.2:
-        picture = picture * (1.2 / bright) ** 0.7
-    # A camera's shoulder: lights roll off instead of clipping hard.
-    picture = np.where(picture > 0.8, 0.8 + 0.2 * np.tanh((picture - 0.8) / 0.2), picture)
-    return render(picture)
+    result = np.empty(picture.shape, np.uint8)
+    for top in range(0, side, _STRIP):
+        part = picture[top : top + _STRIP]
+        if bright > 1.2:
+            part = part * (1.2 / bright) ** 0.7
+        # A camera's shoulder: lights roll off instead of clipping hard.
+        result[top : top + _STRIP] = render(np.where(part > 0.8, 0.8 + 0.2 * np.tanh((part - 0.8) / 0.2), part))
+    return result

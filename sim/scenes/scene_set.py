@@ -33,6 +33,8 @@ _MANIFEST_BYTES = 256 << 20
 # Raise it when the same arguments would give other pixels.
 _VERSION = 1
 _LAB_SEEDS_PER_SET = 100_000
+LARGEST_LAB_SIDE = 4096
+"""Pixels: drawing one of this side takes 1.2 GB, and half a minute of a slow core; frames of 12 megapixels enlarge it."""
 # Standard deviation of the lens and its anti-alias filter, pixels: about 64 % contrast at half the Nyquist frequency.
 # A photograph scaled down is sharper at its pixels than any Bayer sensor's lens draws; no demosaicking could return it.
 SOFTNESS = 0.6
@@ -179,6 +181,8 @@ def make_scene_set(
     if each_frame:
         arguments["each_frame"] = True
         raws_per_scene, raws_per_photograph = raws_per_scene * frames, raws_per_photograph * frames
+    if lab_scenes and _lab_side(size) < 2 * max(size):
+        arguments["lab_side"] = _lab_side(size)
     if references is not None:
         arguments["reference"] = references.record
     plan = [_Scene(s.scene, s.split, raws_per_photograph, _reader(s.paths)) for s in scenes]
@@ -250,8 +254,13 @@ def through_lens(picture: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(picture, (5, 5), SOFTNESS, borderType=cv2.BORDER_REFLECT_101)
 
 
+def _lab_side(size: tuple[int, int]) -> int:
+    """Rows and columns of the lab scenes that frames of a size are cut from."""
+    return max(256, min(2 * max(size), LARGEST_LAB_SIDE))
+
+
 def _lab_plan(seed: int, count: int, raws: int, size: tuple[int, int]) -> Iterator[_Scene]:
-    side = max(256, 2 * max(size))
+    side = _lab_side(size)
     for i in range(count):
         number = seed * _LAB_SEEDS_PER_SET + i
 

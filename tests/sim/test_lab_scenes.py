@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.scenes import lab_scenes
 from sim.scenes.lab_scenes import LAB_SCENE_KINDS, lab_scene
 
 
@@ -30,3 +31,12 @@ def test_pictures_are_as_bright_and_colourful_as_photographs() -> None:
     assert neon.mean() < 0.02
     colour = np.mean([p.reshape(-1, 3).mean(axis=0) for p in pictures], axis=0)
     assert colour.max() / colour.min() < 1.3
+
+
+@pytest.mark.parametrize("kind", LAB_SCENE_KINDS)
+@pytest.mark.parametrize("strip", [6, 50, 1000])
+def test_a_picture_is_the_same_in_strips_of_any_height(kind: Any, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [lab_scene(seed, 160, kind) for seed in range(3)]
+    monkeypatch.setattr(lab_scenes, "_STRIP", strip)
+    for seed, picture in enumerate(expected):
+        np.testing.assert_array_equal(lab_scene(seed, 160, kind), picture)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from drivers.raw.raw_files import load_raw
 from drivers.splits import Split
+from sim.scenes import scene_set
 from sim.scenes.photographs import (
     SceneError,
     crop,
@@ -294,3 +295,23 @@ def test_the_command_makes_a_set_and_says_what_it_holds(tmp_path: Path) -> None:
     assert f"{told['raws']} RAWs" in again.stdout
     assert CliRunner().invoke(app, [*arguments, "--size=64"]).exit_code == 2
     assert isinstance(CliRunner().invoke(app, [*arguments, "--seed=1"]).exception, SceneError)
+
+
+@pytest.mark.parametrize(("width", "side"), [(140, 280), (200, 300)])
+def test_lab_scenes_of_large_frames_are_drawn_no_larger_than_fits_into_memory(
+    width: int, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def watched(seed: int, side: int) -> np.ndarray:
+        drawn.append(side)
+        return np.full((side, side, 3), 90, np.uint8)
+
+    monkeypatch.setattr(scene_set, "lab_scene", watched)
+    monkeypatch.setattr(scene_set, "LARGEST_LAB_SIDE", 300)
+    own = {**SMALL, "lab_scenes": 1, "raws_per_photograph": 0, "size": (48, width)}
+    (first, _) = make_scene_set(tmp_path / "raws", **own)
+    assert load_raw(first).width == width
+    assert drawn == [side]
+    manifest = json.loads((tmp_path / "raws" / "scene_set.json").read_text(encoding="utf-8"))
+    assert manifest.get("lab_side") == (300 if width == 200 else None)
