@@ -166,7 +166,7 @@ def test_of_large_frames_the_proxy_renders_some_and_that_is_said(
 
     monkeypatch.setattr(validation, "open_proxy", lambda run: Counting())
     results = validated(knowing, oracle_captures=0)
-    assert "the proxy's promise is that of 3 of 8 RAWs: large frames take it long" in results.notes
+    assert "the proxy's promise is that of 3 of 8 RAWs: it takes long to render more" in results.notes
     assert rendered == [results.per_raw[place].hash for place in (0, 4, 7)]
     assert results.proxy is not None
     assert results.proxy.psnr_to_device == 99

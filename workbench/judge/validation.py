@@ -323,7 +323,7 @@ def _proxy_gap(run: RunFolder, measured: Measured, method: Method) -> tuple[Prox
     notes = []
     if len(places) < len(measured.raws):
         notes.append(
-            f"the proxy's promise is that of {len(places)} of {len(measured.raws)} RAWs: large frames take it long"
+            f"the proxy's promise is that of {len(places)} of {len(measured.raws)} RAWs: it takes long to render more"
         )
         measured = measured.of_places(places)
         method = next(m for m in measured.methods if m.key == method.key)
