@@ -34,7 +34,7 @@ _MANIFEST_BYTES = 256 << 20
 _VERSION = 1
 _LAB_SEEDS_PER_SET = 100_000
 LARGEST_LAB_SIDE = 4096
-"""Pixels: drawing one of this side takes 1.2 GB, and half a minute of a slow core; frames of 12 megapixels enlarge it."""
+"""Pixels: drawing one takes 1.2 GB and half a minute of a slow core. Of larger frames it is enlarged."""
 # Standard deviation of the lens and its anti-alias filter, pixels: about 64 % contrast at half the Nyquist frequency.
 # A photograph scaled down is sharper at its pixels than any Bayer sensor's lens draws; no demosaicking could return it.
 SOFTNESS = 0.6
