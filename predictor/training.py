@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -14,9 +15,9 @@ from torch import Tensor
 
 from drivers import ranks
 from drivers.errors import WorkbenchError
+from drivers.next_ahead import Ahead
 from drivers.parameters import ParameterSpace
 from drivers.weights import mixed_precision, training_device
-from predictor.ahead import DrawnAhead
 from predictor.averaging import Average
 from predictor.model import ENCODERS, Attention, Predictor, PredictorConfig
 from predictor.state import Curve, State, keep, resume
@@ -269,12 +270,12 @@ def fit(
         state.offer(state.of_start, network.state_dict(), averaged=False)
     saved = time.monotonic()
     every = max(steps // evaluations, 1)
-    with DrawnAhead(data, recipe.batch, generator, steps - state.step) as batches:
+    with closing(Ahead(_batches(data, recipe.batch, generator, steps - state.step))) as batches:
         for step in range(state.step + 1, steps + 1):
             for group in optimiser.param_groups:
                 group["lr"] = _rate(recipe, step, steps)
             asked = time.monotonic()
-            parts = batches.take()
+            parts, drawn_state = next(batches)
             waited = time.monotonic() - asked
             whole = step > recipe.coarse * steps
             drawn, mean = sum(len(part.planes) for part in parts), 0.0
@@ -316,12 +317,24 @@ def fit(
             if step % 10 == 0 or held_out is not None:
                 state.curve.append((step, state.loss, held_out))
             if checkpoint is not None and (held_out is not None or time.monotonic() - saved > _KEEP_S):
-                keep(checkpoint, recipe.to_dict(), network, optimiser, batches.state, average, state)
+                keep(checkpoint, recipe.to_dict(), network, optimiser, drawn_state, average, state)
                 saved = time.monotonic()
             on_step(TrainingStep(step, steps, state.loss, held_out, waited))
     if state.best is not None:
         network.load_state_dict(state.best)
     return Fitted(network.cpu().eval(), state.best_loss, state.curve, state.averaged, state.of_start)
+
+
+def _batches(
+    data: TrainingData, batch: int, generator: torch.Generator, count: int
+) -> Iterator[tuple[Sequence[Example], Tensor]]:
+    """So many batches, each with the generator's state after it: with that a stopped training goes on.
+
+    Drawn in a thread of their own, while the steps have the processor's cores.
+    """
+    torch.set_num_threads(1)
+    for _ in range(count):
+        yield data.draw(batch, generator), generator.get_state()
 
 
 def _shares(parts: Sequence[Example]) -> list[Example]:

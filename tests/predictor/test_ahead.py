@@ -2,15 +2,20 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 
 import pytest
 import torch
 from toy_task import ToyData
 
-from predictor.ahead import DrawnAhead
-from predictor.training import Example
+from drivers.next_ahead import Ahead
+from predictor.training import Example, TrainingData, _batches
 
 COUNT, BATCH = 5, 4
+
+
+def ahead(data: TrainingData, count: int) -> closing[Ahead[tuple[Sequence[Example], torch.Tensor]]]:
+    return closing(Ahead(_batches(data, BATCH, generator(), count)))
 
 
 def generator() -> torch.Generator:
@@ -23,10 +28,11 @@ def same(ones: Sequence[Example], others: Sequence[Example]) -> bool:
 
 def test_batches_are_those_of_drawing_in_turn_and_its_state_goes_on_from_any() -> None:
     in_turn, data = generator(), ToyData()
-    with DrawnAhead(data, BATCH, generator(), COUNT) as batches:
+    with ahead(data, COUNT) as batches:
         for _ in range(COUNT):
-            assert same(batches.take(), data.draw(BATCH, in_turn))
-            assert torch.equal(batches.state, in_turn.get_state())
+            taken, state = next(batches)
+            assert same(taken, data.draw(BATCH, in_turn))
+            assert torch.equal(state, in_turn.get_state())
 
 
 def test_the_next_batch_is_drawn_before_it_is_asked_for_and_no_batch_too_many() -> None:
@@ -41,11 +47,11 @@ def test_the_next_batch_is_drawn_before_it_is_asked_for_and_no_batch_too_many() 
             return super().draw(batch, generator)
 
     data = Counted()
-    with DrawnAhead(data, BATCH, generator(), 2) as batches:
-        batches.take()
+    with ahead(data, 2) as batches:
+        next(batches)
         assert drawn.acquire(timeout=60)
         assert drawn.acquire(timeout=60), "the second is drawn though only one was asked for"
-        batches.take()
+        next(batches)
     assert data.times == 2
 
 
@@ -54,7 +60,7 @@ def test_nothing_is_drawn_where_no_batch_is_needed() -> None:
         def draw(self, batch: int, generator: torch.Generator) -> list[Example]:
             raise AssertionError("drawn")
 
-    with DrawnAhead(Forbidden(), BATCH, generator(), 0):
+    with ahead(Forbidden(), 0):
         pass
 
 
@@ -68,10 +74,10 @@ def test_what_a_draw_raised_is_raised_where_its_batch_is_taken() -> None:
                 raise OSError("the disk is gone")
             return super().draw(batch, generator)
 
-    with DrawnAhead(Broken(), BATCH, generator(), COUNT) as batches:
-        batches.take()
+    with ahead(Broken(), COUNT) as batches:
+        next(batches)
         with pytest.raises(OSError, match="the disk is gone"):
-            batches.take()
+            next(batches)
 
 
 def test_drawing_leaves_the_threads_of_the_steps_alone() -> None:
@@ -82,7 +88,7 @@ def test_drawing_leaves_the_threads_of_the_steps_alone() -> None:
             within.append(torch.get_num_threads())
             return super().draw(batch, generator)
 
-    with DrawnAhead(Telling(), BATCH, generator(), 1) as batches:
-        batches.take()
+    with ahead(Telling(), 1) as batches:
+        next(batches)
     assert within == [1]
     assert torch.get_num_threads() == before

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from drivers.device import Capture
 from drivers.errors import DeviceError, DeviceUnreachableError, FrameError
 from drivers.frames import RawFrame
+from drivers.next_ahead import Ahead
 from drivers.parameters import ParameterSet
 from drivers.protocol import wire
 from drivers.raw.raw_files import load_raw, save_npz
@@ -40,7 +41,6 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.dataset.verify import verify
 from workbench.lab.runs import find_run, new_run
 from workbench.learn.predictors import open_predictor
-from workbench.loop.ahead import Ahead
 from workbench.loop.controller import Controller, Proposal
 from workbench.loop.running import run_loop
 from workbench.loop.streams import stored

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from drivers.device import Capture, Device, Failure
 from drivers.errors import DeviceError, FrameError
+from drivers.next_ahead import waited
 from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote, told_once
 from workbench.board.frame_predictor import FramePredictor
@@ -28,7 +29,6 @@ from workbench.lab.dataset import Dataset
 from workbench.lab.devices import open_devices
 from workbench.lab.runs import RunFolder, find_run
 from workbench.learn.predictors import check_space, open_predictor
-from workbench.loop.ahead import waited
 from workbench.loop.controller import Controller, Proposal
 from workbench.loop.outputs import Outputs, check_saved, own_folder
 from workbench.loop.results import Clock, LoopResult, Times

@@ -11,11 +11,11 @@ from cachetools import LRUCache
 
 from drivers.device import Capture, Device, Failure, FrameFailedError
 from drivers.frames import RawFrame
+from drivers.next_ahead import Ahead, waited
 from drivers.raw.raw_files import load_raw
 from drivers.raw.raw_notes import RawNote
 from workbench.collect.bench import RAW_CACHE_BYTES
 from workbench.collect.raw_folder import RawEntry
-from workbench.loop.ahead import Ahead, waited
 from workbench.loop.controller import Controller, Proposal
 
 
