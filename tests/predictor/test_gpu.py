@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import GPU, pretended_gpu
 from toy_task import SPACE
 
 from drivers.frames import RawFrame
@@ -47,6 +48,16 @@ def test_averaged_with_windows_statistics_metadata_and_mirror_images(size: tuple
     assert loaded.view.factor(raw.height // 2, raw.width // 2) > 1
     assert torch.allclose(moved_to_torch(loaded)._pooled(raw), loaded._pooled(raw), atol=1e-4)
     assert moved_to_torch(loaded).predict([raw]) == loaded.predict([raw])
+
+
+def test_nothing_is_left_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    loaded, raw = a_predictor(64, told=True, mirrored=True), a_raw(300, 422)
+    expected = loaded._pooled(raw)
+    with pretended_gpu():
+        on_cpu = moved_to_torch(loaded)
+        on_cpu.network.to(GPU)
+        assert torch.allclose(dataclasses.replace(on_cpu, device=GPU)._pooled(raw), expected, atol=1e-4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

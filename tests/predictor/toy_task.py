@@ -58,4 +58,4 @@ def render(raw: Tensor, parameters: Tensor, whole: bool) -> Tensor:
 
 
 def loss(parameters: Tensor, target: Tensor) -> Tensor:
-    return (parameters[:, :2] - target).square().mean()
+    return (parameters[:, :2] - target.to(parameters.device)).square().mean()
