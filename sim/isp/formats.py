@@ -34,10 +34,13 @@ class AlignedRaw:
     white: int
 
 
-def align(raw: RawFrame) -> AlignedRaw:
-    """Shift a RAW of 1 to 16 bits so that its most significant bit is bit 13; values above white are clipped."""
+def align(raw: RawFrame, rows: slice = slice(None)) -> AlignedRaw:
+    """Shift a RAW of 1 to 16 bits so that its most significant bit is bit 13; values above white are clipped.
+
+    ``rows``: those wanted, from one on with the colours of the first.
+    """
     shift = LINEAR_BITS - raw.white_level.bit_length()
-    clipped = np.minimum(raw.mosaic, np.uint16(raw.white_level))
+    clipped = np.minimum(raw.mosaic[rows], np.uint16(raw.white_level))
     moved = clipped << np.uint16(shift) if shift >= 0 else clipped >> np.uint16(-shift)
     black = tuple(level * 2.0**shift for level in raw.black_level)
     white = raw.white_level << shift if shift >= 0 else raw.white_level >> -shift

@@ -21,9 +21,10 @@ from sim.isp.demosaic import demosaic, suppress_false_colour
 from sim.isp.formats import align, compand, from_ycc, to_ycc
 from sim.isp.noise_reduction import reduce_noise
 from sim.isp.sharpening import sharpen
+from sim.isp.strips import Strip, each, strips
 from sim.isp.tone import adjust_local_contrast, adjust_saturation, apply_curve, equalise, tone_curve
 from sim.isp.white_balance import apply_gains
-from sim.isp.yuv_noise_reduction import reduce_chroma_noise, reduce_luma_noise
+from sim.isp.yuv_noise_reduction import Values, reduce_chroma_noise, reduce_luma_noise
 
 # Bump when the same RAW and codes give another output: captures of different versions are kept apart.
 VERSION = "1.0.0"
@@ -58,10 +59,12 @@ class Pipeline:
 
     input = RawInput()
     output = PictureOutput()
+    around_linear = around_clean = 16
+    """Rows above and below that stages (2) to (5), and stage (6), look at, at most."""
 
     def __init__(self, profile_name: str) -> None:
         self.space: ParameterSpace = profiles.space(profile_name)
-        # Frames are small and many; the bench runs several processes instead.
+        # Strips of large frames have a thread each, and small frames are many.
         cv2.setNumThreads(1)
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> bytes:
@@ -74,23 +77,56 @@ class Pipeline:
         return compress(rgb, int(parameters["jpeg_quality"]), bool(parameters["chroma_subsampling"]))
 
     def develop(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
-        """Stages (2) to (7), without the JPEG: ``uint8 [3, H, W]``, sRGB."""
-        p = self._settings(parameters)
-        luma, blue_difference, red_difference = to_ycc(compand(self.linear(raw, parameters)))
-        luma = reduce_luma_noise(luma, p["luma_nr_strength"], p["luma_nr_radius"], p["luma_nr_edge"])
-        blue_difference = reduce_chroma_noise(blue_difference, p["chroma_nr_strength"])
-        red_difference = reduce_chroma_noise(red_difference, p["chroma_nr_strength"])
-        luma = sharpen(luma, p["sharpen_amount"], p["sharpen_radius"], p["sharpen_threshold"], p["sharpen_overshoot"])
-        curve = tone_curve(p["gamma"], p["contrast"], p["shadow_lift"], p["highlight_rolloff"])
-        curve = equalise(curve, luma, p["equalisation"])
-        rgb = apply_curve(from_ycc(luma, blue_difference, red_difference), curve)
-        rgb = adjust_local_contrast(rgb, p["local_contrast"], int(p["local_contrast_tiles"].split("x")[0]))
-        return adjust_saturation(rgb, p["saturation"])
+        """Stages (2) to (7), without the JPEG: ``uint8 [3, H, W]``, sRGB. By strips, the same as of the whole."""
+        p = self._settings(raw, parameters)
+        clean = self._clean(self._noisy(raw, p), p)
+        curve = equalise(self._curve(p), clean[0], p["equalisation"])
+        rgb = np.empty(clean.shape, np.uint8)
+        found = strips(raw.height, raw.width)
+
+        def to_rgb(strip: Strip) -> None:
+            rgb[:, strip.rows] = apply_curve(from_ycc(*clean[:, strip.rows]), curve)
+
+        def saturate(strip: Strip) -> None:
+            contrasty[:, strip.rows] = adjust_saturation(contrasty[:, strip.rows], p["saturation"])
+
+        each(to_rgb, found)
+        contrasty = adjust_local_contrast(rgb, p["local_contrast"], int(p["local_contrast_tiles"].split("x")[0]))
+        each(saturate, found)
+        return contrasty
+
+    def _noisy(self, raw: RawFrame, p: dict[str, Any]) -> np.ndarray:
+        """Luma and colour differences before stage (6): ``int16 [3, H, W]``, companded 12 bit."""
+        result = np.empty((3, raw.height, raw.width), np.int16)
+
+        def work(strip: Strip) -> None:
+            linear = self._linear(raw, strip.seen, p)[:, strip.inner]
+            result[:, strip.rows] = to_ycc(compand(linear))
+
+        each(work, strips(raw.height, raw.width, self.around_linear))
+        return result
+
+    def _clean(self, noisy: np.ndarray, p: dict[str, Any]) -> np.ndarray:
+        """Luma and colour differences after stage (6): ``int16 [3, H, W]``."""
+        result = np.empty_like(noisy)
+        _, height, width = noisy.shape
+        found = strips(height, width, self.around_clean)
+        least, largest = int(noisy[0].min()), int(noisy[0].max())
+
+        def work(strip: Strip) -> None:
+            values = Values(least, largest, above=strip.seen.stop >= height) if len(found) > 1 else None
+            for into, plane in zip(result, self._cleaned(noisy[:, strip.seen], p, values), strict=True):
+                into[strip.rows] = plane[strip.inner]
+
+        each(work, found)
+        return result
 
     def linear(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
         """Stages (2) to (5): ``int16 [3, H, W]``, linear sRGB of 14 bit (0..16383)."""
-        p = self._settings(parameters)
-        bus = align(raw)
+        return self._linear(raw, slice(0, raw.height), self._settings(raw, parameters))
+
+    def _linear(self, raw: RawFrame, rows: slice, p: dict[str, Any]) -> np.ndarray:
+        bus = align(raw, rows)
         mosaic = correct_defects(bus.mosaic, p["defect_threshold"])
         mosaic = reduce_noise(mosaic, bus.black, p["raw_nr_strength"], p["raw_nr_edge"])
         mosaic = subtract_black(
@@ -99,6 +135,16 @@ class Pipeline:
         mosaic = apply_gains(mosaic, bus.cfa, p["digital_gain"], p["red_gain"], p["blue_gain"], p["green_balance"])
         rgb = suppress_false_colour(demosaic(mosaic, bus.cfa, p["demosaic"]), p["false_colour_suppression"])
         return transform_colour(rgb, matrix_codes(raw.colour_matrix, p["ccm_strength"], p["hue"]))
+
+    def _cleaned(self, ycc: np.ndarray, p: dict[str, Any], values: Values | None) -> tuple[np.ndarray, ...]:
+        """Stage (6) of a strip: luma and colour differences, each ``int16 [H, W]``; ``values`` of the whole picture."""
+        luma = reduce_luma_noise(ycc[0], p["luma_nr_strength"], p["luma_nr_radius"], p["luma_nr_edge"], values)
+        blue_difference, red_difference = (reduce_chroma_noise(plane, p["chroma_nr_strength"]) for plane in ycc[1:])
+        luma = sharpen(luma, p["sharpen_amount"], p["sharpen_radius"], p["sharpen_threshold"], p["sharpen_overshoot"])
+        return luma, blue_difference, red_difference
+
+    def _curve(self, p: dict[str, Any]) -> np.ndarray:
+        return tone_curve(p["gamma"], p["contrast"], p["shadow_lift"], p["highlight_rolloff"])
 
     def check(self, parameters: ParameterSet) -> None:
         """Nothing, if the parameter set is of this pipeline's space.
@@ -111,6 +157,7 @@ class Pipeline:
                 f"parameter set of {parameters.space.name} given to {self.space.name}: make it with this device's space"
             )
 
-    def _settings(self, parameters: ParameterSet) -> dict[str, Any]:
+    def _settings(self, raw: RawFrame, parameters: ParameterSet) -> dict[str, Any]:
+        """The blocks' settings by name."""
         self.check(parameters)
         return {**_NEUTRAL, **parameters.values}

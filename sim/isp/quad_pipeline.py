@@ -15,14 +15,15 @@ from sim.isp.black_level import subtract_black
 from sim.isp.colour import matrix_codes, transform_colour
 from sim.isp.defect_correction import correct_defects
 from sim.isp.demosaic import demosaic, suppress_false_colour
-from sim.isp.formats import COMPANDED_WHITE, align, compand, from_ycc, to_ycc
+from sim.isp.formats import COMPANDED_WHITE, align
 from sim.isp.noise_reduction import reduce_noise
 from sim.isp.pipeline import Pipeline
 from sim.isp.quad_bayer import binned, enlarged, remosaicked
 from sim.isp.sharpening import sharpen
-from sim.isp.tone import adjust_local_contrast, adjust_saturation, apply_curve, equalise, knot_curve
+from sim.isp.tone import knot_curve
 from sim.isp.video_output import NV12, to_nv12
 from sim.isp.white_balance import apply_gains
+from sim.isp.yuv_noise_reduction import Values
 
 
 class QuadPipeline(Pipeline):
@@ -30,6 +31,7 @@ class QuadPipeline(Pipeline):
 
     input = RawInput(cfa=QUAD_PATTERNS, multiple=(4, 4))
     output = NV12
+    around_linear, around_clean = 32, 48
 
     def process(self, raw: RawFrame, parameters: ParameterSet) -> bytes:
         """NV12 bytes, of the same size as the mosaic.
@@ -39,26 +41,8 @@ class QuadPipeline(Pipeline):
         """
         return to_nv12(self.develop(raw, parameters))
 
-    def develop(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
-        """All but the last stage: ``uint8 [3, H, W]``, sRGB."""
-        p = self._of(raw, parameters)
-        luma, blue_difference, red_difference = to_ycc(compand(self.linear(raw, parameters)))
-        keep = edges(luma, p["edge_low"], p["edge_high"])
-        # Beside a bright edge a band's share may go below black; the blocks behind take 0..4095.
-        luma = np.clip(reduce_in_bands(luma, p["luma_nr"] * p["luma_bands"], keep), 0, COMPANDED_WHITE)
-        chroma = p["chroma_nr"] * p["chroma_bands"]
-        blue_difference, red_difference = (reduce_in_bands(d, chroma) for d in (blue_difference, red_difference))
-        luma = sharpen(luma, p["sharpening"], p["sharpen_radius"], p["sharpen_threshold"], p["sharpen_overshoot"])
-        knots = next(v for v in self.space.vectors if v.name == "tone").knots()
-        curve = equalise(knot_curve(knots, p["tone"]), luma, p["equalisation"])
-        rgb = apply_curve(from_ycc(luma, blue_difference, red_difference), curve)
-        rgb = adjust_local_contrast(rgb, p["local_contrast"], int(p["local_contrast_tiles"].split("x")[0]))
-        return adjust_saturation(rgb, p["saturation"])
-
-    def linear(self, raw: RawFrame, parameters: ParameterSet) -> np.ndarray:
-        """The stages up to the colour matrix: ``int16 [3, H, W]``, linear sRGB of 14 bit (0..16383)."""
-        p = self._of(raw, parameters)
-        bus = align(raw)
+    def _linear(self, raw: RawFrame, rows: slice, p: dict[str, Any]) -> np.ndarray:
+        bus = align(raw, rows)
         # What looks at neighbours of one colour works on the pixels as they would lie in a Bayer mosaic.
         cfa, mosaic, black = as_bayer(raw.cfa, bus.mosaic, bus.black)
         mosaic = reduce_noise(correct_defects(mosaic, p["defect_threshold"]), black, p["raw_nr"], p["raw_nr_edge"])
@@ -73,7 +57,18 @@ class QuadPipeline(Pipeline):
         matrix = matrix_codes(tuple(map(tuple, p["ccm"])), 1.0)
         return transform_colour(rgb if whole else enlarged(rgb, p["upscaling"]), matrix)
 
-    def _of(self, raw: RawFrame, parameters: ParameterSet) -> dict[str, Any]:
+    def _cleaned(self, ycc: np.ndarray, p: dict[str, Any], values: Values | None) -> tuple[np.ndarray, ...]:
+        luma, *differences = ycc
+        keep = edges(luma, p["edge_low"], p["edge_high"])
+        # Beside a bright edge a band's share may go below black; the blocks behind take 0..4095.
+        luma = np.clip(reduce_in_bands(luma, p["luma_nr"] * p["luma_bands"], keep), 0, COMPANDED_WHITE)
+        luma = sharpen(luma, p["sharpening"], p["sharpen_radius"], p["sharpen_threshold"], p["sharpen_overshoot"])
+        return luma, *(reduce_in_bands(plane, p["chroma_nr"] * p["chroma_bands"]) for plane in differences)
+
+    def _curve(self, p: dict[str, Any]) -> np.ndarray:
+        return knot_curve(next(v for v in self.space.vectors if v.name == "tone").knots(), p["tone"])
+
+    def _settings(self, raw: RawFrame, parameters: ParameterSet) -> dict[str, Any]:
         """The parameters, and what the vectors make of them for the RAW's ISO speed, by name."""
         self.check(parameters)
         values = parameters.values

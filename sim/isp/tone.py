@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from sim.isp.formats import COMPANDED_WHITE
+from sim.isp.strips import Strip, each, strips
 
 _LEVELS = COMPANDED_WHITE + 1
 _LINEAR = (np.arange(_LEVELS) / COMPANDED_WHITE) ** 2  # undoes the square root of the companding
@@ -58,7 +59,7 @@ def equalise(curve: np.ndarray, luma: np.ndarray, strength: float) -> np.ndarray
     if strength == 0:
         return curve
     bins = np.minimum((curve * 256).astype(np.intp), 255)
-    counts = np.bincount(luma.ravel(), minlength=_LEVELS)
+    counts = sum(np.bincount(luma[s.rows].ravel(), minlength=_LEVELS) for s in strips(*luma.shape))
     histogram = np.bincount(bins, weights=counts, minlength=256)
     limit = _HISTOGRAM_CLIP * luma.size / 256
     clipped = np.minimum(histogram, limit)
@@ -94,10 +95,21 @@ def adjust_local_contrast(rgb: np.ndarray, strength: float, tiles: int) -> np.nd
     code = round(strength * 128)
     if code == 0:
         return rgb
-    luma = luma8(rgb)
+    luma, result = np.empty_like(rgb[0]), np.empty_like(rgb)
+    found = strips(*luma.shape)
+
+    def to_luma(strip: Strip) -> None:
+        luma[strip.rows] = luma8(rgb[:, strip.rows])
+
+    each(to_luma, found)
     equalised = cv2.createCLAHE(_CLAHE_CLIP, (tiles, tiles)).apply(luma)
-    change = ((equalised.astype(np.int16) - luma) * np.int16(code)) >> 7
-    result: np.ndarray = np.clip(rgb + change, 0, 255).astype(np.uint8)
+
+    def changed(strip: Strip) -> None:
+        rows = strip.rows
+        change = ((equalised[rows].astype(np.int16) - luma[rows]) * np.int16(code)) >> 7
+        result[:, rows] = np.clip(rgb[:, rows] + change, 0, 255)
+
+    each(changed, found)
     return result
 
 
