@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -51,6 +52,17 @@ def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarra
         square root, so the median tells noise and the deviation detail); and saturation.
     """
     planes = raw.planes() if planes is None else planes
+    parts = (_light_and_colour, _colour_spread, _noise_and_detail, _noise_of_red_and_blue)
+    if planes[0].size < _MANY:
+        (*light, saturation), *others = (part(planes) for part in parts)
+    else:
+        with ThreadPoolExecutor(len(parts), thread_name_prefix="statistics") as pool:
+            (*light, saturation), *others = pool.map(lambda part: part(planes), parts)
+    return np.array([*light, *(figure for part in others for figure in part), saturation], dtype=np.float32)
+
+
+def _light_and_colour(planes: np.ndarray) -> list[float]:
+    """Of means and percentiles, clipped pixels and colour ratios; the last is saturation."""
     green = planes[1]
     kept = np.empty(green.shape, dtype=bool)
     for rows in _strips(green):
@@ -66,19 +78,32 @@ def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarra
     means = _means(planes, kept)
     for red, level, blue in (_means(planes, bright) if np.count_nonzero(bright) > 10 else means, means):
         figures += _log2([max(red, _LEAST) / max(level, _LEAST), max(blue, _LEAST) / max(level, _LEAST)])
-    level = np.maximum(_sampled(green), 1e-3)
-    for plane in (planes[0], planes[2]):
-        figures += _log2(_percentiles(_sampled(plane) / level, (10, 50, 90)))
-    current = _root(green)
+    return [*figures, _saturation(planes, means)]
+
+
+def _colour_spread(planes: np.ndarray) -> list[float]:
+    level = np.maximum(_sampled(planes[1]), 1e-3)
+    return [
+        figure
+        for plane in (planes[0], planes[2])
+        for figure in _log2(_percentiles(_sampled(plane) / level, (10, 50, 90)))
+    ]
+
+
+def _noise_and_detail(planes: np.ndarray) -> list[float]:
+    """Of green, at every scale."""
+    figures, current = [], _root(planes[1])
     for _ in range(_SCALES):
         low = _blurred(current)
         figures += _band(current, low, (25, 50, 95))
         current = low[::2, ::2] if min(low.shape) >= 4 else low
-    for plane in (planes[0], planes[2]):
-        root = _root(plane)
-        figures += _band(root, _blurred(root), (50,))
-    figures.append(_saturation(planes, means))
-    return np.array(figures, dtype=np.float32)
+    return figures
+
+
+def _noise_of_red_and_blue(planes: np.ndarray) -> list[float]:
+    """At the finest scale."""
+    roots = (_root(planes[0]), _root(planes[2]))
+    return [figure for root in roots for figure in _band(root, _blurred(root), (50,))]
 
 
 def _strips(plane: np.ndarray) -> Iterator[slice]:
