@@ -13,8 +13,11 @@ PSNR is mostly exposure and white balance, and SSIM has no colour, so beside the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -43,6 +46,7 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _TEXTURE_CELL = 16
 # Large images are gone through in strips of so many pixels: all of one in float, several times over, is gigabytes.
 _STRIP_PIXELS = 1 << 20
+_Found = TypeVar("_Found")
 
 
 def psnr(output: np.ndarray, reference: np.ndarray) -> float:
@@ -71,11 +75,13 @@ def ssim(output: np.ndarray, reference: np.ndarray) -> float:
         )
     edge = SSIM_WINDOW // 2
     height, width, channels = output.shape
-    total = 0.0
-    for rows in _strips(height - 2 * edge, width):
+
+    def total(rows: slice) -> float:
         halo = slice(rows.start, rows.stop + 2 * edge)
-        total += float(_similarity(output[halo], reference[halo])[edge:-edge, edge:-edge].sum(dtype=np.float64))
-    return total / float((height - 2 * edge) * (width - 2 * edge) * channels)
+        return float(_similarity(output[halo], reference[halo])[edge:-edge, edge:-edge].sum(dtype=np.float64))
+
+    totals = _of_strips(total, height - 2 * edge, width)
+    return sum(totals) / float((height - 2 * edge) * (width - 2 * edge) * channels)
 
 
 def _similarity(output: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -95,11 +101,17 @@ def _similarity(output: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return similarity
 
 
-def _strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
-    """Slices of all rows in their order, each but the last of a multiple of so many rows."""
+def _of_strips(work: Callable[[slice], _Found], height: int, width: int, multiple: int = 1) -> list[_Found]:
+    """What the work finds in slices of all rows, in their order; on all cores.
+
+    Each slice but the last is of a multiple of so many rows.
+    """
     step = max(_STRIP_PIXELS // width // multiple, 1) * multiple
-    for top in range(0, height, step):
-        yield slice(top, min(top + step, height))
+    strips = [slice(top, min(top + step, height)) for top in range(0, height, step)]
+    if len(strips) == 1:
+        return [work(strips[0])]
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="strips") as pool:
+        return list(pool.map(work, strips))
 
 
 def _windowed(image: np.ndarray) -> np.ndarray:
@@ -124,7 +136,7 @@ def aligned(output: np.ndarray, reference: np.ndarray) -> np.ndarray:
     _check(output, reference)
     height, width = output.shape[:2]
     side = int(np.clip(min(height, width) // 16, 1, 8))
-    parts = [_sums(output[rows], reference[rows], side) for rows in _strips(height // side * side, width, side)]
+    parts = _of_strips(lambda rows: _sums(output[rows], reference[rows], side), height // side * side, width, side)
     counts, of_own, of_aim = (np.concatenate(part) for part in zip(*parts, strict=True))
     there = counts > 0
     if _unclipped_share(output, reference) < _LEAST_UNCLIPPED or not there.any():
@@ -138,8 +150,11 @@ def aligned(output: np.ndarray, reference: np.ndarray) -> np.ndarray:
     ]
     matrix = np.array(fitted, np.float32)
     brought = np.empty(output.shape, np.float32)
-    for rows in _strips(height, width):
+
+    def bring(rows: slice) -> None:
         brought[rows] = _encoded(cv2.transform(cv2.LUT(output[rows], _LINEAR), matrix))
+
+    _of_strips(bring, height, width)
     return brought
 
 
@@ -158,8 +173,8 @@ def _unclipped(output: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def _unclipped_share(output: np.ndarray, reference: np.ndarray) -> float:
     height, width = output.shape[:2]
-    count = sum(cv2.countNonZero(_unclipped(output[rows], reference[rows])) for rows in _strips(height, width))
-    return count / float(height * width)
+    counts = _of_strips(lambda rows: cv2.countNonZero(_unclipped(output[rows], reference[rows])), height, width)
+    return sum(counts) / float(height * width)
 
 
 def aligned_psnr(output: np.ndarray, reference: np.ndarray) -> float:
@@ -256,11 +271,10 @@ def _decibels(mse: float) -> float:
 
 
 def _psnr_of(image: np.ndarray, reference: np.ndarray) -> float:
-    squares = 0.0
-    for rows in _strips(*image.shape[:2]):
-        difference = image[rows] - reference[rows].astype(np.float32) / 255
-        squares += cv2.norm(difference, cv2.NORM_L2SQR)
-    return _decibels(squares / image.size)
+    def squares(rows: slice) -> float:
+        return cv2.norm(image[rows] - reference[rows].astype(np.float32) / 255, cv2.NORM_L2SQR)
+
+    return _decibels(sum(_of_strips(squares, *image.shape[:2])) / image.size)
 
 
 def _texture(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -268,13 +282,15 @@ def _texture(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     side = min(_TEXTURE_CELL, *(n - 1 for n in image.shape[:2]))
     if side < 1:
         return {"gradient_error": 0.0, "texture_lost": 0.0}
-    parts = []
-    for rows in _strips((image.shape[0] - 1) // side * side, image.shape[1], side):
+
+    def products(rows: slice) -> list[np.ndarray]:
         more = slice(rows.start, rows.stop + 1)
         own = _gradients(cv2.transform(image[more], 255 * _LUMA))
         aim = _gradients(cv2.transform(reference[more].astype(np.float32), _LUMA))
-        products = ([(a - b) ** 2, a * b, b * b] for a, b in zip(own, aim, strict=True))
-        parts.append([_cells(across + down, side) for across, down in zip(*products, strict=True)])
+        made = ([(a - b) ** 2, a * b, b * b] for a, b in zip(own, aim, strict=True))
+        return [_cells(across + down, side) for across, down in zip(*made, strict=True)]
+
+    parts = _of_strips(products, (image.shape[0] - 1) // side * side, image.shape[1], side)
     error, common, strength = (np.concatenate(part) for part in zip(*parts, strict=True))
     there = strength > 0
     lost = np.clip(1 - common[there] / strength[there], 0, 1)
