@@ -263,17 +263,17 @@ def test_the_command_prints_and_says_what_is_wrong_in_one_line(
     lab: Path, space: ParameterSpace, tmp_path: Path
 ) -> None:
     trained(lab, space, "shown", None)
-    here = ["--lab", str(lab), "--predictor", "shown"]
-    code, text = command(str(tmp_path / "a"), *here)
+    here = ["shown", "--lab", str(lab), "--out"]
+    code, text = command(*here, str(tmp_path / "a"))
     assert code == 0
     assert "run by itself on 4 RAWs: 0 of 80 codes are other than the workbench's" in text
-    code, text = command(str(tmp_path / "b"), *here, "--size", "128x96", "--json")
+    code, text = command(*here, str(tmp_path / "b"), "--size", "128x96", "--json")
     assert json.loads(text)["checked"] == 0
-    assert command(str(tmp_path / "c"), *here, "--size", "wide")[0] == 2
+    assert command(*here, str(tmp_path / "c"), "--size", "wide")[0] == 2
     with pytest.raises(RunError, match="is there already; give a new folder"):
-        command(str(tmp_path / "a"), *here)
+        command(*here, str(tmp_path / "a"))
     with pytest.raises(RunError, match="--size 63x64: both must be even"):
-        command(str(tmp_path / "c"), *here, "--size", "63x64")
+        command(*here, str(tmp_path / "c"), "--size", "63x64")
     with pytest.raises(BoardError, match=r"the RAW has 64×64 pixels, the predictor was exported for 128×96; run"):
         BoardPredictor(tmp_path / "b").parameters(picture(1)[0])
     (tmp_path / "b" / NETWORK).write_bytes(b"nothing")
@@ -284,6 +284,25 @@ def test_the_command_prints_and_says_what_is_wrong_in_one_line(
         BoardPredictor(tmp_path / "b")
     assert not (tmp_path / "c").exists()
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+
+
+def test_the_network_alone_and_what_folders_are_called(
+    lab: Path, space: ParameterSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lab, space, "named", ("industry", table(space)))
+    monkeypatch.chdir(tmp_path)
+    here = ("named", "--lab", str(lab))
+    code, text = command(*here, "--onnx")
+    assert code == 0
+    assert "run here on 4 RAWs: 0 of 80 codes are other than the workbench's" in text
+    assert {file.name for file in Path("named-onnx").iterdir()} == {NETWORK, DESCRIPTION}
+    command(*here, "--onnx", "--int8")
+    command(*here)
+    assert Path("named-onnx-int8", DESCRIPTION).is_file()
+    raw = picture(45)[0]
+    assert BoardPredictor("named-onnx").parameters(raw) == BoardPredictor("named-board").parameters(raw)
+    with pytest.raises(RunError, match="nobody"):
+        command("nobody", "--lab", str(lab))
 
 
 def test_in_8_bits_it_is_smaller_and_says_nearly_the_same(lab: Path, space: ParameterSpace, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def export(
     predictor: str | None = None,
     size: tuple[int, int] | None = None,
     int8: bool = False,
+    onnx: bool = False,
 ) -> Exported:
     """Write a predictor into a new folder, run it there without torch, and compare.
 
@@ -104,6 +105,7 @@ def export(
         predictor: name of the ``train`` run; by default the newest.
         size: width and height of the RAWs that it is for; by default those of the lab's RAWs.
         int8: whether the network computes in 8 bits, with ranges of the lab's training RAWs of that size.
+        onnx: the network and its description alone, which :class:`BoardPredictor` opens where the workbench is.
 
     Raises:
         RunError: no such run, a folder that is there, RAWs of several sizes, or a network that cannot be exported.
@@ -130,7 +132,9 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         made = Path(scratch) / "made"
-        left_out = _write(made, run, loaded, width, height)
+        left_out = write_network(made, run, loaded, width, height)
+        if not onnx:
+            _add_runtime(made, run, loaded, (width, height), left_out)
         if int8:
             board = BoardPredictor(made)
             chosen = stratified(typical, min(CALIBRATED, len(typical)), 1)
@@ -138,6 +142,8 @@ def export(
             description = json.loads((made / DESCRIPTION).read_text(encoding="utf-8"))
             _describe(made, {**description, "int8": True})
         other, furthest = _compare(made, loaded, checked)
+        if checked and not onnx:
+            _run_alone(made, checked[0].load())
         total = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
         try:
             made.replace(folder)  # an empty folder gives way
@@ -216,9 +222,10 @@ def _describe(folder: Path, description: dict[str, Any]) -> None:
     write_text(folder / DESCRIPTION, json.dumps(plain(told), indent=1, allow_nan=False) + "\n")
 
 
-def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, height: int) -> dict[str, str]:
-    """The folder's files; which parameters it leaves out, with what sets them."""
-    left_out = write_network(folder, run, predictor, width, height)
+def _add_runtime(
+    folder: Path, run: RunFolder, predictor: RunPredictor, size: tuple[int, int], left_out: dict[str, str]
+) -> None:
+    """What runs the network there, and what it needs; of RAWs of that width and height."""
     for name in MODULES:
         spec = importlib.util.find_spec(name)
         assert spec is not None
@@ -233,11 +240,11 @@ def _write(folder: Path, run: RunFolder, predictor: RunPredictor, width: int, he
     told = "".join(f"- {name}: {who}\n" for name, who in left_out.items())
     why = "\nNot set here, for they went by rule in the training; your camera's loops set them:\n\n"
     text = why + told if told else ""
+    width, height = size
     write_text(
         folder / "README.md",
         _README.format(run=run.name, device=predictor.device_identity, width=width, height=height, left_out=text),
     )
-    return left_out
 
 
 def _bare(predictor: RunPredictor) -> tuple[TunedRule | None, dict[str, str], dict[str, int]]:
@@ -250,7 +257,7 @@ def _bare(predictor: RunPredictor) -> tuple[TunedRule | None, dict[str, str], di
 
 
 def _compare(folder: Path, predictor: RunPredictor, raws: Sequence[RawRecord]) -> tuple[int, int]:
-    """Codes of those RAWs that the folder, run by itself, gives otherwise, and by how many codes at most."""
+    """Codes of those RAWs that the folder gives otherwise, and by how many codes at most."""
     board = BoardPredictor(folder)
     other = furthest = 0
     # One by one: large frames would not fit into memory together.
@@ -261,8 +268,6 @@ def _compare(folder: Path, predictor: RunPredictor, raws: Sequence[RawRecord]) -
         for name, code in wanted.by_name.items():
             if name not in board.left_out and codes[name] != code:
                 other, furthest = other + 1, max(furthest, abs(codes[name] - code))
-    if raws:
-        _run_alone(folder, raws[0].load())
     return other, furthest
 
 

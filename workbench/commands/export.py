@@ -9,10 +9,15 @@ from typing import Annotated
 
 import typer
 
+DESCRIBED = "docs/how-to/beside-the-device.md"
+
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
-    predictor: Annotated[str | None, typer.Option(help="Name of the train run; the newest where left out.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Name of the train run; the newest where left out.")] = None,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="The network and its description alone, without the modules that run them."),
+    ] = False,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Size of the RAWs that it is for; by default the lab's.")
     ] = None,
@@ -20,15 +25,20 @@ def export(
         bool,
         typer.Option("--int8", help="Compute in 8 bits: smaller, and faster where the processor can."),
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder to write; by default RUN-board, with --onnx RUN-onnx.")
+    ] = None,
     lab: Annotated[Path, typer.Option(help="Lab folder with the runs.")] = Path("lab"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write a predictor as a folder that needs ONNX Runtime and numpy alone, to run beside the device.
 
-    It holds the network as ONNX, the rule that it is on top of, and the few modules that it stands on. It is run by
-    itself and compared with the workbench on RAWs of the lab before it gets its name.
+    It holds the network as ONNX, the rule that it is on top of, and the few modules that it stands on; with --onnx the
+    modules are left out. It is run by itself and compared with the workbench on RAWs of the lab before it gets its
+    name.
     """
     from workbench.errors import RunError
+    from workbench.lab.runs import find_run
 
     try:
         from workbench.board import exporting
@@ -36,7 +46,9 @@ def export(
         raise RunError(f"{error.name} is not installed; run `pip install onnx onnxruntime`") from error
 
     asked = _size(size)
-    made = exporting.export(lab, folder, predictor=predictor, size=asked, int8=int8)
+    name = find_run(lab, "train", run).name
+    folder = out or Path(f"{name}-{'onnx' if onnx else 'board'}{'-int8' if int8 else ''}")
+    made = exporting.export(lab, folder, predictor=name, size=asked, int8=int8, onnx=onnx)
     if as_json:
         print(json.dumps({**asdict(made), "folder": str(made.folder)}))
         return
@@ -46,10 +58,13 @@ def export(
     if made.checked:
         rest = f", by {made.furthest} at most" if made.other else ""
         same = f"{made.other} of {made.parameters} codes are other than the workbench's{rest}"
-        print(f"run by itself on {made.checked} RAWs: {same}")
+        print(f"run {'here' if onnx else 'by itself'} on {made.checked} RAWs: {same}")
     else:
         print("not compared: the lab has no RAW of that size")
-    print("there: pip install -r requirements.txt; python -m workbench.board.runtime RAW.npz")
+    if onnx:
+        print(f"its inputs and outputs: {DESCRIBED}")
+    else:
+        print("there: pip install -r requirements.txt; python -m workbench.board.runtime RAW.npz")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
