@@ -55,7 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def alone(settings_of_nobody: None) -> Iterator[None]:
     """No test depends on those before it: torch draws the same in each (NumPy and random are pytest-randomly's)."""
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(0)
+        # `torch.manual_seed` notes its caller for each kind of device that is not in use yet: a millisecond a test.
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(0)
     before = state_of_the_process()
     yield
     after = state_of_the_process()

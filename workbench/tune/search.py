@@ -7,7 +7,8 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def mean_scores(
     jobs_for: Callable[[ParameterSet], list[Job]],
     first: int = 0,
     on_frame: Callable[[int], None] = lambda done: None,
-) -> Iterator[Values | FailedTrial]:
+) -> Generator[Values | FailedTrial]:
     """Mean score in each metric of each set over its jobs, given as soon as its captures are there.
 
     A set of which one frame fails has no score. All sets are one stream of captures, so that the device is kept busy.
@@ -113,18 +114,18 @@ def mean_scores(
     """
     ways = [-1 if number % 2 else 1 for number in range(first, first + len(sets))]
     groups = [jobs_for(s)[::way] for s, way in zip(sets, ways, strict=True)]
-    stream = captured(bench, [job for group in groups for job in group])
-    for group, way in zip(groups, ways, strict=True):
-        scores, reason = [], ""
-        for done, (raw, outcome) in enumerate(itertools.islice(stream, len(group)), 1):
-            if isinstance(outcome, FailureRecord):
-                reason = reason or f"RAW {shown(raw.name)}: {reason_text(outcome.code, outcome.reason)}"
-            elif not reason:
-                scores.append(scorer(raw, outcome))
-            on_frame(done)
-        # In the RAWs' own order, so that a sum is the same to the bit.
-        yield FailedTrial(reason) if reason else as_values(scorer.combine(scores[::way]))
-    next(stream, None)  # to its end
+    with closing(captured(bench, [job for group in groups for job in group])) as stream:
+        for group, way in zip(groups, ways, strict=True):
+            scores, reason = [], ""
+            for done, (raw, outcome) in enumerate(itertools.islice(stream, len(group)), 1):
+                if isinstance(outcome, FailureRecord):
+                    reason = reason or f"RAW {shown(raw.name)}: {reason_text(outcome.code, outcome.reason)}"
+                elif not reason:
+                    scores.append(scorer(raw, outcome))
+                on_frame(done)
+            # In the RAWs' own order, so that a sum is the same to the bit.
+            yield FailedTrial(reason) if reason else as_values(scorer.combine(scores[::way]))
+        next(stream, None)  # to its end
 
 
 def as_values(score: float | Values) -> Values:
@@ -139,8 +140,8 @@ def as_values(score: float | Values) -> Values:
     return values
 
 
-def captured(bench: Bench, jobs: Sequence[Job]) -> Iterator[tuple[RawRecord, Outcome]]:
-    """Each job's RAW with its capture or failure, in order; to be taken to the end, so that the device is free.
+def captured(bench: Bench, jobs: Sequence[Job]) -> Generator[tuple[RawRecord, Outcome]]:
+    """Each job's RAW with its capture or failure, in order; to be taken to the end, or closed: then the device is free.
 
     Each is a safe point for Ctrl-C.
     """
@@ -272,34 +273,35 @@ def search(
 
     while True:
         new = list({p.hash: p for p in batch if p.hash not in seen}.values())
-        stream = mean_scores(bench, scorer, [p for p in new if p.hash not in known], jobs_for, len(seen), on_frame)
-        for p in new:
-            found: Values | FailedTrial
-            if p.hash in known:
-                found = known[p.hash]
-            else:
-                found = next(stream)
-                now = time.monotonic() - bench.waited_s
-                attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
-                attributes["compute_s"], begin = now - begin, now
-                with _recording(study):
-                    if not isinstance(found, FailedTrial):
-                        study.add_trial(finished_trial(p, free, found, attributes))
-                    elif p.hash not in failed_before:
-                        study.add_trial(failed_trial(p, free, found.reason, attributes))
-            result.captures += cost
-            if isinstance(found, FailedTrial):
-                seen[p.hash] = worst
-                result.failed.append((p, found.reason))
-            else:
-                seen[p.hash], value = found, found[0]
-                result.trials.append((value, p))
-                result.values.append(found)
-                best = max(value, result.history[-1][1] if result.history else value)
-                result.history.append((result.captures, best))
-            if progress and result.history:
-                progress(result.captures, budget, result.history[-1][1])
-        next(stream, None)  # to its end
+        asked = [p for p in new if p.hash not in known]
+        with closing(mean_scores(bench, scorer, asked, jobs_for, len(seen), on_frame)) as stream:
+            for p in new:
+                found: Values | FailedTrial
+                if p.hash in known:
+                    found = known[p.hash]
+                else:
+                    found = next(stream)
+                    now = time.monotonic() - bench.waited_s
+                    attributes = {"parameters_hash": p.hash, "captures": cost, "captured": time.time()}
+                    attributes["compute_s"], begin = now - begin, now
+                    with _recording(study):
+                        if not isinstance(found, FailedTrial):
+                            study.add_trial(finished_trial(p, free, found, attributes))
+                        elif p.hash not in failed_before:
+                            study.add_trial(failed_trial(p, free, found.reason, attributes))
+                result.captures += cost
+                if isinstance(found, FailedTrial):
+                    seen[p.hash] = worst
+                    result.failed.append((p, found.reason))
+                else:
+                    seen[p.hash], value = found, found[0]
+                    result.trials.append((value, p))
+                    result.values.append(found)
+                    best = max(value, result.history[-1][1] if result.history else value)
+                    result.history.append((result.captures, best))
+                if progress and result.history:
+                    progress(result.captures, budget, result.history[-1][1])
+            next(stream, None)  # to its end
         idle = 0 if new else idle + 1
         if last or result.captures >= budget or idle > _IDLE_BATCHES:
             if not result.trials:

@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,8 +204,7 @@ class Tuner:
         jobs = [(raw, self.given(p, raw, balance)) for raw in raws for p in starts]
         good: set[str] = set()
         reasons: dict[str, str] = {}
-        found = zip(each("first sets", jobs, "capture"), captured(bench, jobs), strict=True)
-        for _, (raw, outcome) in found:
+        for _, (raw, outcome) in zip(each("first sets", jobs, "capture"), captured(bench, jobs), strict=True):
             if isinstance(outcome, FailureRecord):
                 reasons.setdefault(raw.hash, reason_text(outcome.code, outcome.reason))
             else:
@@ -309,14 +309,15 @@ class Tuner:
         reasons: dict[str, str] = {}
         scores: list[list[Any]] = [[] for _ in candidates]
         try:
-            stream = captured(bench, [job for of_raw in zip(*candidates, strict=True) for job in of_raw])
-            for done, (own, (raw, outcome)) in enumerate(zip(itertools.cycle(scores), stream, strict=False), 1):
-                if isinstance(outcome, FailureRecord):
-                    reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
-                    own.append(None)
-                else:
-                    own.append(self.scorer(raw, outcome))
-                on_frame(done)
+            jobs = [job for of_raw in zip(*candidates, strict=True) for job in of_raw]
+            with closing(captured(bench, jobs)) as stream:
+                for done, (own, (raw, outcome)) in enumerate(zip(itertools.cycle(scores), stream, strict=False), 1):
+                    if isinstance(outcome, FailureRecord):
+                        reasons.setdefault(raw.name, reason_text(outcome.code, outcome.reason))
+                        own.append(None)
+                    else:
+                        own.append(self.scorer(raw, outcome))
+                    on_frame(done)
         finally:
             self.done_with(bench)
         return scores, reasons
