@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where it is set, each worker compiles the code and the tests anew, and each process that a test starts the code again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+MEMORY = Path("/dev/shm")
+
+
+def has_room(place: Path, least: int = 4 << 30) -> bool:
+    """Whether programs can be kept and started there."""
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        return False
+    return shutil.disk_usage(place).free >= least and not os.statvfs(place).f_flag & os.ST_NOEXEC
+
+
+# The tests' folders lie in memory where there is room: many small commits wait for a disk longer than they compute.
+# Whoever names a place (TMPDIR) gets that.
+if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & os.environ.keys() and has_room(MEMORY):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 # A shell that starts the suite in the background ignores Ctrl-C, and every process started from here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
