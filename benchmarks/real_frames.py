@@ -100,7 +100,10 @@ shows that the path carries such frames, not what comes of it.
 
 | step | arguments | CPU (s) | wall (s) | peak memory (MB) |
 | --- | --- | --- | --- | --- |
-{table}"""
+{table}
+- `predict` is the first one for RAWs of this size: it loads torch and leaves the network's graph beside the run. The
+  next takes what [export.md](export.md) says.
+"""
 
 
 if __name__ == "__main__":
