@@ -25,7 +25,8 @@ import numpy as np
 from drivers.colour import LUMINANCE
 from drivers.frames import RawFrame
 from sim.camera.illuminants import Illuminant, draw_illuminant
-from sim.camera.sensor import BASE_ISO, MAX_ISO, Sensor, linearise
+from sim.camera.sensor import BASE_ISO, MAX_ISO, Sensor, linearise, strips
+from sim.camera.sums import summed
 
 # Lux on the scene × seconds × ISO → RAW value of a linear sRGB value of 1: lens f/4 with 90 % transmission, and the
 # saturation-based ISO speed (78 lux seconds over ISO saturate).
@@ -85,12 +86,20 @@ class Camera:
         Returns:
             RAW value of a linear sRGB value of 1. At most as high as to clip about 2 % of the scene.
         """
-        luminance = linearise(photograph) @ LUMINANCE
-        height, width = luminance.shape
+        height, width = photograph.shape[:2]
+        luminance = np.empty((height, width), np.float32)
+        for rows in strips(photograph):
+            luminance[rows] = linearise(photograph[rows]) @ LUMINANCE
         y = np.exp(-0.5 * (np.linspace(-1, 1, height) / 0.6) ** 2)
         x = np.exp(-0.5 * (np.linspace(-1, 1, width) / 0.6) ** 2)
-        weights = 0.5 / luminance.size + 0.5 * np.outer(y / y.sum(), x / x.sum())
-        mean = max(float((luminance * weights).sum()), 1e-3)
+        y, x = y / y.sum(), x / x.sum()
+
+        def weighted(start: int, stop: int) -> np.ndarray:
+            top, bottom = start // width, -(-stop // width)
+            weights = 0.5 / luminance.size + 0.5 * np.outer(y[top:bottom], x)
+            return (luminance[top:bottom] * weights).reshape(-1)[start - top * width : stop - top * width]
+
+        mean = max(float(summed(weighted, 0, luminance.size)), 1e-3)
         scale = (self.target / mean) ** self.metering
         bright = float(np.partition(luminance.ravel(), -1 - luminance.size // 50)[-1 - luminance.size // 50])
         result: float = min(scale, 1.0 / max(bright, 0.05))
@@ -150,7 +159,7 @@ class Camera:
         Raises:
             FrameError: the photograph is of another type or shape, or has an odd side.
         """
-        light = light or draw_illuminant(rng, float(linearise(photograph).mean()))
+        light = light or draw_illuminant(rng, _brightness(photograph))
         asked = self.meter(photograph) * 2.0 ** rng.normal(0, self.meter_error_ev)
         seconds, iso, scale = self.program(asked, light.lux)
         as_shot = self.auto_white_balance(light, rng)
@@ -168,3 +177,10 @@ class Camera:
             earlier=np.stack(earlier) if earlier else None,
         )
         return Shot(raw, light, scale, self.sensor.wb_gains(light))
+
+
+def _brightness(photograph: np.ndarray) -> float:
+    """The mean of its linear light."""
+    levels = photograph.reshape(-1, 1, 1)
+    total = summed(lambda start, stop: linearise(levels[start:stop]), 0, len(levels))
+    return float(total / len(levels))

@@ -7,11 +7,14 @@ shot and read noise of the ISO speed, the black level, the bit depth and the def
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import cv2
 import numpy as np
 
+from drivers import stopping
 from drivers.cfa import CFA_PATTERNS, QUAD_PATTERNS, tile_side
 from drivers.colour import XYZ_FROM_SRGB
 from drivers.errors import FrameError
@@ -33,6 +36,10 @@ _XYZ_TO_CAMERA = np.array(
     ]
 )
 _CALIBRATION_MIRED = 1e6 / 5000
+_PRESERVED = 0.9
+"""Mean linear sRGB value above which the photograph shows something as blown out."""
+_STRIP = 1 << 16
+"""Pixels of a picture that are worked on at a time."""
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
@@ -59,8 +66,21 @@ def linearise(photograph: np.ndarray) -> np.ndarray:
     Returns:
         ``float32 [..., 3]`` in [0, 1].
     """
-    result: np.ndarray = _LINEAR[photograph]
+    # The same values, three times as fast; it takes pictures alone.
+    result: np.ndarray = cv2.LUT(photograph, _LINEAR) if photograph.ndim == 3 else _LINEAR[photograph]
     return result
+
+
+def strips(photograph: np.ndarray) -> Iterator[slice]:
+    """Rows of a picture, ``[H, W, 3]``, so few at a time that what is made of them stays in the processor's cache.
+
+    Every strip begins with a tile of the CFA and is a safe point, see :mod:`drivers.stopping`.
+    """
+    height, width = photograph.shape[:2]
+    step = max(_STRIP // width // 4, 1) * 4
+    for first in range(0, height, step):
+        stopping.check()
+        yield slice(first, min(first + step, height))
 
 
 def render(linear: np.ndarray) -> np.ndarray:
@@ -193,10 +213,19 @@ class Sensor:
         """
         linear = linearise(photograph)
         to_camera = np.linalg.inv(self.true_colour_matrix(light)).astype(np.float32)
-        camera = np.maximum(linear @ to_camera.T, 0)
+        result: np.ndarray = linear @ to_camera.T
+        np.maximum(result, 0, out=result)
         inverse = (np.float32(scale) / np.array(self.wb_gains(light))).astype(np.float32)
-        blown = np.clip((linear.mean(axis=2, keepdims=True) - 0.9) / 0.1, 0, 1) ** 2
-        result: np.ndarray = camera * np.maximum(blown + (1 - blown) * inverse, inverse)
+        # NumPy goes over planes many times as fast as over the three values of each pixel.
+        mean = linear[..., 0] + linear[..., 1]
+        mean += linear[..., 2]
+        mean /= 3
+        bright = np.nonzero(mean > _PRESERVED)
+        blown = np.clip((mean[bright] - _PRESERVED) / 0.1, 0, 1)[:, None] ** 2
+        highlights = result[bright] * np.maximum(blown + (1 - blown) * inverse, inverse)
+        for channel in range(3):
+            result[..., channel] *= inverse[channel]
+        result[bright] = highlights
         return result
 
     def expose(
@@ -221,29 +250,41 @@ class Sensor:
         if height % side or width % side:
             wanted = "even" if side == 2 else f"multiples of {side}"
             raise FrameError(f"photograph of {width}×{height} cannot be mosaicked: both sides must be {wanted}")
-        light_on = self.scene_light(photograph, light, scale)
-        value = np.empty((height, width), np.float32)
-        black = np.empty((height, width), np.float32)
-        for i, colour in enumerate(self.cfa):
-            y, x = divmod(i, side)
-            value[y::side, x::side] = light_on[y::side, x::side, "RGB".index(colour)]
-            # Of a tile of 4×4 each filter has 2×2 pixels.
-            black[y::side, x::side] = self.black_level[2 * (2 * y // side) + 2 * x // side]
-        np.minimum(value, 1, out=value)
         shot, read = self.noise(iso)
-        value += np.sqrt(shot * value + read) * rng.standard_normal(value.shape, dtype=np.float32)
         hot, level = _defects(self.seed, height, width, self.defect_share)
-        flat = value.reshape(-1)
-        flat[hot] = np.where(level < 0, 0, flat[hot] + level)
-        dn = black + value * (self.white_level - black)
-        return np.clip(np.rint(dn), 0, self.white_level).astype(np.uint16)
+        mosaic = np.empty((height, width), np.uint16)
+        for rows in strips(photograph):
+            light_on = self.scene_light(photograph[rows], light, scale)
+            value = np.empty(light_on.shape[:2], np.float32)
+            black = np.empty_like(value)
+            for i, colour in enumerate(self.cfa):
+                y, x = divmod(i, side)
+                value[y::side, x::side] = light_on[y::side, x::side, "RGB".index(colour)]
+                # Of a tile of 4×4 each filter has 2×2 pixels.
+                black[y::side, x::side] = self.black_level[2 * (2 * y // side) + 2 * x // side]
+            np.minimum(value, 1, out=value)
+            deviation = shot * value
+            deviation += read
+            np.sqrt(deviation, out=deviation)
+            deviation *= rng.standard_normal(value.shape, dtype=np.float32)
+            value += deviation
+            first, last = np.searchsorted(hot, (rows.start * width, rows.stop * width))
+            flat, here, more = value.reshape(-1), hot[first:last] - rows.start * width, level[first:last]
+            flat[here] = np.where(more < 0, 0, flat[here] + more)
+            # In DN.
+            value *= self.white_level - black
+            value += black
+            np.rint(value, out=value)
+            mosaic[rows] = np.clip(value, 0, self.white_level, out=value)
+        return mosaic
 
 
 @lru_cache(maxsize=16)
 def _defects(seed: int, height: int, width: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where the defects are (flat indices) and what they add in units of saturation; −1 marks a dead pixel."""
+    """Where the defects are (flat indices, rising) and what they add in units of saturation; −1 marks a dead pixel."""
     rng = np.random.default_rng([0xDEFEC7, seed, height, width])
     count = round(share * height * width)
     where = rng.choice(height * width, count, replace=False)
     level = np.where(rng.random(count) < 0.3, -1.0, rng.uniform(0.1, 1.0, count))
-    return where, level.astype(np.float32)
+    order = np.argsort(where)
+    return where[order], level[order].astype(np.float32)

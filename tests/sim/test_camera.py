@@ -8,6 +8,7 @@ import pytest
 from sim.camera.illuminants import illuminant
 from sim.camera.metering import Camera
 from sim.camera.sensor import Sensor, render
+from sim.camera.sums import summed
 
 CAMERA = Camera(Sensor())
 
@@ -137,3 +138,20 @@ def test_the_metadata_are_those_of_the_camera() -> None:
     assert raw.as_shot_wb[1] == 1
     assert raw.exposure_s is not None
     assert 0 < raw.exposure_s <= 0.0334
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 65_536, 65_537, 300_001, 3 * 722 * 1000])
+def test_a_sum_by_parts_is_to_the_bit_that_of_numpy(count: int, dtype: Any) -> None:
+    values = np.random.default_rng(count).random(count).astype(dtype)
+    parts = []
+
+    def part(start: int, stop: int) -> np.ndarray:
+        parts.append(stop - start)
+        return values[start:stop].copy()
+
+    total = summed(part, 0, count)
+    assert total.dtype == dtype
+    assert total == values.sum()
+    assert sum(parts) == count
+    assert max(parts) <= 65_536

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.cfa import CFA_PATTERNS
+from drivers.cfa import CFA_PATTERNS, QUAD_PATTERNS
 from drivers.errors import FrameError
+from sim.camera import sensor as sensor_module
 from sim.camera.illuminants import FAMILIES, daylight_uv, draw_illuminant, illuminant, planckian_uv
 from sim.camera.sensor import Sensor, inverse_smoothstep, linearise, render, smoothstep
 
@@ -106,6 +107,31 @@ def test_blown_highlights_saturate_and_the_rest_keeps_its_scale() -> None:
     assert sensor.scene_light(flat([200] * 3), DAY, 0.3)[0, 0, 1] == pytest.approx(
         0.3 * float(linearise(np.array(200, np.uint8))), rel=1e-3
     )
+
+
+def test_the_light_on_the_photosites_is_to_the_bit_what_the_formula_gives() -> None:
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    photograph[::3] |= 0xF0  # highlights
+    sensor, scale = Sensor(), 0.3
+    linear = linearise(photograph)
+    camera = np.maximum(linear @ np.linalg.inv(sensor.true_colour_matrix(DAY)).astype(np.float32).T, 0)
+    inverse = (np.float32(scale) / np.array(sensor.wb_gains(DAY))).astype(np.float32)
+    blown = np.clip((linear.mean(axis=2, keepdims=True) - 0.9) / 0.1, 0, 1) ** 2
+    assert 0 < np.count_nonzero(blown) < blown.size
+    expected = camera * np.maximum(blown + (1 - blown) * inverse, inverse)
+    assert np.array_equal(sensor.scene_light(photograph, DAY, scale), expected)
+
+
+@pytest.mark.parametrize("cfa", ["GRBG", QUAD_PATTERNS[0]])
+def test_a_mosaic_is_the_same_in_strips_of_any_height(cfa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    photograph = np.random.default_rng(0).integers(0, 256, (52, 64, 3), dtype=np.uint8)
+    sensor = Sensor(cfa=cfa, defect_share=0.01)
+    mosaics = []
+    for pixels in (1 << 16, 8 * 64, 1):
+        monkeypatch.setattr(sensor_module, "_STRIP", pixels)
+        mosaics.append(sensor.expose(photograph, DAY, 0.5, 800, np.random.default_rng(1)))
+    assert all(np.array_equal(mosaic, mosaics[0]) for mosaic in mosaics[1:])
 
 
 @pytest.mark.parametrize("cfa", CFA_PATTERNS)
