@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _CORNERS_ALIKE = 0.005
 _SRGB_PRIMARIES, _SRGB_CURVES = (1, 2), (1, 2, 6, 13, 14, 15)
 # Levels of 255 by which a profile may move a colour and still be sRGB: profiles of one space are rounded differently.
 _PROFILE_LEVELS = 4
+# What is ignored while a header is read is the whole program's, and threads that read at once would leave it so.
+_ignoring = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def read_header(data: bytes) -> PictureHeader:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with _ignoring, warnings.catch_warnings():
             # Of a large picture, whose size is the caller's to bound, and of odd tags, which then are none.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:

@@ -1,6 +1,7 @@
-"""How a loop that waits for a device learns that nobody waits for it any more: Ctrl-C, or a pool that closes.
+"""How a loop that waits for a device, or works for long, learns that nobody waits for it any more: Ctrl-C, or a pool
+that closes.
 
-Who starts the work sets a check for its thread; whoever waits calls :func:`check` a few times a second.
+Who starts the work sets a check for its thread; whoever waits or works calls :func:`check` a few times a second.
 """
 
 from __future__ import annotations

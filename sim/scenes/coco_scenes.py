@@ -11,6 +11,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,18 @@ from drivers.raw.raw_files import load_raw, save_npz
 from drivers.splits import Split
 from sim.camera.metering import Camera
 from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
+from sim.scenes.at_once import AtOnce, Scene, fitting
 from sim.scenes.photographs import SceneError, open_photograph, photograph_pixels
-from sim.scenes.scene_set import SOFTNESS, Progress, claimed_folder, through_lens, write_csv, write_png
+from sim.scenes.scene_set import (
+    PHOTOGRAPH_BYTES,
+    SOFTNESS,
+    Progress,
+    claimed_folder,
+    raw_bytes,
+    through_lens,
+    write_csv,
+    write_png,
+)
 
 ANNOTATIONS = "annotations.json"
 # Raise it when the same arguments would give other pixels.
@@ -117,33 +129,47 @@ def make_annotated_raws(
         "seed": seed,
         "camera": json.loads(json.dumps(asdict(camera))),
     }
-    with claimed_folder(folder, arguments):
+    each_bytes = max(
+        (raw_bytes((p.size[1], p.size[0])) + PHOTOGRAPH_BYTES * p.source[0] * p.source[1] for p in photographs),
+        default=0,
+    )
+    with claimed_folder(folder, arguments), AtOnce(fitting(each_bytes)) as pool:
         table = folder / "scenes.csv"
-        complete = table.exists() and (folder / ANNOTATIONS).exists()
+
+        def files(photograph: AnnotatedPhotograph) -> tuple[Path, Path]:
+            raw, reference = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
+            return raw, reference
+
+        def take(photograph: AnnotatedPhotograph, picture: np.ndarray) -> str:
+            raw_path, reference_path = files(photograph)
+            rng = np.random.default_rng(
+                [0xC0C0, seed, photograph.number, *([photograph.take] if photograph.take else [])]
+            )
+            shot = camera.shoot(picture, rng, name=raw_path.name)
+            write_png(reference_path, picture)
+            # The RAW comes second: where it is, its reference is.
+            save_npz(raw_path, shot.raw)
+            return shot.raw.hash
+
+        lacking = [p for p in photographs if not all(path.exists() for path in files(p))]
+        made = pool.results(
+            Scene(partial(_picture, *picture), [partial(take, photograph) for photograph in takes])
+            for picture, takes in groupby(lacking, lambda p: (p.path, p.source, p.crop, p.size))
+        )
+        complete = not lacking and table.exists() and (folder / ANNOTATIONS).exists()
+        names = {p.name for p in lacking}
         rows: list[tuple[str, str, str, str]] = []
         hashes: dict[str, str] = {}
         for done, photograph in enumerate(photographs, 1):
-            raw_path, reference_path = (folder / f"{photograph.name}{end}" for end in (".npz", ".reference.png"))
-            if not (raw_path.exists() and reference_path.exists()):
-                picture = through_lens(_picture(photograph))
-                rng = np.random.default_rng(
-                    [0xC0C0, seed, photograph.number, *([photograph.take] if photograph.take else [])]
-                )
-                shot = camera.shoot(picture, rng, name=raw_path.name)
-                write_png(reference_path, picture)
-                # The RAW comes second: where it is, its reference is.
-                save_npz(raw_path, shot.raw)
-                hashes[raw_path.name] = shot.raw.hash
-                complete = False
+            raw_path, reference_path = files(photograph)
+            if photograph.name in names:
+                hashes[raw_path.name] = next(made)
             elif not complete:  # made by a call that was stopped
                 hashes[raw_path.name] = load_raw(raw_path).hash
             rows.append((raw_path.name, photograph.scene, photograph.split, reference_path.name))
             if progress:
                 progress(done, len(photographs))
         if not complete:
-            for row in rows:
-                if row[0] not in hashes:  # there before it was seen that one is missing
-                    hashes[row[0]] = load_raw(folder / row[0]).hash
             write_bytes(folder / ANNOTATIONS, _with_hashes(annotations, hashes))
             write_csv(table, sorted(rows))
         return [folder / row[0] for row in rows]
@@ -178,24 +204,24 @@ def _check_splits(photographs: Sequence[AnnotatedPhotograph]) -> None:
                 )
 
 
-def _picture(photograph: AnnotatedPhotograph) -> np.ndarray:
-    """The used part of a photograph at the RAW's size: ``uint8 [H, W, 3]``, sRGB."""
-    data, header = open_photograph(photograph.path)
+def _picture(path: Path, source: tuple[int, int], crop: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The used part of a photograph at the RAW's size, as the lens draws it: ``uint8 [H, W, 3]``, sRGB."""
+    data, header = open_photograph(path)
     stored, upright = (header.width, header.height), header.upright_size
-    where = shown(photograph.path)
+    where = shown(path)
     # Annotations are drawn on the photograph turned upright or on the pixels as stored: their size tells.
-    if photograph.source not in (stored, upright):
+    if source not in (stored, upright):
         raise SceneError(
-            f"{where}: is {upright[0]}×{upright[1]}, its annotations say {photograph.source[0]}×"
-            f"{photograph.source[1]}; annotate the same file"
+            f"{where}: is {upright[0]}×{upright[1]}, its annotations say {source[0]}×"
+            f"{source[1]}; annotate the same file"
         )
     if stored == upright and header.orientation != UPRIGHT:
         raise SceneError(
             f"{where}: has the Exif orientation {header.orientation}, and annotations of {stored[0]}×{stored[1]} may "
             "be of the picture turned upright or as it is stored; save it upright, without the flag, and annotate that"
         )
-    part = photograph_pixels(photograph.path, data, header, turn=photograph.source == upright)
-    part = part[: photograph.crop[1], : photograph.crop[0]]
-    if photograph.size == photograph.crop:
-        return np.ascontiguousarray(part)
-    return cv2.resize(part, photograph.size, interpolation=cv2.INTER_AREA)
+    part = photograph_pixels(path, data, header, turn=source == upright)
+    part = part[: crop[1], : crop[0]]
+    if size == crop:
+        return through_lens(np.ascontiguousarray(part))
+    return through_lens(cv2.resize(part, size, interpolation=cv2.INTER_AREA))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from drivers.atomic_files import write_bytes
 from drivers.colour import LUMINANCE
 from sim.camera.sensor import GAMMA, linearise, render
+from sim.scenes.at_once import AtOnce, Scene, fitting
 from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import SceneError
 from sim.scenes.scene_set import Progress, claimed_folder, write_png
@@ -30,6 +32,8 @@ _IMAGES_PER_SEED = 100_000
 _SMALLEST_SIDE, _LARGEST_SIDE = 64, 2048
 # Objects are drawn this much finer than the picture, each way.
 _FINE = 2
+# Of memory for each pixel of a scene while it is drawn.
+_BYTES = 200
 _LEAST_VISIBLE, _LEAST_PIXELS = 0.5, 40
 
 
@@ -319,20 +323,28 @@ def make_composed_set(
     """
     _check(images, seed, side)
     folder = Path(folder)
-    with claimed_folder(folder, {"composed_version": _VERSION, "images": images, "seed": seed, "side": side}):
+    arguments = {"composed_version": _VERSION, "images": images, "seed": seed, "side": side}
+    with claimed_folder(folder, arguments), AtOnce(fitting(_BYTES * side**2)) as pool:
         path = folder / ANNOTATIONS
         if path.exists():
             return path
         (folder / IMAGES).mkdir(exist_ok=True)
         entries: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number in range(images):
-            scene = composed_scene(seed, number, side)
+
+        def written(path: Path, scene: ComposedScene) -> list[dict[str, Any]]:
+            write_png(path, scene.picture)
+            return scene_annotations(scene)
+
+        names = [f"{number:06d}.png" for number in range(images)]
+        made = pool.results(
+            Scene(partial(composed_scene, seed, number, side), [partial(written, folder / IMAGES / name)])
+            for number, name in enumerate(names)
+        )
+        for number, (name, found) in enumerate(zip(names, made, strict=True)):
             identity = seed * _IMAGES_PER_SEED + number + 1
-            name = f"{number:06d}.png"
-            write_png(folder / IMAGES / name, scene.picture)
             entries.append({"id": identity, "file_name": name, "width": side, "height": side})
-            for entry in scene_annotations(scene):
+            for entry in found:
                 annotations.append({"id": len(annotations) + 1, "image_id": identity, **entry})
             if progress:
                 progress(number + 1, images)

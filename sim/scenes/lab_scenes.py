@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from drivers import stopping
 from sim.camera.sensor import GAMMA, render
 
 # Averaged sRGB values of the classic 24-patch colour chart.
@@ -67,6 +68,7 @@ def _fractal(rng: np.random.Generator, side: int, slope: float = 1.0, stretch: f
     total = np.zeros((side, side), np.float32)
     cells = 2
     while cells <= side:
+        stopping.check()
         grid = rng.standard_normal((cells + 1, max(2, round((cells + 1) / stretch))), dtype=np.float32)
         total += cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC) * np.float32(cells**-slope)
         cells *= 2
@@ -129,6 +131,7 @@ def _leaves(rng: np.random.Generator, side: int, largest: float = 0.35, count: i
     result = np.empty((side, side, 3), np.float32)
     # A few rows at a time: all of a large picture, twice as fine and in colour, would take gigabytes.
     for top in range(0, side, _STRIP):
+        stopping.check()
         rows = slice(top, min(top + _STRIP, side))
         own = slice(2 * rows.start, 2 * rows.stop)
         index = labels[own].astype(np.int32)
@@ -209,6 +212,7 @@ def _still_life(rng: np.random.Generator, side: int) -> np.ndarray:
     lamp /= np.linalg.norm(lamp)
     bodies = [_Body.drawn(rng, side, edge) for _ in range(int(rng.integers(3, 9)))]
     for top in range(0, side, _STRIP):
+        stopping.check()
         part = picture[top : top + _STRIP]
         y, x = np.mgrid[top : top + len(part), 0:side].astype(np.float32)
         for body in bodies:
@@ -413,6 +417,7 @@ def lab_scene(seed: int, side: int = 256, kind: str | None = None) -> np.ndarray
     bright = float(np.percentile(picture, 99))
     result = np.empty(picture.shape, np.uint8)
     for top in range(0, side, _STRIP):
+        stopping.check()
         part = picture[top : top + _STRIP]
         if bright > 1.2:
             part = part * (1.2 / bright) ** 0.7

@@ -11,6 +11,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,12 +20,15 @@ import numpy as np
 
 from drivers.atomic_files import write_bytes, write_text
 from drivers.cfa import tile_side
+from drivers.errors import FrameError
 from drivers.folder_lock import alone_in
 from drivers.frames import MAX_BURST, RawFrame
+from drivers.given_pictures import read_header
 from drivers.raw.raw_files import load_raw, save_npz
 from drivers.regular_files import read_json
 from sim.camera.metering import Camera
 from sim.camera.sensor import DEFAULT_SENSOR_SEED, Sensor
+from sim.scenes.at_once import AtOnce, Scene, fitting
 from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import Photograph, SceneError, crop, folder_photographs, read_photograph, sample_photographs
 
@@ -33,6 +37,8 @@ _MANIFEST_BYTES = 256 << 20
 # Raise it when the same arguments would give other pixels.
 _VERSION = 1
 _LAB_SEEDS_PER_SET = 100_000
+# Bytes of memory for each pixel of a RAW while it is made, of a photograph and of a lab scene.
+_RAW_BYTES, _FRAME_BYTES, PHOTOGRAPH_BYTES, _LAB_BYTES = 20, 6, 12, 90
 LARGEST_LAB_SIDE = 4096
 """Pixels: drawing one takes 1.2 GB and half a minute of a slow core. Of larger frames it is enlarged."""
 # Standard deviation of the lens and its anti-alias filter, pixels: about 64 % contrast at half the Nyquist frequency.
@@ -81,33 +87,48 @@ class _Studio:
     def reference(self, scene: _Scene, number: int) -> Path:
         return (self.folder / scene.file(number)).with_suffix(".reference.png")
 
-    def raws(self, plan: Iterable[_Scene], *, rendered: bool) -> Iterator[tuple[Path, RawFrame | None]]:
+    def raws(self, plan: Iterable[_Scene], pool: AtOnce, *, rendered: bool) -> Iterator[tuple[Path, RawFrame | None]]:
         """Where the reference of each RAW belongs, and the RAW where it is still to be rendered.
 
         RAWs that are not there are taken; with ``rendered`` unset the clean photographs become references.
         """
-        for scene in plan:
-            pictures: list[np.ndarray] = []
+        plan = list(plan)
+        lacking = [self._lacking(scene, rendered) for scene in plan]
+        taken = pool.results(
+            Scene(scene.pictures, [partial(self._take, scene, number, rendered) for number in sorted(numbers)])
+            for scene, numbers in zip(plan, lacking, strict=True)
+            if numbers
+        )
+        for scene, numbers in zip(plan, lacking, strict=True):
             for number in range(scene.raws):
+                if number in numbers:
+                    next(taken)
                 path, reference = self.folder / scene.file(number), self.reference(scene, number)
-                raw = None
-                if not path.exists() or not (rendered or reference.exists()):
-                    pictures = pictures or scene.pictures()
-                    burst, frame = divmod(number, self.frames) if self.each else (number, self.frames - 1)
-                    rng = np.random.default_rng([0x5CE4E, self.seed, _number(scene.name), burst])
-                    picture = through_lens(crop(pictures[burst % len(pictures)], self.size, rng))
-                    raw = self.camera.shoot(picture, rng, name=path.name, frames=self.frames).raw
-                    if self.each:
-                        raw = raw.until(frame + 1)
-                    if not rendered:
-                        write_png(reference, picture)
-                    # The RAW comes second: where it is, its reference is, or a device still makes it.
-                    save_npz(path, raw)
                 if rendered and not reference.exists():
-                    raw = raw or load_raw(path)
-                    yield reference, replace(raw, source=path.name)
+                    yield reference, replace(load_raw(path), source=path.name)
                 else:
                     yield reference, None
+
+    def _lacking(self, scene: _Scene, rendered: bool) -> set[int]:
+        """Which RAWs are to be taken."""
+
+        def there(number: int) -> bool:
+            return (self.folder / scene.file(number)).exists() and (rendered or self.reference(scene, number).exists())
+
+        return {number for number in range(scene.raws) if not there(number)}
+
+    def _take(self, scene: _Scene, number: int, rendered: bool, pictures: list[np.ndarray]) -> None:
+        path = self.folder / scene.file(number)
+        burst, frame = divmod(number, self.frames) if self.each else (number, self.frames - 1)
+        rng = np.random.default_rng([0x5CE4E, self.seed, _number(scene.name), burst])
+        picture = through_lens(crop(pictures[burst % len(pictures)], self.size, rng))
+        raw = self.camera.shoot(picture, rng, name=path.name, frames=self.frames).raw
+        if self.each:
+            raw = raw.until(frame + 1)
+        if not rendered:
+            write_png(self.reference(scene, number), picture)
+        # The RAW comes second: where it is, its reference is, or a device still makes it.
+        save_npz(path, raw)
 
 
 def make_scene_set(
@@ -165,9 +186,10 @@ def make_scene_set(
     camera = Camera(Sensor(sensor_seed, cfa))
     if any(length % tile_side(cfa) for length in size):
         raise SceneError(f"size {size[1]}×{size[0]} must be multiples of {tile_side(cfa)}, the tile of CFA {cfa}")
+    looks = [_look(s.paths) for s in scenes]
     arguments: dict[str, Any] = {
         "version": _VERSION,
-        "photographs": {s.scene: [s.split, _digest(s.paths)] for s in scenes},
+        "photographs": {s.scene: [s.split, looked.digest] for s, looked in zip(scenes, looks, strict=True)},
         "lab_scenes": lab_scenes,
         "raws_per_scene": raws_per_scene,
         "raws_per_photograph": raws_per_photograph,
@@ -189,10 +211,14 @@ def make_scene_set(
     plan += list(_lab_plan(seed, lab_scenes, raws_per_scene, size))
     if clash := {s.scene for s in scenes} & {s.name for s in plan[len(scenes) :]}:
         raise SceneError(f"photograph {min(clash)}: has the name of a lab scene; rename the file")
-    with claimed_folder(folder, arguments):
+    each_bytes = raw_bytes(size, frames) + max(
+        *(PHOTOGRAPH_BYTES * look.pixels for look in looks), _LAB_BYTES * _lab_side(size) ** 2 if lab_scenes else 0, 0
+    )
+    with claimed_folder(folder, arguments), AtOnce(fitting(each_bytes)) as pool:
         studio = _Studio(folder, camera, size, seed, frames, each_frame)
         total = sum(scene.raws for scene in plan)
-        for done, _ in enumerate(_filled(studio, plan, references), start=1):
+        raws = studio.raws(plan, pool, rendered=references is not None)
+        for done, _ in enumerate(_filled(raws, references), start=1):
             if progress:
                 progress(done, total)
         rows = sorted(
@@ -205,10 +231,10 @@ def make_scene_set(
         return [folder / row[0] for row in rows]
 
 
-def _filled(studio: _Studio, plan: Iterable[_Scene], references: References | None) -> Iterator[None]:
-    """Make what is missing of the set; once for each RAW that is there with its reference."""
+def _filled(raws: Iterator[tuple[Path, RawFrame | None]], references: References | None) -> Iterator[None]:
+    """Take the RAWs and have them rendered; once for each RAW that is there with its reference."""
     if references is None:
-        for _ in studio.raws(plan, rendered=False):
+        for _ in raws:
             yield
         return
     waiting: deque[Path] = deque()
@@ -216,7 +242,7 @@ def _filled(studio: _Studio, plan: Iterable[_Scene], references: References | No
 
     def to_render() -> Iterator[RawFrame]:
         nonlocal whole
-        for path, raw in studio.raws(plan, rendered=True):
+        for path, raw in raws:
             if raw is None:
                 whole += 1
             else:
@@ -274,8 +300,28 @@ def _reader(paths: tuple[Path, ...]) -> Callable[[], list[np.ndarray]]:
     return lambda: [read_photograph(p) for p in paths]
 
 
-def _digest(paths: tuple[Path, ...]) -> str:
-    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in paths)).hexdigest()[:16]
+@dataclass(frozen=True)
+class _Look:
+    """What is known of a scene's files before they are decoded."""
+
+    digest: str
+    pixels: int
+
+
+def _look(paths: tuple[Path, ...]) -> _Look:
+    digests, pixels = b"", 0
+    for path in paths:
+        data = path.read_bytes()
+        digests += hashlib.sha256(data).digest()
+        with contextlib.suppress(FrameError):  # said when it is the scene's turn
+            header = read_header(data)
+            pixels += header.width * header.height
+    return _Look(hashlib.sha256(digests).hexdigest()[:16], pixels)
+
+
+def raw_bytes(size: tuple[int, int], frames: int = 1) -> int:
+    """Bytes of memory that making a RAW of so many rows and columns takes, beside its scene."""
+    return (_RAW_BYTES + _FRAME_BYTES * frames) * size[0] * size[1]
 
 
 def _number(name: str) -> int:
@@ -349,7 +395,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     ok, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3])
     if not ok:
         raise SceneError(f"{path}: the reference could not be encoded as PNG")
-    write_bytes(path, data.tobytes())
+    write_bytes(path, data.data)
 
 
 def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -274,3 +277,15 @@ def test_any_bytes_are_a_picture_or_one_line(kind: str, cut: int, place: int, va
         message = str(error)
         if not message.isprintable():
             raise
+
+
+def test_headers_read_in_several_threads_leave_the_programs_warnings_as_they_were() -> None:
+    data, before, interval = encoded("PNG"), list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with warnings.catch_warnings():
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(read_header, [data] * 400))
+            assert list(warnings.filters) == before
+    finally:
+        sys.setswitchinterval(interval)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ import typer
 from other_programs import locked_by_another
 from typer.testing import CliRunner
 
+from drivers import stopping
 from drivers.raw.raw_files import load_raw
 from drivers.splits import Split
-from sim.scenes import scene_set
+from sim.scenes import at_once, scene_set
+from sim.scenes.lab_scenes import lab_scene
 from sim.scenes.photographs import (
     SceneError,
     crop,
@@ -28,6 +32,7 @@ from sim.scenes.photographs import (
 from sim.scenes.scene_set import make_scene_set
 from workbench.collect.raw_folder import read_raw_folder
 from workbench.commands.sim_scenes import scenes
+from workbench.errors import StoppedError
 
 SMALL: dict[str, Any] = {"lab_scenes": 3, "raws_per_scene": 2, "raws_per_photograph": 1, "size": (48, 64)}
 
@@ -90,6 +95,99 @@ def test_the_same_arguments_give_the_same_bytes_and_others_do_not(tmp_path: Path
     # Another camera takes the same scenes.
     assert one["lab_000000_000.reference.png"] == camera["lab_000000_000.reference.png"]
     assert one["lab_000000_000.npz"] != camera["lab_000000_000.npz"]
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says how many cores there are."""
+
+    def there_are(count: int) -> None:
+        monkeypatch.setattr(at_once, "_cores", lambda: count)
+
+    return there_are
+
+
+@pytest.mark.parametrize("change", [{}, {"frames": 3, "each_frame": True, "lab_scenes": 1}], ids=["", "bursts"])
+def test_a_set_is_the_same_to_the_byte_on_any_number_of_cores(
+    tmp_path: Path, cores: Callable[[int], None], change: dict[str, Any]
+) -> None:
+    for count in (1, 2, 7):
+        cores(count)
+        make_scene_set(tmp_path / f"of {count}", **{**SMALL, **change})
+    one, *others = (contents(tmp_path / f"of {count}") for count in (1, 2, 7))
+    assert all(other == one for other in others)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_damaged_photograph_is_told_and_all_before_it_is_made(
+    tmp_path: Path, photographs: Path, cores: Callable[[int], None], count: int
+) -> None:
+    cores(count)
+    damaged = photographs / "trip" / "a.png"  # the fourth of five
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    folder, arguments = tmp_path / "raws", {**SMALL, "raws_per_photograph": 2, "photographs": photographs}
+    seen: list[int] = []
+    with pytest.raises(SceneError, match=r"trip.a\.png: the photograph .* read"):
+        make_scene_set(folder, **arguments, progress=lambda done, _: seen.append(done))
+    assert seen == [1, 2, 3, 4, 5, 6]
+    made = {path.name for path in folder.glob("*.npz")}
+    assert {f"{name}_00{i}.npz" for name in ("A_B", "a", "b") for i in range(2)} <= made
+    assert not any(name.startswith("trip_a") for name in made)
+    assert not list(folder.glob("*.partial")) + list(folder.glob(".*"))
+    assert not (folder / "scenes.csv").exists()
+    for path in folder.glob("*.npz"):
+        load_raw(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_full_disk_is_told_with_the_file_and_leaves_nothing_half_written(
+    tmp_path: Path, photographs: Path, cores: Callable[[int], None], count: int
+) -> None:
+    import resource
+
+    cores(count)
+    folder = tmp_path / "raws"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as told:
+            make_scene_set(folder, **SMALL, photographs=photographs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told.value.filename == str(folder / "A_B_000.reference.png")
+    assert [path.name for path in folder.iterdir()] == ["scene_set.json"]
+    make_scene_set(folder, **SMALL, photographs=photographs)
+    assert (folder / "scenes.csv").exists()
+
+
+def test_ctrl_c_stops_what_is_being_drawn_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+    app.command()(scenes)
+    folder = tmp_path / "raws"
+    arguments = [str(folder), "--lab-scenes=3", "--raws-per-photograph=0", "--raws-per-scene=2", "--size=64x32"]
+    make_scene_set(tmp_path / "whole", lab_scenes=3, raws_per_photograph=0, raws_per_scene=2, size=(32, 64))
+
+    def endless(number: int, side: int) -> np.ndarray:
+        if number == 0:
+            return lab_scene(number, side)
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+        while True:
+            stopping.check()
+
+    monkeypatch.setattr(scene_set, "lab_scene", endless)
+    stopped = CliRunner().invoke(app, arguments)
+    assert isinstance(stopped.exception, StoppedError)
+    assert str(stopped.exception) == "every file written is whole; the same command goes on"
+    assert not list(folder.glob("*.partial")) + list(folder.glob(".*"))
+    assert not (folder / "scenes.csv").exists()
+    monkeypatch.setattr(scene_set, "lab_scene", lab_scene)
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert contents(folder) == contents(tmp_path / "whole")
 
 
 def test_a_complete_set_is_left_alone(tmp_path: Path) -> None:
