@@ -24,7 +24,7 @@ from predictor.view import LEAST, View, places
 
 
 class NoGpuError(WorkbenchError):
-    """Torch finds no GPU."""
+    """Torch finds no GPU, or none that it can compile for."""
 
 
 def on_gpu(loaded: LoadedPredictor) -> GpuPredictor:
@@ -109,13 +109,32 @@ class _Replayed:
         # A cache of cast weights would be let go of after the capture, which replays read.
         half = torch.autocast("cuda", torch.float16, cache_enabled=False)
         with torch.no_grad(), half, torch.cuda.stream(stream):
-            for _ in range(3):  # compiled, and its memory and libraries set up, before the capture
-                self._module(*inputs)
+            warmed(self._module, inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.no_grad(), half, torch.cuda.graph(graph):
             result = self._module(*inputs)
         return graph, inputs, result
+
+
+def warmed(module: Callable[..., Tensor], inputs: list[Tensor]) -> None:
+    """Have a compiled module compiled, and its memory and libraries set up.
+
+    Raises:
+        NoGpuError: torch cannot compile it here.
+    """
+    # Its import takes seconds, and it is there where something was compiled.
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        for _ in range(3):
+            module(*inputs)
+    except TorchDynamoException as error:
+        told = " ".join(str(error).split()[:24]) or type(error).__name__
+        raise NoGpuError(
+            f"torch cannot compile the network for this GPU ({told:.200}); install a C compiler, such as gcc, or leave "
+            "--gpu out"
+        ) from error
 
 
 class _FromMosaic(nn.Module):

@@ -12,7 +12,7 @@ from toy_task import SPACE
 
 from drivers.frames import RawFrame
 from predictor.files import LoadedPredictor
-from predictor.gpu import GpuPredictor, NoGpuError, on_gpu
+from predictor.gpu import GpuPredictor, NoGpuError, on_gpu, warmed
 from predictor.metadata import LENGTH
 from predictor.model import Predictor, PredictorConfig
 from predictor.raw_features import STATISTICS
@@ -64,6 +64,16 @@ def test_nothing_is_left_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_without_a_gpu_is_told() -> None:
     with pytest.raises(NoGpuError, match="no GPU on this machine; leave --gpu out"):
         on_gpu(a_predictor())
+
+
+def test_what_torch_cannot_compile_is_one_line() -> None:
+    def no_compiler(graph: object, inputs: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    compiled = torch.compile(torch.nn.Linear(2, 2), backend=no_compiler)
+    with pytest.raises(NoGpuError, match=r"cannot compile .*Failed to find C compiler.*install a C compiler") as found:
+        warmed(compiled, [torch.zeros(1, 2)])
+    assert "\n" not in str(found.value)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
