@@ -90,6 +90,38 @@ def settings_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
         os.environ[name] = str(tmp_path_factory.mktemp("settings"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def schema_made_once() -> Iterator[None]:
+    """The migrations make the first new data set of a process, and the others get the very schema that they made.
+
+    A new data set costs more than most of what a test asks of it. Those of an older schema are upgraded as ever, and
+    so is what is made in a process of its own.
+    """
+    if (module := sys.modules.get("workbench.lab.dataset.database")) is None:
+        yield
+        return
+    made: list[str] = []
+    migrate = module.Database.upgrade
+
+    def upgrade(database: Any) -> None:
+        if database.engine.dialect.name != "sqlite" or database.version() is not None:
+            migrate(database)
+            return
+        if made:
+            with database.writing() as connection:
+                for statement in made:
+                    connection.exec_driver_sql(statement)
+            return
+        migrate(database)
+        with database.reading() as connection:
+            lines = connection.connection.driver_connection.iterdump()
+            made[:] = [line for line in lines if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Database, "upgrade", upgrade)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The measuring material: the folder named by WORKBENCH_DATA, or shared/data beside the checkout."""
