@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 PIXELS = 1 << 19
 """Of a strip, about."""
+AT_ONCE = 8
+"""Strips that are worked on at a time, at most: each takes some 40 MB."""
 _STEP = 4
 """Strips begin at rows of this multiple, so that every one begins with the same colours of the CFA."""
 
@@ -42,10 +44,10 @@ def strips(height: int, width: int, around: int = 0) -> list[Strip]:
 
 
 def each(work: Callable[[Strip], None], found: list[Strip]) -> None:
-    """Work on every strip, on all cores; what it raises comes through."""
+    """Work on every strip, on all cores up to :data:`AT_ONCE`; what it raises comes through."""
     if len(found) == 1:
         work(found[0])
         return
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="strips") as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE), thread_name_prefix="strips") as pool:
         for _ in pool.map(work, found):
             pass

@@ -44,8 +44,10 @@ _DELTA_E_PIXELS = 1 << 15
 _MIDDLE = 128
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _TEXTURE_CELL = 16
-# Large images are gone through in strips of so many pixels: all of one in float, several times over, is gigabytes.
-_STRIP_PIXELS = 1 << 20
+# Large images are gone through in strips of so many pixels, and so many at once at most: all of one in float, several
+# times over, is gigabytes.
+_STRIP_PIXELS = 1 << 19
+_STRIPS_AT_ONCE = 4
 _Found = TypeVar("_Found")
 
 
@@ -110,7 +112,7 @@ def _of_strips(work: Callable[[slice], _Found], height: int, width: int, multipl
     strips = [slice(top, min(top + step, height)) for top in range(0, height, step)]
     if len(strips) == 1:
         return [work(strips[0])]
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="strips") as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _STRIPS_AT_ONCE), thread_name_prefix="strips") as pool:
         return list(pool.map(work, strips))
 
 
