@@ -46,7 +46,7 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _TEXTURE_CELL = 16
 # Large images are gone through in strips of so many pixels, and so many at once at most: all of one in float, several
 # times over, is gigabytes.
-_STRIP_PIXELS = 1 << 19
+_STRIP_PIXELS = 1 << 20
 _STRIPS_AT_ONCE = 4
 _Found = TypeVar("_Found")
 
