@@ -15,10 +15,16 @@ from sim.isp.pipeline import Pipeline
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
+    for pixels, times in ((frames.HD, 2 * size.times), (frames.MP12, size.process_times)):
+        yield from beside_libraw(pixels, times)
+
+
+def beside_libraw(size: tuple[int, int], times: int) -> Iterator[Row]:
+    """A frame of so many columns and rows."""
     import cv2
     import rawpy
 
-    raw = frames.raw(frames.HD)
+    raw = frames.raw(size)
     file = dng_bytes(raw)
     pipeline = Pipeline("sim20")
 
@@ -27,6 +33,6 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
             pixels = opened.postprocess()
         cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
-    ours, other = in_pairs(lambda: pipeline.process(raw, pipeline.space.defaults), libraw, 2 * size.times)
-    what = "emulated `sim20`, 1920×1080, default set"
+    ours, other = in_pairs(lambda: pipeline.process(raw, pipeline.space.defaults), libraw, times)
+    what = f"emulated `sim20`, {size[0]}×{size[1]}, default set"
     yield from cpu_and_wall(what, ours, "LibRaw's default and a JPEG", other, bar=Bar(1.0, "ratio"), bar_on="cpu")
