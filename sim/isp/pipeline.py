@@ -114,7 +114,9 @@ class Pipeline:
         least, largest = int(noisy[0].min()), int(noisy[0].max())
 
         def work(strip: Strip) -> None:
-            values = Values(least, largest, above=strip.seen.stop >= height) if len(found) > 1 else None
+            top, bottom = strip.seen.start, strip.seen.stop
+            # A strip that sees the whole picture, of one strip or few rows more, has no rows that do not count.
+            values = None if top == 0 and bottom >= height else Values(least, largest, above=top > 0)
             for into, plane in zip(result, self._cleaned(noisy[:, strip.seen], p, values), strict=True):
                 into[strip.rows] = plane[strip.inner]
 

@@ -46,6 +46,21 @@ def test_the_bytes_are_those_of_the_whole(profile: str, monkeypatch: pytest.Monk
         assert pipeline.process(raw, parameters) == whole, parameters.values
 
 
+@pytest.mark.parametrize("profile", ["sim20", "sim32"])
+@pytest.mark.parametrize("height", [14, 24, 28, 30])
+def test_a_strip_that_sees_the_whole_picture_filters_as_the_whole(
+    profile: str, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Noise of so small a range that a filter of luma averages the least value with the others.
+    mosaic = np.random.default_rng(5).integers(900, 1100, (height, 64)).astype(np.uint16)
+    pipeline, raw = open_pipeline(profile), RawFrame(mosaic, "RGGB", (256,) * 4, 4095)
+    parameters = pipeline.space.from_unit(np.full(len(pipeline.space), 0.5))
+    whole = pipeline.process(raw, parameters)
+    monkeypatch.setattr(in_strips, "PIXELS", 12 * 64)
+    assert len(strips(height, 64)) > 1
+    assert pipeline.process(raw, parameters) == whole
+
+
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (6, 400), (1080, 1920), (3072, 4096), (10, 10**6)])
 @pytest.mark.parametrize("around", [0, 16])
 def test_strips_are_the_picture_and_what_lies_around(height: int, width: int, around: int) -> None:
