@@ -117,10 +117,10 @@ def _leaves(rng: np.random.Generator, side: int, largest: float = 0.35, count: i
     # Large ones lie mostly at the back, or they would hide all the rest.
     radius = radius[np.argsort(-radius * np.exp(rng.normal(0, 0.5, count)))]
     centre = rng.uniform(-0.05, 1.05, (count, 2)) * fine
-    labels = np.zeros((fine, fine), np.float32)
+    labels = np.zeros((fine, fine), np.uint16)
     for i in range(count):
         points = np.rint(_outline(rng, centre[i, 0], centre[i, 1], radius[i])).astype(np.int32)
-        cv2.fillPoly(labels, [points], float(i + 1))
+        cv2.fillPoly(labels, [points], i + 1)
     table = _colour(rng, count + 1, rng.uniform(0.25, 0.6))
     slope = (rng.normal(0, 0.35, (count + 1, 2)) / np.concatenate([[fine], radius])[:, None]).astype(np.float32)
     middle = np.concatenate([[[fine / 2, fine / 2]], centre]).astype(np.float32)
@@ -171,22 +171,26 @@ def _landscape(rng: np.random.Generator, side: int) -> np.ndarray:
     blend = np.clip(y / horizon, 0, 1) ** rng.uniform(0.7, 2)
     picture = np.repeat(blue * (1 - blend) + haze * blend, side, axis=1)
     cloud = np.clip(0.5 * _fractal(rng, side, 0.9, 0.5) + rng.uniform(-0.8, 0.6), 0, 1)[..., None]
-    picture = picture * (1 - cloud) + np.float32(rng.uniform(0.5, 1.0)) * cloud
+    picture *= 1 - cloud
+    picture += np.float32(rng.uniform(0.5, 1.0)) * cloud
+    del cloud
     rows = np.arange(side)[:, None]
     for depth in range(int(rng.integers(1, 4))):
         line = (horizon + 0.06 * depth) * side - 0.05 * side * _fractal(rng, side, 1.2)[depth]
         green = _colour(rng, 1, 0.4)[0] * np.array([0.6, 0.8, 0.45], np.float32) + 0.01
         near = (depth + 1) / 3
         hill = (green * near + haze * 0.5 * (1 - near)) * np.exp(0.25 * near * _fractal(rng, side, 0.6, 2.0))[..., None]
-        picture = np.where((rows > line)[..., None], hill, picture)
+        np.copyto(picture, hill, where=(rows > line)[..., None])
+        del hill
     grown = _leaves(rng, side, 0.12, 220)
+    grown *= 0.6
     stands = rows > (horizon + 0.05) * side - 0.12 * side * np.abs(_fractal(rng, side, 0.8)[0])
     patchy = _fractal(rng, side, 0.9) > rng.uniform(-0.6, 1.0)
-    picture = np.where((stands & patchy)[..., None], 0.6 * grown, picture)
+    np.copyto(picture, grown, where=(stands & patchy)[..., None])
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(1, 5))):
             _house(rng, picture, int(horizon * side))
-    return picture.astype(np.float32)
+    return picture
 
 
 def _house(rng: np.random.Generator, picture: np.ndarray, ground: int) -> None:
@@ -278,7 +282,7 @@ class _Body:
 
 
 def _laid(rng: np.random.Generator, sheet: np.ndarray, ground: np.ndarray, share: float) -> np.ndarray:
-    """A flat sheet laid on a ground in slight perspective, covering about ``share`` of its width."""
+    """The ground, with a flat sheet laid on it in slight perspective, covering about ``share`` of its width."""
     side = ground.shape[0]
     h, w = sheet.shape[:2]
     size = share * side * np.array([1.0, h / w]) / 2
@@ -288,9 +292,12 @@ def _laid(rng: np.random.Generator, sheet: np.ndarray, ground: np.ndarray, share
     target = corners @ spin.T + side * rng.uniform(0.42, 0.58, 2) + rng.normal(0, 0.015 * side, (4, 2))
     source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     matrix = cv2.getPerspectiveTransform(source, target.astype(np.float32))
-    warped = cv2.warpPerspective(sheet, matrix, (side, side), flags=cv2.INTER_AREA)
+    warped: np.ndarray = cv2.warpPerspective(sheet, matrix, (side, side), flags=cv2.INTER_AREA)
     mask = cv2.warpPerspective(np.ones((h, w), np.float32), matrix, (side, side), flags=cv2.INTER_LINEAR)[..., None]
-    return ground * (1 - mask) + warped * mask
+    ground *= 1 - mask
+    warped *= mask
+    ground += warped
+    return ground
 
 
 def _chart(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -311,13 +318,13 @@ def _edges(rng: np.random.Generator, side: int) -> np.ndarray:
     """Slanted edges, line pairs and a star of several contrasts."""
     fine = 2 * side
     dark, bright = sorted(rng.uniform(0.03, 0.85, 2))
-    sheet = np.full((fine, fine, 3), 0.18, np.float32) * np.float32(rng.uniform(0.6, 1.6))
+    ground = np.float32(0.18) * np.float32(rng.uniform(0.6, 1.6))
     cells = int(rng.integers(2, 5))
     step = fine // cells
     tint = 0.75 + 0.25 * _colour(rng, 1, 0.4)[0]
+    drawn = []
     for row in range(cells):
         for column in range(cells):
-            x0, y0 = column * step + step // 10, row * step + step // 10
             s = step - step // 5
             kind = rng.random()
             cell = np.full((s, s), dark, np.float32)
@@ -332,8 +339,19 @@ def _edges(rng: np.random.Generator, side: int) -> np.ndarray:
                 v, u = np.mgrid[-1 : 1 : s * 1j, -1 : 1 : s * 1j]
                 star = np.where(np.sin(18 * np.arctan2(v, u)) > 0, bright, dark)
                 cell = np.where(np.hypot(u, v) < 0.95, star, (dark + bright) / 2).astype(np.float32)
-            sheet[y0 : y0 + s, x0 : x0 + s] = np.ascontiguousarray(cell)[..., None] * tint
-    return cv2.resize(sheet, (side, side), interpolation=cv2.INTER_AREA)
+            drawn.append((row * step + step // 10, column * step + step // 10, cell))
+    result = np.empty((side, side, 3), np.float32)
+    for top in range(0, side, _STRIP):
+        stopping.check()
+        first, last = 2 * top, min(2 * (top + _STRIP), fine)
+        sheet = np.full((last - first, fine, 3), ground, np.float32)
+        for y, x, cell in drawn:
+            begin, end = max(y, first), min(y + len(cell), last)
+            if begin < end:
+                part = cell[begin - y : end - y]
+                sheet[begin - first : end - first, x : x + len(cell)] = part[..., None] * tint
+        result[top : top + _STRIP] = cv2.resize(sheet, (side, (last - first) // 2), interpolation=cv2.INTER_AREA)
+    return result
 
 
 def _page(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -366,13 +384,17 @@ def _page(rng: np.random.Generator, side: int) -> np.ndarray:
 def _mixture(rng: np.random.Generator, side: int) -> np.ndarray:
     """Two other scenes, the second seen in a part of the first, as through a window or on a screen."""
     first, second = rng.choice(len(_PARTS), 2)
-    picture, other = _PARTS[first](rng, side), _PARTS[second](rng, side)
+    picture: np.ndarray = _PARTS[first](rng, side)
+    other = _PARTS[second](rng, side)
     mask = np.zeros((side, side), np.uint8)
     outline = _outline(rng, rng.uniform(0.3, 0.7) * side, rng.uniform(0.3, 0.7) * side, rng.uniform(0.25, 0.5) * side)
     cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 255, cv2.LINE_AA)
     alpha = (mask.astype(np.float32) / 255)[..., None]
-    result: np.ndarray = picture * (1 - alpha) + other * np.float32(rng.uniform(0.4, 1.6)) * alpha
-    return result
+    picture *= 1 - alpha
+    other *= np.float32(rng.uniform(0.4, 1.6))
+    other *= alpha
+    picture += other
+    return picture
 
 
 _PARTS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_leaves, _landscape, _still_life)
@@ -403,10 +425,10 @@ def lab_scene(seed: int, side: int = 256, kind: str | None = None) -> np.ndarray
     names = list(_KINDS)
     drawn = names[int(rng.choice(len(names), p=np.array([share for share, _ in _KINDS.values()])))]
     picture = _KINDS[kind or drawn][1](rng, side)
-    picture = picture * _ramp(rng, side, rng.uniform(0.05, 0.8))
+    picture *= _ramp(rng, side, rng.uniform(0.05, 0.8))
     if rng.random() < 0.25:
         edge = cv2.resize(_fractal(rng, 64, 1.5), (side, side), interpolation=cv2.INTER_CUBIC)
-        picture = picture * (1 - rng.uniform(0.4, 0.75) * np.clip(4 * edge + rng.uniform(-1, 1), 0, 1))[..., None]
+        picture *= (1 - rng.uniform(0.4, 0.75) * np.clip(4 * edge + rng.uniform(-1, 1), 0, 1))[..., None]
     if rng.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), side / 320 * rng.uniform(0.4, 1.5))
     # The photographer's choice: how bright the picture is meant to be.

@@ -38,9 +38,9 @@ _MANIFEST_BYTES = 256 << 20
 _VERSION = 1
 _LAB_SEEDS_PER_SET = 100_000
 # Bytes of memory for each pixel of a RAW while it is made, of a photograph and of a lab scene.
-_RAW_BYTES, _FRAME_BYTES, PHOTOGRAPH_BYTES, _LAB_BYTES = 20, 6, 12, 90
+_RAW_BYTES, _FRAME_BYTES, PHOTOGRAPH_BYTES, _LAB_BYTES = 20, 6, 12, 60
 LARGEST_LAB_SIDE = 4096
-"""Pixels: drawing one takes 1.2 GB and half a minute of a slow core. Of larger frames it is enlarged."""
+"""Pixels: drawing one takes 0.9 GB and half a minute of a slow core. Of larger frames it is enlarged."""
 # Standard deviation of the lens and its anti-alias filter, pixels: about 64 % contrast at half the Nyquist frequency.
 # A photograph scaled down is sharper at its pixels than any Bayer sensor's lens draws; no demosaicking could return it.
 SOFTNESS = 0.6
