@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 from sim_lab import Choosy, make_lab
-from test_vision import TASK, lab  # noqa: F401
+from test_vision import TASK, lab, vision_template  # noqa: F401
 from typer.testing import CliRunner
 
 from drivers.errors import WorkbenchError
@@ -49,12 +50,19 @@ def captures(folder: Path, split: str) -> int:
         return sum(capture.raw_hash in raws for capture in dataset.captures())
 
 
-@pytest.fixture
-def viewing_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    made = make_lab(tmp_path / "lab", captures=16, train=5, validation=3, test=2)
-    fit_and_train()
+@pytest.fixture(scope="module")
+def viewing_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_lab(tmp_path_factory.mktemp("choosing") / "lab", captures=16, train=5, validation=3, test=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made.parent)
+        fit_and_train()
     return made
+
+
+@pytest.fixture
+def viewing_lab(viewing_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(viewing_template, tmp_path / "lab"))
 
 
 def test_the_best_on_the_validation_raws_is_named_and_no_test_raw_is_seen(viewing_lab: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -116,16 +117,17 @@ def places(value: Any, place: Place = ()) -> Iterator[Place]:
 
 
 def damaged(record: dict[str, Any], place: Place, wrong: object) -> dict[str, Any]:
-    """A copy of a record with another value, or none, in a place."""
-    changed: Any = json.loads(json.dumps(record))
+    """A copy of a record with another value, or none, in a place; what does not lie around the place is shared."""
+    changed = dict(record)
     inner: Any = changed
     for key in place[:-1]:
+        inner[key] = copy.copy(inner[key])
         inner = inner[key]
     if wrong is DELETED:
         del inner[place[-1]]
     else:
         inner[place[-1]] = wrong
-    return dict(changed)
+    return changed
 
 
 def write(lab: Path, run: str, record: dict[str, Any]) -> None:

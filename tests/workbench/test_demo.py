@@ -41,7 +41,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, studies_in_memory: None) -> Path:
     """The quick demo, smaller still; the folder to run it in."""
     viewing = replace(
         demo_sizes.QUICK_VIEWING,
@@ -113,7 +113,9 @@ def _check_settings(told: str, said: dict[str, Any], first: ValidationResult) ->
     assert not set(own.values()) & set(rendered.values())
 
 
-def test_the_demo_of_a_detector_goes_on_where_it_was(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_of_a_detector_goes_on_where_it_was(
+    small: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = run("--quick", "--task", "segmentation").stdout
     results = Lab("demo-quick/lab").validation()
     assert results.task == "segmentation"

@@ -26,11 +26,16 @@ from workbench.learn.predictors import open_predictor
 from workbench.learn.proxy_fitting import fit_proxy
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    made = make_lab(tmp_path / "lab", captures=16)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_lab(tmp_path_factory.mktemp("training") / "lab", captures=16)
     fit_proxy(made, PROXY, name="proxy")
     return made
+
+
+@pytest.fixture
+def lab(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "lab"))
 
 
 def test_a_run_from_raws_to_weights(lab: Path) -> None:

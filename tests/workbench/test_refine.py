@@ -36,7 +36,7 @@ from workbench.rules.tuned import BEST
 from workbench.tasks.viewing import ViewingTask
 
 DEVICE = "sim:sim20"
-SETTINGS = RefineSettings(captures=420, rounds=2, spread=0.25)
+SETTINGS = RefineSettings(captures=300, rounds=2, spread=0.25)
 QUICK: dict[str, Any] = {"steps": 40, "follow_captures": 80}
 
 
@@ -202,7 +202,7 @@ def assert_moves_are_ranked(ranks: ResponseRanks | None) -> None:
 
 def test_the_command_prints_what_each_round_gained(lab: Path) -> None:
     options = ["--device", DEVICE, "--lab", str(lab), "--captures", "160", "--rounds", "1", "--spread", "0.25"]
-    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "100", "--follow-captures", "80", "--name", "net"]
+    more = ["--metric", "psnr", "--metric", "delta_e", "--steps", "40", "--follow-captures", "80", "--name", "net"]
     told = command("defaults", *options, "--rank-raws", "3", *more)
     assert "parameters change PSNR by more than 0.1 dB; what is learnt ranks the moves of" in told
     refined = TrainResult.of(find_run(lab, "train", "net")).refine

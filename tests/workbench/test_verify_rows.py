@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -15,15 +16,20 @@ from workbench.lab.dataset import verify as verifying
 from workbench.lab.dataset.verify import verify
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    device = FakeIsp()
-    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    device, lab = FakeIsp(), tmp_path_factory.mktemp("verified") / "lab"
+    with Dataset.open(lab, create=True) as dataset:
         dataset.add_raw(make_raw(0), scene="s0", split=Split.TRAIN, name="0.npz")
         captures = [device.process(make_raw(0), make_set(i)) for i in range(3)]
         dataset.add_captures(device.info(), captures, purpose="collect")
         assert verify(dataset).problems == []
-    return tmp_path / "lab"
+    return lab
+
+
+@pytest.fixture
+def lab(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "lab"))
 
 
 def change(lab: Path, statement: str) -> None:

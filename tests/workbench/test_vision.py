@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 import types
 from collections.abc import Sequence
@@ -99,14 +100,19 @@ def annotations(path: Path, names: list[str] = NAMES, side: int = SIDE, category
     path.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
 
 
+@pytest.fixture(scope="module")
+def vision_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_lab(tmp_path_factory.mktemp("vision") / "lab", captures=16, train=5, validation=2, test=2)
+
+
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def lab(vision_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("tests.brightness")
     module.make = Brightness  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tests.brightness", module)
     annotations(tmp_path / "annotations.json")
-    return make_lab(tmp_path / "lab", captures=16, train=5, validation=2, test=2)
+    return Path(shutil.copytree(vision_template, tmp_path / "lab"))
 
 
 def run(*arguments: str) -> str:
