@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,16 @@ def settings_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a test trusts is not trusted by whoever runs the tests, whose traces are his own."""
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "APPDATA", "LOCALAPPDATA"):
         os.environ[name] = str(tmp_path_factory.mktemp("settings"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_looked_up_once() -> Iterator[None]:
+    """Which drivers and tasks are installed stays the same; to look takes 8 ms, for each device that is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("drivers.registry", "workbench.tasks.registry"):
+            if module := sys.modules.get(name):
+                patch.setattr(module, "entry_points", functools.cache(entry_points))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
