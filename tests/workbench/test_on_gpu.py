@@ -12,9 +12,10 @@ import torch
 from pretended_gpu import GPU, pretended_gpu
 from sim_lab import PREDICTOR, PROXY, SIDE, make_lab
 
+from drivers.parameters import Parameter, ParameterSpace
 from drivers.registry import open_device
 from drivers.weights import load_weights, training_device
-from predictor.training import paper_recipe
+from predictor.training import Quantiser, TrainingStep, paper_recipe
 from workbench.lab.runs import RunFolder, new_run
 from workbench.learn.predictor_training import train
 from workbench.learn.proxy_fitting import fit_proxy
@@ -67,6 +68,41 @@ def test_a_proxy(lab: Path, form: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_predictor(lab: Path, recipe: str) -> None:
     same("predictor", lambda name: train(lab, RECIPES[recipe], proxy_run="proxy", name=f"{recipe}-{name}"))
+
+
+def test_a_predictor_that_was_stopped_goes_on(lab: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: TrainingStep) -> None:
+        if step.step == 5:
+            raise StoppedError
+
+    def work(name: str) -> RunFolder:
+        recipe = replace(PREDICTOR, steps=6, seed=1)
+        if name == "on-cpu":
+            return train(lab, recipe, proxy_run="proxy", name="undisturbed")
+        seen: list[int] = []
+        with pytest.raises(StoppedError):
+            train(lab, recipe, proxy_run="proxy", on_step=stop)
+        run = train(lab, recipe, proxy_run="proxy", on_step=lambda step: seen.append(step.step))
+        assert seen == [6]
+        return run
+
+    same("predictor", work)
+
+
+def test_codes_of_a_space_with_constraints() -> None:
+    levels = [
+        Parameter(name=name, block="tone", kind="integer", low=0, high=9, default=default)
+        for name, default in (("low", 2), ("high", 7))
+    ]
+    quantise = Quantiser(ParameterSpace("board", tuple(levels), ("low < high",)))
+    asked = torch.tensor([[0.91, 0.12], [0.33, 0.71]])
+    with pretended_gpu():
+        there = quantise(asked.to(GPU))
+        assert there.device == GPU
+        assert torch.equal(there.cpu(), quantise(asked))
 
 
 def test_in_mixed_precision(lab: Path) -> None:
