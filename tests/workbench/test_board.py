@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -257,6 +258,24 @@ def test_a_folder_that_another_program_wrote_meanwhile_stays(
     with pytest.raises(RunError, match="another program wrote it meanwhile; give a new folder"):
         exporting.export(lab, folder, predictor="twice")
     assert [file.name for file in folder.iterdir()] == ["own.txt"]
+
+
+def test_a_full_disk_is_told_of_the_file_that_was_to_be_written(
+    lab: Path, space: ParameterSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lab, space, "full", None)
+    to_disk = os.fsync
+
+    def full(handle: int) -> None:
+        if list(tmp_path.glob("*/made/drivers")):  # the network is there, the modules are to come
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        to_disk(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        exporting.export(lab, tmp_path / "board", predictor="full")
+    assert str(tmp_path) in str(told.value.filename)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_prints_and_says_what_is_wrong_in_one_line(

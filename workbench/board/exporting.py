@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -233,7 +232,7 @@ def _add_runtime(
         is_package = spec.submodule_search_locations is not None
         target = folder.joinpath(*name.split("."), *(["__init__"] if is_package else ())).with_suffix(".py")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(spec.origin, target)
+        write_bytes(target, Path(spec.origin).read_bytes())  # whose errors name what could not be written
     write_text(folder / "workbench" / "__init__.py", _PACKAGE)
     versions = {name: importlib.import_module(name).__version__ for name in ("numpy", "onnxruntime")}
     write_text(folder / "requirements.txt", "".join(f"{n}=={v}\n" for n, v in versions.items()))
