@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -67,6 +68,12 @@ def state_of_the_process() -> dict[str, Any]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The modules with the longest tests are begun first, so that none of them runs alone at the end."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through it again and again (8 % of the time)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
