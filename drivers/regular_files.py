@@ -42,7 +42,9 @@ def read_regular(path: Path, limit: int) -> bytes:
         _only_regular(status.st_mode, path)
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes, at most {limit:,} are read", str(path))
-        data = file.read(limit + 1)
+        data = file.read(status.st_size + 1)  # what is asked for takes memory, read or not
+        if len(data) > status.st_size:
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:  # it grew, or its size is not told (files of the kernel)
         raise OSError(errno.EFBIG, f"has more than {limit:,} bytes, which is the most that is read", str(path))
     return data

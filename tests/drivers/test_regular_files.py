@@ -21,6 +21,11 @@ def test_reads_a_file_and_follows_a_link(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "b", 5) == b"12345"
 
 
+def test_a_small_file_takes_little_memory_however_much_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_regular(tmp_path / "a", 1 << 50) == b"12345"  # more than any machine has
+
+
 def test_refuses_a_larger_file_before_reading_it(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(1 << 40)  # sparse: reading it would take all memory
