@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from drivers.device import Capture, Failure, FrameFailedError
 from drivers.errors import DeviceError, DeviceUnreachableError, ParameterError
 from drivers.frames import RawFrame
-from drivers.parameters import ParameterSet
 from drivers.programs import recipes
 from drivers.programs.command_device import CommandDevice
 from drivers.registry import open_device
@@ -648,18 +647,13 @@ def test_every_parameter_of_a_shipped_recipe_changes_the_output(name: Any) -> No
     with open_device(f"command:{name}") as device:
         space = device.info().space
         base = space.defaults.replace(**ACTIVE[name])
-        still = list(space.parameters)
-
-        def outputs(sets: list[ParameterSet]) -> list[np.ndarray]:
-            captures = [c for c in device.process_many((raw, p) for p in sets) if isinstance(c, Capture)]
-            assert len(captures) == len(sets)
-            return [c.rgb.pixels for c in captures]
-
-        first, again = outputs([base, base])
-        # The low end of those alone whose high end is what they have already, or looks like it.
-        for end in ("high_code", "low_code"):
-            ends = [base.replace(**{p.name: p.from_code(getattr(p, end))}) for p in still]
-            still = [p for p, rgb in zip(still, outputs(ends), strict=True) if np.array_equal(rgb, first)]
-    assert first.shape == (raw.height, raw.width, 3)
-    np.testing.assert_array_equal(first, again)
-    assert [p.name for p in still] == []
+        ends = [base.replace(**{p.name: p.from_code(c)}) for p in space.parameters for c in (p.low_code, p.high_code)]
+        captures = [c for c in device.process_many((raw, p) for p in [base, base, *ends]) if isinstance(c, Capture)]
+    assert captures[0].rgb.pixels.shape == (raw.height, raw.width, 3)
+    np.testing.assert_array_equal(captures[0].rgb.pixels, captures[1].rgb.pixels)
+    without = [
+        p.name
+        for p, low, high in zip(space.parameters, captures[2::2], captures[3::2], strict=True)
+        if np.array_equal(low.rgb.pixels, high.rgb.pixels)
+    ]
+    assert without == []
