@@ -324,6 +324,16 @@ def test_the_network_alone_and_what_folders_are_called(
         command("nobody", "--lab", str(lab))
 
 
+def test_a_machine_that_is_too_busy_to_try_the_folder_is_told(
+    lab: Path, space: ParameterSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lab, space, "slow", None)
+    monkeypatch.setattr(exporting, "_DEADLINE_S", 0.01)
+    with pytest.raises(RunError, match="has not given the parameters of one RAW after 0 s: the machine is too busy"):
+        export(lab, tmp_path / "out", predictor="slow")
+    assert not (tmp_path / "out").exists()
+
+
 def test_in_8_bits_it_is_smaller_and_says_nearly_the_same(lab: Path, space: ParameterSpace, tmp_path: Path) -> None:
     trained(lab, space, "eight", ("industry", table(space)))
     whole = export(lab, tmp_path / "whole", predictor="eight")

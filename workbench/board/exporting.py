@@ -275,14 +275,20 @@ def _run_alone(folder: Path, frame: RawFrame) -> None:
     raw = folder / "check.npz"
     known = {key: value for key, value in frame.metadata.items() if value is not None}
     np.savez(raw, mosaic=frame.mosaic, **known)
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "workbench.board.runtime", raw.name],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=_DEADLINE_S,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "workbench.board.runtime", raw.name],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=_DEADLINE_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(
+            f"the exported folder has not given the parameters of one RAW after {_DEADLINE_S:.0f} s: the machine is too "
+            "busy; run the same command again"
+        ) from None
     raw.unlink()
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
