@@ -286,8 +286,8 @@ def _run_alone(folder: Path, frame: RawFrame) -> None:
         )
     except subprocess.TimeoutExpired:
         raise RunError(
-            f"the exported folder has not given the parameters of one RAW after {_DEADLINE_S:.0f} s: the machine is too "
-            "busy; run the same command again"
+            f"the exported folder has not given the parameters of one RAW after {_DEADLINE_S:.0f} s: the machine is "
+            "too busy; run the same command again"
         ) from None
     raw.unlink()
     if done.returncode:
