@@ -11,7 +11,7 @@ _VALUES = 1 << 16
 
 
 def summed(values: Callable[[int, int], np.ndarray], start: int, stop: int) -> np.floating:
-    """The sum of the values ``start`` to ``stop``: to the bit what :func:`numpy.sum` gives of all of them in one array.
+    """The sum of the values ``start`` to ``stop``: to the bit what ``numpy.sum`` gives of all of them in one array.
 
     NumPy adds by halves, and halves are cut here where it cuts them.
 
