@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.stats import rankdata, wilcoxon
 
 from workbench.lab.results import Model
 
@@ -155,6 +154,9 @@ def _signed_rank_p(means: np.ndarray) -> float:
     For a few values with ties or zeros scipy tries every choice of signs one by one, up to a second a test; a
     validation's parts take hundreds of tests, and a part that changes nothing on a RAW is a zero.
     """
+    # Its import takes a second, and whoever reads results imports this module.
+    from scipy.stats import rankdata, wilcoxon
+
     moved = means[means != 0]
     if not len(moved):
         return 1.0
