@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from drivers.errors import FrameError
+from drivers.next_ahead import Ahead
 from drivers.raw.raw_files import companions, load_raw
 from drivers.raw.raw_notes import RawNote
 from workbench.collect.raw_folder import RawEntry
@@ -34,7 +36,6 @@ def import_raws(
         RawFolderError: a RAW or a reference cannot be read, or a RAW file that was read before now decodes differently.
         DatasetError: a scene is in another split there, or nothing could be written.
     """
-    records: list[RawRecord | None] = []
     waiting: list[tuple[int, NewRaw]] = []
     size = 0
 
@@ -48,19 +49,22 @@ def import_raws(
 
     notes = [] if notes is None else notes
     files = dataset.known_files()
-    scenes: dict[str, set[tuple[str, Path]]] | None = None
-    for place, entry in enumerate(entries):
-        records.append(_known(files, entry))
-        if records[place] is None:
-            waiting.append((place, _read(files, entry, notes)))
-            new = waiting[-1][1]
-            scenes = _scene_folders(dataset) if scenes is None else scenes
-            notes += [(entry.path.name, note) for note in _shared_scene(entry, new, scenes)]
+    records = [_known(files, entry) for entry in entries]
+    places = [place for place, record in enumerate(records) if record is None]
+    scenes = _scene_folders(dataset) if places else {}
+    known = len(entries) - len(places)
+    progress(known)
+    # A large RAW takes as long to read as it takes to keep.
+    with closing(Ahead(_read(files, entries[place]) for place in places)) as read:
+        for done, place in enumerate(places, known + 1):
+            entry, (new, told) = entries[place], next(read)
+            notes += [(entry.path.name, note) for note in [*told, *_shared_scene(entry, new, scenes)]]
+            waiting.append((place, new))
             size += new.raw.mosaic.nbytes + (0 if new.reference is None else new.reference.nbytes)
-            del new  # while the next one is read
+            del new  # while the next one is taken
             if len(waiting) >= IMPORT_FILES or size >= IMPORT_BYTES:
                 flush()
-        progress(place + 1)
+            progress(done)
     flush()
     return [record for record in records if record is not None]
 
@@ -85,13 +89,13 @@ def _known(known: KnownFiles, entry: RawEntry) -> RawRecord | None:
     return None
 
 
-def _read(known: KnownFiles, entry: RawEntry, notes: list[tuple[str, RawNote]]) -> NewRaw:
+def _read(known: KnownFiles, entry: RawEntry) -> tuple[NewRaw, list[RawNote]]:
+    """A RAW with its reference, and what is worth telling of both."""
     told: list[RawNote] = []
     try:
         raw = load_raw(entry.path, told)
     except FrameError as error:
         raise RawFolderError(str(error)) from error
-    notes += [(entry.path.name, note) for note in told]
     # The captures of the RAW as it was decoded before would stay beside those of the new one.
     if any(record.hash != raw.hash for record in known.raws_of(entry.path)):
         raise RawFolderError(
@@ -100,9 +104,9 @@ def _read(known: KnownFiles, entry: RawEntry, notes: list[tuple[str, RawNote]]) 
         )
     reference = None
     if entry.reference is not None:
-        reference, told = read_reference(entry.reference, raw)
-        notes += [(entry.path.name, note) for note in told]
-    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry))
+        reference, of_reference = read_reference(entry.reference, raw)
+        told = [*told, *of_reference]
+    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry)), told
 
 
 def _scene_folders(dataset: Dataset) -> dict[str, set[tuple[str, Path]]]:
