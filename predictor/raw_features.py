@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from drivers.all_cores import on_all_cores
 from drivers.frames import RawFrame
 from predictor.metadata import LENGTH as METADATA
 from predictor.metadata import metadata_vector
@@ -53,11 +53,8 @@ def raw_statistics(raw: RawFrame, planes: np.ndarray | None = None) -> np.ndarra
     """
     planes = raw.planes() if planes is None else planes
     parts = (_light_and_colour, _colour_spread, _noise_and_detail, _noise_of_red_and_blue)
-    if planes[0].size < _MANY:
-        (*light, saturation), *others = (part(planes) for part in parts)
-    else:
-        with ThreadPoolExecutor(len(parts), thread_name_prefix="statistics") as pool:
-            (*light, saturation), *others = pool.map(lambda part: part(planes), parts)
+    at_once = len(parts) if planes[0].size >= _MANY else 1
+    (*light, saturation), *others = on_all_cores(lambda part: part(planes), parts, at_once)
     return np.array([*light, *(figure for part in others for figure in part), saturation], dtype=np.float32)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+
+from drivers.all_cores import on_all_cores
 
 PIXELS = 1 << 19
 """Of a strip, about."""
@@ -45,9 +45,4 @@ def strips(height: int, width: int, around: int = 0) -> list[Strip]:
 
 def each(work: Callable[[Strip], None], found: list[Strip]) -> None:
     """Work on every strip, on all cores up to :data:`AT_ONCE`; what it raises comes through."""
-    if len(found) == 1:
-        work(found[0])
-        return
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE), thread_name_prefix="strips") as pool:
-        for _ in pool.map(work, found):
-            pass
+    on_all_cores(work, found, AT_ONCE)

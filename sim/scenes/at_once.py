@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from drivers import stopping
+from drivers.all_cores import cores
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -138,12 +139,7 @@ def fitting(each_bytes: int) -> int:
     Args:
         each_bytes: of memory that one takes.
     """
-    return max(min(_cores(), _memory() // 2 // max(each_bytes, 1)), 1)
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(cores(), _memory() // 2 // max(each_bytes, 1)), 1)
 
 
 def _memory() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from drivers import stopping
+from drivers.all_cores import cores
 from sim.scenes import at_once
 from sim.scenes.at_once import AtOnce, Scene, fitting
 
@@ -110,7 +111,7 @@ def test_work_ends_at_its_next_safe_point_where_nobody_waits_any_more() -> None:
 
 
 def test_as_many_at_once_as_there_are_cores_within_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(at_once, "_cores", lambda: 8)
+    monkeypatch.setattr(at_once, "cores", lambda: 8)
     monkeypatch.setattr(at_once, "_memory", lambda: 16 << 30)
     assert [fitting(each) for each in (0, 1 << 20, 1 << 30, 2 << 30, 100 << 30)] == [8, 8, 8, 4, 1]
 
@@ -123,4 +124,4 @@ def test_the_memory_of_a_container_counts(tmp_path: Any, monkeypatch: pytest.Mon
     assert at_once._memory() == machine
     limit.write_text("1048576\n")
     assert at_once._memory() == 1 << 20
-    assert at_once._cores() >= 1
+    assert cores() >= 1

@@ -102,7 +102,7 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says how many cores there are."""
 
     def there_are(count: int) -> None:
-        monkeypatch.setattr(at_once, "_cores", lambda: count)
+        monkeypatch.setattr(at_once, "cores", lambda: count)
 
     return there_are
 

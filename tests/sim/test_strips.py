@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
+from drivers.all_cores import cores
 from drivers.cfa import CFA_PATTERNS, QUAD_PATTERNS
 from drivers.frames import RawFrame
 from sim.isp import strips as in_strips
@@ -85,7 +85,7 @@ def test_all_cores_work_and_what_fails_is_told() -> None:
         if strip in found[:2]:
             both.wait()
 
-    if (os.cpu_count() or 1) > 1:
+    if cores() > 1:
         each(meet, found)
 
     def fail(strip: Strip) -> None:

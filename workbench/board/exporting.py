@@ -34,7 +34,15 @@ from workbench.learn.predictors import RunPredictor, open_predictor
 from workbench.rules.tuned import TunedRule, UnderSettings
 
 MODULES = (
-    *("drivers", "drivers.cfa", "drivers.errors", "drivers.foreign_text", "drivers.frames", "drivers.jpeg_damage"),
+    *(
+        "drivers",
+        "drivers.all_cores",
+        "drivers.cfa",
+        "drivers.errors",
+        "drivers.foreign_text",
+        "drivers.frames",
+        "drivers.jpeg_damage",
+    ),
     *("drivers.orientation", "drivers.parameter", "drivers.parameters", "drivers.pictures", "drivers.regular_files"),
     *("drivers.relations", "drivers.validation_text", "drivers.vectors"),
     *("predictor", "predictor.metadata", "predictor.moves", "predictor.raw_features", "predictor.view"),
@@ -89,7 +97,7 @@ class Exported:
 
 def export(
     lab: Path,
-    folder: Path,
+    folder: Path | None = None,
     *,
     predictor: str | None = None,
     size: tuple[int, int] | None = None,
@@ -100,7 +108,7 @@ def export(
 
     Args:
         lab: the lab folder.
-        folder: to write; it must not be there, or be empty.
+        folder: to write; it must not be there, or be empty. By default named as the run and what is written.
         predictor: name of the ``train`` run; by default the newest.
         size: width and height of the RAWs that it is for; by default those of the lab's RAWs.
         int8: whether the network computes in 8 bits, with ranges of the lab's training RAWs of that size.
@@ -112,7 +120,7 @@ def export(
     """
     run = find_run(lab, "train", predictor)
     loaded = open_predictor(run)
-    folder = Path(folder).absolute()
+    folder = Path(folder or f"{run.name}-{'onnx' if onnx else 'board'}{'-int8' if int8 else ''}").absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: is there already; give a new folder")
     with Dataset.open(lab, create=False) as dataset:

@@ -38,7 +38,6 @@ def export(
     name.
     """
     from workbench.errors import RunError
-    from workbench.lab.runs import find_run
 
     try:
         from workbench.board import exporting
@@ -46,9 +45,7 @@ def export(
         raise RunError(f"{error.name} is not installed; run `pip install onnx onnxruntime`") from error
 
     asked = _size(size)
-    name = find_run(lab, "train", run).name
-    folder = out or Path(f"{name}-{'onnx' if onnx else 'board'}{'-int8' if int8 else ''}")
-    made = exporting.export(lab, folder, predictor=name, size=asked, int8=int8, onnx=onnx)
+    made = exporting.export(lab, out, predictor=run, size=asked, int8=int8, onnx=onnx)
     if as_json:
         print(json.dumps({**asdict(made), "folder": str(made.folder)}))
         return

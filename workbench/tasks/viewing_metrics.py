@@ -13,15 +13,14 @@ PSNR is mostly exposure and white balance, and SSIM has no colour, so beside the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TypeVar
 
 import cv2
 import numpy as np
 
+from drivers.all_cores import on_all_cores
 from drivers.errors import FrameError
 from workbench.tasks.task import Metric
 
@@ -110,10 +109,7 @@ def _of_strips(work: Callable[[slice], _Found], height: int, width: int, multipl
     """
     step = max(_STRIP_PIXELS // width // multiple, 1) * multiple
     strips = [slice(top, min(top + step, height)) for top in range(0, height, step)]
-    if len(strips) == 1:
-        return [work(strips[0])]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _STRIPS_AT_ONCE), thread_name_prefix="strips") as pool:
-        return list(pool.map(work, strips))
+    return on_all_cores(work, strips, _STRIPS_AT_ONCE)
 
 
 def _windowed(image: np.ndarray) -> np.ndarray:
