@@ -15,7 +15,8 @@ from drivers.frames import RawFrame
 from drivers.orientation import exif_of_libraw
 from drivers.raw.colour_matrix import colour_matrix_of, plain_rows
 from drivers.raw.dng_jpeg import misread
-from drivers.raw.dng_tags import Window, broken_off, misplaced_area, scattered, unreadable
+from drivers.raw.dng_parts import misplaced
+from drivers.raw.dng_tags import Window, broken_off, misplaced_area, unreadable
 from drivers.raw.dng_unfollowed import unfollowed
 from drivers.raw.own_words import amend
 from drivers.raw.raw_notes import RawNote
@@ -71,15 +72,14 @@ def _decode(
 def _check_whole(stream: BinaryIO, tags: FileTags | None, name: str) -> None:
     if tags is not None and (where := broken_off(tags, stream)):
         raise FrameError(f"{name}: the file is not whole: {where}; copy it again")
+    if tags is not None and tags.is_dng and tags.twice:
+        raise FrameError(f"{name}: one of its directories has {tags.twice} twice, with other values; take one out")
     if tags is not None and (area := misplaced_area(tags)):
         raise FrameError(f"{name}: its ActiveArea {area} is no part of its picture; correct ActiveArea in the file")
-    if tags is not None and tags.is_dng and scattered(tags):
-        raise FrameError(
-            f"{name}: its strips of pixels do not follow each other, which LibRaw takes for granted; convert it to a "
-            "DNG with one strip"
-        )
     if tags is not None and (reason := unfollowed(tags)):
         raise FrameError(f"{name}: {reason}; convert it to a DNG of another layout, or correct the tag in the file")
+    if tags is not None and (reason := misplaced(tags)):
+        raise FrameError(f"{name}: {reason}; convert it to a DNG with one strip, or correct the tags in the file")
     if tags is not None and (reason := misread(tags, stream)):
         raise FrameError(f"{name}: {reason}; convert it to a DNG without compression, or of another layout")
     if is_cut_short(stream):

@@ -76,8 +76,8 @@ def _calibrations(directory: Directory) -> list[tuple[float, np.ndarray]]:
         matrix = _numbers(directory, matrix_tag, 9, None)
         if matrix is None or not np.any(matrix):
             continue
-        # The calibration holds only where the profile was made for it.
-        signed = directory.get(50931) == directory.get(50932)
+        # The calibration holds only where the profile was made for it; a signature that is left out is an empty one.
+        signed = directory.get(50931, ()) == directory.get(50932, ())
         calibration = _numbers(directory, calibration_tag, 9, np.eye(3)) if signed else np.eye(3)
         light = one(directory.get(light_tag)) or 0
         found.append((float(_KELVIN.get(int(light), 0)), balance @ calibration.reshape(3, 3) @ matrix.reshape(3, 3)))

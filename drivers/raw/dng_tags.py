@@ -89,17 +89,6 @@ def broken_off(tags: FileTags, file: BinaryIO) -> str:
     return ""
 
 
-def scattered(tags: FileTags) -> bool:
-    """Whether an uncompressed mosaic's strips do not follow each other: LibRaw reads them as if they did."""
-    for mosaic in tags.mosaics:
-        offsets, counts = mosaic.get(_STRIPS[0], ()), mosaic.get(_STRIPS[1], ())
-        if one(mosaic.get(_COMPRESSION)) == _UNCOMPRESSED and len(offsets) == len(counts):
-            ends = [o + c for o, c in zip(offsets, counts, strict=True)]
-            if any(end != start for end, start in zip(ends, offsets[1:], strict=False)):
-                return True
-    return False
-
-
 def active_area(mosaic: Directory) -> Window:
     """The part of the stored mosaic that pattern and black levels are counted from."""
     height, width = int(one(mosaic.get(257)) or 0), int(one(mosaic.get(256)) or 0)
@@ -127,13 +116,21 @@ def _lies_within(area: Values, height: int, width: int) -> bool:
 
 
 def cfa_of(mosaic: Directory, window: Window) -> str | None:
-    """Colours of the window's first 2×2 block in reading order, as the file states them; None where it does not."""
+    """Colours of the window's first 2×2 block in reading order, as the file states them.
+
+    None where it does not; empty where what it states repeats over more than 2×2 pixels.
+    """
     pattern = mosaic.get(_CFA_PATTERN, ())
-    if mosaic.get(_CFA_SIZE, (2, 2)) != (2, 2) or len(pattern) != 4 or not all(v in (0, 1, 2) for v in pattern):
+    size = [int(v) if math.isfinite(v) else 0 for v in mosaic.get(_CFA_SIZE, (2, 2))]
+    if len(size) != 2 or not 0 < size[0] * size[1] == len(pattern) or not all(v in (0, 1, 2) for v in pattern):
         return None
+    tile = np.tile(np.reshape(pattern, size).astype(int), (2, 2))
+    y, x = np.indices(tile.shape) % 2
+    if not np.array_equal(tile, tile[y, x]):
+        return ""
     area = active_area(mosaic)
     rows, columns = window.top - area.top, window.left - area.left
-    return "".join("RGB"[int(pattern[2 * ((y + rows) % 2) + (x + columns) % 2])] for y in (0, 1) for x in (0, 1))
+    return "".join("RGB"[tile[(y + rows) % 2, (x + columns) % 2]] for y in (0, 1) for x in (0, 1))
 
 
 def white_of(mosaic: Directory) -> float | None:

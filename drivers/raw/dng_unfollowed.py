@@ -13,8 +13,8 @@ _PLAIN: tuple[tuple[int, str, Values], ...] = (
     (52547, "ColumnInterleaveFactor", (1,)),
 )
 _CFA_PATTERN = 33422
-_BITS, _COMPRESSION, _FILL_ORDER, _STRIP_BYTES, _SAMPLE_FORMAT = 258, 259, 266, 279, 339
-_UNCOMPRESSED, _SIGNED, _LOWEST_BIT_FIRST = 1, 2, 2
+_BITS, _FILL_ORDER, _SAMPLE_FORMAT = 258, 266, 339
+_SIGNED, _LOWEST_BIT_FIRST = 2, 2
 _OPCODE_LISTS = {51008: "OpcodeList1", 51009: "OpcodeList2"}
 _OPCODES = {
     1: "WarpRectilinear",
@@ -47,14 +47,7 @@ def unfollowed(tags: FileTags) -> str:
             return "its pixels are signed numbers (SampleFormat 2), read are only unsigned ones"
         if bits % 8 and one(mosaic.get(_FILL_ORDER)) == _LOWEST_BIT_FIRST:
             return "its pixels begin at the lowest bit (FillOrder 2), read are only files where it is 1"
-        if one(mosaic.get(_COMPRESSION)) == _UNCOMPRESSED and 8 < bits < 16 and _in_words_of_16(mosaic):
-            return f"its pixels take 16 bits each, but its BitsPerSample is {bits}, which means packed ones"
     return ""
-
-
-def _in_words_of_16(mosaic: Directory) -> bool:
-    pixels = (one(mosaic.get(256)) or 0) * (one(mosaic.get(257)) or 0)
-    return sum(mosaic.get(_STRIP_BYTES, ())) == 2 * pixels > 0
 
 
 def opcodes_left_out(mosaic: Directory) -> str:

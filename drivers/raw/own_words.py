@@ -110,6 +110,11 @@ def _amend_levels(
     if opcodes := dng_unfollowed.opcodes_left_out(mosaic):
         notes.append(RawNote("opcodes", f"asks for {opcodes}, which is not done: the RAW stays as the sensor read it"))
     letters = dng_tags.cfa_of(mosaic, window)
+    if letters == "":
+        raise FrameError(
+            f"{fields['source']}: its colour filter array repeats over more than 2×2 pixels (CFARepeatPatternDim, "
+            "CFAPattern), so it is not Bayer; only Bayer RAWs work"
+        )
     if letters is not None and letters != fields["cfa"]:
         notes.append(_differs("cfa", "colour filter array", letters, fields["cfa"]))
         fields["cfa"] = letters

@@ -40,6 +40,7 @@ class FileTags:
         exif: the Exif directory's exposure tags.
         size: bytes in the file.
         big: whether it is a BigTIFF, with offsets of 64 bits.
+        twice: the name of a tag that one of these directories has twice, with other values; empty where none has.
     """
 
     first: Directory
@@ -47,6 +48,7 @@ class FileTags:
     exif: Directory
     size: int
     big: bool = False
+    twice: str = ""
 
     @property
     def is_dng(self) -> bool:
@@ -79,12 +81,14 @@ def read_tags(file: BinaryIO) -> FileTags | None:
         file.seek(0)
         with tifffile.TiffFile(file, _multifile=False) as tiff:
             first = _numbers(tiff.pages[0])
-            mosaics = [d for page in islice(_pages(tiff.pages), _MOST_DIRECTORIES) for d in [_numbers(page)]]
+            pages = [(_numbers(page), page) for page in islice(_pages(tiff.pages), _MOST_DIRECTORIES)]
+            mosaics = [(found, page) for found, page in pages if found.get(PHOTOMETRIC) == (CFA,)]
+            twice = next(filter(None, map(_twice, [tiff.pages[0], *(page for _, page in mosaics)])), "")
             exif = _exif(tiff.pages[0])
             big = bool(tiff.is_bigtiff)
     except Exception:  # a damaged directory raises whatever its bytes lead to; LibRaw's word is left
         return None
-    return FileTags(first, tuple(d for d in mosaics if d.get(PHOTOMETRIC) == (CFA,)), exif, size, big)
+    return FileTags(first, tuple(found for found, _ in mosaics), exif, size, big, twice)
 
 
 def begins_as_tiff(file: BinaryIO) -> bool:
@@ -135,16 +139,28 @@ def _pages(pages: Any, depth: int = 0) -> Iterator[Any]:
 def _numbers(page: Any) -> dict[int, Values]:
     found = {}
     for tag in page.tags:
-        if tag.code in _TEXTS:
-            found[int(tag.code)] = tuple(map(float, str(tag.value)[:1000].encode()))
+        if tag.code in _TEXTS:  # of characters or of bytes
+            text = tag.value if isinstance(tag.value, bytes) else str(tag.value).encode()
+            found[int(tag.code)] = tuple(map(float, text[:1000].rstrip(b"\0")))
         elif tag.code in _OPCODE_LISTS:
             if isinstance(tag.value, bytes):
                 found[int(tag.code)] = _opcodes(tag.value)
-        elif tag.dtype in _NUMBERS and tag.count <= _MOST_VALUES and tag.code not in (_EXIF, 34853):
+        elif _of_numbers(tag):
             values = _plain(tag.value, tag.dtype in _RATIONALS)
             if values is not None:
                 found[int(tag.code)] = values
     return found
+
+
+def _twice(page: Any) -> str:
+    """The name of the first tag of numbers that a directory has twice, with other values; empty where it has none."""
+    seen: dict[int, Any] = {}
+    tags = filter(_of_numbers, page.tags)
+    return next((str(tag.name) for tag in tags if seen.setdefault(tag.code, tag.value) != tag.value), "")
+
+
+def _of_numbers(tag: Any) -> bool:
+    return tag.dtype in _NUMBERS and tag.count <= _MOST_VALUES and tag.code not in (_EXIF, 34853)
 
 
 def _opcodes(data: bytes) -> Values:

@@ -111,6 +111,32 @@ def test_pattern_and_black_begin_at_the_active_area(cfa: str, area: tuple[int, .
     assert raw.width >= right - left - 3
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 4), (4, 4), (2, 2), (4, 2), (6, 6)])
+def test_a_pattern_that_repeats_over_more_than_2x2_is_no_bayer(rows: int, columns: int) -> None:
+    """LibRaw takes the numbers of four columns for two rows of two."""
+    stripes = [0, 1, 1, 2] * (rows * columns // 4)
+    bayer = [(0, 1, 1, 2)[2 * (y % 2) + x % 2] for y in range(rows) for x in range(columns)]
+    size = {33421: (SHORT, [rows, columns])}
+    if columns == 4:
+        assert "repeats over more than 2×2" in refusal(made_dng(flat(), {**size, 33422: (BYTE, stripes)}))
+    else:
+        assert read(made_dng(flat(), {**size, 33422: (BYTE, bayer)}))[0].cfa == "RGGB"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("sub", [False, True])
+def test_a_tag_that_stands_twice_and_says_two_things_is_refused(order: str, sub: bool) -> None:
+    for second, allowed in ((4095, True), (1023, False)):
+        data = made_dng(flat(), {50716: (LONG, [second])}, order=order, sub=sub)
+        entry = struct.pack(order + "HHII", 50716, LONG, 1, second)
+        assert data.count(entry) == 1
+        data = data.replace(entry, struct.pack(order + "HHII", 50717, LONG, 1, second))
+        if allowed:
+            assert read(data)[0].white_level == 4095
+        else:
+            assert "has WhiteLevel twice, with other values" in refusal(data)
+
+
 @pytest.mark.parametrize(
     ("tags", "spread"),
     [
@@ -326,6 +352,7 @@ def want_matrix(cam_from_xyz: np.ndarray) -> np.ndarray:
 
 
 CALIBRATION = (1, 0.1, 0, 0, 1, 0, 0, 0.1, 1.1)
+CALIBRATED = np.reshape(CALIBRATION, (3, 3)) @ np.reshape(MATRIX, (3, 3))
 MATRICES: dict[str, Any] = {
     "one": ({}, MATRIX),
     "daylight second": ({50721: (SRATIONAL, WARM), 50722: (SRATIONAL, MATRIX), 50778: (SHORT, [17]),
@@ -336,8 +363,10 @@ MATRICES: dict[str, Any] = {
     "illuminants not stated": ({50722: (SRATIONAL, WARM), 50778: None}, MATRIX),
     "three": ({50721: (SRATIONAL, WARM), 50722: (SRATIONAL, WARM), 52531: (SRATIONAL, MATRIX), 50778: (SHORT, [17]),
                50779: (SHORT, [3]), 52529: (SHORT, [21])}, MATRIX),
-    "calibration": ({50723: (SRATIONAL, CALIBRATION)},
-                    np.reshape(CALIBRATION, (3, 3)) @ np.reshape(MATRIX, (3, 3))),
+    "calibration": ({50723: (SRATIONAL, CALIBRATION)}, CALIBRATED),
+    "calibration with an empty signature": ({50723: (SRATIONAL, CALIBRATION), 50931: (ASCII, "")}, CALIBRATED),
+    "calibration for this profile, in bytes": ({50723: (SRATIONAL, CALIBRATION), 50931: (BYTE, b"maker\0"),
+                                                50932: (ASCII, "maker")}, CALIBRATED),
     "calibration for another profile": ({50723: (SRATIONAL, CALIBRATION), 50931: (ASCII, "maker"),
                                          50932: (ASCII, "other")}, MATRIX),
     "analog balance": ({50727: (RATIONAL, [2, 1, 1.5])}, MATRIX),
