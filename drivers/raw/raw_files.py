@@ -44,7 +44,8 @@ def load_raw(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
         notes: gets what is worth telling of the file: where its own tags and LibRaw disagree, values that look odd.
 
     Raises:
-        FrameError: missing, empty, damaged, not whole, not a Bayer file, or not what its sidecar says.
+        FrameError: missing, empty, damaged, not whole, changed meanwhile, not a Bayer file, or not what its sidecar
+            says.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -52,7 +53,7 @@ def load_raw(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
         known = " ".join(sorted(RAW_SUFFIXES))
         kind = shown(suffix) or "a file without suffix"
         raise FrameError(f"{shown(path)}: {kind} is not a RAW kind; readable are {known}")
-    _check_file(path)
+    before = _check_file(path)
     told: list[RawNote] = []
     if suffix == NPZ_SUFFIX:
         frame = read_npz(path)
@@ -64,6 +65,8 @@ def load_raw(path: Path, notes: list[RawNote] | None = None) -> RawFrame:
         from drivers.raw.camera_files import load_camera_file
 
         frame = load_camera_file(path, notes=told)
+    if _check_file(path) != before:  # its tags may be those of one file, its pixels another's
+        raise FrameError(f"{shown(path)}: was changed while it was read; wait until it is whole, then read it again")
     look_at(frame, told)
     if notes is not None:
         notes += told
@@ -152,7 +155,8 @@ def _is_headerless(path: Path) -> bool:
         return True
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path) -> tuple[int, int, int]:
+    """What tells the file at that path from another one: inode, size, time of change in ns."""
     name = shown(path)
     try:
         status = path.stat()
@@ -163,7 +167,7 @@ def _check_file(path: Path) -> None:
         if status.st_size == 0:
             raise FrameError(f"{name}: the file is empty (0 bytes); copy it again")
         with path.open("rb"):
-            pass
+            return status.st_ino, status.st_size, status.st_mtime_ns
     except OSError as error:
         raise FrameError(f"{name}: cannot read the RAW file: {error.strerror or error}") from error
     except ValueError as error:  # a zero byte in the name

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from drivers.cfa import CFA_PATTERNS
 from drivers.errors import FrameError
 from drivers.frames import RawFrame
+from drivers.raw import camera_files
 from drivers.raw.camera_files import load_camera_file
 from drivers.raw.dng import dng_bytes
 from drivers.raw.raw_files import RAW_SUFFIXES, load_raw, save_npz
+from drivers.raw.tiff_tags import FileTags, read_tags
 
 MATRIX = ((1.5, -0.4, -0.1), (-0.2, 1.5, -0.3), (0.0, -0.5, 1.5))
 
@@ -220,6 +223,28 @@ def test_a_camera_file_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a.cr2"
     path.write_bytes(b"this is no RAW file" * 10)
     assert "LibRaw cannot read it as a RAW file" in refusal(path)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_file_that_becomes_another_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    """Its tags are read before LibRaw reads its pixels."""
+    path, other = tmp_path / "a.dng", tmp_path / "b.dng"
+    path.write_bytes(dng_bytes(frame(iso=100.0)))
+    other.write_bytes(dng_bytes(frame(iso=800.0, white_level=1000)))
+    os.utime(path, ns=(1_000, 1_000))  # another time than now, however coarse the clock
+
+    def read_and_replace(file: BinaryIO) -> FileTags | None:
+        tags = read_tags(file)
+        path.write_bytes(other.read_bytes()) if in_place else other.replace(path)
+        return tags
+
+    with monkeypatch.context() as patch:
+        patch.setattr(camera_files, "read_tags", read_and_replace)
+        with pytest.raises(FrameError, match=r"a\.dng: was changed while it was read; wait until it is whole"):
+            load_raw(path)
+    assert load_raw(path).iso == 800
 
 
 def test_a_truncated_dng(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -25,7 +26,7 @@ from workbench.collect.campaign import plan
 from workbench.collect.designs import CampaignError, Design
 from workbench.collect.raw_folder import read_raw_folder
 from workbench.collect.raw_import import import_raws
-from workbench.errors import RawFolderError
+from workbench.errors import DatasetError, RawFolderError
 from workbench.lab.dataset import Dataset, RawRecord
 from workbench.lab.dataset.blobs import BlobStore
 
@@ -120,6 +121,27 @@ def folder(tmp_path: Path) -> Path:
         cv2.imwrite(str(folder / f"s{i // 2}.png"), np.full((16, 16, 3), i // 2 * 50, np.uint8))
     (folder / "scenes.csv").write_text("\n".join(lines))
     return folder
+
+
+@pytest.mark.parametrize("name", ["0.npz", "s0.png"])
+def test_a_file_that_is_changed_before_its_raw_is_kept_is_not_taken_for_that_raw(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copy(folder / "s1.png", tmp_path / "s0.png")
+    save_npz(tmp_path / "0.npz", make_raw(44))
+    os.utime(folder / name, ns=(1_000, 1_000))  # another time than now, however coarse the clock
+
+    def change(done: int) -> None:
+        if done == 2:
+            shutil.copy(tmp_path / name, folder / name)
+
+    with Dataset.open(tmp_path / "lab", create=True) as dataset:
+        with pytest.raises(DatasetError, match=f"{name}: was changed while it was read; wait until it is whole"):
+            import_raws(dataset, read_raw_folder(folder), change)
+        assert dataset.raws() == []
+        first = import_raws(dataset, read_raw_folder(folder))[0]
+        assert first.hash == load_raw(folder / "0.npz").hash
+        np.testing.assert_array_equal(first.reference(), cv2.imread(str(folder / "s0.png")))
 
 
 def test_raws_are_imported_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

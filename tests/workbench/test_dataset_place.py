@@ -13,6 +13,7 @@ from fake_isp import FakeIsp, make_raw, make_set
 from drivers.splits import Split
 from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset, NewRaw
+from workbench.lab.dataset.source_files import seen
 from workbench.lab.dataset.verify import verify
 from workbench.tune.search import open_study
 
@@ -63,7 +64,7 @@ def test_studies_lie_in_the_lab_whatever_its_name(tmp_path: Path, name: str) -> 
 
 
 def kept(dataset: Dataset, path: Path) -> None:
-    dataset.add_raws([NewRaw(make_raw(0), "s", Split.TRAIN, "r", files=(path,))])
+    dataset.add_raws([NewRaw(make_raw(0), "s", Split.TRAIN, "r", files=(seen(path),))])
 
 
 def test_a_file_replaced_with_its_size_and_time_is_another(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from workbench.collect.raw_folder import RawEntry
 from workbench.collect.references import read_reference
 from workbench.errors import RawFolderError
 from workbench.lab.dataset import Dataset, NewRaw, RawRecord
-from workbench.lab.dataset.source_files import KnownFiles
+from workbench.lab.dataset.source_files import KnownFiles, seen
 
 # RAWs are kept in batches: one transaction costs the disk as much for sixty as for one. A batch is held several times
 # over, decoded and encoded, so large RAWs, whose decoding takes far longer than a transaction, are kept one by one.
@@ -34,7 +34,8 @@ def import_raws(
 
     Raises:
         RawFolderError: a RAW or a reference cannot be read, or a RAW file that was read before now decodes differently.
-        DatasetError: a scene is in another split there, or nothing could be written.
+        DatasetError: a scene is in another split there, a file was changed while it was read, or nothing could be
+            written.
     """
     waiting: list[tuple[int, NewRaw]] = []
     size = 0
@@ -92,6 +93,7 @@ def _known(known: KnownFiles, entry: RawEntry) -> RawRecord | None:
 def _read(known: KnownFiles, entry: RawEntry) -> tuple[NewRaw, list[RawNote]]:
     """A RAW with its reference, and what is worth telling of both."""
     told: list[RawNote] = []
+    files = tuple(map(seen, _files(entry)))
     try:
         raw = load_raw(entry.path, told)
     except FrameError as error:
@@ -106,7 +108,7 @@ def _read(known: KnownFiles, entry: RawEntry) -> tuple[NewRaw, list[RawNote]]:
     if entry.reference is not None:
         reference, of_reference = read_reference(entry.reference, raw)
         told = [*told, *of_reference]
-    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, _files(entry)), told
+    return NewRaw(raw, entry.scene, entry.split, entry.path.name, reference, files), told
 
 
 def _scene_folders(dataset: Dataset) -> dict[str, set[tuple[str, Path]]]:

@@ -42,7 +42,8 @@ class RawRows(Rows):
         One that is there already is not written again; its first name stays, and a reference may be added to it later.
 
         Raises:
-            DatasetError: a RAW is there as another scene, its scene is in another split, or its reference differs.
+            DatasetError: a RAW is there as another scene, its scene is in another split, its reference differs, or a
+                file of it was changed since it was seen.
         """
         known = self._raws_by_hash({item.raw.hash for item in new})
         missing: dict[str, NewRaw] = {}
@@ -127,8 +128,8 @@ class RawRows(Rows):
             add(connection, Raw, rows)
             add(connection, Reference, references)
             for item in items:
-                for path in item.files:
-                    put_row(connection, SourceFile, remembered(path, item.raw.hash), ("path", "raw"))
+                for file in item.files:
+                    put_row(connection, SourceFile, remembered(file, item.raw.hash), ("path", "raw"))
 
     def _new_reference(self, item: NewRaw, known: RawRecord | None, kept: np.ndarray | None) -> bool:
         if item.reference is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -119,6 +119,16 @@ class CaptureRecord:
         return RgbFrame(self._blobs.read(self.output_hash, SUFFIXES[self.media_type]), self.media_type)
 
 
+class SeenFile(NamedTuple):
+    """A file as it was before it was read: size, times of change in ns, inode."""
+
+    path: Path
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+
 @dataclass(frozen=True, eq=False)
 class NewRaw:
     """A RAW to be kept.
@@ -128,7 +138,7 @@ class NewRaw:
         scene: the scene that it shows; ``split``: the split of that scene.
         name: what people call the RAW.
         reference: the image that it should become, ``uint8 [H, W, 3]`` sRGB, or None.
-        files: the files that it and its reference were read from, for :meth:`Dataset.known_files`.
+        files: the files that it and its reference were read from, as they were before, for :meth:`Dataset.known_files`.
     """
 
     raw: RawFrame
@@ -136,7 +146,7 @@ class NewRaw:
     split: Split
     name: str
     reference: np.ndarray | None = None
-    files: tuple[Path, ...] = ()
+    files: tuple[SeenFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ content decides, so that a copy of the same file elsewhere in time costs one rea
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,28 +15,35 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from workbench.errors import DatasetError
-from workbench.lab.dataset.records import RawRecord
+from workbench.lab.dataset.records import RawRecord, SeenFile
 from workbench.lab.dataset.schema import SourceFile
 
 _BLOCK = 1 << 20
 
 
-def remembered(path: Path, raw_hash: str) -> dict[str, Any]:
-    """The row of a file that a RAW, or its reference, was read from.
+def seen(path: Path) -> SeenFile:
+    """The file as it is now.
 
     Raises:
         DatasetError: the file cannot be read.
     """
-    status = _status(path)
-    return {
-        "path": str(path.absolute()),
-        "raw": raw_hash,
-        "size": status.st_size,
-        "modified_ns": status.st_mtime_ns,
-        "changed_ns": status.st_ctime_ns,
-        "inode": _whole(status.st_ino),
-        "content": _content(path),
-    }
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return SeenFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, _whole(status.st_ino))
+
+
+def remembered(file: SeenFile, raw_hash: str) -> dict[str, Any]:
+    """The row of a file that a RAW, or its reference, was read from since it was seen.
+
+    Raises:
+        DatasetError: the file cannot be read, or is no longer what was seen: another one would be taken for that RAW.
+    """
+    content = _content(file.path)
+    if seen(file.path) != file:
+        raise DatasetError(f"{file.path}: was changed while it was read; wait until it is whole, then run this again")
+    return {**file._asdict(), "path": str(file.path.absolute()), "raw": raw_hash, "content": content}
 
 
 class KnownFiles:
@@ -60,14 +66,13 @@ class KnownFiles:
         Raises:
             DatasetError: the file cannot be read.
         """
-        status = _status(path)
+        now = seen(path)
         found: list[RawRecord] = []
         content: str | None = None
-        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, _whole(status.st_ino))
         for row in self._rows.get(str(path.absolute()), ()):
-            if row.size != status.st_size:
+            if row.size != now.size:
                 continue
-            if (row.size, row.modified_ns, row.changed_ns, row.inode) != now:
+            if (row.size, row.modified_ns, row.changed_ns, row.inode) != now[1:]:
                 content = content or _content(path)
                 if row.content != content:
                     continue
@@ -80,13 +85,6 @@ class KnownFiles:
 def _whole(inode: int) -> int:
     """The inode as SQLite can hold it: some file systems use all 64 bits and more."""
     return inode & (2**63 - 1)
-
-
-def _status(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _content(path: Path) -> str:
