@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.tasks.coco import CocoError, CocoSet
+from workbench.tasks.coco import CocoError, CocoSet, coco_dict, fit, fitted
 from workbench.tasks.coco_file import normalised_name, read_coco
 
 
@@ -195,7 +195,21 @@ def test_an_object_that_stands_twice_is_told(tmp_path: Path) -> None:
 def test_boxes_as_fractions_of_the_image_are_refused(tmp_path: Path) -> None:
     data = document()
     data["annotations"][0].update(bbox=[0.2, 0.1, 0.4, 0.25], segmentation=None)
-    assert "all boxes lie within 0..1, as fractions of their images" in refusal(tmp_path, data)
+    told = "all boxes lie within 0..1, as fractions of their images"
+    assert told in refusal(tmp_path, data)
+    for other in ([0.7, 0.1, 0.3000001, 0.25], [0, 0, 1, 1]):  # beyond 1 by rounding; one that fills its image
+        more = {**data["annotations"][0], "id": 10, "bbox": other}
+        assert told in refusal(tmp_path, {**data, "annotations": [*data["annotations"], more]})
+
+
+@pytest.mark.parametrize("side", [1e-310, 1e-30, 0.0004])
+def test_a_box_that_would_be_rounded_away_has_no_area(tmp_path: Path, side: float) -> None:
+    data = document()
+    data["annotations"].append({**data["annotations"][0], "id": 10, "bbox": [30, 10, side, 20], "segmentation": []})
+    found = read(tmp_path, data)
+    assert any("1 boxes have no area and are not counted: annotation 10" in note for note in found.notes)
+    moved = fitted(found.images[0], fit(100, 80, 64))
+    assert [a["bbox"][2] for a in coco_dict([moved], found.categories)["annotations"]] == [25.6]
 
 
 def test_whole_numbers_written_with_a_point_are_whole_numbers(tmp_path: Path) -> None:

@@ -260,6 +260,16 @@ def test_what_a_users_factory_does_wrong_is_one_clear_line(user: Any) -> None:
     user.make = nn.Identity
     with pytest.raises(DetectorError, match="gave a Identity without name, category_ids, masks, loss, predict"):
         open_detector("lab_with_dots.detectors:make")
+    user.make = type("Late", (Bright,), {"name": property(lambda self: self.weights.name)})
+    with pytest.raises(DetectorError, match="without name; see"):
+        open_detector("lab_with_dots.detectors:make")
+    user.make = type("Failing", (Bright,), {"name": property(lambda self: 1 / 0)})
+    with pytest.raises(DetectorError, match="ZeroDivisionError: division by zero"):
+        open_detector("lab_with_dots.detectors:make")
+    for notes in ("one text", [1, None]):
+        user.make = type("Noted", (Bright,), {"notes": notes})
+        with pytest.raises(DetectorError, match=r"its notes are .* not a sequence of texts"):
+            open_detector("lab_with_dots.detectors:make")
 
 
 def test_an_entry_point_is_a_kind(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,6 +391,38 @@ def test_a_checkpoint_of_no_finite_weights_is_refused(tmp_path: Path, ssdlite_st
     save_file({**ssdlite_state, key: torch.full_like(ssdlite_state[key], float("nan"))}, path)
     with pytest.raises(DetectorError, match=f"weights that are not finite, first {key}"):
         load_torchvision("ssdlite320_mobilenet_v3_large", path)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float8", "complex", "sparse", "meta", "numbered"])
+def test_a_checkpoint_whose_weights_are_no_plain_numbers_is_refused(
+    tmp_path: Path, ssdlite_state: dict[str, torch.Tensor], kind: str
+) -> None:
+    key = "backbone.features.0.0.0.weight"
+    weight = ssdlite_state[key]
+    odd: dict[str, dict[Any, torch.Tensor]] = {
+        "int8": {key: (weight * 100).to(torch.int8)},
+        "float8": {key: weight.to(torch.float8_e4m3fn)},
+        "complex": {key: weight.to(torch.complex64)},
+        "sparse": {key: weight.to_sparse()},
+        "meta": {key: weight.to("meta")},
+        "numbered": {7: weight},
+    }
+    path = tmp_path / "model.pth"
+    torch.save(ssdlite_state | odd[kind], path)
+    message = "by name; save model.state_dict" if kind == "numbered" else f"holds {key} as .*; save model.state_dict"
+    with pytest.raises(DetectorError, match=message):
+        load_torchvision("ssdlite320_mobilenet_v3_large", path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read(
+    tmp_path: Path, ssdlite_state: dict[str, torch.Tensor], dtype: torch.dtype
+) -> None:
+    # Counters too: that is what a loop over a state dict writes.
+    torch.save({key: value.to(dtype) for key, value in ssdlite_state.items()}, tmp_path / "model.pth")
+    found = load_torchvision("ssdlite320_mobilenet_v3_large", tmp_path / "model.pth")
+    key = "backbone.features.0.0.0.weight"
+    assert torch.equal(found.module.state_dict()[key], ssdlite_state[key].to(dtype).float())
 
 
 def test_a_names_file_names_the_labels_of_a_checkpoint(tmp_path: Path, ssdlite_state: dict[str, torch.Tensor]) -> None:

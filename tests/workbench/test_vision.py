@@ -204,6 +204,33 @@ def test_the_weights_digest_tells_other_weights() -> None:
     assert weights_digest(types.SimpleNamespace(name="x")) is None
 
 
+class Slots:
+    __slots__ = ()
+
+
+def test_any_weights_have_a_digest() -> None:
+    assert weights_digest(Slots()) is None  # type: ignore[arg-type]
+    for dtype in (torch.bfloat16, torch.float16):
+        network = torch.nn.Linear(2, 3).to(dtype)
+        before = weights_digest(types.SimpleNamespace(network=network))
+        with torch.no_grad():
+            network.weight[0, 0] += 1
+        assert before not in (None, weights_digest(types.SimpleNamespace(network=network)))
+
+    class Packed(torch.nn.Module):
+        """As a quantised network's layers: what they hold is no tensor."""
+
+        def __init__(self, scale: int) -> None:
+            super().__init__()
+            self.scale = scale
+
+        def get_extra_state(self) -> tuple[torch.Tensor, int]:
+            return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), self.scale
+
+    digests = [weights_digest(types.SimpleNamespace(network=Packed(scale))) for scale in (1, 1, 2)]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_two_validations_of_a_detector_are_compared(lab: Path) -> None:
     fit_and_train("--name", "learned")
     expert = Path("expert.toml")

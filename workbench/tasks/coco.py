@@ -23,6 +23,8 @@ ANNOTATIONS = "annotations.json"
 Kind = Literal["bbox", "segm"]
 # The first three of COCO's twelve figures, by the paper's names.
 SCORES = {"map": 0, "map50": 1, "map75": 2}
+LEAST_SIDE = 1e-3
+"""Pixels; a box with a shorter side has no area: what is written would round it away, and nothing could find it."""
 
 
 class CocoError(WorkbenchError):
@@ -126,7 +128,7 @@ def fitted(image: AnnotatedImage, how: Fit) -> AnnotatedImage:
         x, y, w, h = annotation.box
         left, top = (min(max(v, 0.0), side) for v, side in ((x * across, width), (y * down, height)))
         right, bottom = (min(max(v, 0.0), side) for v, side in (((x + w) * across, width), ((y + h) * down, height)))
-        if right <= left or bottom <= top:
+        if min(right - left, bottom - top) < LEAST_SIDE:
             continue
         # What clipping took from the box, it took from the mask, near enough: at most a row and a column.
         kept = (right - left) * (bottom - top) / (w * across * h * down)

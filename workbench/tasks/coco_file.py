@@ -19,7 +19,7 @@ from drivers.foreign_text import shown
 from drivers.frames import MAX_SIDE
 from drivers.regular_files import read_json
 from workbench.console.notes import Notes, listed
-from workbench.tasks.coco import AnnotatedImage, Annotation, CocoError, CocoSet
+from workbench.tasks.coco import LEAST_SIDE, AnnotatedImage, Annotation, CocoError, CocoSet
 
 LARGEST_FILE = 4 << 30
 """Bytes of a file at most: ten times COCO's own training annotations."""
@@ -125,7 +125,7 @@ class _Reader:
     def __init__(self, path: Path, where: str) -> None:
         self.path, self.where = path, where
         self.notes = Notes()
-        self.fractions = self.boxes = 0
+        self.fractions = self.within_one = self.boxes = 0
 
     def read(self, data: dict[str, Any], folder: Path | None) -> CocoSet:
         categories = self._categories(data["categories"])
@@ -188,7 +188,7 @@ class _Reader:
         for number, times in seen.items():
             if times > 1:
                 self.notes.add("annotation ids stand more than once, each entry counts", number)
-        if self.boxes and self.fractions == self.boxes:
+        if self.fractions and self.within_one == self.boxes:
             raise CocoError(
                 f"{self.where}: all boxes lie within 0..1, as fractions of their images; COCO's boxes are in pixels"
             )
@@ -225,7 +225,10 @@ class _Reader:
         if min(w, h) < 0:
             raise CocoError(f"{where}: bbox {_brief(given)} is not left, top, width, height")
         self.boxes += 1
-        self.fractions += max(x + w, y + h) <= 1 and not all(float(v).is_integer() for v in given)
+        # Sums of fractions end a little beyond 1 by rounding, and an object may fill its image.
+        self.within_one += (within_one := max(x + w, y + h) <= 1.001)
+        self.fractions += within_one and not all(float(v).is_integer() for v in given)
+        w, h = (0.0 if side < LEAST_SIDE else side for side in (w, h))
         if min(w, h) == 0:
             self.notes.add("boxes have no area and are not counted", name)
             if not (-_ROUNDING <= x <= width + _ROUNDING and -_ROUNDING <= y <= height + _ROUNDING):

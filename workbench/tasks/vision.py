@@ -346,13 +346,17 @@ def recorded_task(record: Mapping[str, Any]) -> VisionTask:
 
 def weights_digest(detector: Detector) -> str | None:
     """SHA-256 of the weights of a detector's networks; None where it holds none as a ``torch.nn.Module``."""
-    held = [detector, *vars(detector).values()]
-    tensors = [t for m in held if isinstance(m, torch.nn.Module) for t in m.state_dict().items()]
+    held = [detector, *getattr(detector, "__dict__", {}).values()]
+    values = [item for m in held if isinstance(m, torch.nn.Module) for item in m.state_dict().items()]
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors, key=lambda item: item[0]):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest() if tensors else None
+    for name, value in sorted(values, key=lambda item: item[0]):
+        if not isinstance(value, Tensor) or value.is_quantized or value.layout != torch.strided:
+            digest.update(f"{name} {value}".encode())  # packed weights of a quantised network, which are no plain bytes
+            continue
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        # As bytes: NumPy has no bfloat16.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest() if values else None
 
 
 def _sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import stat
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -24,6 +25,7 @@ _NO_EPSILON = {"fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_re
 _MASK_THRESHOLD = 0.5
 _DOWNLOAD_DEADLINE_S = 30.0
 _MOST_LABELS = 1 << 14
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Ten times torchvision's largest detection model.
 _LARGEST_CHECKPOINT = 4 << 30
 
@@ -128,6 +130,7 @@ def load_torchvision(name: str, weights: Path | None = None, names: Path | None 
     labels = _labels(module, state)
     if labels != _COCO_LABELS:
         module = _build(name, labels)
+    _check_weights(module, state, shown(source))
     _fill(module, state, f"{source}: does not fit {name}")
     if labels == _COCO_LABELS and name in _NO_EPSILON:
         for part in module.modules():
@@ -165,6 +168,26 @@ def _labels(module: nn.Module, state: dict[str, Tensor]) -> int:
         if 1 < found.shape[0] // per_label <= _MOST_LABELS:
             return int(found.shape[0] // per_label)
     return _COCO_LABELS
+
+
+def _check_weights(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """See that what becomes a weight is a finite number: torch would take the codes of 8-bit weights for weights.
+
+    Raises:
+        DetectorError: it is not.
+    """
+    for key, own in module.state_dict().items():
+        value = state.get(key)
+        if value is None or not own.is_floating_point():
+            continue
+        if value.dtype not in _FLOATS or value.layout != torch.strided or value.is_meta:
+            kind = "a shape without values" if value.is_meta else f"{value.dtype}, {value.layout}".replace("torch.", "")
+            raise DetectorError(
+                f"{where}: holds {key} as {kind}; save model.state_dict() of the network in floating point "
+                "(16 bits or more), its tensors dense"
+            )
+        if not value.isfinite().all():
+            raise DetectorError(f"{where}: holds weights that are not finite, first {key}; it is damaged")
 
 
 def _fill(module: nn.Module, state: dict[str, Tensor], problem: str) -> None:
@@ -221,15 +244,15 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not documented
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if isinstance(error, pickle.UnpicklingError):  # torch would tell how to load it without that check
+            reason = "it is another file, or holds more than tensors"
         raise DetectorError(
             f"{shown(path)}: is not a checkpoint of tensors ({shown(reason)}); save model.state_dict()"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # as torchvision's training scripts save
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DetectorError(f"{shown(path)}: is not a checkpoint of tensors; save model.state_dict()")
-    if odd := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise DetectorError(f"{shown(path)}: holds weights that are not finite, first {shown(odd[0])}; it is damaged")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise DetectorError(f"{shown(path)}: is not a checkpoint of tensors by name; save model.state_dict()")
     return state
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from drivers.errors import WorkbenchError
@@ -38,23 +38,21 @@ def checked(make: Callable[[], Any], specification: str) -> Detector:
     """
     try:
         detector = make()
+        fault = _fault(detector)
     except WorkbenchError:
         raise
     except Exception as error:  # a user's code may raise anything
         reason = (str(error).splitlines() or [""])[0]
         raise DetectorError(f"detector {specification}: {type(error).__name__}: {reason}") from error
-    if missing := [part for part in _PARTS if not hasattr(detector, part)]:
-        raise DetectorError(
-            f"detector {specification}: its factory gave a {type(detector).__name__} without {', '.join(missing)}; "
-            "see workbench.tasks.detectors.Detector"
-        )
-    if fault := _fault(detector):
+    if fault:
         raise DetectorError(f"detector {specification}: {fault}; see workbench.tasks.detectors.Detector")
     found: Detector = detector
     return found
 
 
 def _fault(detector: Any) -> str | None:
+    if missing := [part for part in _PARTS if not hasattr(detector, part)]:
+        return f"its factory gave a {type(detector).__name__} without {', '.join(missing)}"
     if not isinstance(detector.name, str) or not detector.name:
         return f"its name is {detector.name!r:.40}, not a text"
     ids = detector.category_ids
@@ -64,4 +62,7 @@ def _fault(detector: Any) -> str | None:
         return f"its category_ids hold {odd[0]!r:.40}, which is no COCO category id"
     if not isinstance(detector.masks, bool):
         return f"its masks is {detector.masks!r:.40}, neither True nor False"
+    notes = getattr(detector, "notes", ())
+    if isinstance(notes, str) or not isinstance(notes, Sequence) or not all(isinstance(note, str) for note in notes):
+        return f"its notes are {notes!r:.40}, not a sequence of texts"
     return None
