@@ -204,6 +204,36 @@ def test_the_weights_digest_tells_other_weights() -> None:
     assert weights_digest(types.SimpleNamespace(name="x")) is None
 
 
+def test_runs_that_another_judge_made_are_told_and_come_last(lab: Path) -> None:
+    def judged_by(value: float) -> None:
+        def make() -> Brightness:
+            detector = Brightness()
+            detector.network = torch.nn.Linear(1, 1)  # type: ignore[attr-defined]
+            torch.nn.init.constant_(detector.network.weight, value)  # type: ignore[attr-defined]
+            torch.nn.init.zeros_(detector.network.bias)  # type: ignore[attr-defined]
+            return detector
+
+        sys.modules["tests.brightness"].make = make  # type: ignore[attr-defined]
+
+    def validated() -> tuple[list[str], list[str]]:
+        found = json.loads(run("validate", *TASK, "--device", "sim:sim20", "--json"))
+        return [m["run"] for m in found["methods"] if m["run"]], [n for n in found["notes"] if n.startswith("made ")]
+
+    again = "make them again to compare like with like"
+    for value, name in ((0.0, "first"), (1.0, "second")):
+        judged_by(value)
+        run("tune", *TASK, "--device", "sim:sim20", "--captures", "16", "--raws-per-trial", "4", "--name", name)
+    assert validated() == (["second"], [])
+    judged_by(0.0)
+    assert validated() == (["first"], [])
+    judged_by(2.0)
+    assert validated() == (["second"], [f"made for other weights of detector brightness: second; {again}"])
+    judged_by(1.0)
+    with Path("annotations.json").open("a") as file:
+        file.write("\n")
+    assert validated() == (["second"], [f"made before annotations.json was changed: second; {again}"])
+
+
 class Slots:
     __slots__ = ()
 

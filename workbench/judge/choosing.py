@@ -19,6 +19,7 @@ from workbench.judge.gathering import find_tuned, trained_for
 from workbench.judge.header import header
 from workbench.judge.measuring import Measured, Progress, measure
 from workbench.judge.methods import Method, MethodKind
+from workbench.judge.other_judges import other_judges
 from workbench.judge.predictions import predictions
 from workbench.judge.results import ChooseResult, ChosenRaw, ChosenRow
 from workbench.judge.under_setting import other_settings, overlaid
@@ -87,7 +88,7 @@ def choose(
     for run, sets in zip(chosen, predictions(loaded, raws, info.space, progress), strict=True):
         methods.append(Method(MethodKind.predicted, run.name, sets, run.name))
     methods = overlaid(methods, raws, under)
-    others = other_settings(lab, methods, under)
+    others = [*other_settings(lab, methods, under), *other_judges(lab, methods, task)]
     bench = Bench(dataset, device, purpose=KIND, patience=len(raws))
     measured = measure(bench, task, raws, methods, seed=seed, progress=progress)
     measured.count_sets(progress)

@@ -14,6 +14,7 @@ from workbench.errors import RunError
 from workbench.judge.budgets import rounding_of
 from workbench.judge.measuring import Progress
 from workbench.judge.methods import NONE, Method, MethodKind, ValidationSettings
+from workbench.judge.other_judges import same_weights
 from workbench.judge.predictions import predictions
 from workbench.judge.results import MethodResult
 from workbench.judge.under_setting import same_setting
@@ -41,8 +42,8 @@ def find_tuned(
 ) -> RunFolder | None:
     """The run of that name, or the newest of the rule on devices like this one.
 
-    One that was tuned under the setting comes before all others, then one for the table's metric (PSNR, of a detector
-    mAP50) by CMA-ES or TPE: a weaker baseline must not take its place unasked.
+    One that was tuned under the setting comes before all others, then one for the detector's own weights, then one for
+    the table's metric (PSNR, of a detector mAP50) by CMA-ES or TPE: a weaker baseline must not take its place unasked.
     """
     if name == NONE:
         return None
@@ -66,7 +67,8 @@ def find_tuned(
     strong = [run for run in found if is_strong(run.config.get("method"))]
     asked = task.metrics[0].key
     ranked = [run for run in strong if run.config.get("metric", asked) == asked] + strong + found
-    return min(ranked, key=lambda run: not same_setting(run, setting), default=None)
+    record = task.record() if ranked else None
+    return min(ranked, key=lambda run: (not same_setting(run, setting), not same_weights(run, record)), default=None)
 
 
 def trained_for(run: RunFolder, task: Task) -> list[str]:
@@ -138,7 +140,11 @@ def _predictors(
             check_space(run, loaded.space, info)
             found.append((run, loaded))
     else:
-        for run in sorted(list_runs(lab, "train"), key=lambda run: not same_setting(run, setting)):
+        record = task.record()
+        by_fit = sorted(
+            list_runs(lab, "train"), key=lambda run: (not same_setting(run, setting), not same_weights(run, record))
+        )
+        for run in by_fit:
             if {p.metadata for _, p in found} == {True, False}:
                 break
             if task_key(run) != task.key or run.aside:

@@ -37,6 +37,7 @@ from workbench.judge.methods import (
     ValidationSettings,
     headline_method,
 )
+from workbench.judge.other_judges import other_judges
 from workbench.judge.results import (
     Headline,
     MethodResult,
@@ -113,7 +114,7 @@ def validate(
     under, of_setting = resolve(settings.setting, info.space, dataset)
     methods, notes = gather(lab, dataset, info, task, raws, settings, under, progress)
     methods = overlaid(methods, raws, under)
-    notes = [*of_setting, *other_settings(lab, methods, under), *notes]
+    notes = [*of_setting, *other_settings(lab, methods, under), *other_judges(lab, methods, task), *notes]
     blocks.check_asked(methods, settings)
     about = headline_method(methods)
     aim = _oracle_metric(task, settings)
