@@ -5,6 +5,8 @@ Dark frames, flat fields and test patterns pass: what is refused contradicts the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from drivers.errors import FrameError
@@ -21,12 +23,17 @@ _SUMS_ALIKE = 0.02
 def look_at(raw: RawFrame, notes: list[RawNote]) -> None:
     """Refuse a frame that is not whole or whose levels are not its own; note what is only unusual.
 
+    Of a burst each frame is looked at.
+
     Raises:
         FrameError: rows that follow each other all hold one value while the rest is a picture; nearly all pixels lie
             below black; many lie far above white; the colour matrix has no inverse.
     """
-    _check_rows(raw)
-    _check_levels(raw, notes)
+    for number, frame in enumerate(frames := raw.burst, 1):
+        if number < len(frames):
+            frame = replace(frame, source=f"{raw.source or 'RAW frame'}: frame {number} of {len(frames)}")
+        _check_rows(frame)
+        _check_levels(frame, notes)
     _check_metadata(raw, notes)
     if raw.colour_matrix is not None:
         inverse_of(raw.colour_matrix, raw.source)
@@ -45,7 +52,7 @@ def _check_rows(raw: RawFrame) -> None:
     share = max(_FEWEST_ROWS, height // _SHARE_OF_ROWS)
     for first, end in _runs_alike(first_two, flat):
         rows, values = end - first, first_two[first]
-        below, at_edge = values.max() < black, first == 0 or end == height
+        below, at_edge = values.max() <= black - 1, first == 0 or end == height
         # Between other rows nothing is that dark; at an edge a camera may leave some that it does not read.
         if rows < (_FEWEST_ROWS if below and not at_edge else share) or _saturated(int(values.min()), raw):
             continue
@@ -103,6 +110,9 @@ def _check_metadata(raw: RawFrame, notes: list[RawNote]) -> None:
     if gains is not None and not all(1 / 16 <= gain <= 16 for gain in gains):
         text = f"as-shot white balance {' '.join(f'{g:g}' for g in gains)} is beyond 1/16 to 16; is it right?"
         notes.append(RawNote("odd_white_balance", text))
+    if gains is not None and abs(gains[1] - 1) > 0.001:
+        text = f"as-shot white balance {' '.join(f'{g:g}' for g in gains)}: devices take green to be 1; divide by it"
+        notes.append(RawNote("green_gain", text))
     if raw.exposure_s is not None and not 1e-6 <= raw.exposure_s <= 3600:
         notes.append(RawNote("odd_exposure", f"exposure time {raw.exposure_s:g} s is beyond 1 µs to 1 h; is it right?"))
     if raw.iso is not None and not 1 <= raw.iso <= 10_000_000:

@@ -105,6 +105,19 @@ def test_every_kind_of_file_is_looked_at(tmp_path: Path, suffix: str) -> None:
         load_raw(path)
 
 
+@pytest.mark.parametrize(("place", "what"), [(0, "hole"), (1, "hole"), (1, "far above white")])
+def test_each_frame_of_a_burst_is_looked_at(tmp_path: Path, place: int, what: str) -> None:
+    earlier = np.stack([scene()] * 2)
+    whole, broken = tmp_path / "whole.npz", tmp_path / "broken.npz"
+    save_npz(whole, frame(earlier=earlier.copy()))
+    assert load_raw(whole).earlier is not None
+    earlier[place, 60 if what == "hole" else 0 :] = 65535 if what == "far above white" else 0
+    save_npz(broken, frame(earlier=earlier))
+    told = {"hole": "40 of 100 rows hold nothing", "far above white": "above its white"}
+    with pytest.raises(FrameError, match=rf"broken\.npz: frame {place + 1} of 3: .*{told[what]}"):
+        load_raw(broken)
+
+
 HONEST: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "dark": lambda r: r.normal(64, 3, (100, 64)),
     "dark, black taken away": lambda r: np.maximum(r.normal(0, 0.3, (100, 64)), 0) // 1,
@@ -117,6 +130,7 @@ HONEST: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "bright sky between": lambda r: np.where(abs(np.arange(100)[:, None] - 50) < 20, 4095, scene()),
     "three rows of the middle": lambda r: np.where(abs(np.arange(100)[:, None] - 50) < 1.5, 0, scene()),
     "two rows at the edge": lambda r: np.where(np.arange(100)[:, None] < 2, 0, scene()),
+    "zeros with a few ones": lambda r: r.random((100, 64)) > 0.98,
     "noise": lambda r: r.integers(0, 4095, (100, 64)),
 }
 
@@ -125,7 +139,7 @@ HONEST: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 @pytest.mark.parametrize("turn", [1, -1])
 def test_honest_odd_frames_pass(name: str, turn: int) -> None:
     mosaic = np.clip(HONEST[name](np.random.default_rng(1)), 0, 4095)[::turn]
-    black = 0 if "taken away" in name or "zeros" in name else 64
+    black = 0.01 if "few ones" in name else 0 if "taken away" in name or "zeros" in name else 64
     look_at(frame(mosaic, black_level=(float(black),) * 4), [])
 
 
@@ -159,6 +173,7 @@ def test_a_few_pixels_above_white_are_noted() -> None:
         ({}, []),
         ({"as_shot_wb": (40.0, 1.0, 1.5)}, ["odd_white_balance"]),
         ({"as_shot_wb": (2.0, 1.0, 0.01)}, ["odd_white_balance"]),
+        ({"as_shot_wb": (4.0, 2.0, 3.0)}, ["green_gain"]),
         ({"exposure_s": 1e-9}, ["odd_exposure"]),
         ({"exposure_s": 1e6}, ["odd_exposure"]),
         ({"iso": 1e9}, ["odd_iso"]),
