@@ -194,6 +194,8 @@ class Parameter:
                 raise ParameterError(f"{self.name}: step {self.step:g} is too coarse for {self.low:g}..{self.high:g}")
         if self.kind == "choice" and len(self.choices) < 2:
             raise ParameterError(f"{self.name}: a choice needs at least two choices")
+        if self.kind == "choice" and (twice := [c for n, c in enumerate(self.choices) if c in self.choices[:n]]):
+            raise ParameterError(f"{self.name}: {short(twice[0])} stands among its choices twice; leave one")
         if self.kind in ("choice", "bool") and self.scale != "linear":
             raise ParameterError(f"{self.name}: a {self.kind} has no numbers to put on a {self.scale} scale")
         if self.register is not None:

@@ -16,6 +16,7 @@ from typing import Protocol
 from drivers import stopping
 from drivers.device import DEFAULT_DEADLINE_S, Device, DeviceInfo
 from drivers.errors import DeviceChangedError, DeviceError, DeviceUnreachableError, ParameterError, ProtocolError
+from drivers.parameter import Parameter
 from drivers.parameters import parameters_hash
 from drivers.protocol import wire
 from drivers.registers import Bank, RegisterMap
@@ -27,6 +28,8 @@ OPEN_DEADLINE_S = 5.0
 MAX_REBOOTS = 5
 """Reboots without a frame between them before the device is given up."""
 RECONNECT_S = 0.1
+OTHERS_TOLD = 3
+"""Parameters that are named where a device has others in force than asked for."""
 BUSY_S = 0.05
 """Seconds until a request that found the device busy is sent again."""
 
@@ -123,7 +126,8 @@ class ProtocolClient(Device):
         """See :meth:`drivers.device.Device.ask_info`."""
         answer = self._ask(wire.Hello(self._new_id(), wire.LATEST), wait_s)
         if not isinstance(answer, wire.Info):
-            raise ProtocolError(f"{self.url}: HELLO was answered with {type(answer).__name__}, not INFO")
+            echo = "; what is sent comes back: switch the line's echo off" if isinstance(answer, wire.Hello) else ""
+            raise ProtocolError(f"{self.url}: HELLO was answered with {type(answer).__name__}, not INFO{echo}")
         self._take_info(answer)
         return self._info
 
@@ -162,8 +166,8 @@ class ProtocolClient(Device):
             words = self._registers.words(whole)
         registers = tuple((address, int(word)) for address, word in words.items())
         back = self._named(self._values(wire.Write(self._new_id(), registers)).registers)
-        if any(back.get(name) != code for name, code in codes.items()):
-            raise DeviceError(f"{self.url}: the registers read back differ from what was written")
+        if others := self._others(back, codes):
+            raise DeviceError(f"{self.url}: the registers read back differ from what was written: {others}")
         return {name: back[name] for name in codes}
 
     def close(self) -> None:
@@ -328,6 +332,16 @@ class ProtocolClient(Device):
         except KeyError as error:
             raise ProtocolError(f"{self.url}: unknown register address {error.args[0]:#06x} in an answer") from None
 
+    def _others(self, found: Mapping[str, int], asked: Mapping[str, int]) -> str:
+        """Which parameters of a device have other codes than asked for, as ``gamma 2, not 2.2``; empty: none."""
+        space = self._info.space
+        told = [
+            f"{name} {_value(space[name], found.get(name))}, not {_value(space[name], code)}"
+            for name, code in asked.items()
+            if found.get(name) != code
+        ]
+        return "; ".join([*told[:OTHERS_TOLD], *(["…"] if told[OTHERS_TOLD:] else [])])
+
     def _unreachable(self, waited_s: float, came: str = "") -> DeviceUnreachableError:
         hint = self.start_hint
         if self._known is not None:
@@ -338,6 +352,15 @@ class ProtocolClient(Device):
 def _registers(info: DeviceInfo) -> str:
     """Who has which register, in short: requests that are outstanding rest on it."""
     return parameters_hash({p.name: repr(p.register) for p in info.space.parameters})[:12]
+
+
+def _value(parameter: Parameter, code: int | None) -> str:
+    """A code for people: its native value, or the code itself where it has none."""
+    try:
+        native = None if code is None else parameter.from_code(code)
+    except ParameterError:
+        return f"code {code}"
+    return f"{native:.6g}" if isinstance(native, float) else "unknown" if native is None else str(native)
 
 
 def _short(value: object) -> str:

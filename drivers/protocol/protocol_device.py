@@ -27,6 +27,8 @@ from drivers.protocol.held_raws import HeldRaws
 from drivers.protocol.protocol_client import BUSY_S, OPEN_DEADLINE_S, ProtocolClient
 
 MAX_BYTES_IN_FLIGHT = 128 << 20
+FRAMES_KNOWN = 64
+"""Frames taken last, none of which answers another request: a device that stands still gives one again and again."""
 MAX_REFUSALS = 5
 """Answers to one request that may fail their proof before the job is given up."""
 
@@ -61,6 +63,7 @@ class ProtocolDevice(ProtocolClient):
         self.settle = device_urls.settle_count(url)
         self._outstanding: dict[int, Job] = {}
         self._accepted = "", 0
+        self._frames: deque[tuple[str, int]] = deque(maxlen=FRAMES_KNOWN)
         self._busy_text = ""
         self._held = HeldRaws[bool](0)
         super().__init__(url, deadline_s, open_deadline_s=open_deadline_s)
@@ -137,18 +140,14 @@ class ProtocolDevice(ProtocolClient):
             boot_id, accepted = self._accepted
             is_new = last.boot_id != boot_id or last.frame - settle > accepted
             back = self._values(wire.Read(self._new_id(), "active"))
-            if (
-                is_new
-                and in_a_row
-                and {c.boot_id for _, c in frames} == {back.boot_id}
-                and self._named(back.registers) == asked
-            ):
+            others = self._others(self._named(back.registers), asked)
+            if is_new and in_a_row and {c.boot_id for _, c in frames} == {back.boot_id} and not others:
                 self._accepted = last.boot_id, last.frame
                 return taken, dataclasses.replace(last, total_s=time.monotonic() - start)
             self.counts["unsettled"] += 1
         raise DeviceError(
             f"{self.url}: {MAX_REFUSALS} times other frames came between, or other registers were read back than were "
-            "written; does somebody else use the device?"
+            f"written{others and f' ({others})'}; does somebody else use the device?"
         )
 
     def _burst(self, raw: RawFrame | None, parameters: ParameterSet) -> _Result:
@@ -332,6 +331,7 @@ class ProtocolDevice(ProtocolClient):
             total_s=time.monotonic() - job.sent,
             statistics=answer.statistics,
         )
+        self._frames.append((answer.boot_id, answer.frame))
         del self._outstanding[job.request.id]
         self._reboots = 0
         return True
@@ -345,11 +345,16 @@ class ProtocolDevice(ProtocolClient):
             return "its statistics are not those that INFO announces"
         if not self._info.echo:
             return None
+        asked, found = dict(request.registers), dict(answer.registers)
+        if found != asked:
+            codes = self._registers.codes({address: found[address] for address in asked if address in found})
+            others = self._others(codes, job.parameters.by_name) or "registers that it was not asked for"
+            return f"it was made with other parameters than asked for: {others}"
         if answer.parameters_hash != job.parameters.hash:
             made_with = answer.parameters_hash[:12] or "unknown"
             return f"it was made with parameters {made_with}, not {job.parameters.hash[:12]}"
-        if dict(answer.registers) != dict(job.request.registers):
-            return "the codes in force are not those asked for"
+        if (answer.boot_id, answer.frame) in self._frames:
+            return f"it is frame {answer.frame} again, which answered another request"
         return None
 
     def _take_error(self, job: Job, answer: wire.Error) -> bool:
@@ -387,7 +392,7 @@ class ProtocolDevice(ProtocolClient):
             self._send(job.request)
             return False
         text = f"{self.url}: answer to frame request refused {MAX_REFUSALS} times: {problem}"
-        return self._fail(job, DeviceError(f"{text}; check the device with `workbench device info {self.url}`"))
+        return self._fail(job, DeviceError(f"{text}; check the device with `workbench device check {self.url}`"))
 
     def _fail(self, job: Job, error: DeviceError) -> bool:
         job.error = error

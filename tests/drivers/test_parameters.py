@@ -213,6 +213,7 @@ def _space(*changes: dict[Any, Any]) -> dict[Any, Any]:
         (_space({"kind": "continuous", "low": 1e-9, "high": 9, "scale": "log", "default": 1}), "too coarse"),
         (_space({"default": 4}), "outside 0..3"),
         (_space({"kind": "choice", "choices": ["one"], "default": "one"}), "at least two"),
+        (_space({"kind": "choice", "choices": ["a", "b", "a"], "default": "a"}), "'a' stands among its choices twice"),
         (_space({"name": "Bad name"}), "name"),
         (_space({"colour": "red"}), "parameters[0].colour: unknown key"),
         (_space(), "parameters"),

@@ -269,6 +269,56 @@ def test_answers_that_never_prove_themselves_end_the_job(peer: StartPeer, lie: A
         assert device.counts["refused"] == 5
 
 
+def test_a_frame_that_the_device_gives_again_is_refused(peer: StartPeer) -> None:
+    """A frame buffer that stands still: its number and pixels stay, the registers and the RAW are those asked for."""
+    device, stands = Firmware(PIPELINE), list[wire.Frame]()
+
+    def rule(message: wire.Message) -> list[Parts]:
+        answer = device.handle(message)
+        if isinstance(answer, wire.Frame) and device.frame >= 3:
+            stands.append(answer)
+            still = stands[0]
+            answer = replace(answer, frame=still.frame, payload=still.payload, output_hash=still.output_hash)
+        return [wire.encode(answer)]
+
+    jobs, got = make_jobs(6), list[Capture | Failure]()
+    with open_device(peer(rule).url, 10) as d, pytest.raises(DeviceError, match=r"it is frame 3 again, .*device check"):
+        got.extend(d.process_many(jobs))
+    assert_right(jobs[:3], captures_of(got))
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"), [({"gamma": 512}, "gamma 2, not"), ({"hue_of_nothing": 1}, "not asked for")]
+)
+def test_registers_that_hold_other_values_are_named(peer: StartPeer, codes: dict[str, int], words: str) -> None:
+    at = {p.name: p.register.address for p in PIPELINE.space.parameters if p.register}
+
+    def holds(frame: wire.Frame) -> wire.Frame:
+        changed = {at.get(name, 0xFFF0): code for name, code in codes.items()}
+        return replace(frame, registers=tuple((dict(frame.registers) | changed).items()))
+
+    words = f"made with other parameters than asked for: .*{words}"
+    with (
+        open_device(peer(tampered(as_parts(holds), times=99)).url, 10) as device,
+        pytest.raises(DeviceError, match=words),
+    ):
+        device.process(*make_jobs(1)[0])
+
+
+def test_a_register_that_reads_back_another_value_is_named(peer: StartPeer) -> None:
+    device = Firmware(PIPELINE)
+
+    def rule(message: wire.Message) -> list[Parts]:
+        answer = device.handle(message)
+        if isinstance(answer, wire.RegisterValues):
+            answer = replace(answer, registers=tuple((address, 512) for address, _ in answer.registers))
+        return [wire.encode(answer)]
+
+    words = r"differ from what was written: gamma 2, not 2\.5$"
+    with open_device(peer(rule).url, 10) as d, pytest.raises(DeviceError, match=words):
+        d.write_registers({"gamma": 640})
+
+
 def test_late_and_doubled_answers_are_discarded(peer: StartPeer) -> None:
     jobs = make_jobs(6)
     before: list[Parts] = []
