@@ -87,6 +87,8 @@ def options(url: str, query: str, known: Collection[str]) -> dict[str, str]:
     if len(found) < len(pairs):
         twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
         raise DeviceError(f"device URL {hidden(url)!r}: option {twice!r} stands there twice; leave one")
+    if empty := [name for name, value in pairs if not value]:
+        raise DeviceError(f"device URL {hidden(url)!r}: option {empty[0]!r} has no value; give one, or leave it out")
     if found.get("plain", "1") not in ("0", "1"):
         raise DeviceError(f"device URL {hidden(url)!r}: plain={found['plain']} is not 0 or 1")
     return found
@@ -112,6 +114,8 @@ def host_and_port(parts: SplitResult) -> tuple[str, int]:
     """
     if "@" in parts.netloc:
         raise ValueError("a device takes no user name or password; leave out what stands before the @")
+    if parts.fragment:
+        raise ValueError(f"{'#' + parts.fragment!r} is no part of it; write # within a name as %23")
     if parts.path.strip("/"):
         raise ValueError(f"nothing may follow the port, not {parts.path!r}")
     host = parts.hostname

@@ -114,6 +114,8 @@ def make_sure_srgb(data: bytes) -> None:
     within = _OF_SPACE_WITHIN
     if kind_of(data) == "JPEG":  # nothing of the colours stands behind the first pixels
         within = next((at for marker, at in _jpeg_markers(data) if marker == JPEG_SCAN), within)
+    else:
+        within = max(within, data.find(b"IDAT"))
     start = data[:within]
     if not any(mark in start for mark in _OF_SPACE):
         return

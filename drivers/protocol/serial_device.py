@@ -159,7 +159,10 @@ class Port:
         try:
             self._stream = open_stream()
         except OSError as error:
-            raise DeviceUnreachableError(f"{url}: {_reason(error)}") from error
+            reason = _reason(error)
+            if ";" not in reason:
+                reason += "; is it the right port? `workbench device list` shows those of this machine"
+            raise DeviceUnreachableError(f"{url}: {reason}") from error
 
     def stream(self) -> ByteStream | None:
         """The open stream, opened again if the port is back; None while it is not."""
@@ -238,12 +241,16 @@ class SerialDevice(ProtocolDevice):
         if self._port.problem:
             return f"the port is not open: {self._port.problem}"
         end = self._serial_link.end if self._serial_link else None
+        if end and not end.opened and end.counts["echoed"]:
+            return "what is sent comes back: is the line's echo on, or are its wires joined?"
         if end and not end.opened and end.counts["broken"]:
             return "what arrives is no frame; is the baud rate right, and is it this protocol?"
         if end and end.opened:
+            broken = end.counts["broken"]
+            told = f", but {broken} frames came damaged (noise, XON/XOFF, a terminal server that changes bytes?)"
             return (
-                "the link is open: the device is busy, or its line too slow for the pixels; give a longer ?deadline= "
-                "or a faster line, or name a faster channel for the pixels (pixels=URL)"
+                f"the link is open{told if broken else ''}: the device is busy, or its line too slow for the pixels; "
+                "give a longer ?deadline= or a faster line, or name a faster channel for the pixels (pixels=URL)"
             )
         return "is it on? start the emulated one with `workbench sim serve --serial pty`"
 

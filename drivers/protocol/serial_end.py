@@ -68,7 +68,8 @@ class SerialEnd:
         opened: chunks can be sent.
         lost: the other end has no such session any more, or broke the protocol; the client opens another link.
         error: why no link can be opened with this peer, or empty.
-        counts: ``frames`` that were right, ``broken`` ones, ``duplicate`` and ``resent`` chunks, ``dropped`` messages.
+        counts: ``frames`` that were right, ``broken`` ones, ``duplicate`` and ``resent`` chunks, ``dropped`` messages,
+            ``echoed`` frames: its own that came back.
     """
 
     def __init__(
@@ -161,6 +162,8 @@ class SerialEnd:
                 self._take_ack(frame.body, now)
             elif frame.kind == RESET:
                 self._end()
+            elif frame.kind == OPEN:
+                self.counts["echoed"] += 1
             while len(self._replies) > 4:
                 del self._replies[next(iter(self._replies))]
         self.counts["broken"] = self._reader.broken

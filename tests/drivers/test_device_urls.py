@@ -37,6 +37,7 @@ HOSTS = [
     ("[fe80::zz]:5555", "not appear to be an ipv4 or ipv6 address"),
     ("user:secret@h:5555", "no user name or password"),
     ("h:5555/x", "nothing may follow the port"),
+    ("h:5555#x", "is no part of it; write # within a name as %23"),
 ]
 
 

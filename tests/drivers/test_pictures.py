@@ -223,6 +223,7 @@ def test_an_output_whose_colours_are_not_srgb_is_refused() -> None:
         (pillow("RGB", "JPEG", icc_profile=b"none"), "an unreadable colour profile"),
         (late, "an unreadable colour profile"),
         (png(before=gamma[0]), "values of gamma 1"),
+        (png(before=chunk(b"tEXt", b"a\0" + bytes([65]) * 300_000) + gamma[0]), "values of gamma 1"),
         (png(before=cicp(1, 13, full=1)), ""),
         (png(before=cicp(2, 2, full=1)), ""),
         (png(before=cicp(1, 1, full=1) + gamma[0]), ""),  # which counts before any other chunk

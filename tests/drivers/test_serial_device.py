@@ -4,6 +4,7 @@ import contextlib
 import os
 import queue
 import random
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -200,6 +201,7 @@ def test_malformed_urls_are_refused(url: str) -> None:
         ("baud=²", "baud=²"),
         ("compress=2", "compress=2"),
         ("ign_set_control=1", "unknown option"),
+        ("settle=", "option 'settle' has no value"),
     ],
 )
 def test_odd_options_are_refused(query: str, problem: str) -> None:
@@ -399,7 +401,7 @@ def test_a_port_in_use_and_a_port_that_is_not_there(served: Serve, tmp_path: Pat
     with pytest.raises(DeviceError, match="there is no such port"):
         open_device(f"serial://{tmp_path}/none", 20)
     (tmp_path / "file").write_text("no port")
-    with pytest.raises(DeviceError, match=r"serial:///.*/file: "):
+    with pytest.raises(DeviceError, match=r"serial:///.*/file: .*\? `workbench device list`"):
         open_device(f"serial://{tmp_path}/file", 20)
 
 
@@ -414,6 +416,26 @@ def test_a_tcp_port_where_nobody_listens() -> None:
 def test_nobody_at_the_other_end(terminal: tuple[int, str]) -> None:
     with pytest.raises(DeviceUnreachableError, match="workbench sim serve --serial pty"):
         open_device(f"serial://{terminal[1]}", 0.5)
+
+
+@needs_pty
+def test_a_line_that_gives_back_what_is_sent_is_told(terminal: tuple[int, str]) -> None:
+    master, name = terminal
+    stop = threading.Event()
+
+    def echo() -> None:
+        while not stop.is_set():
+            if select.select([master], [], [], 0.05)[0]:
+                os.write(master, os.read(master, 4096))
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    try:
+        with pytest.raises(DeviceUnreachableError, match="what is sent comes back"):
+            open_device(f"serial://{name}", 1.0)
+    finally:
+        stop.set()
+        thread.join(10)
 
 
 @needs_pty

@@ -210,6 +210,11 @@ def test_something_else_there_that_speaks_zeromq(peer: StartPeer) -> None:
         open_device(peer(lambda m: [[b"what?"]]).url, 0.3)
 
 
+def test_a_line_with_echo_is_told(peer: StartPeer) -> None:
+    with pytest.raises(ProtocolError, match=r"answered with Hello, .* switch the line's echo off"):
+        open_device(peer(lambda m: [wire.encode(m)]).url, 1)
+
+
 def test_another_protocol_version(peer: StartPeer) -> None:
     with pytest.raises(DeviceError, match="version"):
         open_device(peer(lambda m: [wire.encode(wire.Error(m.id, "version", "this side speaks 9"))]).url, 1)
