@@ -17,7 +17,7 @@ def misplaced(tags: FileTags) -> str:
     Of files that are no DNG it knows ways of their makers; there only the strips' places count.
     """
     for mosaic in tags.mosaics:
-        if one(mosaic.get(_COMPRESSION)) == _UNCOMPRESSED and mosaic.get(_SAMPLES, (1,)) == (1,):
+        if one(mosaic.get(_COMPRESSION, (_UNCOMPRESSED,))) == _UNCOMPRESSED and mosaic.get(_SAMPLES, (1,)) == (1,):
             reason = _scattered(mosaic)
             if tags.is_dng:
                 reason = reason or (_of_tiles(mosaic) if _TILE_OFFSETS in mosaic else _of_strips(mosaic))
@@ -87,4 +87,4 @@ def _unlike(count: float, width: int, rows: int, bits: int, stored: int = 0) -> 
 
 def _size(mosaic: Directory) -> tuple[int, int, int]:
     width, height, bits = (int(one(mosaic.get(tag)) or 0) for tag in (_WIDTH, _HEIGHT, _BITS))
-    return width, height, bits or 16
+    return width, height, bits or 1

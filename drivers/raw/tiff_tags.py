@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
+import numpy as np
+
 Values = tuple[float, ...]
 Directory = Mapping[int, Values]
 
@@ -146,7 +148,7 @@ def _numbers(page: Any) -> dict[int, Values]:
             if isinstance(tag.value, bytes):
                 found[int(tag.code)] = _opcodes(tag.value)
         elif _of_numbers(tag):
-            values = _plain(tag.value, tag.dtype in _RATIONALS)
+            values = _values(tag)
             if values is not None:
                 found[int(tag.code)] = values
     return found
@@ -154,13 +156,23 @@ def _numbers(page: Any) -> dict[int, Values]:
 
 def _twice(page: Any) -> str:
     """The name of the first tag of numbers that a directory has twice, with other values; empty where it has none."""
-    seen: dict[int, Any] = {}
-    tags = filter(_of_numbers, page.tags)
-    return next((str(tag.name) for tag in tags if seen.setdefault(tag.code, tag.value) != tag.value), "")
+    seen: dict[int, Values | None] = {}
+    told = ((tag, _values(tag)) for tag in page.tags if _of_numbers(tag))
+    return next((str(tag.name) for tag, values in told if seen.setdefault(tag.code, values) != values), "")
 
 
 def _of_numbers(tag: Any) -> bool:
     return tag.dtype in _NUMBERS and tag.count <= _MOST_VALUES and tag.code not in (_EXIF, 34853)
+
+
+def _values(tag: Any) -> Values | None:
+    """A tag's numbers; of more than 1024, tifffile gives an array, with rationals cut short."""
+    value, file = tag.value, tag.parent
+    if isinstance(value, np.ndarray):
+        file.filehandle.seek(tag.valueoffset)
+        data = file.filehandle.read(tag.valuebytecount)
+        value = np.frombuffer(data, file.tiff.byteorder + tag.dataformat[-1]).tolist()
+    return _plain(value, tag.dtype in _RATIONALS)
 
 
 def _opcodes(data: bytes) -> Values:

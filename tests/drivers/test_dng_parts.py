@@ -92,6 +92,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "tiles of words": (made(tiles(16, 16), {**tiled(16, 16), 258: (SHORT, [12])}, tiled=True), "take 16 bits each"),
     "tiles without their ends": (made(tiles(16, 16, 16, 0.5), tiled(16, 16), tiled=True, rest=2000), "need 512"),
     "upper tiles without their ends": (made(tiles(32, 32, 16, 0.5), tiled(32, 32), tiled=True, rest=2000), "need 2048"),
+    "padded rows, compression not told": (made([rows(0, 48, 16, 32)], {259: None}), "take 160 bytes each"),
+    "bits not told, which means one": (made([rows(0, 48)], {258: None}), "take 128 bytes each"),
     "too few tiles": (made(tiles(32, 16)[:4], tiled(32, 16), tiled=True, rest=2000), "has 4 tiles of pixels, .* 6$"),
     "a tile around the picture": (made(tiles(128, 128), tiled(128, 128), tiled=True), "tile of 128×128 .* wider"),
     "strips of a TIFF that is no DNG": (

@@ -172,6 +172,19 @@ def test_black_levels_that_are_no_pattern_are_refused(tags: dict[Any, Any]) -> N
     assert "black levels cannot be understood" in refusal(made_dng(flat(), tags))
 
 
+@pytest.mark.parametrize("height", [1022, 1024, 1026, 3000])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tags_of_more_than_1024_numbers_count(height: int, order: str) -> None:
+    """A row's black level each, as of a frame of megapixels."""
+    pixels = flat([[70], [80]], height=height)
+    tags = {50714: (SHORT, [60]), 50716: (SRATIONAL, [10, 20] * (height // 2)), 50712: (SHORT, list(range(4096)))}
+    raw, notes = read(made_dng(pixels, tags, order=order))
+    assert raw.black_level == (70, 70, 80, 80)
+    assert light(raw) == [400, 800, 800, 200]
+    assert "no_tags" not in notes
+    assert "differs by up to" in refusal(made_dng(pixels, {50716: (SRATIONAL, [0] * (height - 2) + [99] * 2)}))
+
+
 @pytest.mark.parametrize("dimensions", [[0, 0], [2, 2], [4, 4], [3, 5]])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_black_levels_that_are_all_alike_need_no_pattern(dimensions: list[int], count: int) -> None:
