@@ -12,10 +12,10 @@ from small_isp import SPACE, SmallIsp, best_for, best_of, make_lab, render
 from typer.testing import CliRunner, Result
 
 from drivers.device import DeviceInfo
-from drivers.errors import DeviceUnreachableError, FrameError
+from drivers.errors import DeviceUnreachableError, FrameError, WorkbenchError
 from drivers.frames import RawFrame
 from drivers.parameters import ParameterSet, ParameterSpace
-from drivers.raw.raw_files import save_npz
+from drivers.raw.raw_files import load_raw, save_npz
 from drivers.splits import Split
 from predictor.files import save_predictor
 from predictor.metadata import LENGTH
@@ -531,6 +531,27 @@ def test_predict_prints_native_values_and_toml(real_predictor: Path) -> None:
     assert written.hash == data["parameters_hash"]
     assert data["metadata"] is True
     assert data["gflop"] > 0
+
+
+@pytest.mark.parametrize("name", ["photo.toml", "photo.raw"])
+def test_predict_writes_over_nothing_that_it_read(real_predictor: Path, name: str) -> None:
+    """Parameters and a dump's sidecar are both TOML, and may well have been given one name."""
+    raw = load_raw(real_predictor / "photo.npz")
+    dump, sidecar = real_predictor / "photo.raw", real_predictor / "photo.toml"
+    dump.write_bytes(raw.mosaic.astype("<u2").tobytes())
+    sidecar.write_text(
+        'width = 128\nheight = 96\ncontainer = "u16"\nendianness = "little"\nbits = 10\ncfa = "GBRG"\n'
+        "black_level = 0\nwhite_level = 1023\n"
+    )
+    before = dump.read_bytes(), sidecar.read_bytes()
+    lab = str(real_predictor / "lab")
+    done = run_predict(str(dump), "--lab", lab, "--toml", str(real_predictor / name))
+    assert isinstance(done.exception, WorkbenchError)
+    assert "was read from it; give the parameters another name" in str(done.exception)
+    assert (dump.read_bytes(), sidecar.read_bytes()) == before
+    other = real_predictor / "other.toml"
+    assert run_predict(str(dump), "--lab", lab, "--toml", str(other)).exit_code == 0
+    assert run_predict(str(dump), "--lab", lab, "--toml", str(other)).exit_code == 0
 
 
 def test_predict_draws_attention(real_predictor: Path) -> None:

@@ -29,6 +29,9 @@ def predict(
 ) -> None:
     """Predict the parameters of one RAW, in native units."""
     from drivers.atomic_files import write_text
+    from drivers.errors import WorkbenchError
+    from drivers.foreign_text import shown
+    from drivers.raw.raw_files import companions
     from drivers.raw.raw_notes import told_once
     from workbench.board import prediction
     from workbench.board.prediction import check_names, draw_prediction
@@ -42,6 +45,8 @@ def predict(
 
     found = prediction.predict(lab, file, predictor=predictor, on_notes=tell)
     check_names(found, show or ())
+    if toml and toml.exists() and any(map(toml.samefile, [file, *companions(file)])):
+        raise WorkbenchError(f"--toml {shown(toml)}: {shown(file)} was read from it; give the parameters another name")
     parameters, text = found.parameters, found.to_toml()
     picture = draw_prediction(found, out, show or ()) if attention else None
     if toml:
