@@ -59,6 +59,8 @@ def _misread(mosaic: Directory, file: BinaryIO) -> str:
         if len(offsets) > 1:
             return f"its lossless JPEG lies in {len(offsets)} strips, of which LibRaw reads one"
     across = max(-(-width // max(part_width, 1)), 1)
+    if 0 < len(offsets) < (needed := across * -(-height // max(part_rows, 1))):
+        return f"it has {len(offsets)} tiles of pixels, its picture needs {needed}"
     for number, offset in enumerate(offsets):
         jpeg = jpeg_at(file, int(offset))
         if jpeg is None or jpeg.kind != _LOSSLESS:

@@ -73,6 +73,14 @@ def test_tiles_that_libraw_reads_wrongly_are_refused(tile: tuple[int, int], comp
     assert told in refusal(tiled(tile, components))
 
 
+@pytest.mark.parametrize("count", [1, 11])
+def test_fewer_tiles_than_the_picture_has_are_refused(count: int) -> None:
+    """LibRaw takes the numbers after the list for places of the rest."""
+    parts = [ljpeg(scene()[y : y + 16, x : x + 16], 1) for y in range(0, HEIGHT, 16) for x in range(0, WIDTH, 16)]
+    data = dng_of(parts[:count], {322: (LONG, [16]), 323: (LONG, [16])})
+    assert f"has {count} tiles of pixels, its picture needs 12" in refusal(data)
+
+
 @pytest.mark.parametrize("components", [1, 2, 4])
 @pytest.mark.parametrize("rows", [HEIGHT, HEIGHT // 2])
 def test_a_strip_may_be_a_jpeg_of_other_sides(rows: int, components: int) -> None:
