@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -112,6 +113,17 @@ def test_done_is_exit_code_0(workbench: Workbench) -> None:
 
 def test_the_version_is_that_which_records_name(workbench: Workbench) -> None:
     assert workbench("--version") == (0, f"isp-workbench {workbench_version()}\n", "")
+
+
+def test_commands_draw_where_the_environment_names_a_window_system_that_is_not_here() -> None:
+    """As a notebook does: the kernel's own backend of matplotlib is handed on to what its cells start."""
+    code = (
+        "import sys; from workbench import cli; sys.argv = ['workbench', '--version']\n"
+        "try: cli.main()\nfinally: import workbench.draw.style"
+    )
+    environment = os.environ | {"MPLBACKEND": "of-another-environment"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_no_device_there(workbench: Workbench) -> None:

@@ -6,7 +6,9 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,10 @@ def test_attention_maps(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ODD)
 def test_pictures_of_what_a_detector_sees(text: str) -> None:
+    assert "<svg" in seen_by_a_detector(text)
+
+
+def seen_by_a_detector(text: str) -> str:
     pixels = np.zeros((8, 8, 3), np.uint8)
     record = SimpleNamespace(hash="r", name=text, scene="s", iso=100.0, reference=lambda: None)
     capture = SimpleNamespace(rgb=lambda: SimpleNamespace(pixels=pixels))
@@ -60,8 +66,30 @@ def test_pictures_of_what_a_detector_sees(text: str) -> None:
         targets=lambda raws: {"r": SimpleNamespace(boxes=boxes, category_ids=torch.tensor([1]), masks=None)},
         predict=lambda pixels: found,
     )
-    drawn = vision_pictures.drawn(task, [PictureRow(record, (capture,))], [text])  # type: ignore[arg-type]
-    assert "<svg" in drawn
+    return vision_pictures.drawn(task, [PictureRow(record, (capture,))], [text])  # type: ignore[arg-type]
+
+
+OF_THE_USER: Any = {"text.usetex": True, "axes.facecolor": "black", "savefig.bbox": "tight", "font.size": 20.0}
+
+
+def test_figures_are_the_same_whatever_style_the_user_has(tmp_path: Path) -> None:
+    """A ``matplotlibrc`` that asks for LaTeX, or the settings of a notebook, which stay as they are."""
+    raw = RawFrame(np.full((8, 8), 100, np.uint16), "RGGB", (0, 0, 0, 0), 4095)
+
+    def drawn() -> tuple[bytes, str, int]:
+        draw_attention(raw, np.full((1, 2, 2), 0.25), ["gain"], ["gain"], tmp_path / "a.png", "a")
+        with styled():
+            figure = Figure()
+            figure.add_subplot().set_ylabel("dB")
+            svg = figures.to_svg(figure, "a", "a")
+        return (tmp_path / "a.png").read_bytes(), svg, len(seen_by_a_detector("a"))
+
+    before = drawn()
+    with mpl.rc_context(OF_THE_USER):
+        mpl.use("pdf")
+        assert drawn() == before
+        assert {key: mpl.rcParams[key] for key in OF_THE_USER} == OF_THE_USER
+        assert mpl.get_backend() == "pdf"
 
 
 def test_records_keep_names_that_are_no_utf_8(tmp_path: Path) -> None:

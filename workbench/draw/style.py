@@ -1,7 +1,13 @@
-"""The style of every figure: its colours, fonts and lines."""
+"""The style of every figure: its colours, fonts and lines.
+
+A ``matplotlibrc`` of the user's own, or what a notebook has set, is left out of it: figures are the same everywhere,
+and need no LaTeX.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -44,12 +50,15 @@ _STYLE: Any = {
 }
 
 
-class styled:  # noqa: N801
+@contextlib.contextmanager
+def plain_style(changes: Any = ()) -> Iterator[None]:
+    """Matplotlib's own style, with these changes (``rcParams`` by name), for the figures made within the block."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(changes)
+        yield
+
+
+def styled() -> contextlib.AbstractContextManager[None]:
     """The house style for the figures made within the block."""
-
-    def __enter__(self) -> None:
-        self._context = mpl.rc_context(_STYLE)
-        self._context.__enter__()
-
-    def __exit__(self, *exc: Any) -> None:
-        self._context.__exit__(*exc)
+    return plain_style(_STYLE)

@@ -39,7 +39,9 @@ def draw_attention(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from drivers.atomic_files import written
     from workbench.draw.figure_texts import plain_texts
+    from workbench.draw.style import plain_style
 
     planes = raw.planes()
     step = max(1, max(planes.shape[1:]) // 640)
@@ -50,21 +52,23 @@ def draw_attention(
     height, width = image.shape[:2]
     columns = min(len(chosen) + 1, 3)
     rows = -(-(len(chosen) + 1) // columns)
-    figure = Figure(figsize=(4.2 * columns, (4.2 * height / width + 0.5) * rows + 0.4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axis in axes:
-        axis.axis("off")
-    axes[0].imshow(image)
-    axes[0].set_title("RAW, grey-world")
-    for axis, name in zip(axes[1:], chosen, strict=False):
-        weights = maps[names.index(name)]
-        # 1 is an even map: what stands out is where the network looked more than elsewhere.
-        relative = cv2.resize(weights * weights.size, (width, height), interpolation=cv2.INTER_LINEAR)
-        axis.imshow(grey)
-        map_drawn = axis.imshow(relative, cmap="inferno", alpha=0.6, vmin=0, vmax=max(2.0, float(relative.max())))
-        axis.set_title(name.replace("_", " "))
-        figure.colorbar(map_drawn, ax=axis, shrink=0.8, label="times an even map")
-    figure.suptitle(title, parse_math=False)
-    plain_texts(figure)
-    canvas.print_png(str(path))
+    with plain_style():
+        figure = Figure(figsize=(4.2 * columns, (4.2 * height / width + 0.5) * rows + 0.4), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for axis in axes:
+            axis.axis("off")
+        axes[0].imshow(image)
+        axes[0].set_title("RAW, grey-world")
+        for axis, name in zip(axes[1:], chosen, strict=False):
+            weights = maps[names.index(name)]
+            # 1 is an even map: what stands out is where the network looked more than elsewhere.
+            relative = cv2.resize(weights * weights.size, (width, height), interpolation=cv2.INTER_LINEAR)
+            axis.imshow(grey)
+            map_drawn = axis.imshow(relative, cmap="inferno", alpha=0.6, vmin=0, vmax=max(2.0, float(relative.max())))
+            axis.set_title(name.replace("_", " "))
+            figure.colorbar(map_drawn, ax=axis, shrink=0.8, label="times an even map")
+        figure.suptitle(title, parse_math=False)
+        plain_texts(figure)
+        with written(path) as file:
+            canvas.print_png(file)

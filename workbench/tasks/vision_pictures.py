@@ -27,23 +27,21 @@ def drawn(task: VisionTask, rows: Sequence[PictureRow], titles: Sequence[str]) -
         rows: RAWs of :meth:`VisionTask.raws` with an output for each title.
         titles: of the methods.
     """
-    import matplotlib as mpl
+    from workbench.draw.style import plain_style
 
-    mpl.use("svg")
     # Names of files and categories are text, whatever dollar signs they hold.
-    with mpl.rc_context({"text.parse_math": False}):
+    with plain_style({"text.parse_math": False}):
         return _drawn(task, rows, titles)
 
 
 def _drawn(task: VisionTask, rows: Sequence[PictureRow], titles: Sequence[str]) -> str:
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     from workbench.draw.figure_texts import plain_texts
 
     titles = ["objects", *titles]
-    figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(3 * len(titles), 2.4 * len(rows)), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(3 * len(titles), 2.4 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
     names = {number: entry["name"] for number, entry in task.data.categories.items()}
     for row, of_raw in zip(axes, rows, strict=True):
         raw = of_raw.raw
@@ -60,7 +58,6 @@ def _drawn(task: VisionTask, rows: Sequence[PictureRow], titles: Sequence[str]) 
     stream = io.StringIO()
     plain_texts(figure)
     figure.savefig(stream, format="svg", dpi=110)
-    plt.close(figure)
     return stream.getvalue()
 
 
