@@ -23,6 +23,7 @@ from workbench.errors import DatasetError
 from workbench.lab.dataset import Dataset, content_rows
 from workbench.lab.dataset.blobs import BlobKey, BlobStore
 from workbench.lab.dataset.export import export
+from workbench.lab.dataset.records import RawRecord
 from workbench.lab.dataset.schema import SCHEMA_VERSION, Base
 from workbench.lab.dataset.storage import upgrade
 from workbench.lab.dataset.verify import verify
@@ -440,6 +441,23 @@ def test_export(lab: Path, tmp_path: Path) -> None:
     assert {row["raw"] for row in rows} == set(raws)
     assert all((out / row["file"]).is_file() for row in raws.values())
     assert sum(1 for row in raws.values() if row["reference"] and (out / row["reference"]).is_file()) == 1
+
+
+@on_both
+def test_export_while_raws_and_captures_are_added(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Dataset.open(lab) as dataset, Dataset.open(lab) as other:
+        listed = dataset.raws
+
+        def raws_then_more() -> list[RawRecord]:
+            found = listed()
+            other.add_raw(make_raw(7), scene="s7", split=Split.TRAIN, name="7.npz")
+            device = FakeIsp()
+            other.add_captures(device.info(), [device.process(make_raw(7), make_set(3))], purpose="collect")
+            return found
+
+        monkeypatch.setattr(dataset, "raws", raws_then_more)
+        assert export(dataset, tmp_path / "out") == 10
+    assert len(list((tmp_path / "out" / "captures").iterdir())) == 10
 
 
 @on_both

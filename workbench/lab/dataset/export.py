@@ -12,7 +12,7 @@ from drivers.foreign_text import shown
 from workbench.console.progress import each
 from workbench.errors import DatasetError
 from workbench.lab.dataset.explained import explained
-from workbench.lab.dataset.records import SUFFIXES
+from workbench.lab.dataset.records import SUFFIXES, CaptureRecord
 from workbench.lab.dataset.store import Dataset
 from workbench.lab.dataset.table import capture_row
 
@@ -40,13 +40,14 @@ def export(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = l
         with explained(out):
             for name in ("raws", "captures"):
                 (partial / name).mkdir(parents=True)
+            captures = dataset.captures()  # before their RAWs and devices: those of later captures may come meanwhile
             names = _raws(dataset, partial)
-            count = _captures(dataset, partial, names, progress)
+            _captures(dataset, captures, partial, names, progress)
             partial.replace(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return count
+    return len(captures)
 
 
 def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
@@ -79,9 +80,14 @@ def _raws(dataset: Dataset, folder: Path) -> dict[str, str]:
     return names
 
 
-def _captures(dataset: Dataset, folder: Path, names: dict[str, str], progress: Callable[[int, int], None]) -> int:
+def _captures(
+    dataset: Dataset,
+    captures: Sequence[CaptureRecord],
+    folder: Path,
+    names: dict[str, str],
+    progress: Callable[[int, int], None],
+) -> None:
     spaces = {device.identity: dataset.space(device.identity) for device in dataset.devices()}
-    captures = dataset.captures()
     told = {number: own for i, s in spaces.items() if s.statistics for number, own in dataset.statistics(i).items()}
     rows = []
     for done, capture in enumerate(captures, 1):
@@ -91,7 +97,6 @@ def _captures(dataset: Dataset, folder: Path, names: dict[str, str], progress: C
         rows.append(row | {f"statistic.{name}": value for name, value in told.get(capture.id, {}).items()})
         progress(done, len(captures))
     _write_csv(folder / "captures.csv", rows)
-    return len(captures)
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
