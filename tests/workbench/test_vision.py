@@ -234,6 +234,21 @@ def test_runs_that_another_judge_made_are_told_and_come_last(lab: Path) -> None:
     assert validated() == (["second"], [f"made before annotations.json was changed: second; {again}"])
 
 
+def test_a_search_takes_no_score_of_other_annotations(lab: Path) -> None:
+    def tuned(where: Path) -> object:
+        command = ("--device", "sim:sim20", "--metric", "map", "--captures", "16", "--raws-per-trial", "4")
+        run("tune", *TASK, *command, "--lab", str(where))
+        return find_run(where, "tune").results["history"]
+
+    alone = Path(shutil.copytree(lab, "alone"))
+    before = tuned(lab)
+    data = json.loads(Path("annotations.json").read_text())
+    for found in data["annotations"]:
+        found["bbox"][2] *= 0.8
+    Path("annotations.json").write_text(json.dumps(data))
+    assert tuned(lab) == tuned(alone) != before
+
+
 class Slots:
     __slots__ = ()
 

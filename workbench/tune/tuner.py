@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -108,6 +109,10 @@ class Tuner:
         self.progress = progress
         self.task: Task = task or ViewingTask()
         self.train = self.task.raws(dataset, Split.TRAIN)
+        # A study's values are those of its detector's weights and annotations, wherever it is opened from.
+        record = {key: value for key, value in (self.task.record() or {}).items() if key != "folder"}
+        told = json.dumps(record, sort_keys=True, default=str).encode()
+        self.judge = hashlib.sha256(told).hexdigest()[:8] if record else ""
         scorers = [
             CostScorer(m) if i and m in COSTS else self.task.scorer(m, self.train)
             for i, m in enumerate(settings.metrics)
@@ -142,11 +147,12 @@ class Tuner:
         return len(self.raws) if self.method.has_centre else 0
 
     def study_name(self, what: str, raws: Sequence[RawRecord]) -> str:
-        """Name of a study: what is tuned, method, task, device, seed, and a digest of its RAWs."""
+        """Name of a study: what is tuned, method, task, device, seed, and digests of its RAWs and of what judges."""
         digest = hashlib.sha256("".join(r.hash for r in raws).encode()).hexdigest()[:8]
         s = self.settings
         metrics = "+".join(s.metrics)
         digest += f" under {self.setting.hash[:8]}" if self.setting else ""
+        digest += f" judged by {self.judge}" if self.judge else ""
         return f"{what} {s.method} {s.task} {metrics} {self.info.identity} seed {s.seed} on {len(raws)} RAWs {digest}"
 
     def given(
