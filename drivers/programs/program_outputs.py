@@ -104,12 +104,21 @@ def _ppm(data: bytes) -> _Ppm:
 def _ppm_pixels(data: bytes, header: _Ppm) -> np.ndarray:
     count = header.width * header.height * 3
     if header.plain:
-        values = _numbers(data[header.start :])[:count]
+        values = _numbers(data[header.start :])
+        more = len(values) > count
     else:
         kind = np.dtype("u1" if header.largest < 256 else ">u2")
+        rest = data[header.start + count * kind.itemsize :]
+        # A line feed at the end is let through; behind a carriage return the pixels begin a byte later than is read.
+        more = bool(rest.strip()) or (bool(rest) and data[header.start - 1 : header.start] == b"\r")
         values = np.frombuffer(data, kind, min(count, (len(data) - header.start) // kind.itemsize), header.start)
     if len(values) < count:
         raise FrameError(f"it is cut short: {len(values):,} of {count:,} values")
+    if more:  # which would be read askew
+        raise FrameError(
+            f"it holds more than the {header.width}×{header.height} pixels of its header: write one picture, its rows "
+            "without padding and one byte (LF) behind the header"
+        )
     if values.min() < 0 or values.max() > header.largest:
         raise FrameError(f"it has values of {values.min()} to {values.max()}, its header says 0 to {header.largest}")
     if header.largest != 255:

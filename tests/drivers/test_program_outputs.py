@@ -74,6 +74,7 @@ READ: dict[str, Any] = {
     "P6": ("ppm", ppm(255, scene()), scene()),
     "P6 of 16 bits": ("ppm", ppm(65535, scene(np.uint16)), scene()),
     "P6 of 10 bits": ("ppm", ppm(1023, TEN_BITS), scene()),
+    "P6 with a line feed behind it": ("ppm", ppm(255, scene()) + b"\n", scene()),
     "P3": ("ppm", ppm(255, scene(), "P3"), scene()),
     "P3 of 10 bits": ("ppm", ppm(1023, TEN_BITS, "P3"), scene()),
     "PNG of 16 bits": ("png", cv2.imencode(".png", scene(np.uint16)[:, :, ::-1])[1].tobytes(), scene()),
@@ -138,6 +139,10 @@ def test_a_tiff_that_would_be_read_wrong_is_refused(name: str) -> None:
         (b"P3 16 8 255\n-1 " + b"1 " * 383, "values of -1"),
         (b"P6 " + b"9" * 5000, "header is broken"),
         (b"P6 32768 32768 255\n", "of 3,221,225,472 values"),
+        (b"P6\r\n16 8\r\n255\r\n" + scene().tobytes(), "it holds more than the 16×8 pixels"),
+        (b"P6 16 8 255\n" + np.pad(scene(), ((0, 0), (0, 1), (0, 0)), "edge").tobytes(), "it holds more than"),
+        (ppm(255, scene()) * 2, "it holds more than"),
+        (ppm(255, scene(), "P3") + b" 7", "it holds more than"),
     ],
 )
 def test_a_ppm_that_is_none_is_refused(data: bytes, reason: str) -> None:
