@@ -208,6 +208,37 @@ sys.exit(status)
     assert {file.name for file in folder.iterdir()} >= {NETWORK, DESCRIPTION, "README.md", "requirements.txt"}
 
 
+def test_a_file_that_is_no_raw_is_one_line_beside_the_device(lab: Path, space: ParameterSpace, tmp_path: Path) -> None:
+    trained(lab, space, "odd-files", None)
+    export(lab, tmp_path / "out", predictor="odd-files")
+    raw = picture(42)[0]
+    np.save(tmp_path / "array.npy", raw.mosaic)
+    np.savez(tmp_path / "no_mosaic.npz", cfa="RGGB")
+    np.savez(tmp_path / "flipped.npz", mosaic=raw.mosaic)
+    whole = bytearray((tmp_path / "flipped.npz").read_bytes())
+    (tmp_path / "short.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.npz").touch()
+    whole[len(whole) // 2] ^= 0xFF
+    (tmp_path / "flipped.npz").write_bytes(whole)
+    names = ["array.npy", "no_mosaic.npz", "flipped.npz", "short.npz", "empty.npz"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-c"),
+            "import sys; from workbench.board.runtime import main; print([main([name]) for name in sys.argv[1:]])",
+            *names,
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "out")},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.stdout == f"{[1] * len(names)}\n", done.stderr
+    lines = done.stderr.splitlines()
+    for name, line in zip(names, lines, strict=True):
+        assert line.startswith(f"error: {name}: damaged or not an .npz of a RAW frame (")
+
+
 def test_of_the_raws_to_compare_one_is_in_memory(
     lab: Path, space: ParameterSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +332,13 @@ def test_the_command_prints_and_says_what_is_wrong_in_one_line(
     (tmp_path / "b" / DESCRIPTION).write_text("{}", encoding="utf-8")
     with pytest.raises(BoardError, match="holds no exported predictor"):
         BoardPredictor(tmp_path / "b")
+    with pytest.raises(RunError, match=r"--size 64x32770: both must be even and within 2\.\.32768"):
+        command(*here, str(tmp_path / "c"), "--size", "64x32770")
     assert not (tmp_path / "c").exists()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    assert command(*here, str(tmp_path / "link"))[0] == 0
+    assert (tmp_path / "empty" / NETWORK).is_file()
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 
@@ -345,6 +382,24 @@ def test_in_8_bits_it_is_smaller_and_says_nearly_the_same(lab: Path, space: Para
     assert 0 < np.abs(one - other).max() < 0.1
     with pytest.raises(RunError, match="no RAW of 128x64 to take the ranges of 8-bit features from"):
         export(lab, tmp_path / "none", predictor="eight", size=(128, 64), int8=True)
+
+
+def test_in_8_bits_what_training_held_stays_to_the_code(lab: Path, space: ParameterSpace, tmp_path: Path) -> None:
+    run = new_run(lab, "train", "still")
+    network = lively(PredictorConfig(len(space), 4, LENGTH))
+    held = torch.arange(len(space)) % 2 == 0
+    network.hold(held, torch.linspace(-3, 2, len(space)))
+    save_predictor(run.path, network, space, f"isp/1/{space.hash[:12]}", longest=32, mirrored=True)
+    run.finish({})
+    made = export(lab, tmp_path / "small", predictor="still", int8=True)
+    board, loaded = BoardPredictor(tmp_path / "small"), open_predictor(run)
+    for seed in range(4):
+        raw = picture(50 + seed)[0]
+        codes, wanted = board.parameters(raw).codes, loaded.predict([raw])[0].codes
+        assert [c for c, still in zip(codes, held, strict=True) if still] == [
+            c for c, still in zip(wanted, held, strict=True) if still
+        ]
+    assert 0 < made.other <= made.parameters // 2
 
 
 def test_in_8_bits_every_processor_computes_what_the_graph_says(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from drivers.atomic_files import write_bytes, write_text
-from drivers.frames import RawFrame
+from drivers.frames import MAX_SIDE, RawFrame
 from drivers.splits import Split
 from drivers.weights import FILE_NAME
 from workbench.board.graph import graph_of
@@ -120,7 +120,7 @@ def export(
     """
     run = find_run(lab, "train", predictor)
     loaded = open_predictor(run)
-    folder = Path(folder or f"{run.name}-{'onnx' if onnx else 'board'}{'-int8' if int8 else ''}").absolute()
+    folder = Path(folder or f"{run.name}-{'onnx' if onnx else 'board'}{'-int8' if int8 else ''}").resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: is there already; give a new folder")
     with Dataset.open(lab, create=False) as dataset:
@@ -130,8 +130,8 @@ def export(
             told = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes.most_common(4))
             raise RunError(f"the lab has RAWs of {told or 'no size'}; say with --size WIDTHxHEIGHT which it is for")
         width, height = size or next(iter(sizes))
-        if min(width, height) < 2 or width % 2 or height % 2:
-            raise RunError(f"--size {width}x{height}: both must be even and at least 2")
+        if min(width, height) < 2 or max(width, height) > MAX_SIDE or width % 2 or height % 2:
+            raise RunError(f"--size {width}x{height}: both must be even and within 2..{MAX_SIDE}")
         typical = _typical(known, width, height)
         if int8 and not typical:
             raise RunError(f"the lab has no RAW of {width}x{height} to take the ranges of 8-bit features from")

@@ -34,7 +34,10 @@ def quantise(network: Path, inputs: Iterable[Inputs]) -> None:
         network: the file.
         inputs: of the network, for typical RAWs, one at a time; the ranges of the features are theirs.
     """
-    _pad_channels(network)
+    model = onnx.load(network)
+    _pad_channels(model.graph)
+    _bias_apart(model.graph)
+    onnx.save(model, network)
     quantization = _quantization()
     examples = iter(inputs)
 
@@ -59,7 +62,7 @@ def quantise(network: Path, inputs: Iterable[Inputs]) -> None:
             # without a word.
             reduce_range=True,
             op_types_to_quantize=list(KINDS),
-            nodes_to_exclude=_levels(network),
+            nodes_to_exclude=_levels(model.graph),
             # What comes of a ReLU has no sign, and processors that multiply bytes multiply these two kinds.
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
@@ -69,22 +72,19 @@ def quantise(network: Path, inputs: Iterable[Inputs]) -> None:
     made.replace(network)
 
 
-def _levels(network: Path) -> list[str]:
+def _levels(graph: onnx.GraphProto) -> list[str]:
     """The convolutions that make one channel of an encoder's: they cost nothing, and what follows them is exact."""
-    graph = onnx.load(network).graph
     single = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[0] == 1}
     return [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in single]
 
 
-def _pad_channels(network: Path) -> None:
+def _pad_channels(graph: onnx.GraphProto) -> None:
     """Give the image channels of zeros up to a multiple of four, which changes no result.
 
     Bytes are multiplied four at a time: with the image's own three channels the first convolution takes twice as long.
     """
-    model = onnx.load(network)
-    graph = model.graph
     place, conv = next((i, node) for i, node in enumerate(graph.node) if node.op_type == "Conv")
-    tensor = next(tensor for tensor in graph.initializer if tensor.name == conv.input[1])
+    tensor = _initializer(graph, conv.input[1])
     weights = numpy_helper.to_array(tensor)
     more = -weights.shape[1] % 4
     tensor.CopyFrom(numpy_helper.from_array(np.pad(weights, [(0, 0), (0, more), (0, 0), (0, 0)]), tensor.name))
@@ -92,4 +92,21 @@ def _pad_channels(network: Path) -> None:
     graph.initializer.append(pads)
     graph.node.insert(place, helper.make_node("Pad", [conv.input[0], pads.name], ["padded"], "pad"))
     conv.input[0] = "padded"
-    onnx.save(model, network)
+
+
+def _bias_apart(graph: onnx.GraphProto) -> None:
+    """Add the bias of the local predictions behind their convolution, which rounds what it gives to 8 bits.
+
+    A parameter that training held has weights of 0, and its value in the bias: so it stays as it is.
+    """
+    flattened = {node.input[0] for node in graph.node if node.op_type == "Reshape"}
+    place, conv = next((i, n) for i, n in enumerate(graph.node) if n.op_type == "Conv" and n.output[0] in flattened)
+    tensor, local = _initializer(graph, conv.input.pop()), conv.output[0]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:, None, None], tensor.name))
+    conv.output[0] = "unbiased"
+    graph.node.insert(place + 1, helper.make_node("Add", [conv.output[0], tensor.name], [local], "bias"))
+
+
+def _initializer(graph: onnx.GraphProto, name: str) -> onnx.TensorProto:
+    found: onnx.TensorProto = next(tensor for tensor in graph.initializer if tensor.name == name)
+    return found

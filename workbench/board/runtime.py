@@ -15,10 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from drivers.errors import WorkbenchError
 from drivers.frames import RawFrame, make_sure_known
@@ -167,6 +170,15 @@ def _space(data: dict[str, Any]) -> ParameterSpace:
     )
 
 
+def _read(path: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """Mosaic and metadata of an ``.npz`` file."""
+    try:
+        with Path(path).open("rb") as stream, NpzFile(stream) as file:
+            return file["mosaic"], {key: file[key].tolist() for key in file.files if key != "mosaic"}
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError) as error:
+        raise BoardError(f"{path}: damaged or not an .npz of a RAW frame ({error!s:.100}); save it again") from error
+
+
 def main(arguments: list[str]) -> int:
     """``python -m workbench.board.runtime RAW.npz``: print the parameters as JSON."""
     if len(arguments) != 1:
@@ -174,10 +186,8 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(__file__).resolve().parents[2]
     try:
-        with np.load(arguments[0], allow_pickle=False) as file:
-            mosaic, metadata = file["mosaic"], {k: file[k].tolist() for k in file.files if k != "mosaic"}
-        print(json.dumps(BoardPredictor(folder).predict(mosaic, metadata)))
-    except (WorkbenchError, OSError, KeyError, ValueError) as error:
+        print(json.dumps(BoardPredictor(folder).predict(*_read(arguments[0]))))
+    except (WorkbenchError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
