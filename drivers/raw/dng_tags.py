@@ -33,6 +33,16 @@ class Window:
     height: int
     width: int
 
+    @property
+    def bottom(self) -> int:
+        """The row after the last."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """The column after the last."""
+        return self.left + self.width
+
 
 @dataclass(frozen=True)
 class BlackLevels:

@@ -109,6 +109,13 @@ def _amend_levels(
 ) -> None:
     if opcodes := dng_unfollowed.opcodes_left_out(mosaic):
         notes.append(RawNote("opcodes", f"asks for {opcodes}, which is not done: the RAW stays as the sensor read it"))
+    area = dng_tags.active_area(mosaic)
+    beyond = window.top < area.top or window.left < area.left
+    if beyond or window.bottom > area.bottom or window.right > area.right:
+        raise FrameError(
+            f"{fields['source']}: LibRaw reads rows or columns outside of its ActiveArea (is its type SHORT or LONG?); "
+            "correct ActiveArea in the file"
+        )
     letters = dng_tags.cfa_of(mosaic, window)
     if letters == "":
         raise FrameError(

@@ -629,6 +629,15 @@ def test_an_active_area_that_is_no_part_of_the_picture_is_named(area: tuple[int,
     assert "ActiveArea" in refusal(made_dng(flat(), {50829: (LONG, area)}, sub=sub))
 
 
+@pytest.mark.parametrize("kind", [SHORT, LONG, RATIONAL])
+def test_an_active_area_that_libraw_takes_for_another_is_refused(kind: int) -> None:
+    data = made_dng(flat(), {50829: (kind, [0, 0, 46, 62])})
+    if kind == RATIONAL:
+        assert "outside of its ActiveArea" in refusal(data)
+    else:
+        assert read(data)[0].mosaic.shape == (46, 62)
+
+
 def test_a_name_reaches_libraw_only_where_it_can_be_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """LibRaw prints a file's name on stderr where the file ends too early."""
     data = made_dng(flat(), {277: (SHORT, [2])})
