@@ -147,7 +147,7 @@ def test_without_a_count_the_device_is_refused_with_the_way_out(serving: Serve) 
             device.process(RAWS[0], SETS[0])
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "1.5", "", "10001", "9" * 5000])
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "10001", "9" * 5000])
 def test_odd_counts_are_refused(text: str) -> None:
     with pytest.raises(DeviceError, match="is not a number of frames in 0"):
         ZmqDevice(f"zmq://127.0.0.1:9?settle={text}")
