@@ -1,6 +1,7 @@
 """The Darknet reader against layers computed by hand, against OpenCV's boxes, and against bad files."""
 
 import contextlib
+import json
 import math
 import os
 import struct
@@ -16,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from workbench.errors import RunError
 from workbench.tasks.detectors import Detector, DetectorError, Target, check_loss, open_detector
 from workbench.tasks.detectors.darknet import DarknetDetector, load_darknet
 from workbench.tasks.detectors.darknet_module import ACTIVATIONS, DarknetModule
 from workbench.tasks.detectors.yolo_loss import YoloHead, decode, yolo_loss
+from workbench.tasks.vision import open_task, recorded_task
 
 NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"
 CONV = "[convolutional]\nfilters=3\nactivation=relu\n"
@@ -230,6 +233,26 @@ def tiny_detector(tmp_path: Path, net: str = NET) -> Detector:
     values = np.random.default_rng(4).normal(0, 0.5, 4 + 108 + 14 + 56)
     weights_file(tmp_path / "tiny.weights", values)
     return open_detector(f"darknet:{tmp_path / 'tiny.cfg'}")
+
+
+@pytest.mark.parametrize("changed", ["cfg", "names"])
+def test_a_record_tells_another_cfg_and_other_names_of_the_same_weights(tmp_path: Path, changed: str) -> None:
+    tiny_detector(tmp_path)
+    (tmp_path / "tiny.names").write_text("car\nbus\n")
+    data = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(data))
+    specification = f"darknet:{tmp_path / 'tiny.cfg'}"
+    record = open_task("detection", specification, tmp_path / "annotations.json").record()
+    assert recorded_task(record).record() == record
+    assert recorded_task({k: v for k, v in record.items() if k != "settings_sha256"}).record() == record  # an older one
+    if changed == "cfg":
+        tiny_detector(tmp_path, NET + "letter_box=1\n")
+    else:
+        (tmp_path / "tiny.names").write_text("bus\ncar\n")
+    other = open_task("detection", specification, tmp_path / "annotations.json").record()
+    assert {key for key in record if record[key] != other[key]} == {"settings_sha256"}
+    with pytest.raises(RunError, match=r"tiny\.cfg: its \.cfg or names are not those of the record; put them back"):
+        recorded_task(record)
 
 
 @pytest.mark.parametrize("letter_box", [0, 1])

@@ -227,7 +227,7 @@ def test_runs_that_another_judge_made_are_told_and_come_last(lab: Path) -> None:
     judged_by(0.0)
     assert validated() == (["first"], [])
     judged_by(2.0)
-    assert validated() == (["second"], [f"made for other weights of detector brightness: second; {again}"])
+    assert validated() == (["second"], [f"made for other weights or settings of detector brightness: second; {again}"])
     judged_by(1.0)
     with Path("annotations.json").open("a") as file:
         file.write("\n")

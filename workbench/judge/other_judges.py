@@ -18,7 +18,7 @@ def same_weights(run: RunFolder, record: Mapping[str, Any] | None) -> bool:
     own = run.config.get("vision")
     if record is None or not isinstance(own, Mapping):
         return True
-    return own.get("weights_sha256") in (None, record.get("weights_sha256"))
+    return all(own.get(key) in (None, record.get(key)) for key in ("weights_sha256", "settings_sha256"))
 
 
 def other_judges(lab: Path, methods: Sequence[Method], task: Task) -> list[str]:
@@ -41,7 +41,8 @@ def other_judges(lab: Path, methods: Sequence[Method], task: Task) -> list[str]:
     again = "make them again to compare like with like"
     notes = []
     if weights:
-        notes.append(f"made for other weights of detector {task.key.partition(':')[2]}: {', '.join(weights)}; {again}")
+        detector = shown(task.key.partition(":")[2])
+        notes.append(f"made for other weights or settings of detector {detector}: {', '.join(weights)}; {again}")
     if annotations:
         file = shown(Path(str(record["annotations"])).name)
         notes.append(f"made before {file} was changed: {', '.join(annotations)}; {again}")

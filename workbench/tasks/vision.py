@@ -92,10 +92,12 @@ class VisionTask:
 
     def record(self) -> dict[str, Any]:
         """What :func:`recorded_task` opens the task from again."""
+        settings = getattr(self.detector, "settings_sha256", None)  # of a Darknet: its .cfg and names
         return {
             "name": self.name,
             "detector": self.specification,
             "weights_sha256": weights_digest(self.detector),
+            **({} if settings is None else {"settings_sha256": settings}),
             "folder": str(Path.cwd()),
             "annotations": str(Path(self.data.path).resolve()),
             "annotations_sha256": _sha256(self.data.path),
@@ -341,6 +343,8 @@ def recorded_task(record: Mapping[str, Any]) -> VisionTask:
         raise RunError(f"{error}; the record's detector was opened from the folder {record['folder']}") from error
     if weights_digest(task.detector) != record["weights_sha256"]:
         raise RunError(f"detector {record['detector']}: its weights are not those of the record; put the old file back")
+    if record.get("settings_sha256") not in (None, task.record().get("settings_sha256")):
+        raise RunError(f"detector {record['detector']}: its .cfg or names are not those of the record; put them back")
     return task
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -33,6 +35,9 @@ class DarknetDetector:
         threshold: lowest score of a prediction.
         nms: IoU from which the lower of two boxes of one category is dropped.
         names: what its categories are called, id → name; None where nothing says it.
+
+    Attributes:
+        settings_sha256: of all that its answers depend on beside its weights.
     """
 
     masks = False
@@ -48,6 +53,8 @@ class DarknetDetector:
     ) -> None:
         self.module, self.name, self.category_names, self.notes = module, name, names, module.notes
         self.threshold, self.nms = threshold, nms
+        told = [module.settings, sorted((names or {}).items()), threshold, nms]
+        self.settings_sha256 = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         self.category_ids = category_ids_of(module.heads[0].classes)
 
     def to(self, device: torch.device | str) -> Self:

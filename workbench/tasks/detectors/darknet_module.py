@@ -77,6 +77,7 @@ class DarknetModule(nn.Module):
         height: height of its input, pixels.
         heads: one :class:`~workbench.tasks.detectors.yolo_loss.YoloHead` for each ``[yolo]`` layer, in order.
         notes: keys of the file that do not count, one line a kind.
+        settings: kind and keys of each section, as written.
 
     Raises:
         DetectorError: a layer is unknown, an option is not supported, the layers do not fit each other, or one of them
@@ -89,6 +90,7 @@ class DarknetModule(nn.Module):
         if len(sections) > _MOST["layers"]:
             raise DetectorError(f"{shown(path)}: has {len(sections)} layers, more than {_MOST['layers']}")
         self.notes = odd_keys(path, [net, *sections])
+        self.settings = [(section.kind, dict(section.options)) for section in (net, *sections)]
         self.width = net.integer("width", 416, 1, _MOST["side"])
         self.height = net.integer("height", 416, 1, _MOST["side"])
         self.letterbox = bool(net.integer("letter_box", 0))
