@@ -70,7 +70,7 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 an error in one line, 2 bad usage, 130 stopped by Ctrl-C."""
     _open_streams()
     # No command opens a window. A notebook's own backend, which its `!workbench …` hands on, may not be installed here.
-    os.environ["MPLBACKEND"] = "agg"
+    os.environ.pop("MPLBACKEND", None)
     before, threading.excepthook = threading.excepthook, _thread_failed
     try:
         with terminal.guarded():

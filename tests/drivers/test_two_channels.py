@@ -114,7 +114,7 @@ def test_another_device_behind_the_pixels_is_found_out(serve: Serve) -> None:
         list(device.process_many(jobs(8)))
 
 
-@pytest.mark.parametrize("pixels", ["", "x", "serial:COM4", "zmq:"])
+@pytest.mark.parametrize("pixels", ["x", "serial:COM4", "zmq:"])
 def test_what_is_no_second_channel_is_refused(serve: Serve, pixels: str) -> None:
     with pytest.raises(DeviceError, match="is not the URL of a faster channel"):
         open_device(f"serial:COM3?pixels={pixels}", 1)

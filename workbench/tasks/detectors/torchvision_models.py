@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import stat
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -241,7 +242,8 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
 
             state: Any = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(category=UserWarning, action="ignore"):  # torch has one for sparse tensors
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not documented
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if isinstance(error, pickle.UnpicklingError):  # torch would tell how to load it without that check
